@@ -1,0 +1,200 @@
+//! The steps, in the order in which they are applied.
+
+use sea_orm_migration::sea_query::{
+    ColumnDef, ForeignKey, ForeignKeyCreateStatement, Index, Table, TableCreateStatement,
+};
+
+use crate::step::Step;
+
+/// Every step. Only ever add to its end.
+pub(crate) fn steps() -> Vec<Step> {
+    vec![
+        Step::table("m0001_currencies", reference_table("currencies", 3)),
+        Step::table("m0002_directions", reference_table("directions", 255)),
+        Step::table("m0003_number_pools", reference_table("number_pools", 255)),
+        Step::table("m0004_manager_groups", reference_table("manager_groups", 255)),
+        Step::table("m0005_manager_group_rights", manager_group_rights()),
+        Step::table("m0006_accounts", accounts()),
+        Step::index(
+            "m0007_accounts_responsible_manager",
+            "accounts",
+            "accounts_responsible_manager_idx",
+            Index::create().col("responsible_manager_id").col("id").take(),
+        ),
+        Step::table("m0008_settings", settings()),
+        Step::table("m0009_change_log", change_log()),
+        Step::index(
+            "m0010_change_log_user",
+            "change_log",
+            "change_log_user_idx",
+            Index::create().col("user_id").col("id").take(),
+        ),
+        Step::index(
+            "m0011_change_log_actor",
+            "change_log",
+            "change_log_actor_idx",
+            Index::create().col("actor_id").col("id").take(),
+        ),
+    ]
+}
+
+/// An id that the database gives.
+fn id() -> ColumnDef {
+    ColumnDef::new("id").big_integer().not_null().auto_increment().primary_key().take()
+}
+
+/// A table of things that have an id and a unique name.
+fn reference_table(table: &'static str, longest_name: u32) -> TableCreateStatement {
+    Table::create()
+        .table(table)
+        .col(id())
+        .col(ColumnDef::new("name").string_len(longest_name).not_null().unique_key())
+        .take()
+}
+
+/// What the managers of a group may do: a right, such as `users`, and its level, `read` or `edit`.
+fn manager_group_rights() -> TableCreateStatement {
+    Table::create()
+        .table("manager_group_rights")
+        .col(ColumnDef::new("manager_group_id").big_integer().not_null())
+        .col(ColumnDef::new("name").string_len(64).not_null())
+        .col(ColumnDef::new("level").string_len(16).not_null())
+        .primary_key(Index::create().col("manager_group_id").col("name"))
+        .foreign_key(&mut refers(
+            "manager_group_rights",
+            "manager_group_id",
+            "manager_groups",
+        ))
+        .take()
+}
+
+/// Accounts with the details of the users among them.
+fn accounts() -> TableCreateStatement {
+    let mut table = Table::create()
+        .table("accounts")
+        .col(id())
+        .col(ColumnDef::new("username").string_len(255).not_null().unique_key())
+        .col(ColumnDef::new("account_type").string_len(16).not_null())
+        .col(ColumnDef::new("manager_group_id").big_integer())
+        .col(flag("show_only_assigned_users"))
+        .col(ColumnDef::new("version").big_integer().not_null().default(1))
+        .col(micros_of_time("create_time"))
+        .col(micros_of_time("update_time"))
+        .col(ColumnDef::new("currency_id").big_integer())
+        .col(number("call_limit", 0))
+        .col(flag("hidden"))
+        .col(ColumnDef::new("responsible_manager_id").big_integer())
+        .col(flag("hide_non_answered_calls"))
+        .col(flag("blocked"))
+        .col(ColumnDef::new("block_date").date())
+        .col(flag("block_conditional_use"))
+        .col(text("vat_number", 255))
+        .col(text("clientid", 255))
+        .col(text("first_name", 255))
+        .col(text("last_name", 255))
+        .col(text("accounting_number", 255))
+        .col(text("agreement_number", 255))
+        .col(text("language", 10))
+        .col(ColumnDef::new("agreement_date").date())
+        .col(ColumnDef::new("taxation_country").big_integer())
+        .col(text("address", 255))
+        .col(text("city", 255))
+        .col(text("postcode", 255))
+        .col(text("county", 255))
+        .col(text("state", 255))
+        .col(text("mob_phone", 255))
+        .col(text("phone", 255))
+        .col(text("fax", 255))
+        .col(ColumnDef::new("direction_id").big_integer())
+        .col(text("email", 255))
+        .col(flag("warning_email_active"))
+        .col(millionths("warning_email_balance"))
+        .col(number("warning_email_hour", -1))
+        .col(text("tax1_name", 255))
+        .col(text("tax2_name", 255))
+        .col(text("tax3_name", 255))
+        .col(text("tax4_name", 255))
+        .col(millionths("tax1_value"))
+        .col(millionths("tax2_value"))
+        .col(millionths("tax3_value"))
+        .col(millionths("tax4_value"))
+        .col(flag("tax2_enabled"))
+        .col(flag("tax3_enabled"))
+        .col(flag("tax4_enabled"))
+        .col(flag("generate_invoice"))
+        .col(ColumnDef::new("enable_static_source_list").string_len(16).not_null().default("no"))
+        .col(ColumnDef::new("enable_static_list").string_len(16).not_null().default("no"))
+        .col(ColumnDef::new("static_source_list_id").big_integer())
+        .col(ColumnDef::new("static_list_id").big_integer())
+        // At most 65,535 bytes, which is what MariaDB's TEXT holds. MySQL allows no default here.
+        .col(ColumnDef::new("comment").text().not_null())
+        .take();
+    for (column, target) in [
+        ("manager_group_id", "manager_groups"),
+        ("currency_id", "currencies"),
+        ("responsible_manager_id", "accounts"),
+        ("taxation_country", "directions"),
+        ("direction_id", "directions"),
+        ("static_source_list_id", "number_pools"),
+        ("static_list_id", "number_pools"),
+    ] {
+        table.foreign_key(&mut refers("accounts", column, target));
+    }
+    table
+}
+
+/// The switches of the legacy call; one that is missing has its default.
+fn settings() -> TableCreateStatement {
+    Table::create()
+        .table("settings")
+        .col(ColumnDef::new("name").string_len(64).not_null().primary_key())
+        .col(ColumnDef::new("value").string_len(255).not_null())
+        .take()
+}
+
+/// Who changed what of whom, when and through which door. `changes` is JSON: `[{"field", "old", "new"}]`.
+fn change_log() -> TableCreateStatement {
+    Table::create()
+        .table("change_log")
+        .col(id())
+        .col(ColumnDef::new("user_id").big_integer().not_null())
+        .col(ColumnDef::new("version").big_integer().not_null())
+        .col(micros_of_time("change_time"))
+        .col(ColumnDef::new("actor_id").big_integer())
+        .col(ColumnDef::new("service").string_len(255))
+        .col(ColumnDef::new("door").string_len(16).not_null())
+        .col(ColumnDef::new("changes").json().not_null())
+        .foreign_key(&mut refers("change_log", "user_id", "accounts"))
+        .foreign_key(&mut refers("change_log", "actor_id", "accounts"))
+        .take()
+}
+
+fn flag(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).boolean().not_null().default(false).take()
+}
+
+fn number(name: &'static str, default: i32) -> ColumnDef {
+    ColumnDef::new(name).integer().not_null().default(default).take()
+}
+
+fn text(name: &'static str, longest: u32) -> ColumnDef {
+    ColumnDef::new(name).string_len(longest).not_null().default("").take()
+}
+
+/// An exact decimal as a whole number of millionths, which every engine stores alike.
+fn millionths(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().default(0).take()
+}
+
+/// A moment, in microseconds since 1970-01-01 UTC.
+fn micros_of_time(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().take()
+}
+
+fn refers(table: &'static str, column: &'static str, target: &'static str) -> ForeignKeyCreateStatement {
+    ForeignKey::create()
+        .name(format!("{table}_{column}_fk"))
+        .from(table, column)
+        .to(target, "id")
+        .take()
+}

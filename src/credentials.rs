@@ -1,0 +1,69 @@
+//! The credentials of a legacy call on their way from the door to the service: one scheme of the metadata
+//! `authorization`. A leaf that both ends share.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+/// The scheme's name.
+const SCHEME: &str = "M4-Legacy ";
+
+/// The metadata with which a door in a process of its own proves that it is one: `Bearer TOKEN`.
+pub const DOOR_IDENTITY: &str = "m4-door-authorization";
+
+/// The longest `u`, `user_id` and `hash` together that the scheme carries, in bytes: metadata has a limit.
+pub const LONGEST: usize = 8 * 1024;
+
+/// What a legacy client sent to prove itself, exactly as sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LegacyCredentials {
+    /// The parameter `u`; empty where it is missing.
+    pub username: String,
+    /// The parameter `user_id`; empty where it is missing.
+    pub user_id: String,
+    /// The parameter `hash`; empty where it is missing or no text.
+    pub hash: String,
+    /// The HTTP method.
+    pub method: String,
+    /// The address of the client.
+    pub address: String,
+}
+
+impl LegacyCredentials {
+    /// The value of `authorization`. Credentials over [`LONGEST`] go without their hash, and are refused for that.
+    pub fn to_header(&self) -> String {
+        let length = self.username.len() + self.user_id.len() + self.hash.len();
+        let parts: [&str; 5] = if length > LONGEST {
+            ["", "", "", &self.method, &self.address]
+        } else {
+            [&self.username, &self.user_id, &self.hash, &self.method, &self.address]
+        };
+        SCHEME.to_owned() + &parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
+    }
+
+    /// Reads a value of `authorization`.
+    ///
+    /// # Errors
+    /// [`NotLegacy::OtherScheme`] for another scheme; [`NotLegacy::Malformed`] for this one with anything else in it.
+    pub fn from_header(header: &str) -> Result<Self, NotLegacy> {
+        let parts = header.strip_prefix(SCHEME).ok_or(NotLegacy::OtherScheme)?;
+        let decode = |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).ok()?).ok();
+        let parts: Option<Vec<String>> = parts.split('.').map(decode).collect();
+        let parts: [String; 5] =
+            parts.and_then(|parts| parts.try_into().ok()).ok_or(NotLegacy::Malformed)?;
+        let [username, user_id, hash, method, address] = parts;
+        Ok(Self { username, user_id, hash, method, address })
+    }
+
+    /// Whether the method counts as GET.
+    pub fn is_get(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD")
+    }
+}
+
+/// Why a header holds no legacy credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotLegacy {
+    /// It is of another scheme.
+    OtherScheme,
+    /// It is of this scheme, but cannot be read.
+    Malformed,
+}

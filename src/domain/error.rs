@@ -1,0 +1,86 @@
+//! The one error type of the domain.
+
+use crate::fields::Field;
+
+/// Why a call was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Legacy calls are switched off, or no secret key is configured.
+    #[error("legacy calls are switched off, or no secret key is configured")]
+    ApiDisabled,
+    /// Legacy calls may not use GET.
+    #[error("legacy calls may not use GET")]
+    GetDisabled,
+    /// The hash of a legacy call is missing or wrong, or belongs to another user id.
+    #[error("the hash is missing or wrong")]
+    IncorrectHash,
+    /// The acting account is unknown, blocked or a plain user, or acts upon itself.
+    #[error("the acting account may not do this")]
+    AccessDenied,
+    /// The acting manager's group lacks the right.
+    #[error("the acting manager's group lacks the right `users`")]
+    NotAuthorized,
+    /// There is no such plain user within the acting account's reach.
+    #[error("user was not found")]
+    UserNotFound,
+    /// Values are invalid. A violation of the responsible manager makes it the manager's error.
+    #[error("invalid values")]
+    Invalid(Vec<Violation>),
+    /// The etag is not the stored one.
+    #[error("the user was changed since its etag was read")]
+    EtagMismatch,
+    /// The request is malformed: a field of the request, and what is wrong with it.
+    #[error("{field}: {problem}")]
+    InvalidRequest {
+        /// The field's path in the request.
+        field: &'static str,
+        /// What is wrong with it; never the value.
+        problem: String,
+    },
+    /// No token, or a bad one.
+    #[error("a valid token is required")]
+    Unauthenticated,
+    /// Too many calls at once.
+    #[error("too many calls at once")]
+    Overloaded,
+    /// The storage does not answer.
+    #[error("the storage does not answer")]
+    Unavailable(#[source] Cause),
+    /// The call's deadline ran out. A change may or may not have been stored.
+    #[error("the deadline ran out")]
+    DeadlineExceeded,
+    /// A defect.
+    #[error("internal error")]
+    Internal(#[source] Cause),
+}
+
+/// What lies under an error; for the log, never for a client.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// One invalid field.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Violation {
+    /// The field.
+    pub field: Field,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// The value is not one that the field table allows.
+    NotAllowed,
+    /// A list is used whose number pool is not set.
+    PoolMissing,
+}
+
+impl Violation {
+    /// What is allowed, as the end of a sentence that begins with the field's name.
+    pub fn allowed(&self) -> &'static str {
+        match self.problem {
+            Problem::NotAllowed => self.field.allowed(),
+            Problem::PoolMissing => "must be set while its list is blacklist or whitelist",
+        }
+    }
+}

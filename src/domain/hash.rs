@@ -1,0 +1,82 @@
+//! The legacy call's hash: lower-case hex SHA-1 of some of its parameters and the secret key.
+//!
+//! The scheme is weak by design: it covers neither the changed fields nor a time, and it is a plain concatenation.
+
+use secrecy::{ExposeSecret, SecretString};
+use sha1::{Digest, Sha1};
+use subtle::{Choice, ConstantTimeEq};
+
+/// What is hashed before the secret key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipe {
+    /// `u`, then `user_id`: the documented recipe.
+    UsernameUserId,
+    /// `user_id` alone: what older products of the family send.
+    UserId,
+}
+
+impl Recipe {
+    /// Every recipe.
+    pub const ALL: [Self; 2] = [Self::UsernameUserId, Self::UserId];
+
+    /// Its name in settings: the parameters it hashes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UsernameUserId => "u,user_id",
+            Self::UserId => "user_id",
+        }
+    }
+
+    /// The recipe of a name.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|recipe| recipe.as_str() == word)
+    }
+
+    /// The hash of a call with a key.
+    pub fn hash(self, username: &str, user_id: &str, key: &SecretString) -> [u8; 20] {
+        let mut sha1 = Sha1::new();
+        if self == Self::UsernameUserId {
+            sha1.update(username);
+        }
+        sha1.update(user_id);
+        sha1.update(key.expose_secret());
+        sha1.finalize().into()
+    }
+}
+
+/// The secret keys that are accepted, the current one first. Several may be active while a key is being rotated.
+#[derive(Clone, Debug, Default)]
+pub struct SecretKeys(Vec<SecretString>);
+
+impl SecretKeys {
+    /// Keys, without the empty ones.
+    pub fn new(keys: impl IntoIterator<Item = SecretString>) -> Self {
+        Self(keys.into_iter().filter(|key| !key.expose_secret().is_empty()).collect())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The key that new hashes are made with.
+    pub fn current(&self) -> Option<&SecretString> {
+        self.0.first()
+    }
+
+    /// Whether `hash` (hex of either case) is right for the parameters under any of the recipes and keys. The time it
+    /// takes does not depend on which of them matches, or on how much of the hash does.
+    pub fn accept(&self, recipes: &[Recipe], username: &str, user_id: &str, hash: &str) -> bool {
+        let mut sent = [0; 20];
+        if hex::decode_to_slice(hash, &mut sent).is_err() {
+            return false;
+        }
+        let mut right = Choice::from(0);
+        for recipe in recipes {
+            for key in &self.0 {
+                right |= recipe.hash(username, user_id, key).ct_eq(&sent);
+            }
+        }
+        right.into()
+    }
+}

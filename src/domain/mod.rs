@@ -1,0 +1,12 @@
+//! The rules: who may change whom, what a valid change is, and what is stored of it. Knows neither transport nor SQL.
+
+pub mod account;
+pub mod clock;
+pub mod error;
+pub mod hash;
+pub mod rules;
+pub mod service;
+pub mod settings;
+pub mod store;
+pub mod update;
+pub mod value;

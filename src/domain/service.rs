@@ -1,0 +1,140 @@
+//! The use cases, as both transports call them.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::Instant,
+};
+use tracing::Instrument;
+
+use super::{
+    account::User,
+    clock::Clock,
+    error::{Cause, Error},
+    hash::SecretKeys,
+    settings::Settings,
+    store::Store,
+    update::{Actor, Update, Updated},
+};
+use crate::{credentials::LegacyCredentials, fields::parse_id};
+
+/// How long settings that were read are believed. A change on another replica is effective within this time.
+const SETTINGS_AGE: Duration = Duration::from_secs(1);
+
+/// The use cases.
+pub struct Service {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    keys: SecretKeys,
+    settings: Mutex<Option<(Instant, Settings)>>,
+    in_flight: Arc<Semaphore>,
+}
+
+impl Service {
+    /// Use cases on a store, with the keys of legacy calls, for at most `max_in_flight` updates at once.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        keys: SecretKeys,
+        max_in_flight: usize,
+    ) -> Self {
+        let in_flight = Arc::new(Semaphore::new(max_in_flight));
+        Self { store, clock, keys, settings: Mutex::new(None), in_flight }
+    }
+
+    /// Changes a user. Once begun it is finished, even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], and those of [`Store::apply`].
+    pub async fn update(&self, update: Update) -> Result<Updated, Error> {
+        let permit =
+            Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        let apply = async move {
+            let updated = store.apply(&update, now).await;
+            drop(permit);
+            updated
+        };
+        tokio::spawn(apply.in_current_span())
+            .await
+            .map_err(|panicked| Error::Internal(panicked.into()))?
+    }
+
+    /// Checks the credentials of a legacy call, which are for one user.
+    ///
+    /// # Errors
+    /// In this order: [`Error::ApiDisabled`], [`Error::GetDisabled`], [`Error::IncorrectHash`]; and those of
+    /// [`Store::settings`].
+    pub async fn authenticate(
+        &self,
+        call: &LegacyCredentials,
+        user_id: i64,
+    ) -> Result<(), Error> {
+        let settings = self.cached_settings().await?;
+        if !settings.allow_api || self.keys.is_empty() {
+            return Err(Error::ApiDisabled);
+        }
+        if call.is_get() && !settings.allow_get_api {
+            return Err(Error::GetDisabled);
+        }
+        let recipes = &settings.hash_recipes;
+        let right = self.keys.accept(recipes, &call.username, &call.user_id, &call.hash);
+        if !right || parse_id(&call.user_id).unwrap_or_default() != user_id {
+            return Err(Error::IncorrectHash);
+        }
+        Ok(())
+    }
+
+    /// Reads a user.
+    ///
+    /// # Errors
+    /// Those of [`Store::read`].
+    pub async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
+        self.store.read(actor, user_id).await
+    }
+
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// Those of [`Store::administer`] and [`Store::settings`].
+    pub async fn settings(&self, actor: &Actor) -> Result<Settings, Error> {
+        self.store.administer(actor).await?;
+        self.store.settings().await
+    }
+
+    /// Changes the settings; on this replica they are effective at once.
+    ///
+    /// # Errors
+    /// Those of [`Store::administer`] and [`Store::update_settings`].
+    pub async fn update_settings(
+        &self,
+        actor: &Actor,
+        change: impl FnOnce(Settings) -> Settings + Send + 'static,
+    ) -> Result<Settings, Error> {
+        self.store.administer(actor).await?;
+        let settings = self.store.update_settings(Box::new(change)).await?;
+        *self.settings.lock().await = None;
+        Ok(settings)
+    }
+
+    /// Whether the storage answers.
+    ///
+    /// # Errors
+    /// What it said instead.
+    pub async fn ready(&self) -> Result<(), Cause> {
+        self.store.ready().await
+    }
+
+    async fn cached_settings(&self) -> Result<Settings, Error> {
+        let mut cached = self.settings.lock().await;
+        if let Some((read_at, settings)) = &*cached
+            && read_at.elapsed() < SETTINGS_AGE
+        {
+            return Ok(settings.clone());
+        }
+        let settings = self.store.settings().await?;
+        *cached = Some((Instant::now(), settings.clone()));
+        Ok(settings)
+    }
+}

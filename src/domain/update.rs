@@ -1,0 +1,109 @@
+//! A change that is asked for, and what became of it.
+
+use super::{
+    account::{User, Username},
+    error::{Problem, Violation},
+    value::{PartialDate, Value},
+};
+use crate::fields::Field;
+
+/// Who acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// An account, by its name; none where no account can bear the name.
+    Account(Option<Username>),
+    /// A service in its own name, with an admin's rights.
+    Service(String),
+}
+
+/// Through which door a call came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The typed API.
+    Grpc,
+    /// The legacy HTTP call.
+    Legacy,
+}
+
+impl Door {
+    /// The word for it in the change log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
+/// The new value of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// This value.
+    Set(Value),
+    /// The stored day with some parts replaced.
+    Date(PartialDate),
+}
+
+/// The fields to change, each at most once, and those whose new value was found invalid while it was parsed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    edits: Vec<(Field, Edit)>,
+    violations: Vec<Violation>,
+}
+
+impl Edits {
+    /// Adds a field; without an edit as an invalid one.
+    pub fn add(&mut self, field: Field, edit: Option<Edit>) {
+        match edit {
+            Some(edit) => self.edits.push((field, edit)),
+            None => self.violations.push(Violation { field, problem: Problem::NotAllowed }),
+        }
+    }
+
+    /// The fields to change.
+    pub fn iter(&self) -> impl Iterator<Item = &(Field, Edit)> {
+        self.edits.iter()
+    }
+
+    /// The fields that were found invalid while they were parsed.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+}
+
+/// A change that is asked for.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Who asks.
+    pub actor: Actor,
+    /// Through which door.
+    pub door: Door,
+    /// The id of the user.
+    pub user_id: i64,
+    /// What to change.
+    pub edits: Edits,
+    /// The etag that must be the stored one.
+    pub etag: Option<String>,
+    /// Check everything, store nothing.
+    pub validate_only: bool,
+}
+
+/// One field that differs from before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The field.
+    pub field: Field,
+    /// The value before.
+    pub old: Value,
+    /// The value after.
+    pub new: Value,
+}
+
+/// What became of an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Updated {
+    /// The user after the change.
+    pub user: User,
+    /// The fields that differ, in the order of the table.
+    pub changes: Vec<Change>,
+}

@@ -1,0 +1,220 @@
+//! The field table: every detail of a user, once.
+//!
+//! A row gives a field's group and name in the proto, which is also its parameter in the legacy call and its column,
+//! and the kind of value it holds. Paths, parameters, limits, messages, the conversions to and from proto and row, and
+//! the order of messages are derived from it. This module is a leaf: every layer may import it.
+
+/// Hands the rows of the field table to the macro `$callback`. Their order is that of messages in answers.
+macro_rules! user_fields {
+    ($callback:ident) => {
+        $callback! {
+            general.currency_id: Kind::Id(Reference::Currency);
+            general.call_limit: Kind::Count;
+            general.hidden: Kind::Flag { off: "0" };
+            general.responsible_manager_id: Kind::Id(Reference::Manager);
+            general.hide_non_answered_calls: Kind::Flag { off: "0" };
+            blocking.blocked: Kind::Flag { off: "2" };
+            blocking.block_date: Kind::Date { parts: ["by", "bm", "bd"] };
+            blocking.block_conditional_use: Kind::Flag { off: "0" };
+            details.vat_number: Kind::Text;
+            details.clientid: Kind::Text;
+            details.first_name: Kind::Text;
+            details.last_name: Kind::Text;
+            details.accounting_number: Kind::Text;
+            details.agreement_number: Kind::Text;
+            details.language: Kind::Language;
+            details.agreement_date: Kind::Date { parts: ["ay", "am", "ad"] };
+            details.taxation_country: Kind::Id(Reference::Direction);
+            address.address: Kind::Text;
+            address.city: Kind::Text;
+            address.postcode: Kind::Text;
+            address.county: Kind::Text;
+            address.state: Kind::Text;
+            address.mob_phone: Kind::Text;
+            address.phone: Kind::Text;
+            address.fax: Kind::Text;
+            address.direction_id: Kind::Id(Reference::Direction);
+            address.email: Kind::Email;
+            warning_balance.warning_email_active: Kind::Flag { off: "0" };
+            warning_balance.warning_email_balance: Kind::Decimal { negative: true };
+            warning_balance.warning_email_hour: Kind::Hour;
+            taxes.tax1_name: Kind::Text;
+            taxes.tax2_name: Kind::Text;
+            taxes.tax3_name: Kind::Text;
+            taxes.tax4_name: Kind::Text;
+            taxes.tax1_value: Kind::Decimal { negative: false };
+            taxes.tax2_value: Kind::Decimal { negative: false };
+            taxes.tax3_value: Kind::Decimal { negative: false };
+            taxes.tax4_value: Kind::Decimal { negative: false };
+            taxes.tax2_enabled: Kind::Flag { off: "0" };
+            taxes.tax3_enabled: Kind::Flag { off: "0" };
+            taxes.tax4_enabled: Kind::Flag { off: "0" };
+            invoices.generate_invoice: Kind::Flag { off: "0" };
+            lists.enable_static_source_list: Kind::List { pool: Field::static_source_list_id };
+            lists.enable_static_list: Kind::List { pool: Field::static_list_id };
+            lists.static_source_list_id: Kind::Id(Reference::NumberPool);
+            lists.static_list_id: Kind::Id(Reference::NumberPool);
+            comment.comment: Kind::Comment;
+        }
+    };
+}
+pub(crate) use user_fields;
+
+macro_rules! define_table {
+    ($($group:ident . $name:ident : $kind:expr;)*) => {
+        /// A field of a user, spelled as in the proto, the legacy call and the database.
+        #[expect(non_camel_case_types, missing_docs, reason = "a field has one spelling; the proto documents it")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Field { $($name),* }
+
+        /// Every field, in the order of the table.
+        pub const FIELDS: [Field; [$(Field::$name),*].len()] = [$(Field::$name),*];
+
+        /// What the table says of each field.
+        const ROWS: [Row; FIELDS.len()] = [$(Row {
+            group: stringify!($group),
+            name: stringify!($name),
+            path: concat!(stringify!($group), ".", stringify!($name)),
+            kind: $kind,
+        }),*];
+    };
+}
+user_fields!(define_table);
+
+struct Row {
+    group: &'static str,
+    name: &'static str,
+    path: &'static str,
+    kind: Kind,
+}
+
+/// What a field holds, and how the legacy call writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The id of a row elsewhere, 1 to `i64::MAX`, or none.
+    Id(Reference),
+    /// 0 to `i32::MAX`.
+    Count,
+    /// 1 to 23, or -1 for off.
+    Hour,
+    /// A switch. The legacy call writes `1` for on and `off` for off.
+    Flag {
+        /// The legacy text for off.
+        off: &'static str,
+    },
+    /// Text of at most [`TEXT_CHARACTERS`].
+    Text,
+    /// Text of at most [`COMMENT_BYTES`].
+    Comment,
+    /// Empty, or a language code.
+    Language,
+    /// Empty, or one e-mail address.
+    Email,
+    /// A decimal of at most 12 digits before and 6 after the point.
+    Decimal {
+        /// Whether it may be below zero.
+        negative: bool,
+    },
+    /// Whether a number pool is used, and how. Any mode but `no` needs the pool.
+    List {
+        /// The field that holds the pool's id.
+        pool: Field,
+    },
+    /// A calendar day, or none.
+    Date {
+        /// The legacy parameters of year, month and day.
+        parts: [&'static str; 3],
+    },
+}
+
+/// What the id in a field refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    /// A currency.
+    Currency,
+    /// A direction: a country.
+    Direction,
+    /// An account that is a manager.
+    Manager,
+    /// A number pool.
+    NumberPool,
+}
+
+/// The longest text, in characters.
+pub const TEXT_CHARACTERS: usize = 255;
+/// The longest comment, in bytes of UTF-8.
+pub const COMMENT_BYTES: usize = 65_535;
+
+impl Field {
+    fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
+
+    /// The name: proto field, legacy parameter (but for dates) and column.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The group's message field in the proto.
+    pub fn group(self) -> &'static str {
+        self.row().group
+    }
+
+    /// The path within `user_details`, such as `address.city`.
+    pub fn path(self) -> &'static str {
+        self.row().path
+    }
+
+    /// What the field holds.
+    pub fn kind(self) -> Kind {
+        self.row().kind
+    }
+
+    /// The field of a path within `user_details`.
+    pub fn from_path(path: &str) -> Option<Self> {
+        FIELDS.into_iter().find(|field| field.path() == path)
+    }
+
+    /// The parameters of the legacy call that write this field.
+    pub fn parameters(self) -> Vec<&'static str> {
+        match self.kind() {
+            Kind::Date { parts } => parts.to_vec(),
+            _ => vec![self.name()],
+        }
+    }
+
+    /// What is allowed, as the end of a sentence that begins with the parameter's name.
+    pub fn allowed(self) -> &'static str {
+        match self.kind() {
+            Kind::Id(Reference::Currency) => "must be the id of a currency",
+            Kind::Id(Reference::Direction) => "must be the id of a direction",
+            Kind::Id(Reference::Manager) => "must be the id of a manager",
+            Kind::Id(Reference::NumberPool) => "must be the id of a number pool",
+            Kind::Count => "must be an integer from 0 to 2147483647",
+            Kind::Hour => "must be an hour from 1 to 23, or -1 for off",
+            Kind::Flag { off: "2" } => "must be 1 (blocked) or 2 (not blocked)",
+            Kind::Flag { .. } => "must be 0 or 1",
+            Kind::Text => "must be text of at most 255 characters without control characters",
+            Kind::Comment => "must be text of at most 65535 bytes without control characters",
+            Kind::Language => "must be empty or 2 to 10 letters, - or _",
+            Kind::Email => "must be empty or one e-mail address of at most 255 characters",
+            Kind::Decimal { negative: true } => {
+                "must be a decimal of at most 12 digits before and 6 after the point"
+            }
+            Kind::Decimal { negative: false } => {
+                "must be a decimal, not negative, of at most 12 digits before and 6 after the point"
+            }
+            Kind::List { .. } => "must be no, blacklist or whitelist",
+            Kind::Date { .. } => {
+                "must make a calendar day with the other parts of the date: year 1900 to 9999, month 1 to 12, day 1 to 31"
+            }
+        }
+    }
+}
+
+/// An id in the grammar of the legacy call: digits, leading zeros and surrounding spaces tolerated, at most `i64::MAX`.
+pub fn parse_id(text: &str) -> Option<i64> {
+    let digits = text.trim_matches(' ');
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
+}

@@ -1,0 +1,72 @@
+//! The generated gRPC contract, and access to a field of `UserDetails` by its row in the field table.
+
+use crate::fields::{Field, user_fields};
+
+/// The messages, clients and servers of `m4.userdetails.v1`; documented in the protos.
+#[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
+#[allow(unreachable_pub, clippy::missing_errors_doc, reason = "generated")]
+mod generated {
+    tonic::include_proto!("m4.userdetails.v1");
+}
+pub use generated::*;
+
+/// The compiled protos, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The value of one field of `UserDetails`, as the wire has it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Leaf {
+    /// An id.
+    Int64(i64),
+    /// A number, or a value of an enum.
+    Int32(i32),
+    /// A flag.
+    Bool(bool),
+    /// Text, or a decimal.
+    Text(String),
+    /// A calendar day or a part of one.
+    Date(Date),
+}
+
+/// A wire type that a leaf field may have.
+trait LeafType: Sized {
+    fn into_leaf(self) -> Leaf;
+    fn from_leaf(leaf: Leaf) -> Option<Self>;
+}
+
+macro_rules! leaf_types {
+    ($($variant:ident: $type:ty),*) => {$(
+        impl LeafType for $type {
+            fn into_leaf(self) -> Leaf {
+                Leaf::$variant(self)
+            }
+            fn from_leaf(leaf: Leaf) -> Option<Self> {
+                if let Leaf::$variant(value) = leaf { Some(value) } else { None }
+            }
+        }
+    )*};
+}
+leaf_types!(Int64: i64, Int32: i32, Bool: bool, Text: String, Date: Date);
+
+macro_rules! leaf_access {
+    ($($group:ident . $name:ident : $kind:expr;)*) => {
+        impl UserDetails {
+            /// Takes the value of a field out; `None` where it is absent.
+            pub fn take(&mut self, field: Field) -> Option<Leaf> {
+                match field {
+                    $(Field::$name => self.$group.as_mut()?.$name.take().map(LeafType::into_leaf),)*
+                }
+            }
+
+            /// Sets a field. A leaf of another type than the field's leaves it absent.
+            pub fn set(&mut self, field: Field, leaf: Leaf) {
+                match field {
+                    $(Field::$name => {
+                        self.$group.get_or_insert_default().$name = LeafType::from_leaf(leaf);
+                    })*
+                }
+            }
+        }
+    };
+}
+user_fields!(leaf_access);

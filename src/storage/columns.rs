@@ -1,0 +1,160 @@
+//! Values to and from columns, by the field table.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sea_orm::ActiveValue::Set;
+use serde_json::{Value as Json, json};
+
+use super::entities::account;
+use crate::{
+    domain::{
+        account::{AccountType, User},
+        error::Error,
+        update::Change,
+        value::{ListMode, Value, Values, micros_to_text},
+    },
+    fields::{Field, Kind, user_fields},
+};
+
+/// A column that holds what no version of this service has written.
+#[derive(Debug, thiserror::Error)]
+#[error("the column {0} holds what it cannot")]
+pub(super) struct Corrupt(pub(super) &'static str);
+
+impl From<Corrupt> for Error {
+    fn from(corrupt: Corrupt) -> Self {
+        Self::Internal(corrupt.into())
+    }
+}
+
+/// A type of column.
+trait ColumnType: Sized {
+    /// What a field holds.
+    fn read(self, field: Field) -> Option<Value>;
+    /// How a value is stored; none where it is of another type than the column.
+    fn write(value: &Value) -> Option<Self>;
+}
+
+impl ColumnType for Option<i64> {
+    fn read(self, _: Field) -> Option<Value> {
+        Some(self.map_or(Value::None, Value::Id))
+    }
+    fn write(value: &Value) -> Option<Self> {
+        match value {
+            Value::None => Some(None),
+            Value::Id(id) => Some(Some(*id)),
+            _ => None,
+        }
+    }
+}
+
+impl ColumnType for Option<NaiveDate> {
+    fn read(self, _: Field) -> Option<Value> {
+        Some(self.map_or(Value::None, Value::Date))
+    }
+    fn write(value: &Value) -> Option<Self> {
+        match value {
+            Value::None => Some(None),
+            Value::Date(date) => Some(Some(*date)),
+            _ => None,
+        }
+    }
+}
+
+impl ColumnType for String {
+    fn read(self, field: Field) -> Option<Value> {
+        match field.kind() {
+            Kind::List { .. } => ListMode::from_word(&self).map(Value::List),
+            _ => Some(Value::Text(self)),
+        }
+    }
+    fn write(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(text.clone()),
+            Value::List(mode) => Some(mode.as_str().to_owned()),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! plain_columns {
+    ($($type:ty: $variant:ident),*) => {$(
+        impl ColumnType for $type {
+            fn read(self, _: Field) -> Option<Value> {
+                Some(Value::$variant(self))
+            }
+            fn write(value: &Value) -> Option<Self> {
+                if let Value::$variant(value) = value { Some(*value) } else { None }
+            }
+        }
+    )*};
+}
+plain_columns!(i32: Integer, i64: Micros, bool: Flag);
+
+macro_rules! column_access {
+    ($($group:ident . $name:ident : $kind:expr;)*) => {
+        fn read_values(row: account::Model) -> Result<Values, Corrupt> {
+            let mut values = Values::default();
+            $(values[Field::$name] =
+                ColumnType::read(row.$name, Field::$name).ok_or(Corrupt(stringify!($name)))?;)*
+            Ok(values)
+        }
+
+        /// Sets a field's column.
+        pub(super) fn set(
+            row: &mut account::ActiveModel,
+            field: Field,
+            value: &Value,
+        ) -> Result<(), Corrupt> {
+            match field {
+                $(Field::$name => {
+                    row.$name =
+                        Set(ColumnType::write(value).ok_or(Corrupt(stringify!($name)))?);
+                })*
+            }
+            Ok(())
+        }
+    };
+}
+user_fields!(column_access);
+
+/// A row as a user.
+pub(super) fn user(mut row: account::Model) -> Result<User, Corrupt> {
+    Ok(User {
+        id: row.id,
+        username: std::mem::take(&mut row.username),
+        account_type: AccountType::from_word(&row.account_type).ok_or(Corrupt("account_type"))?,
+        version: row.version,
+        create_time: time(row.create_time).ok_or(Corrupt("create_time"))?,
+        update_time: time(row.update_time).ok_or(Corrupt("update_time"))?,
+        values: read_values(row)?,
+    })
+}
+
+fn time(micros: i64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(micros)
+}
+
+/// Changes as the change log keeps them.
+pub(super) fn changes_to_json(changes: &[Change]) -> Json {
+    let entry = |change: &Change| {
+        json!({
+            "field": change.field.path(),
+            "old": value_to_json(&change.old),
+            "new": value_to_json(&change.new),
+        })
+    };
+    changes.iter().map(entry).collect()
+}
+
+fn value_to_json(value: &Value) -> Json {
+    match value {
+        Value::None => Json::Null,
+        Value::Id(id) => json!(id),
+        Value::Integer(number) => json!(number),
+        Value::Flag(flag) => json!(flag),
+        Value::Text(text) => json!(text),
+        Value::Micros(micros) => json!(micros_to_text(*micros)),
+        Value::List(mode) => json!(mode.as_str()),
+        Value::Date(date) => json!(date.to_string()),
+    }
+}

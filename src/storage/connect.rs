@@ -1,0 +1,176 @@
+//! Pools of connections, set up so that what was committed stays.
+
+use std::{str::FromStr, time::Duration};
+
+use sea_orm::{
+    DatabaseConnection, DbErr, SqlxMySqlConnector, SqlxPostgresConnector, SqlxSqliteConnector,
+    sqlx::{
+        self, ConnectOptions, Executor,
+        mysql::{MySqlConnectOptions, MySqlPoolOptions},
+        pool::PoolOptions,
+        postgres::{PgConnectOptions, PgPoolOptions},
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    },
+};
+
+/// The longest that a statement waits for a lock, and a caller for a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A kind of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// SQLite, embedded.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB or MySQL.
+    MySql,
+}
+
+impl Engine {
+    /// The engine of a database URL, by its scheme.
+    pub fn from_url(url: &str) -> Option<Self> {
+        match url.split_once(':')?.0 {
+            "sqlite" => Some(Self::Sqlite),
+            "postgres" | "postgresql" => Some(Self::Postgres),
+            "mysql" | "mariadb" => Some(Self::MySql),
+            _ => None,
+        }
+    }
+
+    /// The value of `db.system.name`.
+    pub(super) fn semantic_name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgresql",
+            Self::MySql => "mysql",
+        }
+    }
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `sqlite://FILE`, `postgres://…` or `mysql://…`. May hold a password.
+    pub url: String,
+    /// How many connections at most, 1 or more. SQLite has one more, which writes.
+    pub max_connections: u32,
+}
+
+/// Why a database could not be opened. Names no part of the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL cannot be read.
+    #[error("the database URL must be sqlite://FILE, postgres://… or mysql://…")]
+    Url,
+    /// The database does not answer, or refuses.
+    #[error("the database cannot be opened")]
+    Connect(#[source] sqlx::Error),
+    /// The schema or its data cannot be written.
+    #[error("the database cannot be prepared")]
+    Prepare(#[from] DbErr),
+}
+
+/// The pools of one database.
+#[derive(Clone, Debug)]
+pub(super) struct Pools {
+    pub(super) engine: Engine,
+    /// For reading only; on SQLite a pool of its own, as there is one writer.
+    pub(super) read: DatabaseConnection,
+    pub(super) write: DatabaseConnection,
+}
+
+/// Opens the pools of a database.
+pub(super) async fn open(options: &Options) -> Result<Pools, OpenError> {
+    let engine = Engine::from_url(&options.url).ok_or(OpenError::Url)?;
+    if engine == Engine::Sqlite {
+        let write = single(options).await?;
+        // A database in memory is known to its one connection only.
+        let read = if options.url.contains(":memory:") {
+            write.clone()
+        } else {
+            let file = sqlite_options(&options.url)?.read_only(true).create_if_missing(false);
+            let pool: SqlitePoolOptions = pool_options(options.max_connections);
+            let pool = pool.connect_with(file).await.map_err(OpenError::Connect)?;
+            SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
+        };
+        return Ok(Pools { engine, read, write });
+    }
+    let write = server(engine, &options.url, options.max_connections).await?;
+    Ok(Pools { engine, read: write.clone(), write })
+}
+
+/// A pool of exactly one connection, that may write.
+pub(super) async fn single(options: &Options) -> Result<DatabaseConnection, OpenError> {
+    let engine = Engine::from_url(&options.url).ok_or(OpenError::Url)?;
+    if engine == Engine::Sqlite {
+        let pool: SqlitePoolOptions = pool_options(1).idle_timeout(None).max_lifetime(None);
+        let file = sqlite_options(&options.url)?;
+        let pool = pool.connect_with(file).await.map_err(OpenError::Connect)?;
+        return Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool));
+    }
+    server(engine, &options.url, 1).await
+}
+
+async fn server(
+    engine: Engine,
+    url: &str,
+    max_connections: u32,
+) -> Result<DatabaseConnection, OpenError> {
+    if engine == Engine::Postgres {
+        let options = PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+        let pool: PgPoolOptions = pool_options(max_connections);
+        let pool = pool
+            .after_connect(|connection, _| {
+                Box::pin(async { connection.execute(POSTGRES_SESSION).await.map(drop) })
+            })
+            .connect_with(options.disable_statement_logging())
+            .await
+            .map_err(OpenError::Connect)?;
+        return Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool));
+    }
+    let options = MySqlConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    let pool: MySqlPoolOptions = pool_options(max_connections);
+    let pool = pool
+        .after_connect(|connection, _| {
+            Box::pin(async { connection.execute(MYSQL_SESSION).await.map(drop) })
+        })
+        .connect_with(options.charset("utf8mb4").disable_statement_logging())
+        .await
+        .map_err(OpenError::Connect)?;
+    Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
+}
+
+/// A dead connection is noticed by the statement that fails on it, not by a ping before each use.
+fn pool_options<D: sqlx::Database>(max_connections: u32) -> PoolOptions<D> {
+    PoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
+}
+
+/// A commit is on disk before it is answered, whatever the server's default; and no statement waits without end.
+const POSTGRES_SESSION: &str = "
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+    SET lock_timeout = '5s';
+    SET statement_timeout = '10s';
+    SET idle_in_transaction_session_timeout = '30s';
+    SET default_transaction_isolation = 'read committed'";
+
+/// A row that is locked is read as of now, not as of the transaction's first statement; and what does not fit is
+/// refused, not cut.
+const MYSQL_SESSION: &str = "
+    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET SESSION innodb_lock_wait_timeout = 5, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')";
+
+/// WAL, and every commit synced: an update that was answered survives the loss of power.
+fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    Ok(options
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(PATIENCE)
+        .foreign_keys(true)
+        .disable_statement_logging())
+}

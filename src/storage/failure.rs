@@ -1,0 +1,103 @@
+//! What a database's failure means: try again, not available, or a defect.
+
+use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
+
+use crate::domain::error::Error;
+
+/// Whether a transaction that failed may succeed if it is run again: it lost against another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Conflict,
+    Unavailable,
+    Defect,
+}
+
+/// A transaction was beaten by another one; its caller runs it again.
+#[derive(Debug, thiserror::Error)]
+#[error("the transaction lost against another one")]
+pub(super) struct Conflict(#[source] pub(super) Option<DbErr>);
+
+impl From<DbErr> for Error {
+    fn from(failure: DbErr) -> Self {
+        match meaning(&failure) {
+            Meaning::Conflict => Self::Unavailable(Conflict(Some(failure)).into()),
+            Meaning::Unavailable => Self::Unavailable(failure.into()),
+            Meaning::Defect => Self::Internal(failure.into()),
+        }
+    }
+}
+
+/// Whether it helps to run the transaction again.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Unavailable(cause) if cause.is::<Conflict>())
+}
+
+fn meaning(failure: &DbErr) -> Meaning {
+    // A row that was referred to has gone since it was checked: checked again, it is a violation.
+    if let Some(SqlErr::ForeignKeyConstraintViolation(_)) = failure.sql_err() {
+        return Meaning::Conflict;
+    }
+    let error = match failure {
+        DbErr::ConnectionAcquire(_) => return Meaning::Unavailable,
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => error,
+        _ => return Meaning::Defect,
+    };
+    let sqlx::Error::Database(error) = &**error else {
+        return match **error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed => Meaning::Unavailable,
+            _ => Meaning::Defect,
+        };
+    };
+    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        return mysql(error.number());
+    }
+    let code = error.code().unwrap_or_default();
+    if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+        return postgres(&code);
+    }
+    sqlite(&code)
+}
+
+/// Error numbers of MariaDB and MySQL.
+fn mysql(number: u16) -> Meaning {
+    match number {
+        // Record changed since last read; deadlock; certification conflict of a Galera cluster.
+        1020 | 1213 => Meaning::Conflict,
+        // Too many connections, no quorum, shutting down, aborted, lock wait, read-only, statement time, killed.
+        1040 | 1047 | 1053 | 1152 | 1158..=1161 | 1203 | 1205 | 1290 | 1317 | 1792 | 1836 | 1927
+        | 1969 => Meaning::Unavailable,
+        _ => Meaning::Defect,
+    }
+}
+
+/// SQLSTATEs of PostgreSQL.
+fn postgres(code: &str) -> Meaning {
+    match code {
+        // Serialization failure, deadlock.
+        "40001" | "40P01" => Meaning::Conflict,
+        // Read-only transaction (a standby), lock not available.
+        "25006" | "55P03" => Meaning::Unavailable,
+        // Connection, resources, operator intervention, system.
+        _ if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+            Meaning::Unavailable
+        }
+        _ => Meaning::Defect,
+    }
+}
+
+/// Extended result codes of SQLite; the low byte is the primary code.
+fn sqlite(code: &str) -> Meaning {
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        // Busy, locked, read-only, I/O, full, cannot open.
+        Ok(5 | 6 | 8 | 10 | 13 | 14) => Meaning::Unavailable,
+        _ => Meaning::Defect,
+    }
+}
