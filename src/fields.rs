@@ -206,7 +206,7 @@ impl Field {
             }
             Kind::List { .. } => "must be no, blacklist or whitelist",
             Kind::Date { .. } => {
-                "must make a calendar day with the other parts of the date: year 1900 to 9999, month 1 to 12, day 1 to 31"
+                "must make a day of the years 1900 to 9999 with the date's other parts"
             }
         }
     }

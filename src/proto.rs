@@ -3,8 +3,7 @@
 use crate::fields::{Field, user_fields};
 
 /// The messages, clients and servers of `m4.userdetails.v1`; documented in the protos.
-#[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
-#[allow(unreachable_pub, clippy::missing_errors_doc, reason = "generated")]
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 mod generated {
     tonic::include_proto!("m4.userdetails.v1");
 }
@@ -12,6 +11,13 @@ pub use generated::*;
 
 /// The compiled protos, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// A way to call the services: in this process, or at another one.
+pub type Channel = tower::util::BoxCloneSyncService<
+    http::Request<tonic::body::Body>,
+    http::Response<tonic::body::Body>,
+    tonic::Status,
+>;
 
 /// The value of one field of `UserDetails`, as the wire has it.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod clock;
 pub mod error;
+pub mod explain;
 pub mod hash;
 pub mod rules;
 pub mod service;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::SubsecRound;
 use tokio::{
     sync::{Mutex, Semaphore},
     time::Instant,
@@ -29,6 +30,7 @@ pub struct Service {
     keys: SecretKeys,
     settings: Mutex<Option<(Instant, Settings)>>,
     in_flight: Arc<Semaphore>,
+    max_in_flight: usize,
 }
 
 impl Service {
@@ -40,7 +42,7 @@ impl Service {
         max_in_flight: usize,
     ) -> Self {
         let in_flight = Arc::new(Semaphore::new(max_in_flight));
-        Self { store, clock, keys, settings: Mutex::new(None), in_flight }
+        Self { store, clock, keys, settings: Mutex::new(None), in_flight, max_in_flight }
     }
 
     /// Changes a user. Once begun it is finished, even if the caller goes away.
@@ -50,7 +52,7 @@ impl Service {
     pub async fn update(&self, update: Update) -> Result<Updated, Error> {
         let permit =
             Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Error::Overloaded)?;
-        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        let (store, now) = (Arc::clone(&self.store), self.clock.now().trunc_subsecs(6));
         let apply = async move {
             let updated = store.apply(&update, now).await;
             drop(permit);
@@ -124,6 +126,14 @@ impl Service {
     /// What it said instead.
     pub async fn ready(&self) -> Result<(), Cause> {
         self.store.ready().await
+    }
+
+    /// Waits for every update that was begun, and lets none begin any more.
+    pub async fn finish(&self) {
+        let all = u32::try_from(self.max_in_flight).unwrap_or(u32::MAX);
+        // Fails only where it was called before.
+        let _ = self.in_flight.acquire_many(all).await;
+        self.in_flight.close();
     }
 
     async fn cached_settings(&self) -> Result<Settings, Error> {

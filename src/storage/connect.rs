@@ -63,10 +63,10 @@ pub enum OpenError {
     /// The URL cannot be read.
     #[error("the database URL must be sqlite://FILE, postgres://… or mysql://…")]
     Url,
-    /// The database does not answer, or refuses.
-    #[error("the database cannot be opened")]
-    Connect(#[source] sqlx::Error),
-    /// The schema or its data cannot be written.
+    /// Demo data was asked for in a database that has other data.
+    #[error("the database has data of its own, so it cannot have the demo data")]
+    NotDemo,
+    /// The database does not answer, or its schema cannot be brought up to date.
     #[error("the database cannot be prepared")]
     Prepare(#[from] DbErr),
 }
@@ -80,39 +80,37 @@ pub(super) struct Pools {
     pub(super) write: DatabaseConnection,
 }
 
-/// Opens the pools of a database.
-pub(super) async fn open(options: &Options) -> Result<Pools, OpenError> {
+/// The pools of a database; they connect when they are used.
+pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(OpenError::Url)?;
     if engine == Engine::Sqlite {
-        let write = single(options).await?;
+        let write = single(options)?;
         // A database in memory is known to its one connection only.
         let read = if options.url.contains(":memory:") {
             write.clone()
         } else {
             let file = sqlite_options(&options.url)?.read_only(true).create_if_missing(false);
             let pool: SqlitePoolOptions = pool_options(options.max_connections);
-            let pool = pool.connect_with(file).await.map_err(OpenError::Connect)?;
-            SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
+            SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(file))
         };
         return Ok(Pools { engine, read, write });
     }
-    let write = server(engine, &options.url, options.max_connections).await?;
+    let write = server(engine, &options.url, options.max_connections)?;
     Ok(Pools { engine, read: write.clone(), write })
 }
 
 /// A pool of exactly one connection, that may write.
-pub(super) async fn single(options: &Options) -> Result<DatabaseConnection, OpenError> {
+pub(super) fn single(options: &Options) -> Result<DatabaseConnection, OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(OpenError::Url)?;
     if engine == Engine::Sqlite {
         let pool: SqlitePoolOptions = pool_options(1).idle_timeout(None).max_lifetime(None);
-        let file = sqlite_options(&options.url)?;
-        let pool = pool.connect_with(file).await.map_err(OpenError::Connect)?;
+        let pool = pool.connect_lazy_with(sqlite_options(&options.url)?);
         return Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool));
     }
-    server(engine, &options.url, 1).await
+    server(engine, &options.url, 1)
 }
 
-async fn server(
+fn server(
     engine: Engine,
     url: &str,
     max_connections: u32,
@@ -124,9 +122,7 @@ async fn server(
             .after_connect(|connection, _| {
                 Box::pin(async { connection.execute(POSTGRES_SESSION).await.map(drop) })
             })
-            .connect_with(options.disable_statement_logging())
-            .await
-            .map_err(OpenError::Connect)?;
+            .connect_lazy_with(options.disable_statement_logging());
         return Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool));
     }
     let options = MySqlConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
@@ -135,9 +131,7 @@ async fn server(
         .after_connect(|connection, _| {
             Box::pin(async { connection.execute(MYSQL_SESSION).await.map(drop) })
         })
-        .connect_with(options.charset("utf8mb4").disable_statement_logging())
-        .await
-        .map_err(OpenError::Connect)?;
+        .connect_lazy_with(options.charset("utf8mb4").disable_statement_logging());
     Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
 }
 

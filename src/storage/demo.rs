@@ -4,14 +4,15 @@ use chrono::NaiveDate;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait,
 };
 
 use super::{
     columns,
     entities::{
-        account, currency, direction, manager_group, manager_group_right, number_pool,
+        account, currency, direction, manager_group, manager_group_right, number_pool, setting,
     },
+    connect::OpenError,
 };
 use crate::{
     domain::value::{ListMode, Value},
@@ -77,11 +78,25 @@ const DETAILS: [(Field, [&str; 3]); FIELDS.len()] = [
     (Field::comment, ["Pays on time.", "Call before\nblocking.", "Moved in 2025."]),
 ];
 
-/// Fills a database that has no account.
-pub(super) async fn fill<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
-    if account::Entity::find().count(connection).await? > 0 {
+/// The row of the table of settings that marks a database as filled with demo data.
+const MARK: &str = "demo";
+
+/// Fills a database that has no account. One that has the demo data already is left as it is; with any other data in
+/// it, it is refused: its secret key is known to everybody.
+pub(super) async fn fill<C: ConnectionTrait>(connection: &C) -> Result<(), OpenError> {
+    if setting::Entity::find_by_id(MARK).one(connection).await?.is_some() {
         return Ok(());
     }
+    if account::Entity::find().one(connection).await?.is_some() {
+        return Err(OpenError::NotDemo);
+    }
+    rows(connection).await?;
+    let mark = setting::ActiveModel { name: Set(MARK.to_owned()), value: Set("on".to_owned()) };
+    setting::Entity::insert(mark).exec_without_returning(connection).await?;
+    Ok(())
+}
+
+async fn rows<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
     macro_rules! reference {
         ($entity:ident, $names:expr) => {
             let rows = (1..).zip($names).map(|(id, name)| $entity::ActiveModel {

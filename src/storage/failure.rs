@@ -1,8 +1,11 @@
 //! What a database's failure means: try again, not available, or a defect.
 
-use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
+use sea_orm::{
+    DbErr, RuntimeErr, SqlErr,
+    sqlx::{self, error::DatabaseError as DatabaseErrorTrait},
+};
 
-use crate::domain::error::Error;
+use crate::domain::error::{Cause, Error};
 
 /// Whether a transaction that failed may succeed if it is run again: it lost against another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +18,41 @@ enum Meaning {
 /// A transaction was beaten by another one; its caller runs it again.
 #[derive(Debug, thiserror::Error)]
 #[error("the transaction lost against another one")]
-pub(super) struct Conflict(#[source] pub(super) Option<DbErr>);
+pub(super) struct Conflict;
+
+/// A database's own error, by its code: its text may repeat what is stored.
+#[derive(Debug, thiserror::Error)]
+#[error("the database answers with error {0}")]
+struct DatabaseError(String);
 
 impl From<DbErr> for Error {
     fn from(failure: DbErr) -> Self {
-        match meaning(&failure) {
-            Meaning::Conflict => Self::Unavailable(Conflict(Some(failure)).into()),
-            Meaning::Unavailable => Self::Unavailable(failure.into()),
-            Meaning::Defect => Self::Internal(failure.into()),
+        let meaning = meaning(&failure);
+        let cause: Cause = match database_error(&failure) {
+            Some(error) => DatabaseError(code(error)).into(),
+            None => failure.into(),
+        };
+        match meaning {
+            Meaning::Conflict => Self::Unavailable(Conflict.into()),
+            Meaning::Unavailable => Self::Unavailable(cause),
+            Meaning::Defect => Self::Internal(cause),
         }
+    }
+}
+
+fn database_error(failure: &DbErr) -> Option<&dyn DatabaseErrorTrait> {
+    match failure {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => error.as_database_error(),
+        _ => None,
+    }
+}
+
+fn code(error: &dyn DatabaseErrorTrait) -> String {
+    match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        Some(error) => error.number().to_string(),
+        None => error.code().unwrap_or_default().into_owned(),
     }
 }
 
@@ -44,26 +73,26 @@ fn meaning(failure: &DbErr) -> Meaning {
         | DbErr::Query(RuntimeErr::SqlxError(error)) => error,
         _ => return Meaning::Defect,
     };
-    let sqlx::Error::Database(error) = &**error else {
-        return match **error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed => Meaning::Unavailable,
-            _ => Meaning::Defect,
-        };
-    };
-    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-        return mysql(error.number());
+    match &**error {
+        sqlx::Error::Database(error) => {
+            let error = &**error;
+            if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+                return mysql(error.number());
+            }
+            if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+                return postgres(&code(error));
+            }
+            sqlite(&code(error))
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => Meaning::Unavailable,
+        _ => Meaning::Defect,
     }
-    let code = error.code().unwrap_or_default();
-    if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
-        return postgres(&code);
-    }
-    sqlite(&code)
 }
 
 /// Error numbers of MariaDB and MySQL.

@@ -16,17 +16,17 @@ const MYSQL_LOCK: &str = "SELECT GET_LOCK('m4-user-details migrations', 60)";
 /// Brings the schema up to date; with `demo`, fills a database that has no account with the demo data.
 ///
 /// # Errors
-/// [`OpenError`], where the database does not answer or a step fails; a failed step can be repeated.
+/// [`OpenError`]: the database does not answer, a step fails (it can be repeated), or there is other data.
 pub async fn migrate(options: &Options, demo: bool) -> Result<(), OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(OpenError::Url)?;
     // One connection: the lock is its own, and goes with it whatever happens.
-    let connection = single(options).await?;
+    let connection = single(options)?;
     let migrated = locked(engine, &connection, demo).await;
     connection.close().await?;
-    Ok(migrated?)
+    migrated
 }
 
-async fn locked(engine: Engine, connection: &DatabaseConnection, demo: bool) -> Result<(), DbErr> {
+async fn locked(engine: Engine, connection: &DatabaseConnection, demo: bool) -> Result<(), OpenError> {
     match engine {
         Engine::Sqlite => {
             connection.execute_unprepared("BEGIN IMMEDIATE").await?;
@@ -41,7 +41,7 @@ async fn locked(engine: Engine, connection: &DatabaseConnection, demo: bool) -> 
             let row = connection.query_one_raw(lock).await?;
             let got: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;
             if got != Some(1) {
-                return Err(DbErr::Custom("another replica is migrating".to_owned()));
+                return Err(DbErr::Custom("another replica is migrating".to_owned()).into());
             }
         }
     }

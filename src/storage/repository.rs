@@ -1,5 +1,10 @@
 //! The store: each use in a transaction of its own.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -10,6 +15,7 @@ use sea_orm::{
 use super::{
     connect::{Engine, OpenError, Options, Pools, open},
     failure::is_conflict,
+    migrate::migrate,
     settings,
     spans::statement,
     transaction::SqlTransaction,
@@ -29,16 +35,37 @@ const ATTEMPTS: u32 = 5;
 /// The store on a database.
 #[derive(Clone, Debug)]
 pub struct SqlStore {
+    options: Options,
     pools: Pools,
+    prepared: Arc<AtomicBool>,
 }
 
 impl SqlStore {
-    /// Opens a database whose schema is up to date.
+    /// The store on a database, which must be prepared before it answers.
     ///
     /// # Errors
-    /// [`OpenError`], where it does not answer.
-    pub async fn open(options: &Options) -> Result<Self, OpenError> {
-        Ok(Self { pools: open(options).await? })
+    /// [`OpenError::Url`].
+    pub fn new(options: Options) -> Result<Self, OpenError> {
+        let pools = open(&options)?;
+        Ok(Self { options, pools, prepared: Arc::default() })
+    }
+
+    /// Brings the schema up to date; with `demo`, fills a database that has no account with the demo data.
+    ///
+    /// # Errors
+    /// Those of [`migrate`]; the store still does not answer then.
+    pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
+        migrate(&self.options, demo).await?;
+        self.prepared.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The pools, once the schema is up to date.
+    fn pools(&self) -> Result<&Pools, Error> {
+        if self.prepared.load(Ordering::Acquire) {
+            return Ok(&self.pools);
+        }
+        Err(Error::Unavailable("the database is not prepared yet".into()))
     }
 
     /// The engine.
@@ -71,7 +98,7 @@ impl SqlStore {
                 ("innodb_doublewrite", "SELECT CAST(@@innodb_doublewrite AS CHAR)"),
             ],
         };
-        let write = &self.pools.write;
+        let write = &self.pools()?.write;
         let mut settings = Vec::new();
         for (name, query) in queries {
             let query = Statement::from_string(write.get_database_backend(), *query);
@@ -97,12 +124,12 @@ impl SqlStore {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let begin = self.pools.write.begin_with_options(options);
+        let begin = self.pools()?.write.begin_with_options(options);
         Ok(statement(self.pools.engine, "BEGIN", "", begin).await?)
     }
 
     async fn begin_read(&self) -> Result<DatabaseTransaction, Error> {
-        Ok(statement(self.pools.engine, "BEGIN", "", self.pools.read.begin()).await?)
+        Ok(statement(self.pools.engine, "BEGIN", "", self.pools()?.read.begin()).await?)
     }
 
     async fn commit(&self, transaction: DatabaseTransaction) -> Result<(), Error> {
@@ -161,7 +188,7 @@ impl Store for SqlStore {
     }
 
     async fn settings(&self) -> Result<Settings, Error> {
-        statement(self.pools.engine, "SELECT", "settings", settings::load(&self.pools.read)).await
+        statement(self.pools.engine, "SELECT", "settings", settings::load(&self.pools()?.read)).await
     }
 
     async fn update_settings(

@@ -158,7 +158,7 @@ impl Transaction for SqlTransaction<'_> {
             .exec(self.transaction);
         let updated = statement(self.engine, "UPDATE", "accounts", update).await?;
         if updated.rows_affected != 1 {
-            return Err(Error::Unavailable(Conflict(None).into()));
+            return Err(Error::Unavailable(Conflict.into()));
         }
         let log = change_log::ActiveModel {
             user_id: Set(user.id),

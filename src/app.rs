@@ -1,0 +1,233 @@
+//! The composition root: puts the parts together, runs them, and ends them in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tower::ServiceExt;
+
+use crate::{
+    config::Config,
+    domain::{
+        clock::SystemClock,
+        error::Cause,
+        hash::SecretKeys,
+        service::Service,
+    },
+    grpc::server::Services,
+    legacy::{self, Door},
+    proto::Channel,
+    storage::{OpenError, SqlStore},
+};
+
+/// The secret key of the demo data.
+pub const DEMO_KEY: &str = "secret";
+
+/// How long the database rests after it could not be prepared.
+const PREPARE_REST: Duration = Duration::from_secs(1);
+/// How long a door waits for a connection to its upstream.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the program cannot be run, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be used.
+    #[error("{0}")]
+    Configuration(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({key}): {error}. Is another instance running? Choose another address with {key}, or port 0 for a free port")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The environment variable that sets it.
+        key: &'static str,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// A part of the program failed.
+    #[error("{0}")]
+    Failed(#[source] Cause),
+    /// Calls were still under way at the drain deadline.
+    #[error("calls were still under way at the drain deadline")]
+    NotDrained,
+}
+
+/// The service with both doors, or a door of its own; its listeners are bound.
+pub struct Application {
+    http: (TcpListener, axum::Router),
+    core: Option<Core>,
+    drain: Duration,
+}
+
+/// What a door of its own does not have.
+struct Core {
+    listener: TcpListener,
+    services: Services,
+    service: Arc<Service>,
+    store: SqlStore,
+    demo: bool,
+}
+
+impl Application {
+    /// The service with both doors; with `demo`, on the demo data.
+    ///
+    /// # Errors
+    /// [`RunError::Configuration`], [`RunError::Listen`], [`RunError::Database`].
+    pub async fn service(config: &Config, demo: bool) -> Result<Self, RunError> {
+        let authentication = config
+            .authentication(demo)
+            .map_err(|error| RunError::Configuration(error.to_string()))?;
+        if authentication.open {
+            tracing::warn!(
+                "callers need no token unless one is configured{}",
+                if config.insecure { ": --insecure" } else { ": demo data on a loopback address" }
+            );
+        }
+        let store = SqlStore::new(config.database.clone())?;
+        let keys = if demo && config.keys.is_empty() {
+            SecretKeys::new([DEMO_KEY.into()])
+        } else {
+            config.keys.clone()
+        };
+        let service = Arc::new(Service::new(
+            Arc::new(store.clone()),
+            Arc::new(SystemClock),
+            keys,
+            config.max_in_flight,
+        ));
+        let deadline = config.limits.deadline;
+        let services = Services::new(Arc::clone(&service), authentication, deadline)
+            .await
+            .map_err(RunError::Failed)?;
+        let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN").await?;
+        let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
+        let router = door(config, services.in_process())?.router();
+        let core = Some(Core { listener, services, service, store, demo });
+        Ok(Self { http: (http, router), core, drain: config.drain })
+    }
+
+    /// A door of its own, to the service at `upstream`.
+    ///
+    /// # Errors
+    /// [`RunError::Configuration`], [`RunError::Listen`].
+    pub async fn door_only(config: &Config, upstream: &Endpoint) -> Result<Self, RunError> {
+        let channel = upstream
+            .clone()
+            .connect_timeout(CONNECT_PATIENCE)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .tcp_nodelay(true)
+            .connect_lazy()
+            .map_err(|error| tonic::Status::from_error(error.into()));
+        let router = door(config, Channel::new(channel))?.router();
+        let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
+        Ok(Self { http: (http, router), core: None, drain: config.drain })
+    }
+
+    /// Where gRPC is served; none for a door of its own.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.core.as_ref().and_then(|core| core.listener.local_addr().ok())
+    }
+
+    /// Where HTTP is served.
+    ///
+    /// # Errors
+    /// Where the system does not tell.
+    pub fn http_address(&self) -> std::io::Result<SocketAddr> {
+        self.http.0.local_addr()
+    }
+
+    /// Answers calls until `stop`, then finishes those under way within the drain deadline.
+    ///
+    /// # Errors
+    /// [`RunError::Database`], [`RunError::Failed`], [`RunError::NotDrained`].
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+        let ending = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        let (listener, router) = self.http;
+        parts.spawn(legacy::server::serve(listener, router, ending.clone()).map(Ok));
+        let mut rest = None;
+        if let Some(core) = self.core {
+            let (services, ends) = (core.services, ending.clone());
+            parts.spawn(services.clone().watch_health(ending.clone()).map(Ok));
+            parts.spawn(async move {
+                let served = services.serve(core.listener, ends).await;
+                served.map_err(|error| RunError::Failed(error.into()))
+            });
+            parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
+            rest = Some((core.service, core.store));
+        }
+        let mut outcome = Ok(());
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = parts.join_next() => {
+                    outcome = flatten(ended);
+                    if outcome.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        tracing::info!("stopping");
+        ending.cancel();
+        let drained = timeout(self.drain, async {
+            while let Some(ended) = parts.join_next().await {
+                flatten(ended)?;
+            }
+            if let Some((service, store)) = rest {
+                service.finish().await;
+                store.close().await;
+            }
+            Ok(())
+        });
+        outcome.and(drained.await.unwrap_or(Err(RunError::NotDrained)))
+    }
+}
+
+fn flatten(ended: Result<Result<(), RunError>, tokio::task::JoinError>) -> Result<(), RunError> {
+    ended.map_err(|panicked| RunError::Failed(panicked.into()))?
+}
+
+/// Prepares the database, as often as it takes while it does not answer.
+async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result<(), RunError> {
+    loop {
+        let prepared = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            prepared = store.prepare(demo) => prepared,
+        };
+        match prepared {
+            Ok(()) => {
+                if let Ok(settings) = store.durability().await {
+                    tracing::info!(engine = ?store.engine(), durability = ?settings, "the database is prepared");
+                }
+                return Ok(());
+            }
+            Err(OpenError::Prepare(failure)) => {
+                let error = crate::domain::error::Error::from(failure);
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(cause, "the database cannot be prepared; trying again");
+            }
+            Err(error @ (OpenError::Url | OpenError::NotDemo)) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(PREPARE_REST) => {}
+        }
+    }
+}
+
+fn door(config: &Config, channel: Channel) -> Result<Door, RunError> {
+    Door::new(channel, config.door_token.as_ref(), config.answers, config.limits)
+        .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))
+}
+
+async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, RunError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| RunError::Listen { address, key, error })
+}

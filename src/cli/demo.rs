@@ -1,0 +1,177 @@
+//! `demo`: the whole service on a temporary database, and the vendor's sample call.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Args;
+use http::{Method, StatusCode};
+use tokio_util::sync::CancellationToken;
+
+use super::{CliError, http_client, print, serve::stop_signals, with_telemetry};
+use crate::{
+    app::{Application, DEMO_KEY},
+    config::Config,
+    domain::{explain, hash::SecretKeys},
+    fields::FIELDS,
+    legacy::query_parameter,
+    proto::{
+        GetUserDetailsRequest, UserDetails, user_details_service_client::UserDetailsServiceClient,
+    },
+};
+
+/// How long the service may take to start.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The vendor's sample call as printed, and twice corrected: another user id, and another hash.
+const CALLS: [(&str, &str); 3] = [
+    (
+        "The vendor's sample call, as printed",
+        "/billing/api/user_details_update?u=admin&user_id=3&hidden=1&hash=80ea571b1932bfecb937013966849154cb995e05",
+    ),
+    (
+        "The user that the printed hash is for",
+        "/billing/api/user_details_update?u=admin&user_id=5&hidden=1&hash=80ea571b1932bfecb937013966849154cb995e05",
+    ),
+    (
+        "The printed user, with the right hash",
+        "/billing/api/user_details_update?u=admin&user_id=3&hidden=1&hash=09574460be862d62efd300117fcee3328a10b48a",
+    ),
+];
+
+/// Try it: a temporary database with demo data, both doors, and the vendor's sample call.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// End after the calls instead of serving until Ctrl-C.
+    #[arg(long)]
+    once: bool,
+    /// `0`: listen on free ports instead of the configured ones.
+    #[arg(long, value_name = "0", value_parser = ["0"])]
+    port: Option<String>,
+}
+
+impl Demo {
+    /// The configuration keys that flags of this command set.
+    pub(super) fn flags(&self) -> Vec<(&'static str, String)> {
+        let free = "127.0.0.1:0".to_owned();
+        match self.port {
+            Some(_) => vec![("grpc.listen", free.clone()), ("http.listen", free)],
+            None => Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(self, mut config: Config) -> Result<(), CliError> {
+        let failed = |error: std::io::Error| CliError::Failed(format!("temporary folder: {error}"));
+        let folder = tempfile::Builder::new().prefix("m4-demo-").tempdir().map_err(failed)?;
+        config.database.url = format!("sqlite://{}", folder.path().join("demo.db").display());
+        // Whatever is configured for a real service does not concern the demo.
+        config.internal = None;
+        config.keys = SecretKeys::new([DEMO_KEY.into()]);
+        with_telemetry(&config, async {
+            let stop = stop_signals()?;
+            let application = Application::service(&config, true).await?;
+            let http = application
+                .http_address()
+                .map_err(|error| CliError::Failed(format!("no address: {error}")))?;
+            let Some(grpc) = application.grpc_address() else {
+                return Err(CliError::Failed("no address".to_owned()));
+            };
+            let ending = CancellationToken::new();
+            let running = tokio::spawn(application.run(ending.clone()));
+            let played = tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                played = play(http, grpc, &config.keys) => played,
+            };
+            if played.is_ok() && !self.once {
+                print::text("\nServing until Ctrl-C.\n");
+                stop.cancelled().await;
+            }
+            ending.cancel();
+            let ended = running.await;
+            ended.map_err(|panicked| CliError::Failed(panicked.to_string()))??;
+            played
+        })
+        .await
+    }
+}
+
+/// Plays the calls and shows what they did.
+async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(), CliError> {
+    wait_until_ready(http).await?;
+    print::text(&format!(
+        "m4-user-details on a temporary SQLite database with demo data; secret key `{DEMO_KEY}`.\n\
+         legacy call: http://{http}   gRPC: {grpc}\n"
+    ));
+    for (number, (title, target)) in (1..).zip(CALLS) {
+        print::text(&format!("\n{number}. {title}\nPOST http://{http}{target}\n"));
+        let query = target.split_once('?').map_or("", |(_, query)| query);
+        let parameter = |name| query_parameter(query, name).unwrap_or_default();
+        let user_id = parameter("user_id");
+        let id = user_id.parse().unwrap_or_default();
+        let before = read(grpc, id).await?;
+        let (_, xml) = http_client::send(http, Method::POST, target).await?;
+        print::text(&xml);
+        if xml.contains("Incorrect hash") {
+            let hash = parameter("hash");
+            print::text(&explain::hash(keys, &parameter("u"), &user_id, Some(&hash)));
+        }
+        let after = read(grpc, id).await?;
+        print::text(&format!("read back over gRPC: {}\n", difference(before, after)));
+    }
+    let (_, target) = CALLS[1];
+    print::text(&format!(
+        "\nTry it yourself:\n\
+         curl -X POST 'http://{http}{target}'\n\
+         grpcurl -plaintext {grpc} describe m4.userdetails.v1.UserDetailsService\n\
+         grpcurl -plaintext -d '{{\"user_id\": 5}}' {grpc} m4.userdetails.v1.UserDetailsService/GetUserDetails\n\
+         grpcurl -plaintext -d '{{\"user_id\": 5, \"user_details\": {{\"address\": {{\"city\": \"York\"}}}}}}' {grpc} \
+         m4.userdetails.v1.UserDetailsService/UpdateUserDetails\n"
+    ));
+    Ok(())
+}
+
+async fn wait_until_ready(http: SocketAddr) -> Result<(), CliError> {
+    let ready = async {
+        while !matches!(
+            http_client::send(http, Method::GET, "/readyz").await,
+            Ok((StatusCode::OK, _))
+        ) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let ready = tokio::time::timeout(START_PATIENCE, ready).await;
+    ready.map_err(|_| CliError::Failed("the service does not become ready".to_owned()))
+}
+
+async fn read(grpc: SocketAddr, user_id: i64) -> Result<UserDetails, CliError> {
+    let failed = |error: &dyn std::error::Error| CliError::Failed(format!("{grpc}: {error}"));
+    let client = UserDetailsServiceClient::connect(format!("http://{grpc}")).await;
+    let mut client = client.map_err(|error| failed(&error))?;
+    let request = GetUserDetailsRequest { user_id, acting_username: "admin".to_owned() };
+    let answer = client.get_user_details(request).await.map_err(|error| failed(&error))?;
+    Ok(answer.into_inner().user_details.unwrap_or_default())
+}
+
+/// The fields that differ, with their values before and after.
+fn difference(mut before: UserDetails, mut after: UserDetails) -> String {
+    let etags = (before.etag.clone(), after.etag.clone());
+    let changes = FIELDS.into_iter().filter_map(|field| {
+        let (old, new) = (before.take(field), after.take(field));
+        (old != new).then(|| format!("{}: {} -> {}", field.path(), show(old), show(new)))
+    });
+    let changes: Vec<_> = changes.collect();
+    if changes.is_empty() {
+        return format!("nothing changed, etag {}", etags.1);
+    }
+    format!("{}, etag {} -> {}", changes.join(", "), etags.0, etags.1)
+}
+
+fn show(leaf: Option<crate::proto::Leaf>) -> String {
+    use crate::proto::Leaf;
+    match leaf {
+        None => "none".to_owned(),
+        Some(Leaf::Int64(number)) => number.to_string(),
+        Some(Leaf::Int32(number)) => number.to_string(),
+        Some(Leaf::Bool(flag)) => flag.to_string(),
+        Some(Leaf::Text(text)) => format!("{text:?}"),
+        Some(Leaf::Date(date)) => format!("{date:?}"),
+    }
+}

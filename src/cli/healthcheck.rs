@@ -1,0 +1,21 @@
+//! `healthcheck`: asks the service on this machine, or a door of its own, whether it is ready.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use http::{Method, StatusCode};
+
+use super::{CliError, http_client};
+use crate::config::Config;
+
+pub(super) async fn run(config: &Config) -> Result<(), CliError> {
+    let mut address = config.http_listen;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    match http_client::send(address, Method::GET, "/readyz").await? {
+        (StatusCode::OK, _) => Ok(()),
+        (status, _) => Err(CliError::Failed(format!("{address} answers {status}"))),
+    }
+}

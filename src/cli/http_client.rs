@@ -1,0 +1,42 @@
+//! One HTTP request, for the demo and the health check.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::CliError;
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sends a request without a body, and reads the answer.
+pub(super) async fn send(
+    address: SocketAddr,
+    method: Method,
+    target: &str,
+) -> Result<(StatusCode, String), CliError> {
+    let failed = |error: &dyn std::error::Error| CliError::Failed(format!("{address}: {error}"));
+    let exchange = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| failed(&error))?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(http::header::HOST, address.to_string())
+            .body(Empty::<bytes::Bytes>::new())
+            .map_err(|error| failed(&error))?;
+        let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|error| failed(&error))?;
+        connection.abort();
+        Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    };
+    let patience = tokio::time::timeout(PATIENCE, exchange).await;
+    patience.unwrap_or_else(|_| Err(CliError::Failed(format!("{address} does not answer"))))
+}

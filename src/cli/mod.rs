@@ -1,0 +1,166 @@
+//! The command line: one file for each subcommand.
+
+mod demo;
+mod hash;
+mod healthcheck;
+mod http_client;
+mod print;
+mod serve;
+mod settings;
+
+use std::{env, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    app::RunError,
+    config::{Config, ConfigErrors, Layers},
+    storage::migrate,
+    telemetry::{Telemetry, TelemetryError},
+};
+
+/// The details of the users of a billing system: typed gRPC, and the legacy hashed HTTP call.
+#[derive(Debug, Parser)]
+#[command(name = "m4-user-details", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+/// What overrides the configuration file and the environment.
+#[derive(Debug, Args)]
+struct Overrides {
+    /// The configuration file (TOML).
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The database: `sqlite://FILE`, `postgres://…` or `mysql://…`.
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Where gRPC is served.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    grpc_listen: Option<String>,
+    /// Where the legacy call is served.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    http_listen: Option<String>,
+    /// What is logged: a level, or a filter.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// Start without authentication even where others reach the service.
+    #[arg(long, global = true)]
+    insecure: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gRPC and the legacy call.
+    Serve(serve::Serve),
+    /// Try it: a temporary database with demo data, both doors, and the vendor's sample call.
+    Demo(demo::Demo),
+    /// Bring the database's schema up to date.
+    Migrate,
+    /// Show the effective configuration, with secrets masked.
+    Config,
+    /// Compute and explain the hash of a legacy call.
+    Hash(hash::Hash),
+    /// Read or change the switches of the legacy call.
+    Settings(settings::Settings),
+    /// Ask a running service whether it is ready; for containers.
+    Healthcheck,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    /// 1: failed at run time. 2: bad usage or configuration.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) | Self::Run(RunError::Configuration(_)) => 2,
+            Self::Telemetry(_) | Self::Run(_) | Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl Cli {
+    /// Runs the command. Answers the exit code: 0 done or drained, 1 failed at run time, 2 bad configuration. Bad
+    /// usage ends the process before, with 2.
+    pub async fn run(self) -> u8 {
+        match self.command().await {
+            Ok(()) => 0,
+            Err(error) => {
+                print::error(&error);
+                error.exit_code()
+            }
+        }
+    }
+
+    async fn command(self) -> Result<(), CliError> {
+        let layers = self.overrides.layers(&self.command);
+        let config = Config::read(&layers)?;
+        match self.command {
+            Command::Serve(serve) => serve.run(config).await,
+            Command::Demo(demo) => demo.run(config).await,
+            Command::Migrate => {
+                migrate(&config.database, false).await.map_err(|error| CliError::Run(error.into()))
+            }
+            Command::Config => {
+                print::text(&layers.show());
+                Ok(())
+            }
+            Command::Hash(hash) => hash.run(&config),
+            Command::Settings(settings) => settings.run(&config).await,
+            Command::Healthcheck => healthcheck::run(&config).await,
+        }
+    }
+}
+
+impl Overrides {
+    fn layers(&self, command: &Command) -> Layers {
+        let mut flags: Vec<(&'static str, String)> = [
+            ("database.url", &self.database_url),
+            ("grpc.listen", &self.grpc_listen),
+            ("http.listen", &self.http_listen),
+            ("log", &self.log),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.clone()?)))
+        .collect();
+        if self.insecure {
+            flags.push(("insecure", "true".to_owned()));
+        }
+        match command {
+            Command::Serve(serve) => flags.extend(serve.flags()),
+            Command::Demo(demo) => flags.extend(demo.flags()),
+            _ => {}
+        }
+        let file = self.config.clone().or_else(|| env::var_os("M4_CONFIG").map(PathBuf::from));
+        // A variable that is set but empty counts as not set.
+        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        Layers::new(file.as_deref(), variable, flags)
+    }
+}
+
+/// Runs with telemetry, which is flushed whatever happens.
+async fn with_telemetry<F>(config: &Config, run: F) -> Result<(), CliError>
+where
+    F: Future<Output = Result<(), CliError>>,
+{
+    let telemetry = Telemetry::start(&config.log)?;
+    let outcome = run.await;
+    telemetry.stop();
+    outcome
+}

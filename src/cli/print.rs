@@ -1,0 +1,13 @@
+//! What commands write for people to read.
+
+use std::io::Write;
+
+/// Writes to standard output. A reader that has gone is no error.
+pub(super) fn text(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Writes an error, with what lies under it, to standard error.
+pub(super) fn error(error: &dyn std::error::Error) {
+    let _ = writeln!(std::io::stderr().lock(), "m4-user-details: {error}");
+}

@@ -1,0 +1,69 @@
+//! `serve`: both doors, or a door of its own.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{CliError, with_telemetry};
+use crate::{app::Application, config::Config};
+
+/// Serve gRPC and the legacy call.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Fill an empty database with the demo data; its secret key is `secret` unless one is configured.
+    #[arg(long)]
+    demo: bool,
+    /// Serve the legacy call only, through the service at `--upstream`: needs no database and no secret key.
+    #[arg(long, conflicts_with = "demo")]
+    door_only: bool,
+    /// The service that a door of its own speaks to.
+    #[arg(long, value_name = "http://HOST:PORT", requires = "door_only")]
+    upstream: Option<String>,
+}
+
+impl Serve {
+    /// The configuration keys that flags of this command set.
+    pub(super) fn flags(&self) -> Vec<(&'static str, String)> {
+        self.upstream.iter().map(|url| ("door.upstream", url.clone())).collect()
+    }
+
+    pub(super) async fn run(self, config: Config) -> Result<(), CliError> {
+        let upstream = match (self.door_only, &config.upstream) {
+            (true, None) => {
+                let problem = "--door-only needs --upstream http://HOST:PORT (door.upstream)";
+                return Err(CliError::Usage(problem.to_owned()));
+            }
+            (true, Some(upstream)) => Some(upstream.clone()),
+            (false, _) => None,
+        };
+        with_telemetry(&config, async {
+            let stop = stop_signals()?;
+            let application = match &upstream {
+                Some(upstream) => Application::door_only(&config, upstream).await?,
+                None => Application::service(&config, self.demo).await?,
+            };
+            let http = application.http_address().map(|address| address.to_string());
+            let grpc = application.grpc_address().map(|address| address.to_string());
+            tracing::info!(grpc, http = http.ok(), "serving");
+            Ok(application.run(stop).await?)
+        })
+        .await
+    }
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT.
+pub(super) fn stop_signals() -> Result<CancellationToken, CliError> {
+    let failed = |error: std::io::Error| CliError::Failed(format!("no signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}

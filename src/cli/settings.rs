@@ -1,0 +1,88 @@
+//! `settings`: the switches of the legacy call, in the database itself.
+
+use clap::{Args, Subcommand};
+
+use super::{CliError, print};
+use crate::{
+    config::Config,
+    domain::{hash::Recipe, settings::Settings as Switches, store::Store},
+    storage::SqlStore,
+};
+
+/// Read or change the switches of the legacy call. A running service follows within two seconds.
+#[derive(Debug, Args)]
+pub(super) struct Settings {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show all of them.
+    Get,
+    /// Change some: `allow_api=on|off`, `allow_get_api=on|off`, `hash_recipes=u,user_id[+user_id]`.
+    Set {
+        #[arg(required = true, value_name = "NAME=VALUE")]
+        settings: Vec<String>,
+    },
+}
+
+impl Settings {
+    pub(super) async fn run(self, config: &Config) -> Result<(), CliError> {
+        let changes: Vec<Change> = match &self.action {
+            Action::Get => Vec::new(),
+            Action::Set { settings } => {
+                settings.iter().map(|text| parse(text)).collect::<Result<_, _>>()?
+            }
+        };
+        let store =
+            SqlStore::new(config.database.clone()).map_err(|error| CliError::Run(error.into()))?;
+        store.prepare(false).await.map_err(|error| CliError::Run(error.into()))?;
+        let apply = move |mut settings: Switches| {
+            for change in changes {
+                change(&mut settings);
+            }
+            settings
+        };
+        let settings = match self.action {
+            Action::Get => store.settings().await,
+            Action::Set { .. } => store.update_settings(Box::new(apply)).await,
+        };
+        store.close().await;
+        let settings = settings.map_err(|error| CliError::Failed(error.to_string()))?;
+        let word = |flag| if flag { "on" } else { "off" };
+        let recipes: Vec<_> = settings.hash_recipes.iter().map(|recipe| recipe.as_str()).collect();
+        print::text(&format!(
+            "allow_api={}\nallow_get_api={}\nhash_recipes={}\n",
+            word(settings.allow_api),
+            word(settings.allow_get_api),
+            recipes.join("+"),
+        ));
+        Ok(())
+    }
+}
+
+type Change = Box<dyn FnOnce(&mut Switches) + Send>;
+
+fn parse(text: &str) -> Result<Change, CliError> {
+    let wrong = |allowed: &str| Err(CliError::Usage(format!("{text:?}: {allowed}")));
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    let flag = match value {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    };
+    match (name, flag) {
+        ("allow_api", Some(flag)) => Ok(Box::new(move |settings| settings.allow_api = flag)),
+        ("allow_get_api", Some(flag)) => Ok(Box::new(move |settings| settings.allow_get_api = flag)),
+        ("allow_api" | "allow_get_api", None) => wrong("must be on or off"),
+        ("hash_recipes", _) => {
+            let recipes: Option<Vec<_>> = value.split('+').map(Recipe::from_word).collect();
+            match recipes {
+                Some(recipes) => Ok(Box::new(move |settings| settings.hash_recipes = recipes)),
+                None => wrong("must be u,user_id or user_id or both, joined by +"),
+            }
+        }
+        _ => wrong("must be allow_api, allow_get_api or hash_recipes"),
+    }
+}

@@ -1,0 +1,243 @@
+//! Configuration: defaults, then a TOML file, then the environment, then flags. Read once, and every error at once.
+
+mod keys;
+mod layers;
+
+use std::{fmt, fs, net::SocketAddr, path::Path, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+
+pub use keys::{KEYS, Key};
+pub use layers::{ConfigErrors, Layers};
+
+use crate::{
+    domain::hash::SecretKeys,
+    grpc::auth::{Authentication, InternalToken},
+    legacy::{Answers, Limits},
+    storage::{Engine, Options},
+};
+
+/// The effective configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The database.
+    pub database: Options,
+    /// Where gRPC is served.
+    pub grpc_listen: SocketAddr,
+    /// Where the legacy call is served.
+    pub http_listen: SocketAddr,
+    /// What callers must prove; open only where [`Config::authentication`] says so.
+    pub internal: Option<InternalToken>,
+    /// The token of a door in a process of its own: what the service accepts, and what such a door shows.
+    pub door_token: Option<SecretString>,
+    /// The service that a door in a process of its own speaks to.
+    pub upstream: Option<tonic::transport::Endpoint>,
+    /// Whether to start without authentication on addresses that others reach.
+    pub insecure: bool,
+    /// The secret keys of legacy calls.
+    pub keys: SecretKeys,
+    /// The media type of legacy answers.
+    pub answers: Answers,
+    /// The limits of a legacy call; its deadline is also that of an RPC.
+    pub limits: Limits,
+    /// How many updates may be under way at once.
+    pub max_in_flight: usize,
+    /// How long calls under way may take after a signal to stop.
+    pub drain: Duration,
+    /// What is logged: a filter such as `info` or `m4_user_details=debug,warn`.
+    pub log: String,
+}
+
+impl Config {
+    /// Reads the layers.
+    ///
+    /// # Errors
+    /// Everything that is wrong in them.
+    pub fn read(layers: &Layers) -> Result<Self, ConfigErrors> {
+        let mut read = Reader { layers, errors: layers.unknown() };
+        let url = read.text("database.url");
+        if Engine::from_url(&url).is_none() {
+            read.wrong("database.url", "must be sqlite://FILE, postgres://… or mysql://…");
+        }
+        let max_connections = read.number("database.max_connections", 1, 1000);
+        let grpc_listen = read.address("grpc.listen");
+        let http_listen = read.address("http.listen");
+        let token = read.secret("grpc.token", "grpc.token_file");
+        let service = read.text("grpc.token_name");
+        let own_name = read.flag("grpc.token_own_name");
+        let door_token = read.secret("door.token", "door.token_file");
+        let upstream = read.upstream("door.upstream");
+        let insecure = read.flag("insecure");
+        let keys = read.keys();
+        let answers = match read.text("http.answers").as_str() {
+            "xml" => Answers::Xml,
+            "html" => Answers::Html,
+            _ => {
+                read.wrong("http.answers", "must be xml or html");
+                Answers::Xml
+            }
+        };
+        let body = read.number("http.body_limit", 1024, 2 * 1024 * 1024);
+        let deadline = read.number("deadline_seconds", 1, 300);
+        let max_in_flight = read.number("max_in_flight", 1, 100_000);
+        let drain = read.number("drain_seconds", 1, 3600);
+        let log = read.text("log");
+        if log.parse::<tracing_subscriber::EnvFilter>().is_err() {
+            read.wrong("log", "must be a filter such as info or m4_user_details=debug,warn");
+        }
+        if !read.errors.is_empty() {
+            return Err(ConfigErrors(read.errors));
+        }
+        Ok(Self {
+            database: Options { url, max_connections: u32::try_from(max_connections).unwrap_or(1) },
+            grpc_listen,
+            http_listen,
+            internal: token.map(|token| InternalToken { service, token, own_name }),
+            door_token,
+            upstream,
+            insecure,
+            keys,
+            answers,
+            limits: Limits { body, deadline: seconds(deadline) },
+            max_in_flight,
+            drain: seconds(drain),
+            log,
+        })
+    }
+
+    /// What callers must prove. Without any token, demo data on a loopback address is open to all, and so is
+    /// everything with `insecure`.
+    ///
+    /// # Errors
+    /// Where others than this machine would reach the service without authentication.
+    pub fn authentication(&self, demo: bool) -> Result<Authentication, Unauthenticated> {
+        let loopback = self.grpc_listen.ip().is_loopback();
+        if self.internal.is_none() && !loopback && !self.insecure {
+            return Err(Unauthenticated(self.grpc_listen));
+        }
+        let open = self.insecure || (demo && loopback);
+        Ok(Authentication { internal: self.internal.clone(), door: self.door_token.clone(), open })
+    }
+}
+
+/// Others than this machine would reach the service without authentication.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "{0} is not a loopback address and no token is configured: anybody who reaches it could call. \
+     Set grpc.token (M4_GRPC_TOKEN or M4_GRPC_TOKEN_FILE), or say --insecure"
+)]
+pub struct Unauthenticated(SocketAddr);
+
+fn seconds(number: usize) -> Duration {
+    Duration::from_secs(u64::try_from(number).unwrap_or(u64::MAX))
+}
+
+/// Reads typed values, and collects what is wrong.
+struct Reader<'a> {
+    layers: &'a Layers,
+    errors: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn wrong(&mut self, key: &str, problem: impl fmt::Display) {
+        self.errors.push(format!("{key} ({}) {problem}", self.layers.source(key)));
+    }
+
+    fn text(&mut self, key: &'static str) -> String {
+        self.layers.text(key).unwrap_or_else(|problem| {
+            self.wrong(key, problem);
+            String::new()
+        })
+    }
+
+    fn address(&mut self, key: &'static str) -> SocketAddr {
+        self.text(key).parse().unwrap_or_else(|_| {
+            self.wrong(key, "must be an address and a port, such as 127.0.0.1:8080 or [::1]:8080");
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    fn number(&mut self, key: &'static str, least: usize, most: usize) -> usize {
+        let number = self.text(key).parse().ok().filter(|number| (least..=most).contains(number));
+        number.unwrap_or_else(|| {
+            self.wrong(key, format_args!("must be a number from {least} to {most}"));
+            least
+        })
+    }
+
+    fn flag(&mut self, key: &'static str) -> bool {
+        self.text(key).parse().unwrap_or_else(|_| {
+            self.wrong(key, "must be true or false");
+            false
+        })
+    }
+
+    fn upstream(&mut self, key: &'static str) -> Option<tonic::transport::Endpoint> {
+        let text = self.text(key);
+        if text.is_empty() {
+            return None;
+        }
+        let endpoint = tonic::transport::Endpoint::from_shared(text).ok();
+        let endpoint = endpoint.filter(|endpoint| {
+            let uri = endpoint.uri();
+            uri.scheme_str() == Some("http") && uri.host().is_some()
+        });
+        if endpoint.is_none() {
+            self.wrong(key, "must be http://HOST:PORT");
+        }
+        endpoint
+    }
+
+    /// A secret that stands in one key, or in a file that another one names.
+    fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
+        let (secret, file) = (self.text(key), self.text(file_key));
+        match (secret.is_empty(), file.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(secret.into()),
+            (true, false) => {
+                let secret = self.lines(file_key, &file).into_iter().next();
+                if secret.is_none() {
+                    self.wrong(file_key, "must name a file with the secret on its first line");
+                }
+                secret
+            }
+            (false, false) => {
+                self.wrong(file_key, format_args!("cannot be set together with {key}"));
+                None
+            }
+        }
+    }
+
+    /// The secret keys of legacy calls.
+    fn keys(&mut self) -> SecretKeys {
+        let current = self.text("api.secret_key");
+        let previous = self.text("api.secret_key_previous");
+        let file = self.text("api.secret_key_file");
+        if file.is_empty() {
+            return SecretKeys::new([current.into(), previous.into()]);
+        }
+        if !current.is_empty() || !previous.is_empty() {
+            self.wrong("api.secret_key_file", "cannot be set together with other secret keys");
+        }
+        let keys = self.lines("api.secret_key_file", &file);
+        if keys.is_empty() {
+            self.wrong("api.secret_key_file", "must name a file with one key a line");
+        }
+        SecretKeys::new(keys)
+    }
+
+    /// The lines of a file that are not empty.
+    fn lines(&mut self, key: &'static str, file: &str) -> Vec<SecretString> {
+        match fs::read_to_string(Path::new(file)) {
+            Ok(text) => {
+                let text = SecretString::from(text);
+                let lines = text.expose_secret().lines().filter(|line| !line.is_empty());
+                lines.map(SecretString::from).collect()
+            }
+            Err(error) => {
+                self.wrong(key, format_args!("cannot be read: {}", error.kind()));
+                Vec::new()
+            }
+        }
+    }
+}

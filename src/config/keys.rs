@@ -1,0 +1,107 @@
+//! Every configuration key, once.
+
+/// One configuration key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its path in the configuration file.
+    pub path: &'static str,
+    /// Its environment variable.
+    pub env: &'static str,
+    /// Its default; empty is none.
+    pub default: &'static str,
+    /// Whether its value must not be shown.
+    pub secret: bool,
+    /// What it is.
+    pub help: &'static str,
+}
+
+const fn key(
+    path: &'static str,
+    env: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Key {
+    Key { path, env, default, secret: false, help }
+}
+
+const fn secret(path: &'static str, env: &'static str, help: &'static str) -> Key {
+    Key { path, env, default: "", secret: true, help }
+}
+
+/// Every configuration key.
+pub const KEYS: &[Key] = &[
+    key(
+        "database.url",
+        "M4_DATABASE_URL",
+        "sqlite://m4-user-details.db",
+        "`sqlite://FILE`, `postgres://…` or `mysql://…`",
+    ),
+    key(
+        "database.max_connections",
+        "M4_DATABASE_MAX_CONNECTIONS",
+        "10",
+        "connections to the database at most",
+    ),
+    key("grpc.listen", "M4_GRPC_LISTEN", "127.0.0.1:50051", "where gRPC is served"),
+    secret("grpc.token", "M4_GRPC_TOKEN", "the bearer token of internal callers"),
+    key("grpc.token_file", "M4_GRPC_TOKEN_FILE", "", "a file with that token instead"),
+    key(
+        "grpc.token_name",
+        "M4_GRPC_TOKEN_NAME",
+        "internal",
+        "the name of its holder in the change log",
+    ),
+    key(
+        "grpc.token_own_name",
+        "M4_GRPC_TOKEN_OWN_NAME",
+        "false",
+        "whether its holder may act in its own name, with an admin's rights",
+    ),
+    key("http.listen", "M4_HTTP_LISTEN", "127.0.0.1:8080", "where the legacy call is served"),
+    key(
+        "http.answers",
+        "M4_HTTP_ANSWERS",
+        "xml",
+        "media type of legacy answers: `xml` is `text/xml`, `html` is `text/html` for old .NET clients",
+    ),
+    key("http.body_limit", "M4_HTTP_BODY_LIMIT", "262144", "the largest body, in bytes"),
+    key(
+        "door.upstream",
+        "M4_DOOR_UPSTREAM",
+        "",
+        "the service, `http://HOST:PORT`, that `serve --door-only` speaks to",
+    ),
+    secret(
+        "door.token",
+        "M4_DOOR_TOKEN",
+        "the token with which such a door proves itself; the same on both sides",
+    ),
+    key("door.token_file", "M4_DOOR_TOKEN_FILE", "", "a file with that token instead"),
+    secret("api.secret_key", "M4_API_SECRET_KEY", "the secret key of legacy calls, taken verbatim"),
+    secret(
+        "api.secret_key_previous",
+        "M4_API_SECRET_KEY_PREVIOUS",
+        "a key that is being retired and still accepted",
+    ),
+    key(
+        "api.secret_key_file",
+        "M4_API_SECRET_KEY_FILE",
+        "",
+        "a file with one key a line instead, the current one first",
+    ),
+    key("deadline_seconds", "M4_DEADLINE_SECONDS", "10", "the longest that a call takes"),
+    key("max_in_flight", "M4_MAX_IN_FLIGHT", "1024", "updates under way at once; more are refused"),
+    key(
+        "drain_seconds",
+        "M4_DRAIN_SECONDS",
+        "20",
+        "how long calls under way may take after SIGTERM",
+    ),
+    key(
+        "insecure",
+        "M4_INSECURE",
+        "false",
+        "start without authentication where others reach the service",
+    ),
+    key("log", "M4_LOG", "info", "what is logged: a level, or a filter such as `m4_user_details=debug,warn`"),
+];

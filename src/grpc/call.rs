@@ -1,0 +1,99 @@
+//! What every call has in common: a span in the caller's trace, a deadline, one line in the log, and a status.
+
+use std::time::Duration;
+
+use opentelemetry::{global, propagation::Extractor};
+use tokio::time::{Instant, timeout};
+use tonic::{
+    Response, Status,
+    metadata::{KeyRef, MetadataMap},
+};
+use tracing::{Instrument, field::Empty};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::errors;
+use crate::domain::error::Error;
+
+/// Runs a call: `method` is its full name, `longest` its deadline unless the caller's is sooner.
+pub(super) async fn run<T>(
+    method: &'static str,
+    metadata: &MetadataMap,
+    longest: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<Response<T>, Status> {
+    let span = tracing::info_span!(
+        "rpc",
+        otel.name = method,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        outcome = Empty,
+    );
+    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Metadata(metadata)));
+    // Fails only where no tracer is installed.
+    let _ = span.set_parent(parent);
+    let begun = Instant::now();
+    let deadline = deadline(metadata).map_or(longest, |deadline| deadline.min(longest));
+    let outcome = timeout(deadline, call).instrument(span.clone()).await;
+    let result = outcome.unwrap_or(Err(Error::DeadlineExceeded));
+    let outcome = result.as_ref().map_or_else(errors::reason, |_| "OK");
+    span.record("outcome", outcome);
+    let _entered = span.enter();
+    let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
+    match &result {
+        Err(Error::Internal(cause)) => {
+            tracing::Span::current().record("otel.status_code", "ERROR");
+            tracing::error!(rpc.method = method, outcome, milliseconds, cause = %chain(&**cause), "call");
+        }
+        Err(Error::Unavailable(cause)) => {
+            tracing::Span::current().record("otel.status_code", "ERROR");
+            tracing::warn!(rpc.method = method, outcome, milliseconds, cause = %chain(&**cause), "call");
+        }
+        _ => tracing::info!(rpc.method = method, outcome, milliseconds, "call"),
+    }
+    result.map(Response::new).map_err(|error| errors::status(&error))
+}
+
+/// An error with what lies under it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// The caller's deadline: up to 8 digits and a unit, as the gRPC specification of HTTP/2 has it.
+fn deadline(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+struct Metadata<'a>(&'a MetadataMap);
+
+impl Extractor for Metadata<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let text = |key| match key {
+            KeyRef::Ascii(key) => Some(key.as_str()),
+            KeyRef::Binary(_) => None,
+        };
+        self.0.keys().filter_map(text).collect()
+    }
+}

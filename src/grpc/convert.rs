@@ -1,0 +1,143 @@
+//! Proto to domain and back, by the field table.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use prost_types::{FieldMask, Timestamp};
+
+use crate::{
+    domain::{
+        account::User,
+        error::Error,
+        update::{Change, Edit, Edits},
+        value::{ListMode, PartialDate, Value, micros_to_text},
+    },
+    fields::{FIELDS, Field, Kind},
+    proto::{self, Leaf},
+};
+
+/// The edits that an update asks for.
+pub(super) fn edits(
+    mut details: proto::UserDetails,
+    mask: Option<&FieldMask>,
+) -> Result<Edits, Error> {
+    let named = mask.filter(|mask| !mask.paths.is_empty()).map(masked).transpose()?;
+    let mut edits = Edits::default();
+    for field in FIELDS {
+        let leaf = details.take(field);
+        match &named {
+            Some(named) if !named.contains(&field) => {}
+            Some(_) if leaf.is_none() => {
+                edits.add(field, Some(Edit::Set(Value::cleared(field))));
+            }
+            _ => {
+                if let Some(leaf) = leaf {
+                    edits.add(field, edit(field, leaf));
+                }
+            }
+        }
+    }
+    Ok(edits)
+}
+
+/// The fields that a mask names.
+fn masked(mask: &FieldMask) -> Result<HashSet<Field>, Error> {
+    let mut named = HashSet::new();
+    let mut seen = HashSet::new();
+    for path in &mask.paths {
+        let refuse = |problem: &str| {
+            let path: String = path.chars().take(100).collect();
+            Err(Error::InvalidRequest {
+                field: "update_mask",
+                problem: format!("the path {path:?} {problem}"),
+            })
+        };
+        if !seen.insert(path) {
+            return refuse("is named twice");
+        }
+        let covers = |field: &Field| path == "*" || path == field.path() || path == field.group();
+        if !FIELDS.iter().any(covers) {
+            return refuse("is no field that can be changed");
+        }
+        named.extend(FIELDS.into_iter().filter(covers));
+    }
+    Ok(named)
+}
+
+/// The edit of a present field; none where its value is not allowed.
+fn edit(field: Field, leaf: Leaf) -> Option<Edit> {
+    let value = match (field.kind(), leaf) {
+        (_, Leaf::Date(date)) => {
+            let (year, month, day) = (date.year, date.month, date.day);
+            return Some(Edit::Date(PartialDate { year, month, day }));
+        }
+        (Kind::List { .. }, Leaf::Int32(number)) => Some(Value::List(list_mode(number)?)),
+        (_, Leaf::Int64(id)) => Value::id(field, id),
+        (_, Leaf::Int32(number)) => Value::integer(field, number),
+        (_, Leaf::Bool(flag)) => Some(Value::Flag(flag)),
+        (_, Leaf::Text(text)) => Value::text(field, text),
+    };
+    value.map(Edit::Set)
+}
+
+fn list_mode(number: i32) -> Option<ListMode> {
+    match proto::ListMode::try_from(number).ok()? {
+        proto::ListMode::Unspecified => None,
+        proto::ListMode::No => Some(ListMode::No),
+        proto::ListMode::Blacklist => Some(ListMode::Blacklist),
+        proto::ListMode::Whitelist => Some(ListMode::Whitelist),
+    }
+}
+
+/// A user as the wire has it.
+pub(super) fn user_details(user: &User) -> proto::UserDetails {
+    let mut details = proto::UserDetails {
+        user_id: user.id,
+        username: user.username.clone(),
+        etag: user.etag(),
+        create_time: Some(timestamp(user.create_time)),
+        update_time: Some(timestamp(user.update_time)),
+        ..proto::UserDetails::default()
+    };
+    for field in FIELDS {
+        if let Some(leaf) = leaf(&user.values[field]) {
+            details.set(field, leaf);
+        }
+    }
+    details
+}
+
+fn leaf(value: &Value) -> Option<Leaf> {
+    Some(match value {
+        Value::None => return None,
+        Value::Id(id) => Leaf::Int64(*id),
+        Value::Integer(number) => Leaf::Int32(*number),
+        Value::Flag(flag) => Leaf::Bool(*flag),
+        Value::Text(text) => Leaf::Text(text.clone()),
+        Value::Micros(micros) => Leaf::Text(micros_to_text(*micros)),
+        Value::List(mode) => Leaf::Int32(match mode {
+            ListMode::No => proto::ListMode::No,
+            ListMode::Blacklist => proto::ListMode::Blacklist,
+            ListMode::Whitelist => proto::ListMode::Whitelist,
+        } as i32),
+        Value::Date(date) => Leaf::Date(calendar_day(*date)),
+    })
+}
+
+fn calendar_day(date: NaiveDate) -> proto::Date {
+    proto::Date {
+        year: Some(date.year()),
+        month: i32::try_from(date.month()).ok(),
+        day: i32::try_from(date.day()).ok(),
+    }
+}
+
+fn timestamp(time: DateTime<Utc>) -> Timestamp {
+    let nanos = i32::try_from(time.timestamp_subsec_nanos()).unwrap_or_default();
+    Timestamp { seconds: time.timestamp(), nanos }
+}
+
+/// The paths of changes.
+pub(super) fn paths(changes: &[Change]) -> FieldMask {
+    FieldMask { paths: changes.iter().map(|change| change.field.path().to_owned()).collect() }
+}

@@ -1,0 +1,129 @@
+//! The one table from the domain's errors to gRPC status.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    domain::error::{Error, Violation},
+    fields::Field,
+    proto::ErrorReason,
+};
+
+/// The domain of every `google.rpc.ErrorInfo`.
+pub(super) const ERROR_DOMAIN: &str = "m4-user-details";
+
+/// How long a caller should wait before it tries again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The code and the reason of an error.
+fn classify(error: &Error) -> (Code, ErrorReason) {
+    match error {
+        Error::ApiDisabled => (Code::FailedPrecondition, ErrorReason::ApiDisabled),
+        Error::GetDisabled => (Code::FailedPrecondition, ErrorReason::GetDisabled),
+        Error::IncorrectHash => (Code::Unauthenticated, ErrorReason::IncorrectHash),
+        Error::AccessDenied => (Code::PermissionDenied, ErrorReason::AccessDenied),
+        Error::NotAuthorized => (Code::PermissionDenied, ErrorReason::NotAuthorized),
+        Error::UserNotFound => (Code::NotFound, ErrorReason::UserNotFound),
+        Error::Invalid(violations) => {
+            let is_manager = |violation: &Violation| violation.field == Field::responsible_manager_id;
+            if violations.iter().any(is_manager) {
+                (Code::InvalidArgument, ErrorReason::ManagerInvalid)
+            } else {
+                (Code::InvalidArgument, ErrorReason::InvalidDetails)
+            }
+        }
+        Error::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
+        Error::InvalidRequest { .. } => (Code::InvalidArgument, ErrorReason::InvalidRequest),
+        Error::Unauthenticated => (Code::Unauthenticated, ErrorReason::Unauthenticated),
+        Error::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Error::Unavailable(_) => (Code::Unavailable, ErrorReason::Unavailable),
+        Error::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::Unavailable),
+        Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
+    }
+}
+
+/// The reason as it stands in `google.rpc.ErrorInfo`.
+pub(super) fn reason(error: &Error) -> &'static str {
+    let name = classify(error).1.as_str_name();
+    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
+/// The status of an error, with its details.
+pub(super) fn status(error: &Error) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason(error), ERROR_DOMAIN, HashMap::new());
+    match error {
+        Error::Invalid(violations) => {
+            for violation in violations {
+                let field = format!("user_details.{}", violation.field.path());
+                details.add_bad_request_violation(field, violation.allowed());
+            }
+        }
+        Error::InvalidRequest { field, problem } => {
+            details.add_bad_request_violation(*field, problem);
+        }
+        Error::Overloaded | Error::Unavailable(_) => {
+            details.set_retry_info(Some(RETRY_AFTER));
+        }
+        Error::ApiDisabled
+        | Error::GetDisabled
+        | Error::IncorrectHash
+        | Error::AccessDenied
+        | Error::NotAuthorized
+        | Error::UserNotFound
+        | Error::EtagMismatch
+        | Error::Unauthenticated
+        | Error::DeadlineExceeded
+        | Error::Internal(_) => {}
+    }
+    Status::with_error_details(classify(error).0, error.to_string(), details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::error::Problem;
+
+    #[test]
+    fn every_error_has_its_code_reason_and_details() {
+        let violation = |field| Violation { field, problem: Problem::NotAllowed };
+        let invalid = |field| Error::Invalid(vec![violation(Field::city), violation(field)]);
+        let request = Error::InvalidRequest { field: "update_mask", problem: "no".to_owned() };
+        let table = [
+            (Error::ApiDisabled, Code::FailedPrecondition, "API_DISABLED", 0, false),
+            (Error::GetDisabled, Code::FailedPrecondition, "GET_DISABLED", 0, false),
+            (Error::IncorrectHash, Code::Unauthenticated, "INCORRECT_HASH", 0, false),
+            (Error::AccessDenied, Code::PermissionDenied, "ACCESS_DENIED", 0, false),
+            (Error::NotAuthorized, Code::PermissionDenied, "NOT_AUTHORIZED", 0, false),
+            (Error::UserNotFound, Code::NotFound, "USER_NOT_FOUND", 0, false),
+            (
+                invalid(Field::responsible_manager_id),
+                Code::InvalidArgument,
+                "MANAGER_INVALID",
+                2,
+                false,
+            ),
+            (invalid(Field::email), Code::InvalidArgument, "INVALID_DETAILS", 2, false),
+            (Error::EtagMismatch, Code::Aborted, "ETAG_MISMATCH", 0, false),
+            (request, Code::InvalidArgument, "INVALID_REQUEST", 1, false),
+            (Error::Unauthenticated, Code::Unauthenticated, "UNAUTHENTICATED", 0, false),
+            (Error::Overloaded, Code::ResourceExhausted, "OVERLOADED", 0, true),
+            (Error::Unavailable("cause".into()), Code::Unavailable, "UNAVAILABLE", 0, true),
+            (Error::DeadlineExceeded, Code::DeadlineExceeded, "UNAVAILABLE", 0, false),
+            (Error::Internal("cause".into()), Code::Internal, "INTERNAL", 0, false),
+        ];
+        for (error, code, reason, violations, retry) in table {
+            let status = status(&error);
+            assert_eq!(status.code(), code, "{error:?}");
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, ERROR_DOMAIN));
+            let found = details.bad_request().map_or(0, |bad| bad.field_violations.len());
+            assert_eq!(found, violations, "{error:?}");
+            assert_eq!(details.retry_info().is_some(), retry, "{error:?}");
+            assert!(!status.message().contains("cause"), "{error:?}");
+        }
+    }
+}

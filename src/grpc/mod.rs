@@ -1,0 +1,9 @@
+//! The gRPC side: authenticate, convert, call the domain, convert back.
+
+pub mod auth;
+mod call;
+mod convert;
+mod errors;
+pub mod server;
+mod settings;
+mod user_details;

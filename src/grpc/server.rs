@@ -1,0 +1,142 @@
+//! The gRPC services put together, for the listener and for the door in the same process.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, time::timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    server::NamedService,
+    service::Routes,
+    transport::{Error as TransportError, Server},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::{ServiceBuilder, ServiceExt};
+
+use super::{
+    auth::{Authentication, InProcessDoor},
+    settings::SettingsSwitches,
+    user_details::UserDetails,
+};
+use crate::{
+    domain::{error::Cause, service::Service},
+    proto::{
+        self, Channel, settings_service_server::SettingsServiceServer,
+        user_details_service_server::UserDetailsServiceServer,
+    },
+};
+
+/// The largest message that is accepted, in bytes. A user with its longest texts has less than half of it.
+const LARGEST_MESSAGE: usize = 256 * 1024;
+/// How often the storage is asked whether it still answers.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it may take to answer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+/// How many calls may be under way on one connection.
+const STREAMS: u32 = 256;
+
+/// The services, and the reporter of their health.
+#[derive(Clone)]
+pub struct Services {
+    routes: Routes,
+    health: HealthReporter,
+    service: Arc<Service>,
+}
+
+impl Services {
+    /// The services on the use cases. A call takes at most `deadline`.
+    ///
+    /// # Errors
+    /// Where the compiled protos cannot be read back: a defect.
+    pub async fn new(
+        service: Arc<Service>,
+        authentication: Authentication,
+        deadline: Duration,
+    ) -> Result<Self, Cause> {
+        let authentication = Arc::new(authentication);
+        let users = UserDetailsServiceServer::new(UserDetails {
+            service: Arc::clone(&service),
+            authentication: Arc::clone(&authentication),
+            deadline,
+        });
+        let settings = SettingsServiceServer::new(SettingsSwitches {
+            service: Arc::clone(&service),
+            authentication,
+            deadline,
+        });
+        let (reporter, health) = tonic_health::server::health_reporter();
+        // Some clients ask v1 only, some v1alpha only.
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let routes = Routes::new(users.max_decoding_message_size(LARGEST_MESSAGE))
+            .add_service(settings.max_decoding_message_size(LARGEST_MESSAGE))
+            .add_service(health)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .prepare();
+        let services = Self { routes, health: reporter, service };
+        services.report(false).await;
+        Ok(services)
+    }
+
+    /// The way to the services for the door in this process.
+    pub fn in_process(&self) -> Channel {
+        let mark = |mut request: http::Request<tonic::body::Body>| {
+            request.extensions_mut().insert(InProcessDoor);
+            request
+        };
+        let service = ServiceBuilder::new().map_request(mark).service(self.routes.clone());
+        Channel::new(service.map_err(|never| match never {}))
+    }
+
+    /// Answers calls on a listener until `stop`, then finishes those under way.
+    ///
+    /// # Errors
+    /// Where the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> Result<(), TransportError> {
+        Server::builder()
+            .tcp_nodelay(true)
+            .max_concurrent_streams(STREAMS)
+            .http2_keepalive_interval(Some(Duration::from_secs(60)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .add_routes(self.routes)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+            .await
+    }
+
+    /// Reports as healthy while the storage answers, until `stop`.
+    pub async fn watch_health(self, stop: CancellationToken) {
+        let mut serving = false;
+        loop {
+            let answers = matches!(timeout(PROBE_PATIENCE, self.service.ready()).await, Ok(Ok(())));
+            if answers != serving {
+                serving = answers;
+                tracing::info!(serving, "health");
+                self.report(serving).await;
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(PROBE_INTERVAL) => {}
+            }
+        }
+        self.report(false).await;
+    }
+
+    async fn report(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in [
+            "",
+            UserDetailsServiceServer::<UserDetails>::NAME,
+            SettingsServiceServer::<SettingsSwitches>::NAME,
+        ] {
+            self.health.set_service_status(name, status).await;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `SettingsService`: convert, call, convert.
+
+use std::{sync::Arc, time::Duration};
+
+use prost_types::FieldMask;
+use tonic::{Request, Response, Status};
+
+use super::{auth::Authentication, call};
+use crate::{
+    domain::{error::Error, hash::Recipe, service::Service, settings},
+    proto::{
+        GetSettingsRequest, GetSettingsResponse, HashRecipe, Settings, UpdateSettingsRequest,
+        UpdateSettingsResponse, settings_service_server::SettingsService,
+    },
+};
+
+/// The service.
+pub(super) struct SettingsSwitches {
+    pub(super) service: Arc<Service>,
+    pub(super) authentication: Arc<Authentication>,
+    pub(super) deadline: Duration,
+}
+
+#[tonic::async_trait]
+impl SettingsService for SettingsSwitches {
+    async fn get_settings(
+        &self,
+        request: Request<GetSettingsRequest>,
+    ) -> Result<Response<GetSettingsResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = async {
+            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
+            let actor = caller.actor(&request.acting_username)?;
+            let settings = self.service.settings(&actor).await?;
+            Ok(GetSettingsResponse { settings: Some(to_proto(&settings)) })
+        };
+        let method = "m4.userdetails.v1.SettingsService/GetSettings";
+        call::run(method, &metadata, self.deadline, call).await
+    }
+
+    async fn update_settings(
+        &self,
+        request: Request<UpdateSettingsRequest>,
+    ) -> Result<Response<UpdateSettingsResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = async {
+            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
+            let actor = caller.actor(&request.acting_username)?;
+            let asked = request.settings.unwrap_or_default();
+            let change = change(&asked, request.update_mask.as_ref())?;
+            let settings = self.service.update_settings(&actor, change).await?;
+            Ok(UpdateSettingsResponse { settings: Some(to_proto(&settings)) })
+        };
+        let method = "m4.userdetails.v1.SettingsService/UpdateSettings";
+        call::run(method, &metadata, self.deadline, call).await
+    }
+}
+
+fn to_proto(settings: &settings::Settings) -> Settings {
+    let recipe = |recipe: &Recipe| match recipe {
+        Recipe::UsernameUserId => HashRecipe::UUserId,
+        Recipe::UserId => HashRecipe::UserId,
+    };
+    Settings {
+        allow_api: Some(settings.allow_api),
+        allow_get_api: Some(settings.allow_get_api),
+        hash_recipes: settings.hash_recipes.iter().map(|own| recipe(own) as i32).collect(),
+    }
+}
+
+/// What an update does to the stored settings.
+fn change(
+    asked: &Settings,
+    mask: Option<&FieldMask>,
+) -> Result<impl FnOnce(settings::Settings) -> settings::Settings + Send + 'static, Error> {
+    let mask = mask.filter(|mask| !mask.paths.is_empty());
+    let refuse = |field, problem: &str| Error::InvalidRequest { field, problem: problem.to_owned() };
+    let names = ["*", "allow_api", "allow_get_api", "hash_recipes"];
+    if mask.is_some_and(|mask| mask.paths.iter().any(|path| !names.contains(&path.as_str()))) {
+        return Err(refuse("update_mask", "names what is no setting"));
+    }
+    let mut recipes = Vec::new();
+    for number in &asked.hash_recipes {
+        recipes.push(match HashRecipe::try_from(*number) {
+            Ok(HashRecipe::UUserId) => Recipe::UsernameUserId,
+            Ok(HashRecipe::UserId) => Recipe::UserId,
+            Ok(HashRecipe::Unspecified) | Err(_) => {
+                return Err(refuse("settings.hash_recipes", "must be known recipes"));
+            }
+        });
+    }
+    let masked = |name: &str| {
+        mask.is_some_and(|mask| mask.paths.iter().any(|path| path == "*" || path == name))
+    };
+    // Present and meant: the new value. Named but absent: the default.
+    let default = settings::Settings::default();
+    let choose = |name, given: Option<bool>, default: bool| {
+        if masked(name) { Some(given.unwrap_or(default)) } else { given.filter(|_| mask.is_none()) }
+    };
+    let allow_api = choose("allow_api", asked.allow_api, default.allow_api);
+    let allow_get_api = choose("allow_get_api", asked.allow_get_api, default.allow_get_api);
+    let hash_recipes = match (recipes.is_empty(), masked("hash_recipes")) {
+        (true, true) => Some(default.hash_recipes),
+        (false, masked) if masked || mask.is_none() => Some(recipes),
+        _ => None,
+    };
+    Ok(move |stored: settings::Settings| settings::Settings {
+        allow_api: allow_api.unwrap_or(stored.allow_api),
+        allow_get_api: allow_get_api.unwrap_or(stored.allow_get_api),
+        hash_recipes: hash_recipes.unwrap_or(stored.hash_recipes),
+    })
+}

@@ -1,0 +1,76 @@
+//! `UserDetailsService`: convert, call, convert.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    auth::{Authentication, Caller},
+    call, convert,
+};
+use crate::{
+    domain::{
+        account::Username,
+        service::Service,
+        update::{Actor, Door, Update},
+    },
+    proto::{
+        GetUserDetailsRequest, GetUserDetailsResponse, UpdateUserDetailsRequest,
+        UpdateUserDetailsResponse, user_details_service_server::UserDetailsService,
+    },
+};
+
+/// The service.
+pub(super) struct UserDetails {
+    pub(super) service: Arc<Service>,
+    pub(super) authentication: Arc<Authentication>,
+    pub(super) deadline: Duration,
+}
+
+#[tonic::async_trait]
+impl UserDetailsService for UserDetails {
+    async fn get_user_details(
+        &self,
+        request: Request<GetUserDetailsRequest>,
+    ) -> Result<Response<GetUserDetailsResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = async {
+            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
+            let actor = caller.actor(&request.acting_username)?;
+            let user = self.service.read(&actor, request.user_id).await?;
+            Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(&user)) })
+        };
+        let method = "m4.userdetails.v1.UserDetailsService/GetUserDetails";
+        call::run(method, &metadata, self.deadline, call).await
+    }
+
+    async fn update_user_details(
+        &self,
+        request: Request<UpdateUserDetailsRequest>,
+    ) -> Result<Response<UpdateUserDetailsResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = async {
+            let (actor, door) = match self.authentication.caller(&metadata, &extensions)? {
+                Caller::Internal(internal) => {
+                    (internal.actor(&request.acting_username)?, Door::Grpc)
+                }
+                Caller::Legacy(credentials) => {
+                    self.service.authenticate(&credentials, request.user_id).await?;
+                    (Actor::Account(Username::parse(&credentials.username)), Door::Legacy)
+                }
+            };
+            let details = request.user_details.unwrap_or_default();
+            let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
+            let edits = convert::edits(details, request.update_mask.as_ref())?;
+            let (user_id, validate_only) = (request.user_id, request.validate_only);
+            let update = Update { actor, door, user_id, edits, etag, validate_only };
+            let updated = self.service.update(update).await?;
+            Ok(UpdateUserDetailsResponse {
+                user_details: Some(convert::user_details(&updated.user)),
+                changed_fields: Some(convert::paths(&updated.changes)),
+            })
+        };
+        let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+        call::run(method, &metadata, self.deadline, call).await
+    }
+}

@@ -1,0 +1,20 @@
+//! The legacy door: turns a hashed HTTP call into one RPC, and the answer into XML. A client of the generated gRPC
+//! client and of nothing else: no database, no secret, no rule.
+
+mod body;
+mod outcome;
+mod parameters;
+mod router;
+pub mod server;
+mod translate;
+mod xml;
+
+pub use router::{Answers, Door, Limits};
+
+/// The value of a parameter in a query string, as the call reads it; none where it is missing or no text.
+pub fn query_parameter(query: &str, name: &str) -> Option<String> {
+    match parameters::Parameters::from_form(query.as_bytes()).get(name)? {
+        parameters::Given::Text(text) => Some(text.clone()),
+        parameters::Given::NoText => None,
+    }
+}

@@ -1,0 +1,80 @@
+//! The parameters of a call, from its query string and its body.
+
+use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
+
+use percent_encoding::percent_decode;
+
+use crate::fields::FIELDS;
+
+/// What stands in a parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    /// Text.
+    Text(String),
+    /// What is no text: bytes that are not UTF-8, or a nested value.
+    NoText,
+}
+
+impl Given {
+    /// Bytes that should be UTF-8.
+    pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
+        String::from_utf8(bytes).map_or(Self::NoText, Self::Text)
+    }
+}
+
+/// The parameters that the call knows; others are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Parameters(HashMap<&'static str, Given>);
+
+/// Every parameter that the call knows, by name.
+static KNOWN: LazyLock<HashMap<&'static [u8], &'static str>> = LazyLock::new(|| {
+    let fields = FIELDS.into_iter().flat_map(crate::fields::Field::parameters);
+    ["u", "user_id", "hash"].into_iter().chain(fields).map(|name| (name.as_bytes(), name)).collect()
+});
+
+impl Parameters {
+    /// The parameters of a query string or of a form: `name=value` joined by `&`, percent-encoded, `+` for a space.
+    pub(super) fn from_form(form: &[u8]) -> Self {
+        let mut parameters = Self::default();
+        for pair in form.split(|byte| *byte == b'&') {
+            let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+            let name = decode(&pair[..middle]);
+            if let Some(name) = KNOWN.get(&*name) {
+                let value = decode(pair.get(middle + 1..).unwrap_or_default());
+                parameters.0.insert(*name, Given::from_bytes(value.into_owned()));
+            }
+        }
+        parameters
+    }
+
+    /// Gives a parameter its value, or none; what it had before is forgotten.
+    pub(super) fn set(&mut self, name: &str, given: Option<Given>) {
+        let Some(name) = KNOWN.get(name.as_bytes()) else { return };
+        match given {
+            Some(given) => self.0.insert(name, given),
+            None => self.0.remove(name),
+        };
+    }
+
+    /// These parameters, and those of `others` that are not among them.
+    pub(super) fn or(mut self, others: Self) -> Self {
+        for (name, given) in others.0 {
+            self.0.entry(name).or_insert(given);
+        }
+        self
+    }
+
+    /// A parameter's value, if it was sent.
+    pub(super) fn get(&self, name: &str) -> Option<&Given> {
+        self.0.get(name)
+    }
+}
+
+fn decode(text: &[u8]) -> Cow<'_, [u8]> {
+    if text.contains(&b'+') {
+        let spaced: Vec<u8> =
+            text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+        return Cow::Owned(percent_decode(&spaced).collect());
+    }
+    percent_decode(text).into()
+}

@@ -1,0 +1,254 @@
+//! The door's routes: one call under two paths, and the probes.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    response::Response,
+    routing::{any, get},
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    request::Parts,
+};
+use opentelemetry::{
+    global,
+    propagation::{Extractor, Injector},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tracing::{Instrument, field::Empty};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::{
+    body,
+    outcome::{self, Outcome},
+    parameters::Parameters,
+    translate::{Translated, translate},
+};
+use crate::{
+    credentials::DOOR_IDENTITY,
+    proto::{Channel, user_details_service_client::UserDetailsServiceClient},
+};
+
+/// The paths of the call.
+const PATHS: [&str; 2] = ["/billing/api/user_details_update", "/api/user_details_update"];
+
+/// The media type of answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answers {
+    /// `text/xml; charset=utf-8`.
+    #[default]
+    Xml,
+    /// `text/html; charset=utf-8`, for old .NET clients.
+    Html,
+}
+
+/// How much a client may send, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest body, in bytes.
+    pub body: usize,
+    /// The longest that a call takes, from its first byte to the answer.
+    pub deadline: Duration,
+}
+
+/// The door.
+#[derive(Clone)]
+pub struct Door {
+    channel: Channel,
+    identity: Option<MetadataValue<tonic::metadata::Ascii>>,
+    answers: Answers,
+    limits: Limits,
+}
+
+impl Door {
+    /// A door to the service at the other end of `channel`, with the token that proves it to be one.
+    ///
+    /// # Errors
+    /// Where the token cannot stand in a header.
+    pub fn new(
+        channel: Channel,
+        token: Option<&SecretString>,
+        answers: Answers,
+        limits: Limits,
+    ) -> Result<Self, tonic::metadata::errors::InvalidMetadataValue> {
+        let bearer = |token: &SecretString| format!("Bearer {}", token.expose_secret()).parse();
+        let mut identity: Option<MetadataValue<_>> = token.map(bearer).transpose()?;
+        if let Some(identity) = &mut identity {
+            identity.set_sensitive(true);
+        }
+        Ok(Self { channel, identity, answers, limits })
+    }
+
+    /// The routes.
+    pub fn router(self) -> Router {
+        let mut router = Router::new();
+        for path in PATHS {
+            router = router.route(path, any(call)).route(&format!("{path}/"), any(call));
+        }
+        router
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+            .fallback(|State(door): State<Arc<Self>>| async move {
+                let outcome = Outcome::refused(StatusCode::NOT_FOUND, "There is no such API");
+                door.respond(&outcome)
+            })
+            .with_state(Arc::new(self))
+    }
+
+    /// Answers a call to one of the paths.
+    async fn answer(&self, request: Request) -> Outcome {
+        let (parts, body) = request.into_parts();
+        if !matches!(parts.method, Method::GET | Method::HEAD | Method::POST) {
+            return Outcome::refused(StatusCode::METHOD_NOT_ALLOWED, "Method is not allowed");
+        }
+        let begun = Instant::now();
+        let body = match tokio::time::timeout(self.limits.deadline, to_bytes(body, self.limits.body)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) if is_too_large(&error) => {
+                return Outcome::refused(StatusCode::PAYLOAD_TOO_LARGE, "Request is too large");
+            }
+            // The client went away or was too slow.
+            Ok(Err(_)) | Err(_) => return Outcome::unavailable(),
+        };
+        let query = Parameters::from_form(parts.uri.query().unwrap_or_default().as_bytes());
+        let parameters = query.or(body::parameters(&parts.headers, body).await);
+        let call = translate(&parameters, parts.method.as_str(), &address(&parts));
+        let left = self.limits.deadline.saturating_sub(begun.elapsed());
+        match tokio::time::timeout(left, self.update(&call, left)).await {
+            Ok(result) => outcome::of(result.as_ref().copied(), &call),
+            Err(_) => Outcome::unavailable(),
+        }
+    }
+
+    /// The one RPC.
+    async fn update(&self, call: &Translated, deadline: Duration) -> Result<(), tonic::Status> {
+        let mut request = tonic::Request::new(call.request.clone());
+        request.set_timeout(deadline);
+        let metadata = request.metadata_mut();
+        let mut credentials: MetadataValue<_> = call
+            .credentials
+            .to_header()
+            .parse()
+            .map_err(|_| tonic::Status::internal("credentials cannot stand in a header"))?;
+        credentials.set_sensitive(true);
+        metadata.insert("authorization", credentials);
+        if let Some(identity) = &self.identity {
+            metadata.insert(DOOR_IDENTITY, identity.clone());
+        }
+        let context = tracing::Span::current().context();
+        global::get_text_map_propagator(|propagator| {
+            propagator.inject_context(&context, &mut Metadata(metadata));
+        });
+        let mut client = UserDetailsServiceClient::new(self.channel.clone());
+        client.update_user_details(request).await.map(drop)
+    }
+
+    fn respond(&self, outcome: &Outcome) -> Response {
+        let mut response = Response::new(Body::from(outcome.answer.to_xml()));
+        *response.status_mut() = outcome.http;
+        let content_type = match self.answers {
+            Answers::Xml => "text/xml; charset=utf-8",
+            Answers::Html => "text/html; charset=utf-8",
+        };
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if outcome.http == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+        }
+        if let Some(delay) = outcome.retry_after {
+            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+/// One call: a span with its route and never its query string, and one line in the log.
+async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let route = request.uri().path().trim_end_matches('/');
+    let route = PATHS.into_iter().find(|path| *path == route).unwrap_or_default();
+    let method = request.method().clone();
+    let span = tracing::info_span!(
+        "http",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method.as_str(),
+        http.route = route,
+        http.response.status_code = Empty,
+    );
+    let parent =
+        global::get_text_map_propagator(|propagator| propagator.extract(&Headers(request.headers())));
+    // Fails only where no tracer is installed.
+    let _ = span.set_parent(parent);
+    let begun = Instant::now();
+    let outcome = door.answer(request).instrument(span.clone()).await;
+    span.record("http.response.status_code", outcome.http.as_u16());
+    if outcome.http.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
+    let (status, text) = (outcome.http.as_u16(), outcome.answer.text);
+    span.in_scope(|| {
+        tracing::info!(http.route = route, http.status = status, outcome = text, milliseconds, "legacy call");
+    });
+    door.respond(&outcome)
+}
+
+/// Whether the service, here or upstream, says that it is serving.
+async fn ready(State(door): State<Arc<Door>>) -> (StatusCode, &'static str) {
+    let mut client = HealthClient::new(door.channel.clone());
+    let check = client.check(HealthCheckRequest { service: String::new() });
+    match tokio::time::timeout(Duration::from_secs(2), check).await {
+        Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => {
+            (StatusCode::OK, "ready\n")
+        }
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+fn address(parts: &Parts) -> String {
+    parts.extensions.get::<SocketAddr>().map(|peer| peer.ip().to_string()).unwrap_or_default()
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+struct Metadata<'a>(&'a mut MetadataMap);
+
+impl Injector for Metadata<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(key), Ok(value)) =
+            (key.parse::<tonic::metadata::AsciiMetadataKey>(), value.parse())
+        {
+            self.0.insert(key, value);
+        }
+    }
+}

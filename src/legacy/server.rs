@@ -1,0 +1,66 @@
+//! HTTP/1.1 connections: each has a deadline for its next request's head, and there is a bound to their number.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower::{ServiceBuilder, ServiceExt};
+
+/// How many connections there may be at once; others wait to be accepted.
+const CONNECTIONS: usize = 1024;
+/// How long a client may take for the head of a request, and be idle between two.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// The largest head of a request, in bytes. A request target may have 60 KiB.
+const LARGEST_HEAD: usize = 128 * 1024;
+/// How long accepting rests after it failed, as it does where there are no more file descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Answers requests on a listener until `stop`, then finishes those under way.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(LARGEST_HEAD);
+    let open = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accept = async {
+            let permit = Arc::clone(&open).acquire_owned().await.ok()?;
+            Some((permit, listener.accept().await))
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept => accepted,
+        };
+        let Some((permit, accepted)) = accepted else { break };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let tell_peer = move |mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer);
+            request.map(axum::body::Body::new)
+        };
+        let service = ServiceBuilder::new().map_request(tell_peer).service(router.clone());
+        let service = TowerToHyperService::new(service.boxed_clone());
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}

@@ -1,0 +1,55 @@
+//! The answers as XML: the declaration, two spaces of indentation, a newline at the end.
+
+use quick_xml::{
+    Writer,
+    events::{BytesDecl, Event},
+};
+
+/// The text of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Whether `<page>` stands around `<status>`.
+    pub(super) page: bool,
+    /// `error` or `success`.
+    pub(super) element: &'static str,
+    /// Its text.
+    pub(super) text: &'static str,
+    /// The text of each `<message>`.
+    pub(super) messages: Vec<String>,
+}
+
+impl Answer {
+    /// The document.
+    pub(super) fn to_xml(&self) -> Vec<u8> {
+        let mut writer = Writer::new_with_indent(Vec::with_capacity(256), b' ', 2);
+        // Writing into memory does not fail.
+        let _ = self.write(&mut writer);
+        let mut document = writer.into_inner();
+        document.push(b'\n');
+        document
+    }
+
+    fn write(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
+        writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+        if self.page {
+            writer.create_element("page").write_inner_content(|writer| self.write_status(writer))?;
+            return Ok(());
+        }
+        self.write_status(writer)
+    }
+
+    fn write_status(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
+        writer.create_element("status").write_inner_content(|writer| {
+            writer
+                .create_element(self.element)
+                .write_text_content(quick_xml::events::BytesText::new(self.text))?;
+            for message in &self.messages {
+                writer
+                    .create_element("message")
+                    .write_text_content(quick_xml::events::BytesText::new(message))?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Logs, and traces over OTLP where an endpoint is set.
+
+use std::{env, io::IsTerminal};
+
+use opentelemetry::{global, trace::TracerProvider};
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::{
+    Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider,
+};
+use tracing::Level;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+/// The name under which traces are sent, unless `OTEL_SERVICE_NAME` says otherwise.
+const SERVICE_NAME: &str = "m4-user-details";
+
+/// What must be flushed before the process ends.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("telemetry cannot be set up")]
+pub struct TelemetryError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl Telemetry {
+    /// Logs to standard error what `filter` lets through: text on a terminal, else JSON. Traces are sent where
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the filter or the endpoint cannot be read, or telemetry was set up before.
+    pub fn start(filter: &str) -> Result<Self, TelemetryError> {
+        let filter = EnvFilter::try_new(filter).map_err(|error| TelemetryError(error.into()))?;
+        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let logs: Box<dyn Layer<Registry> + Send + Sync> = if std::io::stderr().is_terminal() {
+            logs.with_filter(filter).boxed()
+        } else {
+            logs.json().with_current_span(false).with_span_list(false).with_filter(filter).boxed()
+        };
+        let provider = provider()?;
+        let traces = provider.as_ref().map(|provider| {
+            tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer(SERVICE_NAME))
+                .with_location(false)
+                .with_threads(false)
+                .with_tracked_inactivity(false)
+                .with_filter(Targets::new().with_target("m4_user_details", Level::DEBUG))
+        });
+        tracing_subscriber::registry()
+            .with(logs)
+            .with(traces)
+            .try_init()
+            .map_err(|error| TelemetryError(error.into()))?;
+        global::set_text_map_propagator(TraceContextPropagator::new());
+        Ok(Self { provider })
+    }
+
+    /// Sends what has not been sent yet. Waits for a receiver at most as long as the exporter does.
+    pub fn stop(self) {
+        if let Some(provider) = self.provider
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "the last traces could not be sent");
+        }
+    }
+}
+
+fn provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
+    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let endpoint = set("OTEL_EXPORTER_OTLP_ENDPOINT") || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+    if !endpoint || env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Ok(None);
+    }
+    let exporter =
+        SpanExporter::builder().with_tonic().build().map_err(|error| TelemetryError(error.into()))?;
+    let mut resource = Resource::builder();
+    if !set("OTEL_SERVICE_NAME") {
+        resource = resource.with_service_name(SERVICE_NAME);
+    }
+    let provider =
+        SdkTracerProvider::builder().with_resource(resource.build()).with_batch_exporter(exporter);
+    Ok(Some(provider.build()))
+}
