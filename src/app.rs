@@ -10,12 +10,7 @@ use tower::ServiceExt;
 
 use crate::{
     config::Config,
-    domain::{
-        clock::SystemClock,
-        error::Cause,
-        hash::SecretKeys,
-        service::Service,
-    },
+    domain::{clock::SystemClock, error::Cause, hash::SecretKeys, service::Service},
     grpc::server::Services,
     legacy::{self, Door},
     proto::Channel,
@@ -37,7 +32,9 @@ pub enum RunError {
     #[error("{0}")]
     Configuration(String),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({key}): {error}. Is another instance running? Choose another address with {key}, or port 0 for a free port")]
+    #[error(
+        "cannot listen on {address} ({key}): {error}. Is another instance running? Choose another address with {key}, or port 0 for a free port"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -83,11 +80,17 @@ impl Application {
         let authentication = config
             .authentication(demo)
             .map_err(|error| RunError::Configuration(error.to_string()))?;
-        if authentication.open {
-            tracing::warn!(
-                "callers need no token unless one is configured{}",
-                if config.insecure { ": --insecure" } else { ": demo data on a loopback address" }
-            );
+        if authentication.open && authentication.internal.is_none() {
+            if config.insecure {
+                tracing::warn!(
+                    "anybody who reaches {} may do everything: --insecure",
+                    config.grpc_listen
+                );
+            } else {
+                tracing::info!(
+                    "callers on this machine need no token: demo data on a loopback address"
+                );
+            }
         }
         let store = SqlStore::new(config.database.clone())?;
         let keys = if demo && config.keys.is_empty() {

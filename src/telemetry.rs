@@ -4,9 +4,7 @@ use std::{env, io::IsTerminal};
 
 use opentelemetry::{global, trace::TracerProvider};
 use opentelemetry_otlp::SpanExporter;
-use opentelemetry_sdk::{
-    Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider,
-};
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt,
@@ -33,7 +31,9 @@ impl Telemetry {
     /// # Errors
     /// Where the filter or the endpoint cannot be read, or telemetry was set up before.
     pub fn start(filter: &str) -> Result<Self, TelemetryError> {
-        let filter = EnvFilter::try_new(filter).map_err(|error| TelemetryError(error.into()))?;
+        // Migrations tell of each step twice.
+        let filter = EnvFilter::try_new(format!("sea_orm_migration=warn,{filter}"))
+            .map_err(|error| TelemetryError(error.into()))?;
         let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let logs: Box<dyn Layer<Registry> + Send + Sync> = if std::io::stderr().is_terminal() {
             logs.with_filter(filter).boxed()
@@ -71,11 +71,15 @@ impl Telemetry {
 fn provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let endpoint = set("OTEL_EXPORTER_OTLP_ENDPOINT") || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
-    if !endpoint || env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
+    if !endpoint
+        || env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"))
+    {
         return Ok(None);
     }
-    let exporter =
-        SpanExporter::builder().with_tonic().build().map_err(|error| TelemetryError(error.into()))?;
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .build()
+        .map_err(|error| TelemetryError(error.into()))?;
     let mut resource = Resource::builder();
     if !set("OTEL_SERVICE_NAME") {
         resource = resource.with_service_name(SERVICE_NAME);

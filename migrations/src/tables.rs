@@ -60,11 +60,7 @@ fn manager_group_rights() -> TableCreateStatement {
         .col(ColumnDef::new("name").string_len(64).not_null())
         .col(ColumnDef::new("level").string_len(16).not_null())
         .primary_key(Index::create().col("manager_group_id").col("name"))
-        .foreign_key(&mut refers(
-            "manager_group_rights",
-            "manager_group_id",
-            "manager_groups",
-        ))
+        .foreign_key(&mut refers("manager_group_rights", "manager_group_id", "manager_groups"))
         .take()
 }
 
@@ -191,7 +187,11 @@ fn micros_of_time(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).big_integer().not_null().take()
 }
 
-fn refers(table: &'static str, column: &'static str, target: &'static str) -> ForeignKeyCreateStatement {
+fn refers(
+    table: &'static str,
+    column: &'static str,
+    target: &'static str,
+) -> ForeignKeyCreateStatement {
     ForeignKey::create()
         .name(format!("{table}_{column}_fk"))
         .from(table, column)

@@ -22,7 +22,8 @@ pub(super) struct Hash {
 impl Hash {
     pub(super) fn run(self, config: &Config) -> Result<(), CliError> {
         if config.keys.is_empty() {
-            let problem = "no secret key is configured: set M4_API_SECRET_KEY or M4_API_SECRET_KEY_FILE";
+            let problem =
+                "no secret key is configured: set M4_API_SECRET_KEY or M4_API_SECRET_KEY_FILE";
             return Err(CliError::Usage(problem.to_owned()));
         }
         let query = self.url.map(|url| match url.split_once('?') {

@@ -22,6 +22,7 @@ pub(super) async fn send(
     let failed = |error: &dyn std::error::Error| CliError::Failed(format!("{address}: {error}"));
     let exchange = async {
         let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        stream.set_nodelay(true).map_err(|error| failed(&error))?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| failed(&error))?;
         let connection = tokio::spawn(connection);

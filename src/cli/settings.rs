@@ -74,7 +74,9 @@ fn parse(text: &str) -> Result<Change, CliError> {
     };
     match (name, flag) {
         ("allow_api", Some(flag)) => Ok(Box::new(move |settings| settings.allow_api = flag)),
-        ("allow_get_api", Some(flag)) => Ok(Box::new(move |settings| settings.allow_get_api = flag)),
+        ("allow_get_api", Some(flag)) => {
+            Ok(Box::new(move |settings| settings.allow_get_api = flag))
+        }
         ("allow_api" | "allow_get_api", None) => wrong("must be on or off"),
         ("hash_recipes", _) => {
             let recipes: Option<Vec<_>> = value.split('+').map(Recipe::from_word).collect();

@@ -103,5 +103,10 @@ pub const KEYS: &[Key] = &[
         "false",
         "start without authentication where others reach the service",
     ),
-    key("log", "M4_LOG", "info", "what is logged: a level, or a filter such as `m4_user_details=debug,warn`"),
+    key(
+        "log",
+        "M4_LOG",
+        "info",
+        "what is logged: a level, or a filter such as `m4_user_details=debug,warn`",
+    ),
 ];

@@ -42,9 +42,9 @@ fn explain(
         return writeln!(text, "the hash that was sent is no SHA-1: 40 hexadecimal digits");
     }
     writeln!(text, "the hash that was sent is wrong for this call")?;
-    let other = (0..TRIED_IDS).map(|id| id.to_string()).find(|id| {
-        Recipe::ALL.into_iter().any(|recipe| accepted(recipe, id))
-    });
+    let other = (0..TRIED_IDS)
+        .map(|id| id.to_string())
+        .find(|id| Recipe::ALL.into_iter().any(|recipe| accepted(recipe, id)));
     match other {
         Some(id) => writeln!(text, "it was made for user_id={id}, with the same u and secret key"),
         None => writeln!(text, "it was made of another u, another user_id or another secret key"),

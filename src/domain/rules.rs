@@ -126,7 +126,11 @@ async fn reach(
             || !actor.show_only_assigned_users
             || assigned(actor)
     });
-    if user.account_type == AccountType::User && reached { Ok(user) } else { Err(Error::UserNotFound) }
+    if user.account_type == AccountType::User && reached {
+        Ok(user)
+    } else {
+        Err(Error::UserNotFound)
+    }
 }
 
 /// The values after the edits.

@@ -68,11 +68,7 @@ impl Service {
     /// # Errors
     /// In this order: [`Error::ApiDisabled`], [`Error::GetDisabled`], [`Error::IncorrectHash`]; and those of
     /// [`Store::settings`].
-    pub async fn authenticate(
-        &self,
-        call: &LegacyCredentials,
-        user_id: i64,
-    ) -> Result<(), Error> {
+    pub async fn authenticate(&self, call: &LegacyCredentials, user_id: i64) -> Result<(), Error> {
         let settings = self.cached_settings().await?;
         if !settings.allow_api || self.keys.is_empty() {
             return Err(Error::ApiDisabled);

@@ -27,7 +27,8 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::NotAuthorized => (Code::PermissionDenied, ErrorReason::NotAuthorized),
         Error::UserNotFound => (Code::NotFound, ErrorReason::UserNotFound),
         Error::Invalid(violations) => {
-            let is_manager = |violation: &Violation| violation.field == Field::responsible_manager_id;
+            let is_manager =
+                |violation: &Violation| violation.field == Field::responsible_manager_id;
             if violations.iter().any(is_manager) {
                 (Code::InvalidArgument, ErrorReason::ManagerInvalid)
             } else {

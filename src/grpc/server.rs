@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, time::timeout};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     server::NamedService,
     service::Routes,
-    transport::{Error as TransportError, Server},
+    transport::{Error as TransportError, Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{ServiceBuilder, ServiceExt};
@@ -30,6 +29,8 @@ use crate::{
 const LARGEST_MESSAGE: usize = 256 * 1024;
 /// How often the storage is asked whether it still answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is asked while it does not.
+const HASTY_INTERVAL: Duration = Duration::from_millis(20);
 /// How long it may take to answer.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// How many calls may be under way on one connection.
@@ -101,13 +102,13 @@ impl Services {
         listener: TcpListener,
         stop: CancellationToken,
     ) -> Result<(), TransportError> {
+        let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
         Server::builder()
-            .tcp_nodelay(true)
             .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(Duration::from_secs(60)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .add_routes(self.routes)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
             .await
     }
 
@@ -121,9 +122,10 @@ impl Services {
                 tracing::info!(serving, "health");
                 self.report(serving).await;
             }
+            let interval = if serving { PROBE_INTERVAL } else { HASTY_INTERVAL };
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = tokio::time::sleep(PROBE_INTERVAL) => {}
+                () = tokio::time::sleep(interval) => {}
             }
         }
         self.report(false).await;

@@ -35,7 +35,7 @@ impl SettingsService for SettingsSwitches {
             Ok(GetSettingsResponse { settings: Some(to_proto(&settings)) })
         };
         let method = "m4.userdetails.v1.SettingsService/GetSettings";
-        call::run(method, &metadata, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.deadline, call).await
     }
 
     async fn update_settings(
@@ -52,7 +52,7 @@ impl SettingsService for SettingsSwitches {
             Ok(UpdateSettingsResponse { settings: Some(to_proto(&settings)) })
         };
         let method = "m4.userdetails.v1.SettingsService/UpdateSettings";
-        call::run(method, &metadata, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.deadline, call).await
     }
 }
 
@@ -74,7 +74,8 @@ fn change(
     mask: Option<&FieldMask>,
 ) -> Result<impl FnOnce(settings::Settings) -> settings::Settings + Send + 'static, Error> {
     let mask = mask.filter(|mask| !mask.paths.is_empty());
-    let refuse = |field, problem: &str| Error::InvalidRequest { field, problem: problem.to_owned() };
+    let refuse =
+        |field, problem: &str| Error::InvalidRequest { field, problem: problem.to_owned() };
     let names = ["*", "allow_api", "allow_get_api", "hash_recipes"];
     if mask.is_some_and(|mask| mask.paths.iter().any(|path| !names.contains(&path.as_str()))) {
         return Err(refuse("update_mask", "names what is no setting"));

@@ -41,7 +41,7 @@ impl UserDetailsService for UserDetails {
             Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(&user)) })
         };
         let method = "m4.userdetails.v1.UserDetailsService/GetUserDetails";
-        call::run(method, &metadata, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.deadline, call).await
     }
 
     async fn update_user_details(
@@ -71,6 +71,6 @@ impl UserDetailsService for UserDetails {
             })
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-        call::run(method, &metadata, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.deadline, call).await
     }
 }

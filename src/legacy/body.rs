@@ -30,16 +30,17 @@ fn json(body: &[u8]) -> Option<Parameters> {
     let mut parameters = Parameters::default();
     for (name, value) in object {
         let text = value.get();
-        parameters.set(&name, match text.as_bytes().first() {
-            Some(b'n') => None,
-            Some(b't') => Some(Given::Text("1".to_owned())),
-            Some(b'f') => Some(Given::Text("0".to_owned())),
-            Some(b'"') => {
-                Some(serde_json::from_str(text).map_or(Given::NoText, Given::Text))
-            }
-            Some(b'{' | b'[') => Some(Given::NoText),
-            _ => Some(Given::Text(text.to_owned())),
-        });
+        parameters.set(
+            &name,
+            match text.as_bytes().first() {
+                Some(b'n') => None,
+                Some(b't') => Some(Given::Text("1".to_owned())),
+                Some(b'f') => Some(Given::Text("0".to_owned())),
+                Some(b'"') => Some(serde_json::from_str(text).map_or(Given::NoText, Given::Text)),
+                Some(b'{' | b'[') => Some(Given::NoText),
+                _ => Some(Given::Text(text.to_owned())),
+            },
+        );
     }
     Some(parameters)
 }

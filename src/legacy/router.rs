@@ -115,7 +115,12 @@ impl Door {
             return Outcome::refused(StatusCode::METHOD_NOT_ALLOWED, "Method is not allowed");
         }
         let begun = Instant::now();
-        let body = match tokio::time::timeout(self.limits.deadline, to_bytes(body, self.limits.body)).await {
+        let body = match tokio::time::timeout(
+            self.limits.deadline,
+            to_bytes(body, self.limits.body),
+        )
+        .await
+        {
             Ok(Ok(body)) => body,
             Ok(Err(error)) if is_too_large(&error) => {
                 return Outcome::refused(StatusCode::PAYLOAD_TOO_LARGE, "Request is too large");
@@ -191,8 +196,9 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
         http.route = route,
         http.response.status_code = Empty,
     );
-    let parent =
-        global::get_text_map_propagator(|propagator| propagator.extract(&Headers(request.headers())));
+    let parent = global::get_text_map_propagator(|propagator| {
+        propagator.extract(&Headers(request.headers()))
+    });
     // Fails only where no tracer is installed.
     let _ = span.set_parent(parent);
     let begun = Instant::now();
@@ -204,7 +210,13 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
     let (status, text) = (outcome.http.as_u16(), outcome.answer.text);
     span.in_scope(|| {
-        tracing::info!(http.route = route, http.status = status, outcome = text, milliseconds, "legacy call");
+        tracing::info!(
+            http.route = route,
+            http.status = status,
+            outcome = text,
+            milliseconds,
+            "legacy call"
+        );
     });
     door.respond(&outcome)
 }
@@ -222,7 +234,8 @@ async fn ready(State(door): State<Arc<Door>>) -> (StatusCode, &'static str) {
 }
 
 fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+    let source = std::error::Error::source(error);
+    source.is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }
 
 fn address(parts: &Parts) -> String {

@@ -93,14 +93,13 @@ fn single(field: Field, given: &Given) -> Asked {
             "1" => Some(Leaf::Bool(true)),
             _ => (number == off).then_some(Leaf::Bool(false)),
         },
-        Kind::Text | Kind::Comment | Kind::Language | Kind::Email => {
-            Some(Leaf::Text(text.clone()))
-        }
+        Kind::Text | Kind::Comment | Kind::Language | Kind::Email => Some(Leaf::Text(text.clone())),
         Kind::Decimal { .. } => Some(Leaf::Text(number.replace(',', "."))),
         Kind::List { .. } => {
             let name = format!("LIST_MODE_{}", text.to_ascii_uppercase());
-            let mode = ListMode::from_str_name(&name)
-                .filter(|mode| *mode != ListMode::Unspecified && *text == text.to_ascii_lowercase());
+            let mode = ListMode::from_str_name(&name).filter(|mode| {
+                *mode != ListMode::Unspecified && *text == text.to_ascii_lowercase()
+            });
             mode.map(|mode| Leaf::Int32(mode.into()))
         }
         // Has three parameters.

@@ -32,7 +32,9 @@ impl Answer {
     fn write(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
         writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
         if self.page {
-            writer.create_element("page").write_inner_content(|writer| self.write_status(writer))?;
+            writer
+                .create_element("page")
+                .write_inner_content(|writer| self.write_status(writer))?;
             return Ok(());
         }
         self.write_status(writer)

@@ -1,18 +1,14 @@
 //! The demo data: the same accounts on every database.
 
 use chrono::NaiveDate;
-use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::Set,
-    ConnectionTrait, DbBackend, DbErr, EntityTrait,
-};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait};
 
 use super::{
     columns,
+    connect::OpenError,
     entities::{
         account, currency, direction, manager_group, manager_group_right, number_pool, setting,
     },
-    connect::OpenError,
 };
 use crate::{
     domain::value::{ListMode, Value},
@@ -99,10 +95,9 @@ pub(super) async fn fill<C: ConnectionTrait>(connection: &C) -> Result<(), OpenE
 async fn rows<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
     macro_rules! reference {
         ($entity:ident, $names:expr) => {
-            let rows = (1..).zip($names).map(|(id, name)| $entity::ActiveModel {
-                id: Set(id),
-                name: Set(name.to_owned()),
-            });
+            let rows = (1..)
+                .zip($names)
+                .map(|(id, name)| $entity::ActiveModel { id: Set(id), name: Set(name.to_owned()) });
             $entity::Entity::insert_many(rows).exec_without_returning(connection).await?;
         };
     }
@@ -123,20 +118,25 @@ async fn rows<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
         manager_group_id: Set(Some(group)),
         ..account(id, username, "manager")
     };
-    let assigned = account::ActiveModel {
-        show_only_assigned_users: Set(true),
-        ..manager(6, "assigned", 1)
-    };
+    let assigned =
+        account::ActiveModel { show_only_assigned_users: Set(true), ..manager(6, "assigned", 1) };
     let locked = account::ActiveModel { blocked: Set(true), ..manager(8, "locked", 1) };
-    let staff =
-        [account(1, "admin", "admin"), manager(2, "manager", 1), assigned, manager(7, "auditor", 2), locked];
+    let staff = [
+        account(1, "admin", "admin"),
+        manager(2, "manager", 1),
+        assigned,
+        manager(7, "auditor", 2),
+        locked,
+    ];
     let mut rows = Vec::from(staff);
-    for (index, (id, username)) in [(3, "alice"), (4, "bob"), (5, "carol")].into_iter().enumerate() {
+    for (index, (id, username)) in [(3, "alice"), (4, "bob"), (5, "carol")].into_iter().enumerate()
+    {
         let mut row = account(id, username, "user");
         for (field, texts) in DETAILS {
             let value = parse(field, texts[index])
                 .ok_or_else(|| DbErr::Custom(format!("demo data: {}", field.path())))?;
-            columns::set(&mut row, field, &value).map_err(|error| DbErr::Custom(error.to_string()))?;
+            columns::set(&mut row, field, &value)
+                .map_err(|error| DbErr::Custom(error.to_string()))?;
         }
         rows.push(row);
     }

@@ -101,7 +101,18 @@ fn mysql(number: u16) -> Meaning {
         // Record changed since last read; deadlock; certification conflict of a Galera cluster.
         1020 | 1213 => Meaning::Conflict,
         // Too many connections, no quorum, shutting down, aborted, lock wait, read-only, statement time, killed.
-        1040 | 1047 | 1053 | 1152 | 1158..=1161 | 1203 | 1205 | 1290 | 1317 | 1792 | 1836 | 1927
+        1040
+        | 1047
+        | 1053
+        | 1152
+        | 1158..=1161
+        | 1203
+        | 1205
+        | 1290
+        | 1317
+        | 1792
+        | 1836
+        | 1927
         | 1969 => Meaning::Unavailable,
         _ => Meaning::Defect,
     }

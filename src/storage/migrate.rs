@@ -26,7 +26,11 @@ pub async fn migrate(options: &Options, demo: bool) -> Result<(), OpenError> {
     migrated
 }
 
-async fn locked(engine: Engine, connection: &DatabaseConnection, demo: bool) -> Result<(), OpenError> {
+async fn locked(
+    engine: Engine,
+    connection: &DatabaseConnection,
+    demo: bool,
+) -> Result<(), OpenError> {
     match engine {
         Engine::Sqlite => {
             connection.execute_unprepared("BEGIN IMMEDIATE").await?;

@@ -8,8 +8,8 @@ use std::sync::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, Statement,
-    TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait,
 };
 
 use super::{
@@ -188,7 +188,8 @@ impl Store for SqlStore {
     }
 
     async fn settings(&self) -> Result<Settings, Error> {
-        statement(self.pools.engine, "SELECT", "settings", settings::load(&self.pools()?.read)).await
+        statement(self.pools.engine, "SELECT", "settings", settings::load(&self.pools()?.read))
+            .await
     }
 
     async fn update_settings(

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, sea_query::OnConflict,
-};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, sea_query::OnConflict};
 
 use super::{columns::Corrupt, entities::setting};
 use crate::domain::{error::Error, hash::Recipe, settings::Settings};
@@ -16,7 +14,8 @@ const HASH_RECIPES: &str = "hash_recipes";
 /// Reads the settings.
 pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings, Error> {
     let rows = setting::Entity::find().all(connection).await?;
-    let rows: BTreeMap<String, String> = rows.into_iter().map(|row| (row.name, row.value)).collect();
+    let rows: BTreeMap<String, String> =
+        rows.into_iter().map(|row| (row.name, row.value)).collect();
     let default = Settings::default();
     let flag = |name: &'static str, default: bool| match rows.get(name).map(String::as_str) {
         None => Ok(default),
@@ -54,7 +53,10 @@ pub(super) async fn save<C: ConnectionTrait>(
     }
     let replace =
         OnConflict::column(setting::Column::Name).update_column(setting::Column::Value).to_owned();
-    setting::Entity::insert_many(rows).on_conflict(replace).exec_without_returning(connection).await?;
+    setting::Entity::insert_many(rows)
+        .on_conflict(replace)
+        .exec_without_returning(connection)
+        .await?;
     Ok(())
 }
 

@@ -50,8 +50,7 @@ fn users_right() -> RelationDef {
         .to(manager_group_right::Column::ManagerGroupId)
         .into();
     right.on_condition(|_, right| {
-        Condition::all()
-            .add(Expr::col((right, manager_group_right::Column::Name)).eq("users"))
+        Condition::all().add(Expr::col((right, manager_group_right::Column::Name)).eq("users"))
     })
 }
 

@@ -1,0 +1,191 @@
+//! The real application on real sockets, and clients for both doors.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use m4_user_details::{
+    app::{Application, RunError},
+    config::{Config, Layers},
+    proto::{
+        GetUserDetailsRequest, UpdateUserDetailsRequest, UpdateUserDetailsResponse, UserDetails,
+        settings_service_client::SettingsServiceClient,
+        user_details_service_client::UserDetailsServiceClient,
+    },
+};
+use sha1::{Digest, Sha1};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+use super::database::TestDatabase;
+
+/// The path of the legacy call.
+pub const PATH: &str = "/billing/api/user_details_update";
+
+/// The application on demo data, as `serve --demo` runs it.
+pub struct TestApp {
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub channel: Channel,
+    client: Client<HttpConnector, Full<Bytes>>,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+/// What a legacy client gets.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+/// A configuration on free ports, with some keys changed.
+pub fn config(url: &str, keys: &[(&'static str, &str)]) -> Config {
+    let mut flags = vec![
+        ("database.url", url.to_owned()),
+        ("grpc.listen", "127.0.0.1:0".to_owned()),
+        ("http.listen", "127.0.0.1:0".to_owned()),
+    ];
+    flags.extend(keys.iter().map(|(key, value)| (*key, (*value).to_owned())));
+    Config::read(&Layers::new(None, |_| None, flags)).unwrap()
+}
+
+/// The hash of a call with the demo data's secret key.
+pub fn hash(username: &str, user_id: &str) -> String {
+    hex::encode(Sha1::digest(format!("{username}{user_id}secret")))
+}
+
+/// The target of a hashed call.
+pub fn target(username: &str, user_id: &str, parameters: &str) -> String {
+    let hash = hash(username, user_id);
+    let separator = if parameters.is_empty() { "" } else { "&" };
+    format!("{PATH}?u={username}&user_id={user_id}&hash={hash}{separator}{parameters}")
+}
+
+impl TestApp {
+    /// Starts on demo data, without tokens.
+    pub async fn start(database: &TestDatabase) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    /// Starts on demo data with some configuration keys changed.
+    pub async fn start_with(database: &TestDatabase, keys: &[(&'static str, &str)]) -> Self {
+        Self::start_config(&config(&database.url, keys), true).await
+    }
+
+    /// Starts with a configuration.
+    pub async fn start_config(config: &Config, demo: bool) -> Self {
+        let application = Application::service(config, demo).await.unwrap();
+        let http = application.http_address().unwrap();
+        let grpc = application.grpc_address().unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(application.run(stop.clone()));
+        let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
+        let channel = endpoint.connect_lazy();
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let app = Self { http, grpc, channel, client, stop, running };
+        app.wait_until_ready().await;
+        app
+    }
+
+    /// Waits until the service says that it is ready; what it waits for is bounded.
+    pub async fn wait_until_ready(&self) {
+        for _ in 0..1000 {
+            if self.send(Method::GET, "/readyz", &[], "").await.status == StatusCode::OK {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the service does not become ready");
+    }
+
+    /// Stops it as SIGTERM does.
+    pub async fn stop(self) -> Result<(), RunError> {
+        self.stop.cancel();
+        drop((self.client, self.channel));
+        self.running.await.unwrap()
+    }
+
+    pub fn users(&self) -> UserDetailsServiceClient<Channel> {
+        UserDetailsServiceClient::new(self.channel.clone())
+    }
+
+    pub fn settings(&self) -> SettingsServiceClient<Channel> {
+        SettingsServiceClient::new(self.channel.clone())
+    }
+
+    /// Sends one HTTP request.
+    pub async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        send(&self.client, self.http, method, target, headers, body.into()).await
+    }
+
+    /// A hashed call with these parameters in its query string.
+    pub async fn call(&self, username: &str, user_id: &str, parameters: &str) -> Answer {
+        self.send(Method::POST, &target(username, user_id, parameters), &[], "").await
+    }
+
+    /// A user, read over gRPC as admin.
+    pub async fn read(&self, user_id: i64) -> UserDetails {
+        let request = GetUserDetailsRequest { user_id, acting_username: "admin".to_owned() };
+        let answer = self.users().get_user_details(request).await.unwrap();
+        answer.into_inner().user_details.unwrap()
+    }
+
+    /// An update over gRPC.
+    pub async fn update(
+        &self,
+        request: UpdateUserDetailsRequest,
+    ) -> Result<UpdateUserDetailsResponse, Status> {
+        self.users().update_user_details(request).await.map(tonic::Response::into_inner)
+    }
+}
+
+/// Sends one HTTP request to an address.
+pub async fn send(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    address: SocketAddr,
+    method: Method,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Answer {
+    let mut request = Request::builder().method(method).uri(format!("http://{address}{target}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = client.request(request.body(Full::new(body)).unwrap()).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(body.into()).unwrap();
+    Answer { status: parts.status, headers: parts.headers, body }
+}
+
+/// The reason of an error.
+pub fn reason(status: &Status) -> String {
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.domain, "m4-user-details");
+    info.reason
+}
+
+/// The fields that an error says are invalid, with what is allowed.
+pub fn violations(status: &Status) -> Vec<(String, String)> {
+    let violations = status.get_details_bad_request().map(|details| details.field_violations);
+    violations.into_iter().flatten().map(|own| (own.field, own.description)).collect()
+}

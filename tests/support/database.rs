@@ -1,0 +1,129 @@
+//! A database of its own for each test.
+
+use std::{
+    env,
+    io::Write,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use m4_user_details::storage::Options;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
+
+/// An engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+    MariaDb,
+}
+
+/// A new and empty database.
+#[derive(Clone, Debug)]
+pub struct TestDatabase {
+    pub kind: Kind,
+    pub url: String,
+}
+
+impl TestDatabase {
+    pub fn options(&self) -> Options {
+        Options { url: self.url.clone(), max_connections: 10 }
+    }
+
+    /// A connection of the test's own.
+    pub async fn connect(&self) -> DatabaseConnection {
+        let mut options = sea_orm::ConnectOptions::new(self.url.clone());
+        options.sqlx_logging(false).max_connections(1);
+        Database::connect(options).await.unwrap()
+    }
+
+    /// The first column of the first row of a query, as text.
+    pub async fn text(&self, query: &str) -> String {
+        let connection = self.connect().await;
+        let row = connection.query_one_raw(statement(&connection, query)).await.unwrap().unwrap();
+        let text = row.try_get_by_index(0).unwrap();
+        connection.close().await.unwrap();
+        text
+    }
+
+    /// The number that a query of one row and column answers.
+    pub async fn number(&self, query: &str) -> i64 {
+        let connection = self.connect().await;
+        let row = connection.query_one_raw(statement(&connection, query)).await.unwrap().unwrap();
+        let number = row.try_get_by_index(0).unwrap();
+        connection.close().await.unwrap();
+        number
+    }
+
+    /// Runs a statement.
+    pub async fn execute(&self, sql: &str) {
+        let connection = self.connect().await;
+        connection.execute_unprepared(sql).await.unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+fn statement(connection: &DatabaseConnection, sql: &str) -> Statement {
+    Statement::from_string(connection.get_database_backend(), sql)
+}
+
+/// Runs a test in a new database, which is gone afterwards. Without a server of this kind the test is skipped, unless
+/// `TEST_REQUIRE_ALL=1` is set: then it fails.
+pub fn run<F>(kind: Kind, test: impl FnOnce(TestDatabase) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let variable = match kind {
+        Kind::Sqlite => {
+            let folder = tempfile::tempdir().unwrap();
+            let url = format!("sqlite://{}", folder.path().join("test.db").display());
+            runtime.block_on(test(TestDatabase { kind, url }));
+            return;
+        }
+        Kind::Postgres => "TEST_POSTGRES_URL",
+        Kind::MariaDb => "TEST_MYSQL_URL",
+    };
+    let Ok(server) = env::var(variable) else {
+        assert!(env::var_os("TEST_REQUIRE_ALL").is_none(), "{variable} is not set");
+        // Straight to the terminal: the test runner hides what a test that passes prints.
+        let _ = writeln!(std::io::stderr(), "SKIPPED on {kind:?}: {variable} is not set");
+        return;
+    };
+    let name = name();
+    let database = TestDatabase { kind, url: with_name(&server, &name) };
+    let create = format!("CREATE DATABASE {name}");
+    let drop = match kind {
+        Kind::Postgres => format!("DROP DATABASE {name} WITH (FORCE)"),
+        Kind::Sqlite | Kind::MariaDb => format!("DROP DATABASE {name}"),
+    };
+    let server = TestDatabase { kind, url: server };
+    runtime.block_on(server.execute(&create));
+    let test = runtime.block_on(runtime.spawn(test(database)));
+    runtime.block_on(server.execute(&drop));
+    if let Err(failed) = test {
+        std::panic::resume_unwind(failed.into_panic());
+    }
+}
+
+fn name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("m4_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A server's URL with another database.
+fn with_name(url: &str, name: &str) -> String {
+    let (base, query) = url.split_once('?').map_or((url, ""), |(base, query)| (base, query));
+    let host = base.find("://").map_or(0, |scheme| scheme + 3);
+    let end = base[host..].find('/').map_or(base.len(), |slash| host + slash);
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    format!("{}/{name}{query}", &base[..end])
+}
+
+/// The backend of a kind.
+pub fn backend(kind: Kind) -> DbBackend {
+    match kind {
+        Kind::Sqlite => DbBackend::Sqlite,
+        Kind::Postgres => DbBackend::Postgres,
+        Kind::MariaDb => DbBackend::MySql,
+    }
+}

@@ -1,0 +1,30 @@
+//! What the integration tests share: a database of its own for each test, and the real application on real sockets.
+#![allow(dead_code, unused_macros, unused_imports, reason = "each test binary uses some of it")]
+
+pub mod app;
+pub mod database;
+
+/// Runs each of the named `async fn(TestDatabase)` on every engine, in a database of its own.
+macro_rules! on_every_engine {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[test]
+            fn $name() {
+                $crate::support::database::run($crate::support::database::Kind::Sqlite, super::$name);
+            })*
+        }
+        mod postgres {
+            $(#[test]
+            fn $name() {
+                $crate::support::database::run($crate::support::database::Kind::Postgres, super::$name);
+            })*
+        }
+        mod mariadb {
+            $(#[test]
+            fn $name() {
+                $crate::support::database::run($crate::support::database::Kind::MariaDb, super::$name);
+            })*
+        }
+    };
+}
+pub(crate) use on_every_engine;
