@@ -80,7 +80,7 @@ impl Application {
         let authentication = config
             .authentication(demo)
             .map_err(|error| RunError::Configuration(error.to_string()))?;
-        if authentication.open && authentication.internal.is_none() {
+        if authentication.open {
             if config.insecure {
                 tracing::warn!(
                     "anybody who reaches {} may do everything: --insecure",

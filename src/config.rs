@@ -77,7 +77,7 @@ impl Config {
                 Answers::Xml
             }
         };
-        let body = read.number("http.body_limit", 1024, 2 * 1024 * 1024);
+        let body = read.number("http.body_limit", 1024, 1024 * 1024);
         let deadline = read.number("deadline_seconds", 1, 300);
         let max_in_flight = read.number("max_in_flight", 1, 100_000);
         let drain = read.number("drain_seconds", 1, 3600);
@@ -115,7 +115,7 @@ impl Config {
         if self.internal.is_none() && !loopback && !self.insecure {
             return Err(Unauthenticated(self.grpc_listen));
         }
-        let open = self.insecure || (demo && loopback);
+        let open = self.internal.is_none() && (self.insecure || (demo && loopback));
         Ok(Authentication { internal: self.internal.clone(), door: self.door_token.clone(), open })
     }
 }

@@ -34,7 +34,7 @@ pub struct Authentication {
     pub internal: Option<InternalToken>,
     /// The token of a door in a process of its own.
     pub door: Option<SecretString>,
-    /// Nothing need be proved where no token is configured: demo data on a loopback address, or `--insecure`.
+    /// Nothing need be proved: no token is configured, and it is demo data on a loopback address, or `--insecure`.
     pub open: bool,
 }
 
@@ -78,7 +78,7 @@ impl Authentication {
         extensions: &Extensions,
     ) -> Result<Caller, Error> {
         let Some(authorization) = text(metadata, "authorization")? else {
-            if self.open && self.internal.is_none() {
+            if self.open {
                 return Ok(Caller::Internal(Internal::Account(OPEN_ACCOUNT)));
             }
             return Err(Error::Unauthenticated);

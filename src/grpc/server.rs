@@ -25,8 +25,8 @@ use crate::{
     },
 };
 
-/// The largest message that is accepted, in bytes. A user with its longest texts has less than half of it.
-const LARGEST_MESSAGE: usize = 256 * 1024;
+/// The largest message that is accepted, in bytes: more than the largest body of a legacy call may make.
+const LARGEST_MESSAGE: usize = 2 * 1024 * 1024;
 /// How often the storage is asked whether it still answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is asked while it does not.

@@ -45,8 +45,7 @@ use crate::{
 const PATHS: [&str; 2] = ["/billing/api/user_details_update", "/api/user_details_update"];
 
 /// The media type of answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Answers {
     /// `text/xml; charset=utf-8`.
     #[default]

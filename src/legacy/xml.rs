@@ -2,7 +2,8 @@
 
 use quick_xml::{
     Writer,
-    events::{BytesDecl, Event},
+    escape::partial_escape,
+    events::{BytesDecl, BytesText, Event},
 };
 
 /// The text of an answer.
@@ -42,16 +43,17 @@ impl Answer {
 
     fn write_status(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
         writer.create_element("status").write_inner_content(|writer| {
-            writer
-                .create_element(self.element)
-                .write_text_content(quick_xml::events::BytesText::new(self.text))?;
+            writer.create_element(self.element).write_text_content(text(self.text))?;
             for message in &self.messages {
-                writer
-                    .create_element("message")
-                    .write_text_content(quick_xml::events::BytesText::new(message))?;
+                writer.create_element("message").write_text_content(text(message))?;
             }
             Ok(())
         })?;
         Ok(())
     }
+}
+
+/// Text with `<`, `>` and `&` escaped: quotes need not be in text.
+fn text(text: &str) -> BytesText<'_> {
+    BytesText::from_escaped(partial_escape(text))
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::value::{ListMode, Value},
-    fields::{FIELDS, Field, Kind},
+    fields::{Field, Kind},
 };
 
 const CURRENCIES: [&str; 7] = ["EUR", "USD", "GBP", "PLN", "SEK", "CHF", "JPY"];
@@ -24,7 +24,7 @@ const NUMBER_POOLS: [&str; 2] = ["fraud sources", "partner destinations"];
 const CREATED: i64 = 1_767_225_600_000_000;
 
 /// The details of alice, bob and carol; what is empty stays cleared.
-const DETAILS: [(Field, [&str; 3]); FIELDS.len()] = [
+const DETAILS: &[(Field, [&str; 3])] = &[
     (Field::currency_id, ["1", "2", "3"]),
     (Field::call_limit, ["10", "25", "100"]),
     (Field::hidden, ["false", "true", "false"]),
@@ -133,9 +133,9 @@ async fn rows<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
     {
         let mut row = account(id, username, "user");
         for (field, texts) in DETAILS {
-            let value = parse(field, texts[index])
+            let value = parse(*field, texts[index])
                 .ok_or_else(|| DbErr::Custom(format!("demo data: {}", field.path())))?;
-            columns::set(&mut row, field, &value)
+            columns::set(&mut row, *field, &value)
                 .map_err(|error| DbErr::Custom(error.to_string()))?;
         }
         rows.push(row);

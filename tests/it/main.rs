@@ -1,6 +1,23 @@
 //! The real application, in this process, on every engine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "tests"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod change_log;
+mod concurrency;
+mod contract;
+mod http;
+mod parameters;
+mod properties;
+mod requests;
+mod rows;
+mod rpc;
+mod settings;
 mod store;

@@ -1,4 +1,11 @@
 //! What the integration tests share: a database of its own for each test, and the real application on real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "tests"
+)]
 #![allow(dead_code, unused_macros, unused_imports, reason = "each test binary uses some of it")]
 
 pub mod app;

@@ -1,0 +1,112 @@
+//! The protos and the field table agree, and the service tells of itself.
+
+use std::collections::BTreeSet;
+
+use m4_user_details::{
+    fields::{FIELDS, Kind},
+    proto::{DESCRIPTORS, Date, Leaf, UserDetails},
+};
+use prost::Message;
+use prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::support::{app::TestApp, database::TestDatabase, on_every_engine};
+
+on_every_engine!(health_tells_that_each_service_is_serving, reflection_answers_v1_and_v1alpha);
+
+#[test]
+fn the_field_table_has_every_leaf_of_the_proto_with_its_type() {
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+    let messages: Vec<_> = files.file.iter().flat_map(|file| &file.message_type).collect();
+    let message = |name: &str| *messages.iter().find(|message| message.name() == name).unwrap();
+    let mut leaves = BTreeSet::new();
+    for group in &message("UserDetails").field {
+        if group.r#type() != Type::Message || group.type_name().starts_with(".google") {
+            continue;
+        }
+        let name = group.type_name().rsplit('.').next().unwrap();
+        for leaf in &message(name).field {
+            assert!(leaf.proto3_optional(), "{} has no presence", leaf.name());
+            leaves.insert((format!("{}.{}", group.name(), leaf.name()), leaf.r#type() as i32));
+        }
+    }
+    let expected: BTreeSet<_> = FIELDS
+        .into_iter()
+        .map(|field| {
+            let wire = match field.kind() {
+                Kind::Id(_) => Type::Int64,
+                Kind::Count | Kind::Hour => Type::Int32,
+                Kind::Flag { .. } => Type::Bool,
+                Kind::List { .. } => Type::Enum,
+                Kind::Date { .. } => Type::Message,
+                _ => Type::String,
+            };
+            (field.path().to_owned(), wire as i32)
+        })
+        .collect();
+    assert_eq!(leaves, expected);
+}
+
+#[test]
+fn a_leaf_that_is_set_can_be_taken_out_again() {
+    let mut details = UserDetails::default();
+    for field in FIELDS {
+        let leaf = match field.kind() {
+            Kind::Id(_) => Leaf::Int64(1),
+            Kind::Count | Kind::Hour | Kind::List { .. } => Leaf::Int32(1),
+            Kind::Flag { .. } => Leaf::Bool(true),
+            Kind::Date { .. } => Leaf::Date(Date::default()),
+            _ => Leaf::Text("x".to_owned()),
+        };
+        assert_eq!(details.take(field), None);
+        details.set(field, leaf.clone());
+        assert_eq!(details.take(field), Some(leaf), "{}", field.path());
+    }
+}
+
+async fn health_tells_that_each_service_is_serving(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let mut health = HealthClient::new(app.channel.clone());
+    for service in ["", "m4.userdetails.v1.UserDetailsService", "m4.userdetails.v1.SettingsService"]
+    {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = health.check(request).await.unwrap();
+        assert_eq!(answer.get_ref().status(), ServingStatus::Serving, "{service}");
+    }
+    let unknown = HealthCheckRequest { service: "unknown".to_owned() };
+    assert_eq!(health.check(unknown).await.unwrap_err().code(), tonic::Code::NotFound);
+}
+
+async fn reflection_answers_v1_and_v1alpha(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let services = BTreeSet::from([
+        "m4.userdetails.v1.UserDetailsService".to_owned(),
+        "m4.userdetails.v1.SettingsService".to_owned(),
+    ]);
+    macro_rules! listed {
+        ($version:ident) => {{
+            use $version::{
+                ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+                server_reflection_request::MessageRequest,
+                server_reflection_response::MessageResponse,
+            };
+            let request = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::ListServices(String::new())),
+            };
+            let requests = futures_util::stream::iter([request]);
+            let mut client = ServerReflectionClient::new(app.channel.clone());
+            let mut answers = client.server_reflection_info(requests).await.unwrap().into_inner();
+            let answer = answers.message().await.unwrap().unwrap();
+            let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+                panic!("{answer:?}");
+            };
+            list.service.into_iter().map(|service| service.name).collect::<BTreeSet<_>>()
+        }};
+    }
+    assert!(listed!(v1).is_superset(&services));
+    assert!(listed!(v1alpha).is_superset(&services));
+}
