@@ -10,7 +10,12 @@ use tower::ServiceExt;
 
 use crate::{
     config::Config,
-    domain::{clock::SystemClock, error::Cause, hash::SecretKeys, service::Service},
+    domain::{
+        clock::SystemClock,
+        error::{Cause, chain},
+        hash::SecretKeys,
+        service::Service,
+    },
     grpc::server::Services,
     legacy::{self, Door},
     proto::Channel,
@@ -33,7 +38,7 @@ pub enum RunError {
     Configuration(String),
     /// An address cannot be listened on.
     #[error(
-        "cannot listen on {address} ({key}): {error}. Is another instance running? Choose another address with {key}, or port 0 for a free port"
+        "cannot listen on {address}: choose another address with {key}, or port 0 for a free port"
     )]
     Listen {
         /// The address.
@@ -48,7 +53,7 @@ pub enum RunError {
     #[error(transparent)]
     Database(#[from] OpenError),
     /// A part of the program failed.
-    #[error("{0}")]
+    #[error("a part of the program failed")]
     Failed(#[source] Cause),
     /// Calls were still under way at the drain deadline.
     #[error("calls were still under way at the drain deadline")]
@@ -211,10 +216,8 @@ async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result
                 }
                 return Ok(());
             }
-            Err(OpenError::Prepare(failure)) => {
-                let error = crate::domain::error::Error::from(failure);
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::error!(cause, "the database cannot be prepared; trying again");
+            Err(error @ OpenError::Prepare(_)) => {
+                tracing::error!(error = chain(&error), "trying again");
             }
             Err(error @ (OpenError::Url | OpenError::NotDemo)) => return Err(error.into()),
         }

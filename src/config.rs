@@ -26,7 +26,7 @@ pub struct Config {
     pub grpc_listen: SocketAddr,
     /// Where the legacy call is served.
     pub http_listen: SocketAddr,
-    /// What callers must prove; open only where [`Config::authentication`] says so.
+    /// The token of internal callers.
     pub internal: Option<InternalToken>,
     /// The token of a door in a process of its own: what the service accepts, and what such a door shows.
     pub door_token: Option<SecretString>,

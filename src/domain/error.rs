@@ -57,6 +57,12 @@ pub enum Error {
 /// What lies under an error; for the log, never for a client.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
+/// An error with what lies under it, in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// One invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {

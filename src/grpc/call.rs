@@ -12,7 +12,7 @@ use tracing::{Instrument, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{auth::InProcessDoor, errors};
-use crate::domain::error::Error;
+use crate::domain::error::{Error, chain};
 
 /// Runs a call: `method` is its full name, `longest` its deadline unless the caller's is sooner.
 pub(super) async fn run<T>(
@@ -59,17 +59,6 @@ pub(super) async fn run<T>(
         _ => tracing::info!(rpc.method = method, outcome, milliseconds, "call"),
     }
     result.map(Response::new).map_err(|error| errors::status(&error))
-}
-
-/// An error with what lies under it.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 /// The caller's deadline: up to 8 digits and a unit, as the gRPC specification of HTTP/2 has it.

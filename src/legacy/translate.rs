@@ -95,13 +95,13 @@ fn single(field: Field, given: &Given) -> Asked {
         },
         Kind::Text | Kind::Comment | Kind::Language | Kind::Email => Some(Leaf::Text(text.clone())),
         Kind::Decimal { .. } => Some(Leaf::Text(number.replace(',', "."))),
-        Kind::List { .. } => {
-            let name = format!("LIST_MODE_{}", text.to_ascii_uppercase());
-            let mode = ListMode::from_str_name(&name).filter(|mode| {
-                *mode != ListMode::Unspecified && *text == text.to_ascii_lowercase()
-            });
-            mode.map(|mode| Leaf::Int32(mode.into()))
+        Kind::List { .. } => match text.as_str() {
+            "no" => Some(ListMode::No),
+            "blacklist" => Some(ListMode::Blacklist),
+            "whitelist" => Some(ListMode::Whitelist),
+            _ => None,
         }
+        .map(|mode| Leaf::Int32(mode.into())),
         // Has three parameters.
         Kind::Date { .. } => None,
     };

@@ -13,6 +13,9 @@ use sea_orm::{
     },
 };
 
+use super::failure::cause;
+use crate::domain::error::Cause;
+
 /// The longest that a statement waits for a lock, and a caller for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -68,7 +71,13 @@ pub enum OpenError {
     NotDemo,
     /// The database does not answer, or its schema cannot be brought up to date.
     #[error("the database cannot be prepared")]
-    Prepare(#[from] DbErr),
+    Prepare(#[source] Cause),
+}
+
+impl From<DbErr> for OpenError {
+    fn from(failure: DbErr) -> Self {
+        Self::Prepare(cause(failure))
+    }
 }
 
 /// The pools of one database.

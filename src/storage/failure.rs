@@ -28,15 +28,19 @@ struct DatabaseError(String);
 impl From<DbErr> for Error {
     fn from(failure: DbErr) -> Self {
         let meaning = meaning(&failure);
-        let cause: Cause = match database_error(&failure) {
-            Some(error) => DatabaseError(code(error)).into(),
-            None => failure.into(),
-        };
         match meaning {
             Meaning::Conflict => Self::Unavailable(Conflict.into()),
-            Meaning::Unavailable => Self::Unavailable(cause),
-            Meaning::Defect => Self::Internal(cause),
+            Meaning::Unavailable => Self::Unavailable(cause(failure)),
+            Meaning::Defect => Self::Internal(cause(failure)),
         }
+    }
+}
+
+/// What may be told of a failure in the log.
+pub(super) fn cause(failure: DbErr) -> Cause {
+    match database_error(&failure) {
+        Some(error) => DatabaseError(code(error)).into(),
+        None => failure.into(),
     }
 }
 

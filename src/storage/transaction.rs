@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType, QueryFilter,
-    QuerySelect, RelationDef,
+    QuerySelect, RelationDef, Select,
     sea_query::{Condition, Expr, ExprTrait, LockType},
 };
 
@@ -111,32 +111,22 @@ impl Transaction for SqlTransaction<'_> {
         reference: Reference,
         ids: &BTreeSet<i64>,
     ) -> Result<BTreeSet<i64>, Error> {
-        macro_rules! existing {
-            ($entity:ident, $table:literal) => {{
-                let select = $entity::Entity::find()
-                    .select_only()
-                    .column($entity::Column::Id)
-                    .filter($entity::Column::Id.is_in(ids.iter().copied()));
-                self.ids($table, select).await
-            }};
-            ($entity:ident, $table:literal, $filter:expr) => {{
-                let select = $entity::Entity::find()
-                    .select_only()
-                    .column($entity::Column::Id)
-                    .filter($entity::Column::Id.is_in(ids.iter().copied()))
-                    .filter($filter);
-                self.ids($table, select).await
-            }};
-        }
         match reference {
-            Reference::Currency => existing!(currency, "currencies"),
-            Reference::Direction => existing!(direction, "directions"),
-            Reference::NumberPool => existing!(number_pool, "number_pools"),
-            Reference::Manager => existing!(
-                account,
-                "accounts",
-                account::Column::AccountType.eq(AccountType::Manager.as_str())
-            ),
+            Reference::Currency => {
+                self.ids("currencies", currency::Column::Id, currency::Entity::find(), ids).await
+            }
+            Reference::Direction => {
+                self.ids("directions", direction::Column::Id, direction::Entity::find(), ids).await
+            }
+            Reference::NumberPool => {
+                let pools = number_pool::Entity::find();
+                self.ids("number_pools", number_pool::Column::Id, pools, ids).await
+            }
+            Reference::Manager => {
+                let is_manager = account::Column::AccountType.eq(AccountType::Manager.as_str());
+                let managers = account::Entity::find().filter(is_manager);
+                self.ids("accounts", account::Column::Id, managers, ids).await
+            }
         }
     }
 
@@ -176,11 +166,15 @@ impl Transaction for SqlTransaction<'_> {
 }
 
 impl SqlTransaction<'_> {
+    /// Those of `ids` that a table has among the rows of `select`.
     async fn ids<E: EntityTrait>(
         &self,
         table: &'static str,
-        select: sea_orm::Select<E>,
+        id: E::Column,
+        select: Select<E>,
+        ids: &BTreeSet<i64>,
     ) -> Result<BTreeSet<i64>, Error> {
+        let select = select.select_only().column(id).filter(id.is_in(ids.iter().copied()));
         let ids = select.into_tuple::<i64>().all(self.transaction);
         Ok(statement(self.engine, "SELECT", table, ids).await?.into_iter().collect())
     }

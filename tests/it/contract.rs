@@ -110,3 +110,31 @@ async fn reflection_answers_v1_and_v1alpha(database: TestDatabase) {
     assert!(listed!(v1).is_superset(&services));
     assert!(listed!(v1alpha).is_superset(&services));
 }
+
+const README: &str = include_str!("../../README.md");
+
+#[test]
+fn the_readme_has_every_configuration_key() {
+    for key in m4_user_details::config::KEYS {
+        let default = match key.default {
+            "" => String::new(),
+            default => format!("`{default}`"),
+        };
+        let row = format!("| `{}` | `{}` | {default} | {} |", key.path, key.env, key.help);
+        assert!(README.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn the_readme_has_every_parameter_and_reason() {
+    for parameter in FIELDS.into_iter().flat_map(m4_user_details::fields::Field::parameters) {
+        assert!(README.contains(&format!("`{parameter}`")), "{parameter}");
+    }
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+    let enums = files.file.iter().flat_map(|file| &file.enum_type);
+    let reasons = enums.filter(|own| own.name() == "ErrorReason").flat_map(|own| &own.value);
+    for reason in reasons.filter(|reason| reason.number() != 0) {
+        let name = reason.name().strip_prefix("ERROR_REASON_").unwrap();
+        assert!(README.contains(&format!("`{name}`")), "{name}");
+    }
+}

@@ -1,4 +1,4 @@
-//! Each of the 51 parameters: good values are stored and read back over gRPC exactly, bad ones are told and change
+//! Each parameter: good values are stored and read back over gRPC exactly, bad ones are told and change
 //! nothing.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ on_every_engine!(
     decimals_are_exact,
 );
 
-const TEXTS: [&str; 19] = [
+const TEXTS: &[&str] = &[
     "vat_number",
     "clientid",
     "first_name",
@@ -40,7 +40,7 @@ const TEXTS: [&str; 19] = [
     "tax4_name",
     "comment",
 ];
-const FLAGS: [&str; 8] = [
+const FLAGS: &[&str] = &[
     "hidden",
     "hide_non_answered_calls",
     "block_conditional_use",
@@ -50,10 +50,10 @@ const FLAGS: [&str; 8] = [
     "tax4_enabled",
     "generate_invoice",
 ];
-const IDS: [&str; 5] =
-    ["currency_id", "taxation_country", "direction_id", "static_source_list_id", "static_list_id"];
-const LISTS: [&str; 2] = ["enable_static_source_list", "enable_static_list"];
-const TAXES: [&str; 4] = ["tax1_value", "tax2_value", "tax3_value", "tax4_value"];
+const IDS: &[&str] =
+    &["currency_id", "taxation_country", "direction_id", "static_source_list_id", "static_list_id"];
+const LISTS: &[&str] = &["enable_static_source_list", "enable_static_list"];
+const TAXES: &[&str] = &["tax1_value", "tax2_value", "tax3_value", "tax4_value"];
 const DATES: [(Field, [&str; 3]); 2] =
     [(Field::block_date, ["by", "bm", "bd"]), (Field::agreement_date, ["ay", "am", "ad"])];
 
@@ -66,14 +66,14 @@ fn good() -> Vec<(&'static str, String, Leaf)> {
     let mut good = Vec::new();
     let mut add = |name, text: &str, leaf| good.push((name, text.to_owned(), leaf));
     let longest = "ž".repeat(255);
-    for name in TEXTS {
+    for &name in TEXTS {
         for text in ["plain", "  Ünï + 100% & <b>\"'📞  ", "tab\tcr\rlf\n", &longest, ""] {
             add(name, text, Leaf::Text(text.to_owned()));
         }
     }
     let comment = "é".repeat(32_767) + "x";
     add("comment", &comment, Leaf::Text(comment.clone()));
-    for name in FLAGS {
+    for &name in FLAGS {
         for (text, flag) in [("1", true), ("0", false), (" 1 ", true)] {
             add(name, text, Leaf::Bool(flag));
         }
@@ -81,7 +81,7 @@ fn good() -> Vec<(&'static str, String, Leaf)> {
     for (text, flag) in [("1", true), ("2", false), (" 1", true), ("2 ", false)] {
         add("blocked", text, Leaf::Bool(flag));
     }
-    for name in IDS {
+    for &name in IDS {
         for (text, id) in [("2", 2), (" 1 ", 1), ("0002", 2)] {
             add(name, text, Leaf::Int64(id));
         }
@@ -114,7 +114,7 @@ fn good() -> Vec<(&'static str, String, Leaf)> {
         ("999999999999.999999", "999999999999.999999"),
         ("0.000001", "0.000001"),
     ];
-    for name in TAXES.into_iter().chain(["warning_email_balance"]) {
+    for name in TAXES.iter().copied().chain(["warning_email_balance"]) {
         for (text, stored) in decimals {
             add(name, text, Leaf::Text(stored.to_owned()));
         }
@@ -122,7 +122,7 @@ fn good() -> Vec<(&'static str, String, Leaf)> {
     for (text, stored) in [("-999999999999.999999", "-999999999999.999999"), ("-0,5", "-0.5")] {
         add("warning_email_balance", text, Leaf::Text(stored.to_owned()));
     }
-    for name in LISTS {
+    for &name in LISTS {
         for (text, mode) in [
             ("blacklist", ListMode::Blacklist),
             ("whitelist", ListMode::Whitelist),
@@ -142,10 +142,10 @@ fn bad() -> Vec<(&'static str, String)> {
     };
     let too_long = "x".repeat(256);
     let control = ["%00", "a%01", "%1f", "%7f", "%C2%80", "%C2%9F", "%0b", "%ff", "a%c3"];
-    for name in TEXTS.into_iter().chain(["language", "email"]) {
+    for name in TEXTS.iter().copied().chain(["language", "email"]) {
         add(name, &control);
     }
-    for name in TEXTS.into_iter().filter(|name| *name != "comment") {
+    for name in TEXTS.iter().copied().filter(|name| *name != "comment") {
         add(name, &[&too_long, &"%C5%BE".repeat(256)]);
     }
     add("comment", &[&"x".repeat(65_536), &"%C3%A9".repeat(32_768)]);
@@ -168,12 +168,12 @@ fn bad() -> Vec<(&'static str, String)> {
             &format!("a@{}", "b".repeat(64)),
         ],
     );
-    for name in FLAGS {
+    for &name in FLAGS {
         add(name, &["2", "", "01", "10", "true", "yes", "-1", "%ff", "1.0"]);
     }
     add("blocked", &["0", "", "3", "02", "true", "%ff"]);
     let no_number = ["", "abc", "1.0", "%2B1", "0x1", "%EF%BC%91", "1e2", "1+1", "%091", "%ff"];
-    for name in IDS {
+    for &name in IDS {
         add(name, &no_number);
         add(name, &["0", "999", "-1", "9223372036854775807", "9223372036854775808"]);
     }
@@ -201,13 +201,13 @@ fn bad() -> Vec<(&'static str, String)> {
         "%ff",
         "-",
     ];
-    for name in TAXES.into_iter().chain(["warning_email_balance"]) {
+    for name in TAXES.iter().copied().chain(["warning_email_balance"]) {
         add(name, &no_decimal);
     }
-    for name in TAXES {
+    for &name in TAXES {
         add(name, &["-1", "-0.000001"]);
     }
-    for name in LISTS {
+    for &name in LISTS {
         add(name, &["", "No", "BLACKLIST", "+no", "0", "greylist", "unspecified", "%ff"]);
     }
     for (_, [year, month, day]) in DATES {
@@ -243,7 +243,6 @@ async fn good_values_are_stored_and_read_back_exactly(database: TestDatabase) {
     }
     let all: BTreeSet<&str> = FIELDS.into_iter().flat_map(Field::parameters).collect();
     assert_eq!(seen, all);
-    assert_eq!(all.len(), 51);
 }
 
 async fn bad_values_are_told_and_change_nothing(database: TestDatabase) {
@@ -352,7 +351,7 @@ async fn decimals_are_exact(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     for (sent, micros) in [("999999999999.999999", 999_999_999_999_999_999), ("19.95", 19_950_000)]
     {
-        for name in TAXES.into_iter().chain(["warning_email_balance"]) {
+        for name in TAXES.iter().copied().chain(["warning_email_balance"]) {
             app.call("admin", "3", &format!("{name}={sent}")).await;
             assert_eq!(app.read(3).await.take(field(name)), Some(Leaf::Text(sent.to_owned())));
             let column = format!("SELECT {name} FROM accounts WHERE id = 3");
