@@ -7,7 +7,10 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing::Level;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, Targets, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 /// The name under which traces are sent, unless `OTEL_SERVICE_NAME` says otherwise.
@@ -34,6 +37,10 @@ impl Telemetry {
         // Migrations tell of each step twice.
         let filter = EnvFilter::try_new(format!("sea_orm_migration=warn,{filter}"))
             .map_err(|error| TelemetryError(error.into()))?;
+        // Libraries may tell at finer levels what they send and receive: secrets among it.
+        let filter = filter.and(filter_fn(|metadata| {
+            metadata.target().starts_with("m4_user_details") || *metadata.level() <= Level::INFO
+        }));
         let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let logs: Box<dyn Layer<Registry> + Send + Sync> = if std::io::stderr().is_terminal() {
             logs.with_filter(filter).boxed()

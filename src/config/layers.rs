@@ -124,10 +124,18 @@ impl Provider for Texts {
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        let mut figment = Figment::new();
+        let mut data = Dict::new();
         for (key, text) in &self.1 {
-            figment = figment.merge((*key, text));
+            let text = Value::from(text.as_str());
+            match key.split_once('.') {
+                None => data.insert((*key).to_owned(), text),
+                Some((table, leaf)) => {
+                    let table = data.entry(table.to_owned()).or_insert_with(|| Dict::new().into());
+                    let Value::Dict(_, table) = table else { continue };
+                    table.insert(leaf.to_owned(), text)
+                }
+            };
         }
-        figment.data()
+        Ok(Profile::Default.collect(data))
     }
 }

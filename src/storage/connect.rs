@@ -155,6 +155,7 @@ fn pool_options<D: sqlx::Database>(max_connections: u32) -> PoolOptions<D> {
 /// A commit is on disk before it is answered, whatever the server's default; and no statement waits without end.
 const POSTGRES_SESSION: &str = "
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+    SET client_min_messages = 'warning';
     SET lock_timeout = '5s';
     SET statement_timeout = '10s';
     SET idle_in_transaction_session_timeout = '30s';

@@ -1,4 +1,19 @@
-//! The program as a process of its own: signals, crashes, a door of its own, telemetry.
+//! The program as processes of its own: a door apart, signals, crashes, replicas, the command line, telemetry.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "tests"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod command_line;
+mod door;
+mod health;
+mod program;
+mod replicas;
+mod signals;
+mod telemetry;

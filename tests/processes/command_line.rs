@@ -1,0 +1,235 @@
+//! Subcommands, configuration and exit codes. On SQLite: the database does not matter here.
+
+use std::{fs, process::Output};
+
+use http::StatusCode;
+
+use crate::program::{Program, run};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn assert_ends(output: &Output, code: i32) {
+    let (out, errors) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{out}{errors}");
+}
+
+#[test]
+fn the_demo_shows_the_three_outcomes() {
+    let output = run(&["demo", "--once", "--port", "0"], &[]);
+    assert_ends(&output, 0);
+    let out = text(&output.stdout);
+    assert_eq!(out.matches("<error>Incorrect hash</error>").count(), 1, "{out}");
+    assert_eq!(out.matches("<success>User was updated successfully</success>").count(), 2, "{out}");
+    assert!(out.contains("it was made for user_id=5, with the same u and secret key"), "{out}");
+    assert_eq!(out.matches("general.hidden: false -> true").count(), 2, "{out}");
+    assert!(out.contains("curl -X POST 'http://127.0.0.1:"));
+    assert!(out.contains("grpcurl -plaintext 127.0.0.1:"));
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (variable, other) in
+        [("M4_GRPC_LISTEN", "M4_HTTP_LISTEN"), ("M4_HTTP_LISTEN", "M4_GRPC_LISTEN")]
+    {
+        let output = run(&["demo", "--once"], &[(variable, &address), (other, "127.0.0.1:0")]);
+        assert_ends(&output, 1);
+        let errors = text(&output.stderr);
+        assert!(errors.contains(&format!("cannot listen on {address}")), "{errors}");
+        assert!(errors.contains(variable), "{errors}");
+    }
+}
+
+#[test]
+fn every_configuration_error_is_reported_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m4.toml");
+    fs::write(
+        &file,
+        "log = \"info\"\nno_such_key = 1\n[http]\nlisten = \"nonsense\"\n[grpc]\ntokn = \"x\"\n",
+    )
+    .unwrap();
+    let output = run(
+        &["config", "--config", file.to_str().unwrap()],
+        &[
+            ("M4_DRAIN_SECONDS", "-1"),
+            ("M4_DATABASE_URL", "oracle://x"),
+            ("M4_API_SECRET_KEY_FILE", "/no/such/file"),
+            ("M4_DOOR_UPSTREAM", "ftp://x"),
+            ("M4_INSECURE", "perhaps"),
+        ],
+    );
+    assert_ends(&output, 2);
+    let errors = text(&output.stderr);
+    for expected in [
+        "no_such_key is no configuration key",
+        "grpc.tokn is no configuration key",
+        "http.listen (",
+        "drain_seconds (environment) must be a number from 1 to 3600",
+        "database.url (environment) must be sqlite://FILE",
+        "api.secret_key_file (environment) cannot be read",
+        "door.upstream (environment) must be http://HOST:PORT",
+        "insecure (environment) must be true or false",
+    ] {
+        assert!(errors.contains(expected), "{expected}: {errors}");
+    }
+    assert_ends(&run(&["config", "--config", "/no/such/file"], &[]), 2);
+    assert_ends(&run(&["serve", "--no-such-flag"], &[]), 2);
+    assert_ends(&run(&["serve", "--door-only"], &[]), 2);
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file_over_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m4.toml");
+    fs::write(&file, "drain_seconds = 7\nmax_in_flight = 8\nlog = \"warn\"\n").unwrap();
+    let output = run(
+        &["config", "--config", file.to_str().unwrap(), "--log", "debug"],
+        &[("M4_LOG", "error"), ("M4_MAX_IN_FLIGHT", "9")],
+    );
+    assert_ends(&output, 0);
+    let out = text(&output.stdout);
+    for line in [
+        "log = \"debug\"  # flag;",
+        "max_in_flight = \"9\"  # environment;",
+        "drain_seconds = \"7\"  # ",
+        "deadline_seconds = \"10\"  # default;",
+    ] {
+        assert!(out.lines().any(|own| own.starts_with(line)), "{line}: {out}");
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let output = run(
+        &["config"],
+        &[
+            ("M4_API_SECRET_KEY", "hush-key"),
+            ("M4_API_SECRET_KEY_PREVIOUS", "hush-previous"),
+            ("M4_GRPC_TOKEN", "hush-token"),
+            ("M4_DOOR_TOKEN", "hush-door"),
+            ("M4_DATABASE_URL", "postgres://m4:hush-password@db/m4"),
+        ],
+    );
+    assert_ends(&output, 0);
+    let out = text(&output.stdout) + &text(&output.stderr);
+    assert!(!out.contains("hush"), "{out}");
+    assert!(out.contains("postgres://m4:***@db/m4"), "{out}");
+}
+
+#[test]
+fn a_secret_key_is_taken_verbatim() {
+    use sha1::{Digest, Sha1};
+    for key in ["secret", "0123", " spaced ", "true", "\"quoted\"", "1e3", "#x", "ключ", "a=b"]
+    {
+        let expected = hex::encode(Sha1::digest(format!("admin5{key}")));
+        let output =
+            run(&["hash", "--u", "admin", "--user-id", "5"], &[("M4_API_SECRET_KEY", key)]);
+        assert_ends(&output, 0);
+        let out = text(&output.stdout);
+        assert!(out.contains(&expected), "{key}: {out}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        fs::write(&file, format!("{key}\nanother\n")).unwrap();
+        let variables = [("M4_API_SECRET_KEY_FILE", file.to_str().unwrap())];
+        let output = run(&["hash", "--u", "admin", "--user-id", "5"], &variables);
+        assert!(text(&output.stdout).contains(&expected), "{key}");
+    }
+}
+
+#[test]
+fn a_hash_is_explained() {
+    let url = "http://HOST/billing/api/user_details_update?u=admin&user_id=3&hidden=1&hash=";
+    let explain = |hash: &str| {
+        let output = run(&["hash", &format!("{url}{hash}")], &[("M4_API_SECRET_KEY", "secret")]);
+        assert_ends(&output, 0);
+        text(&output.stdout)
+    };
+    let printed = explain("80ea571b1932bfecb937013966849154cb995e05");
+    assert!(printed.contains("it was made for user_id=5"), "{printed}");
+    assert!(printed.contains("09574460be862d62efd300117fcee3328a10b48a"), "{printed}");
+    assert!(!printed.replace("<secret key>", "").replace("secret key", "").contains("secret"));
+    assert!(
+        explain("09574460BE862D62EFD300117FCEE3328A10B48A")
+            .contains("right by the recipe u,user_id")
+    );
+    assert!(explain("123").contains("is no SHA-1"));
+    assert!(explain(&"0".repeat(40)).contains("another secret key"));
+    assert_ends(&run(&["hash", "--u", "admin"], &[]), 2);
+}
+
+#[test]
+fn settings_are_read_and_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    let settings = |arguments: &[&str]| {
+        let arguments: Vec<_> = ["settings"].iter().chain(arguments).copied().collect();
+        run(&arguments, &[("M4_DATABASE_URL", &url)])
+    };
+    let get = || text(&settings(&["get"]).stdout);
+    assert_eq!(get(), "allow_api=on\nallow_get_api=off\nhash_recipes=u,user_id\n");
+    let set = ["set", "allow_get_api=on", "hash_recipes=u,user_id+user_id"];
+    assert_ends(&settings(&set), 0);
+    assert_eq!(get(), "allow_api=on\nallow_get_api=on\nhash_recipes=u,user_id+user_id\n");
+    for wrong in ["allow_api=maybe", "allow_api", "nothing=on", "hash_recipes=md5", "hash_recipes="]
+    {
+        assert_ends(&settings(&["set", "allow_api=off", wrong]), 2);
+    }
+    assert_eq!(get(), "allow_api=on\nallow_get_api=on\nhash_recipes=u,user_id+user_id\n");
+    assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &url)]), 0);
+    assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", "sqlite:///no/such/folder/x.db")]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_authentication_it_serves_this_machine_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    let open = ("M4_GRPC_LISTEN", "0.0.0.0:0");
+    let variables = [("M4_DATABASE_URL", url.as_str()), open, ("M4_HTTP_LISTEN", "127.0.0.1:0")];
+    for arguments in [&["serve"][..], &["serve", "--demo"]] {
+        let output = run(arguments, &variables);
+        assert_ends(&output, 2);
+        let errors = text(&output.stderr);
+        assert!(errors.contains("--insecure") && errors.contains("M4_GRPC_TOKEN"), "{errors}");
+    }
+    let program = Program::serve(&["--demo", "--insecure"], &variables).await;
+    program.wait_for_status("/readyz", StatusCode::OK).await;
+    assert!(program.log().contains("anybody who reaches 0.0.0.0:0 may do everything"));
+    let with_token = [variables[0], open, ("M4_GRPC_TOKEN", "token of internal callers")];
+    Program::serve(&[], &with_token).await.wait_for_status("/readyz", StatusCode::OK).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn demo_data_is_refused_where_there_is_other_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &url)]), 0);
+    let database = crate::support::database::TestDatabase {
+        kind: crate::support::database::Kind::Sqlite,
+        url: url.clone(),
+    };
+    let row = "INSERT INTO accounts (username, account_type, create_time, update_time, comment) \
+               VALUES ('own', 'admin', 0, 0, '')";
+    database.execute(row).await;
+    let free = [("M4_GRPC_LISTEN", "127.0.0.1:0"), ("M4_HTTP_LISTEN", "127.0.0.1:0")];
+    let output = run(&["serve", "--demo"], &[("M4_DATABASE_URL", &url), free[0], free[1]]);
+    assert_ends(&output, 1);
+    assert!(text(&output.stderr).contains("has data of its own"), "{}", text(&output.stderr));
+    assert_eq!(database.number("SELECT count(*) FROM accounts").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthcheck_tells_whether_it_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    let program = Program::serve(&[], &[("M4_DATABASE_URL", &url)]).await;
+    program.wait_for_status("/readyz", StatusCode::OK).await;
+    let address = format!("0.0.0.0:{}", program.http.port());
+    assert_ends(&run(&["healthcheck"], &[("M4_HTTP_LISTEN", &address)]), 0);
+    program.kill();
+    assert_ends(&run(&["healthcheck"], &[("M4_HTTP_LISTEN", &address)]), 1);
+}

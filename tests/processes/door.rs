@@ -1,0 +1,73 @@
+//! The door in a process of its own against the service in another.
+
+use http::{Method, StatusCode};
+
+use crate::{
+    program::Program,
+    support::{
+        app::{PATH, target},
+        database::TestDatabase,
+        on_every_engine,
+    },
+};
+
+on_every_engine!(
+    a_door_of_its_own_answers_as_the_one_in_the_service,
+    a_door_proves_itself_with_a_token,
+);
+
+async fn a_door_of_its_own_answers_as_the_one_in_the_service(database: TestDatabase) {
+    let service = Program::demo(&database, &[]).await;
+    let door = Program::door(service.grpc.unwrap(), &[]).await;
+    door.wait_for_status("/readyz", StatusCode::OK).await;
+    let wrong = format!("{PATH}?u=admin&user_id=3&hash=00");
+    let long = format!("comment={}", "x".repeat(50_000));
+    for (method, target) in [
+        (Method::GET, target("admin", "3", "")),
+        (Method::POST, wrong),
+        (Method::POST, target("nobody", "3", "")),
+        (Method::POST, target("auditor", "3", "")),
+        (Method::POST, target("admin", "1", "")),
+        (Method::POST, target("admin", "999", "")),
+        (Method::POST, target("admin", "abc", "")),
+        (Method::POST, target("admin", "3", "responsible_manager_id=1&hidden=7")),
+        (
+            Method::POST,
+            target("admin", "3", "hidden=7&email=x&tax1_value=y&city=%00&currency_id=9"),
+        ),
+        (Method::POST, target("admin", "3", "city=Kaunas")),
+        (Method::POST, target("admin", "3", &long)),
+        (Method::DELETE, target("admin", "3", "")),
+        (Method::POST, "/no/such/path".to_owned()),
+    ] {
+        let near = service.send(method.clone(), &target, &[]).await;
+        let far = door.send(method, &target, &[]).await;
+        assert_eq!((far.status, &far.body), (near.status, &near.body), "{target}");
+    }
+    assert_eq!(service.read(3).await.address.unwrap().city.as_deref(), Some("Kaunas"));
+    assert_eq!(service.read(3).await.comment.unwrap().comment.unwrap().len(), 50_000);
+
+    service.kill();
+    let answer = door.call("admin", "3", "").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.body.contains("<error>Service is temporarily unavailable</error>"));
+    assert!(answer.headers.contains_key("retry-after"));
+    door.wait_for_status("/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
+    door.wait_for_status("/healthz", StatusCode::OK).await;
+}
+
+async fn a_door_proves_itself_with_a_token(database: TestDatabase) {
+    let tokens = [("M4_GRPC_TOKEN", "internal token"), ("M4_DOOR_TOKEN", "door token")];
+    let service = Program::demo(&database, &tokens).await;
+    let upstream = service.grpc.unwrap();
+    let door = Program::door(upstream, &[("M4_DOOR_TOKEN", "door token")]).await;
+    let answer = door.call("admin", "3", "city=Kaunas").await;
+    assert!(answer.body.contains("successfully"), "{}", answer.body);
+    for other in [&[][..], &[("M4_DOOR_TOKEN", "wrong")], &[("M4_DOOR_TOKEN", "internal token")]] {
+        let door = Program::door(upstream, other).await;
+        let answer = door.call("admin", "3", "city=Wrong").await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(answer.body.contains("<status>\n  <error>User was not updated</error>"));
+    }
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 1);
+}

@@ -1,0 +1,214 @@
+//! The program as a child process.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::Full;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use m4_user_details::proto::{
+    Address, GetUserDetailsRequest, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
+    UserDetails, user_details_service_client::UserDetailsServiceClient,
+};
+use serde_json::Value;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::support::{
+    app::{Answer, send, target},
+    database::TestDatabase,
+};
+
+/// How often, every 10 ms, something is looked for before it is missed.
+const LOOKS: u32 = 3000;
+
+/// A command of the program, with nothing of this environment's configuration.
+pub fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_m4-user-details"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("M4_") || name.starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    command(arguments, variables).output().unwrap()
+}
+
+/// A running `serve`; killed when it is dropped.
+pub struct Program {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    pub http: SocketAddr,
+    pub grpc: Option<SocketAddr>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Program {
+    /// Starts `serve` with more arguments, on free ports.
+    pub async fn serve(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let arguments: Vec<_> = ["serve"].iter().chain(arguments).copied().collect();
+        let mut command = command(
+            &arguments,
+            &[("M4_GRPC_LISTEN", "127.0.0.1:0"), ("M4_HTTP_LISTEN", "127.0.0.1:0")],
+        );
+        command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut log = kept.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let mut program = Self {
+            child,
+            log,
+            http: SocketAddr::from(([127, 0, 0, 1], 0)),
+            grpc: None,
+            client: Client::builder(TokioExecutor::new()).build_http(),
+        };
+        let serving = program.wait_for_line("serving").await;
+        program.http = serving["fields"]["http"].as_str().unwrap().parse().unwrap();
+        program.grpc = serving["fields"]["grpc"].as_str().map(|address| address.parse().unwrap());
+        program
+    }
+
+    /// Starts on demo data, and waits until it is ready.
+    pub async fn demo(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
+        let url = [("M4_DATABASE_URL", database.url.as_str())];
+        let variables: Vec<_> = url.iter().chain(variables).copied().collect();
+        let program = Self::serve(&["--demo"], &variables).await;
+        program.wait_for_status("/readyz", StatusCode::OK).await;
+        program
+    }
+
+    /// Starts a door of its own.
+    pub async fn door(upstream: SocketAddr, variables: &[(&str, &str)]) -> Self {
+        let upstream = format!("http://{upstream}");
+        Self::serve(&["--door-only", "--upstream", &upstream], variables).await
+    }
+
+    /// What it has logged until now.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a line of the log with this message.
+    pub async fn wait_for_line(&mut self, message: &str) -> Value {
+        for _ in 0..LOOKS {
+            let log = self.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            for line in lines {
+                if line["fields"]["message"] == message {
+                    return line;
+                }
+            }
+            assert!(self.child.try_wait().unwrap().is_none(), "it has ended: {log}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no line says {message}: {}", self.log());
+    }
+
+    /// Waits for a status of a path.
+    pub async fn wait_for_status(&self, path: &str, status: StatusCode) {
+        for _ in 0..LOOKS {
+            if self.send(Method::GET, path, &[]).await.status == status {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{path} is never {status}: {}", self.log());
+    }
+
+    /// Sends one HTTP request.
+    pub async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Answer {
+        send(&self.client, self.http, method, target, headers, Bytes::new()).await
+    }
+
+    /// A hashed call.
+    pub async fn call(&self, username: &str, user_id: &str, parameters: &str) -> Answer {
+        self.send(Method::POST, &target(username, user_id, parameters), &[]).await
+    }
+
+    /// A connection for gRPC.
+    pub fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc.unwrap())).unwrap();
+        endpoint.connect_lazy()
+    }
+
+    /// A client of gRPC.
+    pub fn users(&self) -> UserDetailsServiceClient<Channel> {
+        UserDetailsServiceClient::new(self.channel())
+    }
+
+    /// A user, read as admin.
+    pub async fn read(&self, user_id: i64) -> UserDetails {
+        let request = GetUserDetailsRequest { user_id, acting_username: "admin".to_owned() };
+        let answer = self.users().get_user_details(request).await.unwrap();
+        answer.into_inner().user_details.unwrap()
+    }
+
+    /// Gives alice another city, over gRPC; with an etag only if it is the stored one.
+    pub async fn set_city(
+        &self,
+        city: &str,
+        etag: &str,
+    ) -> Result<UpdateUserDetailsResponse, tonic::Status> {
+        let address = Address { city: Some(city.to_owned()), ..Address::default() };
+        let details =
+            UserDetails { etag: etag.to_owned(), address: Some(address), ..UserDetails::default() };
+        let request = UpdateUserDetailsRequest {
+            user_id: 3,
+            user_details: Some(details),
+            ..UpdateUserDetailsRequest::default()
+        };
+        self.users().update_user_details(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub fn signal(&self, signal: &str) {
+        let process = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &process]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        for _ in 0..LOOKS {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it does not end: {}", self.log());
+    }
+
+    /// Ends it at once, as a crash does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,178 @@
+//! Traces at a real OTLP receiver, and logs.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    trace::v1::{Span, span::SpanKind},
+};
+use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+
+use crate::{
+    program::Program,
+    support::{
+        app::{hash, target},
+        database::TestDatabase,
+        on_every_engine,
+    },
+};
+
+on_every_engine!(one_trace_runs_from_the_http_request_to_the_database, logs_tell_no_secrets);
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+
+/// An OTLP receiver.
+#[derive(Clone, Default)]
+struct Receiver(Arc<Mutex<Vec<Span>>>);
+
+#[tonic::async_trait]
+impl TraceService for Receiver {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let spans = request
+            .into_inner()
+            .resource_spans
+            .into_iter()
+            .flat_map(|resource| resource.scope_spans)
+            .flat_map(|scope| scope.spans);
+        self.0.lock().unwrap().extend(spans);
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Receiver {
+    async fn start() -> (Self, SocketAddr) {
+        let receiver = Self::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tonic::transport::Server::builder()
+            .add_service(TraceServiceServer::new(receiver.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        (receiver, address)
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn attribute(span: &Span, key: &str) -> Option<String> {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    let found = span.attributes.iter().find(|own| own.key == key)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        Value::IntValue(number) => Some(number.to_string()),
+        other => Some(format!("{other:?}")),
+    }
+}
+
+async fn one_trace_runs_from_the_http_request_to_the_database(database: TestDatabase) {
+    let (receiver, collector) = Receiver::start().await;
+    let endpoint = format!("http://{collector}");
+    // Nothing is sent before it ends: it must be flushed then.
+    let variables =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "600000")];
+    let mut service = Program::demo(&database, &variables).await;
+    let mut door = Program::door(service.grpc.unwrap(), &variables).await;
+    let headers = [("traceparent", &*format!("00-{TRACE}-{PARENT}-01"))];
+    let call = target("admin", "3", "city=Recognisable");
+    for program in [&door, &service] {
+        let answer = program.send(Method::POST, &call, &headers).await;
+        assert!(answer.body.contains("successfully"), "{}", answer.body);
+    }
+    let mut request = Request::new(m4_user_details::proto::GetUserDetailsRequest {
+        user_id: 3,
+        acting_username: String::new(),
+    });
+    request.metadata_mut().insert("traceparent", headers[0].1.parse().unwrap());
+    service.users().get_user_details(request).await.unwrap();
+    for program in [&mut door, &mut service] {
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+    }
+
+    let spans = receiver.spans();
+    let trace: Vec<_> = spans.iter().filter(|span| hex::encode(&span.trace_id) == TRACE).collect();
+    let named = |name: &str| {
+        let named: Vec<_> = trace.iter().filter(|span| span.name == name).copied().collect();
+        named
+    };
+    let https = named("POST /billing/api/user_details_update");
+    assert_eq!(https.len(), 2);
+    let mut statements: BTreeSet<&str> = BTreeSet::new();
+    for http in https {
+        assert_eq!(hex::encode(&http.parent_span_id), PARENT);
+        assert_eq!(http.kind(), SpanKind::Server);
+        let route = attribute(http, "http.route");
+        assert_eq!(route.as_deref(), Some("/billing/api/user_details_update"));
+        assert_eq!(attribute(http, "http.response.status_code").as_deref(), Some("200"));
+        let rpcs = named("m4.userdetails.v1.UserDetailsService/UpdateUserDetails");
+        let rpc = rpcs.into_iter().find(|rpc| rpc.parent_span_id == http.span_id).unwrap();
+        assert_eq!(rpc.kind(), SpanKind::Server);
+        assert_eq!(attribute(rpc, "outcome").as_deref(), Some("OK"));
+        for sql in trace.iter().filter(|span| span.parent_span_id == rpc.span_id) {
+            assert_eq!(sql.kind(), SpanKind::Client);
+            assert!(attribute(sql, "db.system.name").is_some());
+            statements.insert(&sql.name);
+        }
+    }
+    for statement in ["BEGIN", "SELECT accounts", "UPDATE accounts", "INSERT change_log", "COMMIT"]
+    {
+        assert!(statements.contains(statement), "{statement}: {statements:?}");
+    }
+    let get = named("m4.userdetails.v1.UserDetailsService/GetUserDetails").remove(0);
+    assert_eq!(hex::encode(&get.parent_span_id), PARENT);
+    let all = format!("{spans:?}");
+    for secret in ["Recognisable", "hash=", &hash("admin", "3"), "alice@example.com", "user_id=3"] {
+        assert!(!all.contains(secret), "{secret}");
+    }
+}
+
+async fn logs_tell_no_secrets(database: TestDatabase) {
+    let variables = [
+        ("M4_LOG", "trace"),
+        ("M4_GRPC_TOKEN", "hush-internal-token"),
+        ("M4_DOOR_TOKEN", "hush-door-token"),
+        ("M4_API_SECRET_KEY", "secret"),
+    ];
+    let mut service = Program::demo(&database, &variables).await;
+    let door = Program::door(service.grpc.unwrap(), &variables).await;
+    door.wait_for_status("/readyz", StatusCode::OK).await;
+    let calls = [
+        target("admin", "3", "city=Recognisable&email=recognisable@example.com"),
+        target("admin", "3", "city=Recognisable%00&hidden=Recognisable"),
+        target("nobody", "3", "city=Recognisable"),
+        target("admin", "3", "currency_id=77&city=Recognisable").replace("hash=", "hash=00"),
+    ];
+    let info = |program: &Program| {
+        let log = program.log();
+        log.lines().filter(|line| line.contains("\"message\":\"legacy call\"")).count()
+    };
+    for (number, call) in (1..).zip(&calls) {
+        assert_eq!(door.send(Method::POST, call, &[]).await.status, StatusCode::OK);
+        assert_eq!(service.send(Method::POST, call, &[]).await.status, StatusCode::OK);
+        while info(&door) < number || info(&service) < number {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!((info(&door), info(&service)), (number, number));
+    }
+    service.signal("TERM");
+    service.ended().await;
+    let log = door.log() + &service.log();
+    assert!(log.contains("INCORRECT_HASH") && log.contains("Incorrect hash"));
+    for secret in ["ecognisable", "hush", &hash("admin", "3"), "hash="] {
+        assert!(!log.contains(secret), "{secret}");
+    }
+}
