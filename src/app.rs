@@ -27,6 +27,8 @@ pub const DEMO_KEY: &str = "secret";
 
 /// How long the database rests after it could not be prepared.
 const PREPARE_REST: Duration = Duration::from_secs(1);
+/// How long the database may take to let its connections go.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a door waits for a connection to its upstream.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -131,7 +133,8 @@ impl Application {
             .http2_keep_alive_interval(Duration::from_secs(30))
             .tcp_nodelay(true)
             .connect_lazy()
-            .map_err(|error| tonic::Status::from_error(error.into()));
+            // Of a connection that breaks tonic itself would say UNKNOWN.
+            .map_err(|error| tonic::Status::unavailable(chain(&error)));
         let router = door(config, Channel::new(channel))?.router();
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         Ok(Self { http: (http, router), core: None, drain: config.drain })
@@ -190,7 +193,8 @@ impl Application {
             }
             if let Some((service, store)) = rest {
                 service.finish().await;
-                store.close().await;
+                // One that says nothing any more does not take leave either.
+                let _ = timeout(CLOSE_PATIENCE, store.close()).await;
             }
             Ok(())
         });

@@ -2,7 +2,7 @@
 //!
 //! Each step is one DDL statement, because only PostgreSQL can take back a failed step. Steps are forward-only, import no entities, and
 //! are safe while the previous version of the service still runs: add what may be missing, never rename or drop what
-//! it reads. To change the schema, add a step at the end of [`steps`].
+//! it reads. To change the schema, add a step at the end of `tables::steps`.
 
 mod step;
 mod tables;

@@ -36,7 +36,8 @@ pub(super) async fn run<T>(
     // Fails only where no tracer is installed.
     let _ = span.set_parent(parent);
     let begun = Instant::now();
-    let deadline = deadline(metadata).map_or(longest, |deadline| deadline.min(longest));
+    let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);
+    let deadline = deadline(metadata).map_or(longest, |deadline| in_time(deadline).min(longest));
     let outcome = timeout(deadline, call).instrument(span.clone()).await;
     let result = outcome.unwrap_or(Err(Error::DeadlineExceeded));
     let outcome = result.as_ref().map_or_else(errors::reason, |_| "OK");
@@ -60,6 +61,9 @@ pub(super) async fn run<T>(
     }
     result.map(Response::new).map_err(|error| errors::status(&error))
 }
+
+/// How much sooner than at the caller's deadline a call ends, at most: the answer must be there in time.
+const MARGIN: Duration = Duration::from_millis(20);
 
 /// The caller's deadline: up to 8 digits and a unit, as the gRPC specification of HTTP/2 has it.
 fn deadline(metadata: &MetadataMap) -> Option<Duration> {

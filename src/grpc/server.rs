@@ -112,8 +112,8 @@ impl Services {
             .await
     }
 
-    /// Reports as healthy while the storage answers, until `stop`.
-    pub async fn watch_health(self, stop: CancellationToken) {
+    /// Reports as healthy while the storage answers, until `stop`. Then those who watch are told, and let go.
+    pub async fn watch_health(mut self, stop: CancellationToken) {
         let mut serving = false;
         loop {
             let answers = matches!(timeout(PROBE_PATIENCE, self.service.ready()).await, Ok(Ok(())));
@@ -129,16 +129,26 @@ impl Services {
             }
         }
         self.report(false).await;
+        // A stream of `Watch` ends with the status it watches; no other end would let the drain end.
+        for name in Self::watched() {
+            self.health.clear_service_status(name).await;
+        }
+        self.report(false).await;
     }
 
     async fn report(&self, serving: bool) {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for name in [
+        for name in Self::watched() {
+            self.health.set_service_status(name, status).await;
+        }
+    }
+
+    /// The names under which health is asked for.
+    fn watched() -> [&'static str; 3] {
+        [
             "",
             UserDetailsServiceServer::<UserDetails>::NAME,
             SettingsServiceServer::<SettingsSwitches>::NAME,
-        ] {
-            self.health.set_service_status(name, status).await;
-        }
+        ]
     }
 }

@@ -111,3 +111,93 @@ fn invalid(is_manager: bool, call: &Translated, status: Option<&Status>) -> Outc
     }
     Outcome::error(true, text, messages.into_values().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::{ErrorDetails, FieldViolation};
+
+    use super::*;
+    use crate::legacy::{parameters::Parameters, translate::translate};
+
+    fn status(code: Code, reason: &str, fields: &[&str]) -> Status {
+        let mut details = ErrorDetails::with_error_info(reason, "m4-user-details", HashMap::new());
+        let violation = |field: &&str| FieldViolation::new(*field, "must be good");
+        details.set_bad_request(fields.iter().map(violation).collect::<Vec<_>>());
+        Status::with_error_details(code, "not for legacy clients", details)
+    }
+
+    #[test]
+    fn every_reason_has_its_answer() {
+        let call = translate(&Parameters::from_form(b"city=x&by=1"), "POST", "");
+        let table = [
+            ("API_DISABLED", 200, false, "API Requests are disabled"),
+            ("GET_DISABLED", 200, false, "GET Requests are disabled"),
+            ("INCORRECT_HASH", 200, false, "Incorrect hash"),
+            ("ACCESS_DENIED", 200, true, "Access Denied"),
+            ("NOT_AUTHORIZED", 200, true, "You are not authorized to view this page"),
+            ("USER_NOT_FOUND", 200, true, "User was not found"),
+            ("MANAGER_INVALID", 200, true, "Manager is invalid"),
+            ("INVALID_DETAILS", 200, true, "User was not updated"),
+            ("RATE_LIMITED", 429, false, "Too many requests"),
+            ("OVERLOADED", 429, false, "Too many requests"),
+            ("UNAVAILABLE", 503, false, "Service is temporarily unavailable"),
+            ("UNAUTHENTICATED", 500, false, "User was not updated"),
+            ("INVALID_REQUEST", 500, false, "User was not updated"),
+            ("REQUEST_ID_REUSED", 500, false, "User was not updated"),
+            ("ETAG_MISMATCH", 500, false, "User was not updated"),
+            ("INTERNAL", 500, false, "User was not updated"),
+            ("ONE_OF_A_LATER_VERSION", 500, false, "User was not updated"),
+        ];
+        for (reason, http, page, text) in table {
+            let outcome = of(Err(&status(Code::Unknown, reason, &[])), &call);
+            let answer = outcome.answer;
+            assert_eq!((outcome.http.as_u16(), answer.page, answer.text), (http, page, text));
+            assert_eq!(answer.element, "error");
+            assert!(answer.messages.is_empty());
+            assert_eq!(outcome.retry_after.is_some(), matches!(http, 429 | 503), "{reason}");
+        }
+        let outcome = of(Ok(()), &call);
+        assert_eq!((outcome.http, outcome.answer.element), (StatusCode::OK, "success"));
+    }
+
+    #[test]
+    fn a_status_of_the_transport_is_read_by_its_code() {
+        let call = translate(&Parameters::default(), "POST", "");
+        for (code, http) in [
+            (Code::Unavailable, 503),
+            (Code::DeadlineExceeded, 503),
+            (Code::Cancelled, 503),
+            (Code::ResourceExhausted, 429),
+            (Code::Unimplemented, 500),
+            (Code::OutOfRange, 500),
+        ] {
+            assert_eq!(of(Err(&Status::new(code, "")), &call).http.as_u16(), http);
+        }
+    }
+
+    #[test]
+    fn messages_of_both_sides_stand_in_the_order_of_the_table_once_each() {
+        let form = b"tax1_value=x&comment=%ff&bm=2&hidden=7&responsible_manager_id=5";
+        let call = translate(&Parameters::from_form(form), "POST", "");
+        let fields = [
+            "user_details.taxes.tax1_value",
+            "user_details.blocking.block_date",
+            "user_details.comment.comment",
+            "user_details.general.responsible_manager_id",
+            "something.of.a.later.version",
+        ];
+        let answer = of(Err(&status(Code::Unknown, "MANAGER_INVALID", &fields)), &call).answer;
+        assert_eq!(answer.text, "Manager is invalid");
+        assert_eq!(
+            answer.messages,
+            [
+                "hidden must be 0 or 1",
+                "bm must be good",
+                "tax1_value must be good",
+                "comment must be text of at most 65535 bytes without control characters",
+            ]
+        );
+    }
+}

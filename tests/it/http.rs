@@ -61,7 +61,7 @@ async fn other_paths_methods_and_sizes_are_refused_in_xml(database: TestDatabase
 
 async fn a_storage_that_is_locked_is_unavailable(database: TestDatabase) {
     let app = TestApp::start_with(&database, &[("deadline_seconds", "1")]).await;
-    let lock = Lock::take(&database).await;
+    let lock = database.lock_alice().await;
     let answer = app.call("admin", "3", "city=Late").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.body, bare("Service is temporarily unavailable"));
@@ -74,7 +74,7 @@ async fn a_storage_that_is_locked_is_unavailable(database: TestDatabase) {
 async fn too_many_updates_at_once_are_refused(database: TestDatabase) {
     let keys = [("max_in_flight", "1"), ("deadline_seconds", "30")];
     let app = TestApp::start_with(&database, &keys).await;
-    let lock = Lock::take(&database).await;
+    let lock = database.lock_alice().await;
     let mut calls: FuturesUnordered<_> =
         (0..5).map(|_| app.call("admin", "3", "city=First")).collect();
     // One is under way and waits for the lock; the others are refused at once.
@@ -111,26 +111,4 @@ async fn a_request_target_of_60_kib_is_answered(database: TestDatabase) {
     let long = format!("{PATH}?u={}&user_id=3&hash=00", "a".repeat(50 * 1024));
     let answer = app.send(Method::POST, &long, &[], "").await;
     assert!(answer.body.contains("Incorrect hash"), "{}", answer.body);
-}
-
-/// Keeps the service from changing alice.
-struct Lock(sea_orm::DatabaseConnection);
-
-impl Lock {
-    async fn take(database: &TestDatabase) -> Self {
-        use sea_orm::ConnectionTrait;
-        let connection = database.connect().await;
-        let (begin, lock) = match database.kind {
-            crate::support::database::Kind::Sqlite => ("BEGIN IMMEDIATE", "SELECT 1"),
-            _ => ("BEGIN", "SELECT id FROM accounts WHERE id = 3 FOR UPDATE"),
-        };
-        connection.execute_unprepared(begin).await.unwrap();
-        connection.execute_unprepared(lock).await.unwrap();
-        Self(connection)
-    }
-
-    async fn release(self) {
-        use sea_orm::ConnectionTrait;
-        self.0.execute_unprepared("ROLLBACK").await.unwrap();
-    }
 }

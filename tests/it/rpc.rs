@@ -1,6 +1,7 @@
 //! The typed API: masks, presence, etags, validation only, and every reason.
 
 use m4_user_details::{
+    credentials::LegacyCredentials,
     fields::{FIELDS, Field, Kind},
     proto::{
         Address, Blocking, Date, Details, General, GetUserDetailsRequest, Leaf, ListMode, Lists,
@@ -29,6 +30,8 @@ on_every_engine!(
     reading_needs_the_right_to_read,
     a_token_is_required_where_one_is_configured,
     a_caller_may_act_in_its_own_name_where_its_token_says_so,
+    a_legacy_call_has_its_reasons_over_grpc,
+    a_deadline_that_runs_out_is_told,
 );
 
 fn update(user_id: i64, details: UserDetails) -> UpdateUserDetailsRequest {
@@ -317,7 +320,7 @@ async fn a_token_is_required_where_one_is_configured(database: TestDatabase) {
         let mut users = app.users();
         async move { users.update_user_details(request).await }
     };
-    let legacy = m4_user_details::credentials::LegacyCredentials {
+    let legacy = LegacyCredentials {
         username: "admin".to_owned(),
         user_id: "3".to_owned(),
         hash: crate::support::app::hash("admin", "3"),
@@ -363,6 +366,68 @@ async fn a_caller_may_act_in_its_own_name_where_its_token_says_so(database: Test
     app.users().update_user_details(request).await.unwrap();
     assert_eq!(database.text("SELECT service FROM change_log").await, "crm");
     assert_eq!(database.number("SELECT count(*) FROM change_log WHERE actor_id IS NULL").await, 1);
+}
+
+/// As a door of its own calls, which needs no token on demo data.
+async fn a_legacy_call_has_its_reasons_over_grpc(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let call = |method: &str, user_id: &str, hash: &str, target: i64| {
+        let credentials = LegacyCredentials {
+            username: "admin".to_owned(),
+            user_id: user_id.to_owned(),
+            hash: hash.to_owned(),
+            method: method.to_owned(),
+            address: "192.0.2.1".to_owned(),
+        };
+        // Whom the message says to act as does not count.
+        let message = UpdateUserDetailsRequest {
+            acting_username: "manager".to_owned(),
+            ..update(target, city("Kaunas"))
+        };
+        let mut request = Request::new(message);
+        let authorization = credentials.to_header().parse().unwrap();
+        request.metadata_mut().insert("authorization", authorization);
+        let mut users = app.users();
+        async move { users.update_user_details(request).await }
+    };
+    let right = crate::support::app::hash("admin", "3");
+    for (status, code, expected) in [
+        (call("POST", "3", "00", 3).await, Code::Unauthenticated, "INCORRECT_HASH"),
+        (call("POST", "3", &right, 4).await, Code::Unauthenticated, "INCORRECT_HASH"),
+        (call("GET", "3", &right, 3).await, Code::FailedPrecondition, "GET_DISABLED"),
+        (call("HEAD", "3", &right, 3).await, Code::FailedPrecondition, "GET_DISABLED"),
+    ] {
+        let status = status.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (code, expected));
+    }
+    call("POST", "3", &right, 3).await.unwrap();
+    assert_eq!(database.number("SELECT actor_id FROM change_log").await, 1);
+    crate::settings::set(&app, Some(false), None).await;
+    let status = call("POST", "3", &right, 3).await.unwrap_err();
+    assert_eq!(reason(&status), "API_DISABLED");
+    // It is for this one call only.
+    let mut request = Request::new(GetUserDetailsRequest::default());
+    let credentials = LegacyCredentials::from_header("M4-Legacy YQ.MQ.MDA.UE9TVA.").unwrap();
+    let authorization = credentials.to_header().parse().unwrap();
+    request.metadata_mut().insert("authorization", authorization);
+    let status = app.users().get_user_details(request).await.unwrap_err();
+    assert_eq!(reason(&status), "UNAUTHENTICATED");
+}
+
+async fn a_deadline_that_runs_out_is_told(database: TestDatabase) {
+    let app = TestApp::start_with(&database, &[("max_in_flight", "1")]).await;
+    let lock = database.lock_alice().await;
+    let mut request = Request::new(update(3, city("Late")));
+    request.set_timeout(std::time::Duration::from_millis(300));
+    let status = app.users().update_user_details(request).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "UNAVAILABLE"));
+    // What was begun is still under way, and keeps its place.
+    let status = app.update(update(4, city("Refused"))).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    lock.release().await;
+    app.stop().await.unwrap();
+    assert_eq!(database.text("SELECT city FROM accounts WHERE id = 3").await, "Late");
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 1);
 }
 
 /// The types whose names others rely on.

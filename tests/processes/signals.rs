@@ -3,15 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use sea_orm::ConnectionTrait;
 
 use crate::{
     program::Program,
-    support::{
-        app::reason,
-        database::{Kind, TestDatabase},
-        on_every_engine,
-    },
+    support::{app::reason, database::TestDatabase, on_every_engine},
 };
 
 on_every_engine!(
@@ -19,18 +14,6 @@ on_every_engine!(
     what_is_not_done_by_the_drain_deadline_is_dropped,
     an_answered_update_survives_a_crash,
 );
-
-/// Keeps the service from changing alice.
-async fn lock(database: &TestDatabase) -> sea_orm::DatabaseConnection {
-    let connection = database.connect().await;
-    let (begin, lock) = match database.kind {
-        Kind::Sqlite => ("BEGIN IMMEDIATE", "SELECT 1"),
-        _ => ("BEGIN", "SELECT id FROM accounts WHERE id = 3 FOR UPDATE"),
-    };
-    connection.execute_unprepared(begin).await.unwrap();
-    connection.execute_unprepared(lock).await.unwrap();
-    connection
-}
 
 /// Waits until a call is under way: it holds the only place there is, so another one is refused.
 async fn wait_until_busy(program: &Program) {
@@ -46,7 +29,7 @@ async fn wait_until_busy(program: &Program) {
 async fn calls_in_flight_are_answered_after_sigterm(database: TestDatabase) {
     for over_grpc in [true, false] {
         let mut program = Program::demo(&database, &[("M4_MAX_IN_FLIGHT", "1")]).await;
-        let locked = lock(&database).await;
+        let locked = database.lock_alice().await;
         let city = format!("City {over_grpc}");
         // It may come while the only place is taken by a look whether it is.
         let call = async {
@@ -72,7 +55,7 @@ async fn calls_in_flight_are_answered_after_sigterm(database: TestDatabase) {
             while tokio::net::TcpStream::connect(program.grpc.unwrap()).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            locked.execute_unprepared("ROLLBACK").await.unwrap();
+            locked.release().await;
         };
         let (answered, ()) = join(call, stop).await;
         answered.unwrap();
@@ -85,7 +68,7 @@ async fn what_is_not_done_by_the_drain_deadline_is_dropped(database: TestDatabas
     let variables =
         [("M4_MAX_IN_FLIGHT", "1"), ("M4_DRAIN_SECONDS", "1"), ("M4_DEADLINE_SECONDS", "60")];
     let mut program = Program::demo(&database, &variables).await;
-    let locked = lock(&database).await;
+    let locked = database.lock_alice().await;
     let users = program.users();
     let call = tokio::spawn(async move {
         let mut users = users;
@@ -107,7 +90,7 @@ async fn what_is_not_done_by_the_drain_deadline_is_dropped(database: TestDatabas
     assert_eq!(program.ended().await.code(), Some(1), "{}", program.log());
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(call.await.unwrap().is_err());
-    locked.execute_unprepared("ROLLBACK").await.unwrap();
+    locked.release().await;
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 0);
 }
 

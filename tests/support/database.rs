@@ -7,7 +7,7 @@ use std::{
 };
 
 use m4_user_details::storage::Options;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 
 /// An engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +54,34 @@ impl TestDatabase {
         number
     }
 
+    /// Keeps the service from changing alice; on SQLite, anybody.
+    pub async fn lock_alice(&self) -> Lock {
+        let connection = self.connect().await;
+        let (begin, lock) = match self.kind {
+            Kind::Sqlite => ("BEGIN IMMEDIATE", "SELECT 1"),
+            Kind::Postgres | Kind::MariaDb => {
+                ("BEGIN", "SELECT id FROM accounts WHERE id = 3 FOR UPDATE")
+            }
+        };
+        connection.execute_unprepared(begin).await.unwrap();
+        connection.execute_unprepared(lock).await.unwrap();
+        Lock(connection)
+    }
+
     /// Runs a statement.
     pub async fn execute(&self, sql: &str) {
         let connection = self.connect().await;
         connection.execute_unprepared(sql).await.unwrap();
         connection.close().await.unwrap();
+    }
+}
+
+/// Keeps the service from changing alice.
+pub struct Lock(DatabaseConnection);
+
+impl Lock {
+    pub async fn release(self) {
+        self.0.execute_unprepared("ROLLBACK").await.unwrap();
     }
 }
 
@@ -117,13 +140,4 @@ fn with_name(url: &str, name: &str) -> String {
     let end = base[host..].find('/').map_or(base.len(), |slash| host + slash);
     let query = if query.is_empty() { String::new() } else { format!("?{query}") };
     format!("{}/{name}{query}", &base[..end])
-}
-
-/// The backend of a kind.
-pub fn backend(kind: Kind) -> DbBackend {
-    match kind {
-        Kind::Sqlite => DbBackend::Sqlite,
-        Kind::Postgres => DbBackend::Postgres,
-        Kind::MariaDb => DbBackend::MySql,
-    }
 }
