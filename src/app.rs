@@ -73,7 +73,6 @@ pub struct Application {
 struct Core {
     listener: TcpListener,
     services: Services,
-    service: Arc<Service>,
     store: SqlStore,
     demo: bool,
 }
@@ -105,20 +104,14 @@ impl Application {
         } else {
             config.keys.clone()
         };
-        let service = Arc::new(Service::new(
-            Arc::new(store.clone()),
-            Arc::new(SystemClock),
-            keys,
-            config.max_in_flight,
-        ));
+        let service = Arc::new(Service::new(Arc::new(store.clone()), Arc::new(SystemClock), keys));
         let deadline = config.limits.deadline;
-        let services = Services::new(Arc::clone(&service), authentication, deadline)
-            .await
-            .map_err(RunError::Failed)?;
+        let services =
+            Services::new(service, authentication, deadline).await.map_err(RunError::Failed)?;
         let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN").await?;
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let router = door(config, services.in_process())?.router();
-        let core = Some(Core { listener, services, service, store, demo });
+        let core = Some(Core { listener, services, store, demo });
         Ok(Self { http: (http, router), core, drain: config.drain })
     }
 
@@ -171,7 +164,7 @@ impl Application {
                 served.map_err(|error| RunError::Failed(error.into()))
             });
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
-            rest = Some((core.service, core.store));
+            rest = Some(core.store);
         }
         let mut outcome = Ok(());
         loop {
@@ -191,8 +184,8 @@ impl Application {
             while let Some(ended) = parts.join_next().await {
                 flatten(ended)?;
             }
-            if let Some((service, store)) = rest {
-                service.finish().await;
+            if let Some(store) = rest {
+                store.finish().await;
                 // One that says nothing any more does not take leave either.
                 let _ = timeout(CLOSE_PATIENCE, store.close()).await;
             }
@@ -215,7 +208,11 @@ async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result
         };
         match prepared {
             Ok(()) => {
-                if let Ok(settings) = store.durability().await {
+                let durability = tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    durability = store.durability() => durability,
+                };
+                if let Ok(settings) = durability {
                     tracing::info!(engine = ?store.engine(), durability = ?settings, "the database is prepared");
                 }
                 return Ok(());

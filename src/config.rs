@@ -40,8 +40,6 @@ pub struct Config {
     pub answers: Answers,
     /// The limits of a legacy call; its deadline is also that of an RPC.
     pub limits: Limits,
-    /// How many updates may be under way at once.
-    pub max_in_flight: usize,
     /// How long calls under way may take after a signal to stop.
     pub drain: Duration,
     /// What is logged: a filter such as `info` or `m4_user_details=debug,warn`.
@@ -54,7 +52,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong in them.
     pub fn read(layers: &Layers) -> Result<Self, ConfigErrors> {
-        let mut read = Reader { layers, errors: layers.unknown() };
+        let mut read = Reader { layers, errors: layers.wrong() };
         let url = read.text("database.url");
         if Engine::from_url(&url).is_none() {
             read.wrong("database.url", "must be sqlite://FILE, postgres://… or mysql://…");
@@ -89,7 +87,11 @@ impl Config {
             return Err(ConfigErrors(read.errors));
         }
         Ok(Self {
-            database: Options { url, max_connections: u32::try_from(max_connections).unwrap_or(1) },
+            database: Options {
+                url,
+                max_connections: u32::try_from(max_connections).unwrap_or(1),
+                max_in_flight,
+            },
             grpc_listen,
             http_listen,
             internal: token.map(|token| InternalToken { service, token, own_name }),
@@ -99,7 +101,6 @@ impl Config {
             keys,
             answers,
             limits: Limits { body, deadline: seconds(deadline) },
-            max_in_flight,
             drain: seconds(drain),
             log,
         })

@@ -131,7 +131,7 @@ impl Cli {
 impl Overrides {
     fn layers(&self, command: &Command) -> Layers {
         // A variable that is set but empty counts as not set.
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let mut flags: Vec<(&'static str, String)> = [
             ("database.url", &self.database_url),
             ("grpc.listen", &self.grpc_listen),
@@ -151,7 +151,7 @@ impl Overrides {
         }
         let file = self.config.clone().or_else(|| env::var_os("M4_CONFIG").map(PathBuf::from));
         // The demo shows what it does itself.
-        let quiet = matches!(command, Command::Demo(_)).then(|| "warn".to_owned());
+        let quiet = matches!(command, Command::Demo(_)).then(|| "warn".into());
         let variable = |name: &str| variable(name).or(quiet.clone().filter(|_| name == "M4_LOG"));
         Layers::new(file.as_deref(), variable, flags)
     }

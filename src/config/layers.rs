@@ -1,6 +1,6 @@
 //! Where values come from.
 
-use std::{fmt, path::Path};
+use std::{ffi::OsString, fmt, path::Path};
 
 use figment::{
     Error, Figment, Metadata, Profile, Provider,
@@ -28,31 +28,47 @@ impl std::error::Error for ConfigErrors {}
 
 /// The layers, merged: defaults, file, environment, flags.
 #[derive(Clone, Debug)]
-pub struct Layers(Figment);
+pub struct Layers {
+    figment: Figment,
+    /// Layers, or values of them, that cannot be read.
+    unreadable: Vec<String>,
+}
 
 impl Layers {
     /// Merges the layers. `flags` are keys and values; `env` tells an environment variable's value.
     pub fn new(
         file: Option<&Path>,
-        env: impl Fn(&str) -> Option<String>,
+        env: impl Fn(&str) -> Option<OsString>,
         flags: Vec<(&'static str, String)>,
     ) -> Self {
+        let mut unreadable = Vec::new();
         let defaults = KEYS.iter().map(|key| (key.path, key.default.to_owned())).collect();
-        let variables = KEYS.iter().filter_map(|key| Some((key.path, env(key.env)?))).collect();
         let mut figment = Figment::from(Texts("default", defaults));
         if let Some(file) = file {
-            figment = figment.merge(Toml::file_exact(file));
+            let toml = Toml::file_exact(file);
+            match toml.data() {
+                Ok(_) => figment = figment.merge(toml),
+                Err(error) => unreadable.push(format!("{}: {}", file.display(), shown(&error))),
+            }
         }
-        Self(figment.merge(Texts("environment", variables)).merge(Texts("flag", flags)))
+        let mut variables = Vec::new();
+        for key in KEYS {
+            match env(key.env).map(OsString::into_string) {
+                None => {}
+                Some(Ok(text)) => variables.push((key.path, text)),
+                Some(Err(_)) => unreadable.push(format!("{} is not UTF-8", key.env)),
+            }
+        }
+        figment = figment.merge(Texts("environment", variables)).merge(Texts("flag", flags));
+        Self { figment, unreadable }
     }
 
     /// A value as text, exactly as written.
     ///
     /// # Errors
-    /// Where it is no single value, or the file cannot be read.
+    /// Where it is no single value.
     pub(super) fn text(&self, key: &str) -> Result<String, String> {
-        // A file that cannot be read is told of once, by `unknown`.
-        let Ok(value) = self.0.find_value(key) else { return Ok(String::new()) };
+        let Ok(value) = self.figment.find_value(key) else { return Ok(String::new()) };
         match value {
             Value::String(_, text) => Ok(text),
             Value::Bool(_, flag) => Ok(flag.to_string()),
@@ -66,20 +82,16 @@ impl Layers {
 
     /// Which layer a value comes from.
     pub fn source(&self, key: &str) -> String {
-        self.0.find_metadata(key).map_or("default".to_owned(), |found| match &found.source {
+        self.figment.find_metadata(key).map_or("default".to_owned(), |found| match &found.source {
             Some(source) => source.to_string(),
             None => found.name.to_string(),
         })
     }
 
-    /// What the file has that is no key, or why it cannot be read.
-    pub(super) fn unknown(&self) -> Vec<String> {
-        let data = match self.0.data() {
-            Ok(data) => data,
-            Err(error) => return error.into_iter().map(|error| error.to_string()).collect(),
-        };
+    /// What cannot be read, and what the file has that is no key.
+    pub(super) fn wrong(&self) -> Vec<String> {
         let mut unknown = Vec::new();
-        for (name, value) in data.into_values().flatten() {
+        for (name, value) in self.figment.data().into_iter().flatten().flat_map(|(_, data)| data) {
             let paths = match value.as_dict() {
                 Some(table) => table.keys().map(|leaf| format!("{name}.{leaf}")).collect(),
                 None => vec![name],
@@ -87,7 +99,8 @@ impl Layers {
             let is_unknown = |path: &String| !KEYS.iter().any(|key| key.path == path);
             unknown.extend(paths.into_iter().filter(is_unknown));
         }
-        unknown.into_iter().map(|path| format!("{path} is no configuration key")).collect()
+        let unknown = unknown.into_iter().map(|path| format!("{path} is no configuration key"));
+        self.unreadable.iter().cloned().chain(unknown).collect()
     }
 
     /// The effective values, one a line, with secrets masked and the layer that each comes from.
@@ -104,7 +117,14 @@ impl Layers {
     }
 }
 
-/// A URL without its password.
+/// Why a file cannot be read, without the lines of it that TOML's own errors quote: a secret may stand there.
+fn shown(error: &Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().filter(|line| !line.contains('|') && !line.trim().is_empty());
+    lines.collect::<Vec<_>>().join(": ")
+}
+
+/// A URL without its password, which may stand before the host or among the parameters.
 fn without_password(url: &str) -> String {
     let hidden = || {
         let (scheme, rest) = url.split_once("://")?;
@@ -112,7 +132,14 @@ fn without_password(url: &str) -> String {
         let (user, _) = user.split_once(':')?;
         Some(format!("{scheme}://{user}:***@{host}"))
     };
-    hidden().unwrap_or_else(|| url.to_owned())
+    let url = hidden().unwrap_or_else(|| url.to_owned());
+    let Some((base, query)) = url.split_once('?') else { return url };
+    let parameter = |text: &str| match text.split_once('=') {
+        Some((name, _)) if name.eq_ignore_ascii_case("password") => format!("{name}=***"),
+        _ => text.to_owned(),
+    };
+    let query: Vec<_> = query.split('&').map(parameter).collect();
+    format!("{base}?{}", query.join("&"))
 }
 
 /// A layer of texts, taken verbatim: the name of the layer, and keys with their values.

@@ -4,6 +4,7 @@ pub mod account;
 pub mod clock;
 pub mod error;
 pub mod explain;
+pub mod facts;
 pub mod hash;
 pub mod rules;
 pub mod service;

@@ -1,90 +1,80 @@
 //! Who may do what, and what a valid change is. The checks stand in the order in which they are answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
 use super::{
     account::{AccountType, ActingAccount, Level, User},
     error::{Error, Problem, Violation},
-    store::{LogEntry, Purpose, Transaction},
-    update::{Actor, Change, Edit, Edits, Update, Updated},
+    facts::Facts,
+    update::{Actor, Change, Edit, Edits, Entry, Update, Updated},
     value::{ListMode, Value, Values},
 };
 use crate::fields::{FIELDS, Field, Kind, Reference};
 
-/// Checks a change and stores it, unless it is to be validated only or changes nothing.
+/// Checks a change. Answers what becomes of it, and the entry with which it is to be stored: none where it is to be
+/// validated only or changes nothing.
 ///
 /// # Errors
 /// In this order: [`Error::AccessDenied`], [`Error::NotAuthorized`], [`Error::AccessDenied`] (itself),
 /// [`Error::UserNotFound`], [`Error::EtagMismatch`], [`Error::Invalid`].
-pub async fn apply(
+pub fn apply(
     update: &Update,
     now: DateTime<Utc>,
-    transaction: &mut dyn Transaction,
-) -> Result<Updated, Error> {
-    let actor = authorise(&update.actor, Level::Edit, update.user_id, transaction).await?;
-    let mut user = reach(actor.as_ref(), update.user_id, Purpose::Change, transaction).await?;
+    facts: &Facts,
+) -> Result<(Updated, Option<Entry>), Error> {
+    let actor = authorise(&update.actor, Level::Edit, update.user_id, facts)?;
+    let mut user = reach(actor, update.user_id, facts)?.clone();
     if update.etag.as_ref().is_some_and(|etag| *etag != user.etag()) {
         return Err(Error::EtagMismatch);
     }
-    let values = validate(&update.edits, &user.values, transaction).await?;
+    let values = validate(&update.edits, &user.values, facts)?;
     let changes = difference(&user.values, &values);
     if changes.is_empty() {
-        return Ok(Updated { user, changes });
+        return Ok((Updated { user, changes }, None));
     }
     user.values = values;
     user.version += 1;
     user.update_time = now;
-    if !update.validate_only {
-        let entry = LogEntry {
-            actor_id: actor.map(|actor| actor.id),
-            service: match &update.actor {
-                Actor::Service(name) => Some(name),
-                Actor::Account(_) => None,
-            },
-            door: update.door,
-            changes: &changes,
-        };
-        transaction.write(&user, entry).await?;
-    }
-    Ok(Updated { user, changes })
+    let entry = Entry {
+        actor_id: actor.map(|actor| actor.id),
+        service: match &update.actor {
+            Actor::Service(name) => Some(name.clone()),
+            Actor::Account(_) => None,
+        },
+        door: update.door,
+    };
+    Ok((Updated { user, changes }, (!update.validate_only).then_some(entry)))
 }
 
 /// Reads a user.
 ///
 /// # Errors
 /// [`Error::AccessDenied`], [`Error::NotAuthorized`], [`Error::UserNotFound`].
-pub async fn read(
-    actor: &Actor,
-    user_id: i64,
-    transaction: &mut dyn Transaction,
-) -> Result<User, Error> {
-    let actor = authorise(actor, Level::Read, user_id, transaction).await?;
-    reach(actor.as_ref(), user_id, Purpose::Read, transaction).await
+pub fn read<'a>(actor: &Actor, user_id: i64, facts: &'a Facts) -> Result<&'a User, Error> {
+    let actor = authorise(actor, Level::Read, user_id, facts)?;
+    reach(actor, user_id, facts)
 }
 
 /// Checks that an actor may read and change settings: an admin, or a service in its own name.
 ///
 /// # Errors
 /// [`Error::AccessDenied`].
-pub async fn administer(actor: &Actor, transaction: &mut dyn Transaction) -> Result<(), Error> {
-    match load(actor, transaction).await? {
+pub fn administer(actor: &Actor, facts: &Facts) -> Result<(), Error> {
+    match act(actor, facts)? {
         None | Some(ActingAccount { account_type: AccountType::Admin, .. }) => Ok(()),
         Some(_) => Err(Error::AccessDenied),
     }
 }
 
 /// The acting account, if it may act at all; none for a service in its own name.
-async fn load(
-    actor: &Actor,
-    transaction: &mut dyn Transaction,
-) -> Result<Option<ActingAccount>, Error> {
+fn act<'a>(actor: &Actor, facts: &'a Facts) -> Result<Option<&'a ActingAccount>, Error> {
     let name = match actor {
         Actor::Service(_) => return Ok(None),
         Actor::Account(name) => name.as_ref().ok_or(Error::AccessDenied)?,
     };
-    let account = transaction.acting_account(name).await?.ok_or(Error::AccessDenied)?;
+    let account = facts.actors.get(name.as_str()).ok_or(Error::AccessDenied)?;
     if account.blocked || account.account_type == AccountType::User {
         return Err(Error::AccessDenied);
     }
@@ -92,15 +82,13 @@ async fn load(
 }
 
 /// The acting account, if it may do this to users.
-async fn authorise(
+fn authorise<'a>(
     actor: &Actor,
     level: Level,
     user_id: i64,
-    transaction: &mut dyn Transaction,
-) -> Result<Option<ActingAccount>, Error> {
-    let Some(account) = load(actor, transaction).await? else {
-        return Ok(None);
-    };
+    facts: &'a Facts,
+) -> Result<Option<&'a ActingAccount>, Error> {
+    let Some(account) = act(actor, facts)? else { return Ok(None) };
     if account.account_type == AccountType::Manager && account.users_level < Some(level) {
         return Err(Error::NotAuthorized);
     }
@@ -111,13 +99,12 @@ async fn authorise(
 }
 
 /// The plain user of an id, if the actor reaches it.
-async fn reach(
+fn reach<'a>(
     actor: Option<&ActingAccount>,
     user_id: i64,
-    purpose: Purpose,
-    transaction: &mut dyn Transaction,
-) -> Result<User, Error> {
-    let user = transaction.user(user_id, purpose).await?.ok_or(Error::UserNotFound)?;
+    facts: &'a Facts,
+) -> Result<&'a User, Error> {
+    let user = facts.users.get(&user_id).ok_or(Error::UserNotFound)?;
     let assigned = |manager: &ActingAccount| {
         user.values[Field::responsible_manager_id] == Value::Id(manager.id)
     };
@@ -134,41 +121,24 @@ async fn reach(
 }
 
 /// The values after the edits.
-async fn validate(
-    edits: &Edits,
-    stored: &Values,
-    transaction: &mut dyn Transaction,
-) -> Result<Values, Error> {
+fn validate(edits: &Edits, stored: &Values, facts: &Facts) -> Result<Values, Error> {
     let mut values = stored.clone();
     let mut violations: BTreeMap<Field, Problem> =
         edits.violations().iter().map(|violation| (violation.field, violation.problem)).collect();
-    let mut references: BTreeMap<Reference, BTreeSet<i64>> = BTreeMap::new();
     for (field, edit) in edits.iter() {
-        values[*field] = match edit {
-            Edit::Set(value) => value.clone(),
+        let value = match edit {
+            Edit::Set(value) => Some(value.clone()),
             Edit::Date(parts) => {
                 let before = match stored[*field] {
                     Value::Date(date) => Some(date),
                     _ => None,
                 };
-                let Some(date) = parts.complete(before) else {
-                    violations.insert(*field, Problem::NotAllowed);
-                    continue;
-                };
-                Value::Date(date)
+                parts.complete(before).map(Value::Date)
             }
         };
-        if let (Kind::Id(reference), Value::Id(id)) = (field.kind(), &values[*field]) {
-            references.entry(reference).or_default().insert(*id);
-        }
-    }
-    for (reference, ids) in references {
-        let existing = transaction.existing(reference, &ids).await?;
-        for (field, edit) in edits.iter() {
-            if let (Kind::Id(of), Edit::Set(Value::Id(id))) = (field.kind(), edit)
-                && of == reference
-                && !existing.contains(id)
-            {
+        match value {
+            Some(value) if exists(*field, &value, facts) => values[*field] = value,
+            _ => {
                 violations.insert(*field, Problem::NotAllowed);
             }
         }
@@ -187,6 +157,17 @@ async fn validate(
     }
     let violation = |(field, problem)| Violation { field, problem };
     Err(Error::Invalid(violations.into_iter().map(violation).collect()))
+}
+
+/// Whether what a value refers to exists.
+fn exists(field: Field, value: &Value, facts: &Facts) -> bool {
+    let has = |reference: Reference, id: &i64| {
+        facts.references.get(&reference).is_some_and(|ids| ids.contains(id))
+    };
+    match (field.kind(), value) {
+        (Kind::Id(reference), Value::Id(id)) => has(reference, id),
+        _ => true,
+    }
 }
 
 fn difference(old: &Values, new: &Values) -> Vec<Change> {

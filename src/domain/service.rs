@@ -3,11 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::SubsecRound;
-use tokio::{
-    sync::{Mutex, Semaphore},
-    time::Instant,
-};
-use tracing::Instrument;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     account::User,
@@ -29,38 +25,20 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     keys: SecretKeys,
     settings: Mutex<Option<(Instant, Settings)>>,
-    in_flight: Arc<Semaphore>,
-    max_in_flight: usize,
 }
 
 impl Service {
-    /// Use cases on a store, with the keys of legacy calls, for at most `max_in_flight` updates at once.
-    pub fn new(
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        keys: SecretKeys,
-        max_in_flight: usize,
-    ) -> Self {
-        let in_flight = Arc::new(Semaphore::new(max_in_flight));
-        Self { store, clock, keys, settings: Mutex::new(None), in_flight, max_in_flight }
+    /// Use cases on a store, with the keys of legacy calls.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
+        Self { store, clock, keys, settings: Mutex::new(None) }
     }
 
-    /// Changes a user. Once begun it is finished, even if the caller goes away.
+    /// Changes a user.
     ///
     /// # Errors
-    /// [`Error::Overloaded`], and those of [`Store::apply`].
+    /// Those of [`Store::apply`].
     pub async fn update(&self, update: Update) -> Result<Updated, Error> {
-        let permit =
-            Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Error::Overloaded)?;
-        let (store, now) = (Arc::clone(&self.store), self.clock.now().trunc_subsecs(6));
-        let apply = async move {
-            let updated = store.apply(&update, now).await;
-            drop(permit);
-            updated
-        };
-        tokio::spawn(apply.in_current_span())
-            .await
-            .map_err(|panicked| Error::Internal(panicked.into()))?
+        self.store.apply(update, self.clock.now().trunc_subsecs(6)).await
     }
 
     /// Checks the credentials of a legacy call, which are for one user.
@@ -122,14 +100,6 @@ impl Service {
     /// What it said instead.
     pub async fn ready(&self) -> Result<(), Cause> {
         self.store.ready().await
-    }
-
-    /// Waits for every update that was begun, and lets none begin any more.
-    pub async fn finish(&self) {
-        let all = u32::try_from(self.max_in_flight).unwrap_or(u32::MAX);
-        // Fails only where it was called before.
-        let _ = self.in_flight.acquire_many(all).await;
-        self.in_flight.close();
     }
 
     async fn cached_settings(&self) -> Result<Settings, Error> {

@@ -99,6 +99,17 @@ pub struct Change {
     pub new: Value,
 }
 
+/// Whom the change log names for a change, and the door; the rest of its entry stands in [`Updated`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The id of the acting account; none for a service in its own name.
+    pub actor_id: Option<i64>,
+    /// The name of the service that acted in its own name.
+    pub service: Option<String>,
+    /// The door.
+    pub door: Door,
+}
+
 /// What became of an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Updated {

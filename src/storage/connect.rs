@@ -58,6 +58,8 @@ pub struct Options {
     pub url: String,
     /// How many connections at most, 1 or more. SQLite has one more, which writes.
     pub max_connections: u32,
+    /// How many updates may be under way at once, 1 or more; more are refused.
+    pub max_in_flight: usize,
 }
 
 /// Why a database could not be opened. Names no part of the URL.

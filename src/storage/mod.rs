@@ -9,7 +9,8 @@ mod migrate;
 mod repository;
 mod settings;
 mod spans;
-mod transaction;
+mod statements;
+mod writer;
 
 pub use connect::{Engine, OpenError, Options};
 pub use migrate::migrate;

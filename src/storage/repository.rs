@@ -1,9 +1,6 @@
-//! The store: each use in a transaction of its own.
+//! The store on a database.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -12,32 +9,35 @@ use sea_orm::{
     TransactionTrait,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
     connect::{Engine, OpenError, Options, Pools, open},
-    failure::is_conflict,
     migrate::migrate,
     settings,
     spans::statement,
-    transaction::SqlTransaction,
+    statements::{Lock, Statements},
+    writer::Writers,
 };
 use crate::domain::{
     account::User,
     error::{Cause, Error},
+    facts::{Facts, Needs},
     rules,
     settings::Settings,
     store::Store,
     update::{Actor, Update, Updated},
 };
 
-/// How often a transaction is run that loses against another one.
-const ATTEMPTS: u32 = 5;
-
 /// The store on a database.
 #[derive(Clone, Debug)]
 pub struct SqlStore {
     options: Options,
-    pools: Pools,
-    prepared: Arc<AtomicBool>,
+    database: Arc<Database>,
+    /// For the updates that may be under way at once.
+    room: Arc<Semaphore>,
+    /// Started once the schema is up to date.
+    writers: Arc<OnceLock<Writers>>,
 }
 
 impl SqlStore {
@@ -46,8 +46,9 @@ impl SqlStore {
     /// # Errors
     /// [`OpenError::Url`].
     pub fn new(options: Options) -> Result<Self, OpenError> {
-        let pools = open(&options)?;
-        Ok(Self { options, pools, prepared: Arc::default() })
+        let database = Arc::new(Database(open(&options)?));
+        let room = Arc::new(Semaphore::new(options.max_in_flight));
+        Ok(Self { options, database, room, writers: Arc::default() })
     }
 
     /// Brings the schema up to date; with `demo`, fills a database that has no account with the demo data.
@@ -56,21 +57,13 @@ impl SqlStore {
     /// Those of [`migrate`]; the store still does not answer then.
     pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
         migrate(&self.options, demo).await?;
-        self.prepared.store(true, Ordering::Release);
+        self.writers.get_or_init(|| Writers::start(&self.database));
         Ok(())
-    }
-
-    /// The pools, once the schema is up to date.
-    fn pools(&self) -> Result<&Pools, Error> {
-        if self.prepared.load(Ordering::Acquire) {
-            return Ok(&self.pools);
-        }
-        Err(Error::Unavailable("the database is not prepared yet".into()))
     }
 
     /// The engine.
     pub fn engine(&self) -> Engine {
-        self.pools.engine
+        self.database.engine()
     }
 
     /// The settings of the writing connection on which durability hangs, by name.
@@ -78,7 +71,167 @@ impl SqlStore {
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     pub async fn durability(&self) -> Result<Vec<(String, String)>, Error> {
-        let queries: &[(&str, &str)] = match self.pools.engine {
+        self.prepared()?.durability().await
+    }
+
+    /// Waits for every update that was begun, and lets none begin any more.
+    pub async fn finish(&self) {
+        let all = u32::try_from(self.options.max_in_flight).unwrap_or(u32::MAX);
+        // Fails only where it was called before.
+        let _ = self.room.acquire_many(all).await;
+        self.room.close();
+    }
+
+    /// Ends every connection, after what they are doing.
+    pub async fn close(self) {
+        for pool in [&self.database.0.read, &self.database.0.write] {
+            if let Err(error) = pool.close_by_ref().await {
+                tracing::warn!(%error, "a pool of connections could not be closed");
+            }
+        }
+    }
+
+    /// The database, once its schema is up to date.
+    fn prepared(&self) -> Result<&Database, Error> {
+        self.writers.get().map(|_| &*self.database).ok_or_else(not_prepared)
+    }
+}
+
+fn not_prepared() -> Error {
+    Error::Unavailable("the database is not prepared yet".into())
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn apply(&self, update: Update, now: DateTime<Utc>) -> Result<Updated, Error> {
+        let writers = self.writers.get().ok_or_else(not_prepared)?;
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        writers.apply(update, now, room).await
+    }
+
+    async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
+        let mut needs = Needs::default();
+        needs.add_read(actor, user_id);
+        let facts = self.prepared()?.load(&needs).await?;
+        rules::read(actor, user_id, &facts).cloned()
+    }
+
+    async fn administer(&self, actor: &Actor) -> Result<(), Error> {
+        let mut needs = Needs::default();
+        needs.add_actor(actor);
+        rules::administer(actor, &self.prepared()?.load(&needs).await?)
+    }
+
+    async fn settings(&self) -> Result<Settings, Error> {
+        self.prepared()?.settings().await
+    }
+
+    async fn update_settings(
+        &self,
+        change: Box<dyn FnOnce(Settings) -> Settings + Send>,
+    ) -> Result<Settings, Error> {
+        self.prepared()?.update_settings(change).await
+    }
+
+    async fn ready(&self) -> Result<(), Cause> {
+        self.settings().await.map(drop).map_err(Into::into)
+    }
+}
+
+/// A database, and its transactions.
+#[derive(Debug)]
+pub(super) struct Database(Pools);
+
+impl Database {
+    pub(super) fn engine(&self) -> Engine {
+        self.0.engine
+    }
+
+    /// Applies updates, in their order, in one transaction. What the rules refuse has no effect, and the others have.
+    pub(super) async fn apply(
+        &self,
+        updates: &[(&Update, DateTime<Utc>)],
+        lock: Lock,
+    ) -> Result<Vec<Result<Updated, Error>>, Error> {
+        let mut needs = Needs::default();
+        for (update, _) in updates {
+            needs.add_update(update);
+        }
+        let transaction = self.begin_write().await?;
+        let statements = Statements { engine: self.engine(), transaction: &transaction };
+        let mut facts = statements.load(&needs, lock).await?;
+        let distinct = needs.users.len() == updates.len();
+        let mut decisions = Vec::with_capacity(updates.len());
+        for (update, now) in updates {
+            let decision = rules::apply(update, *now, &facts);
+            if let Ok((updated, Some(_))) = &decision
+                && !distinct
+            {
+                // The next one may be of the same user.
+                facts.users.insert(updated.user.id, updated.user.clone());
+            }
+            decisions.push(decision);
+        }
+        let to_write = decisions
+            .iter()
+            .flatten()
+            .filter_map(|(updated, entry)| Some((updated, entry.as_ref()?)));
+        let writes: Vec<_> = to_write.collect();
+        if writes.is_empty() {
+            self.rollback(transaction).await;
+        } else {
+            statements.write(&writes).await?;
+            statement(self.engine(), "COMMIT", "", transaction.commit()).await?;
+        }
+        Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())
+    }
+
+    /// Loads what is needed to read.
+    async fn load(&self, needs: &Needs) -> Result<Facts, Error> {
+        let begin = self.0.read.begin();
+        let transaction = statement(self.engine(), "BEGIN", "", begin).await?;
+        let statements = Statements { engine: self.engine(), transaction: &transaction };
+        let facts = statements.load(needs, Lock::None).await;
+        self.rollback(transaction).await;
+        facts
+    }
+
+    async fn settings(&self) -> Result<Settings, Error> {
+        statement(self.engine(), "SELECT", "settings", settings::load(&self.0.read)).await
+    }
+
+    async fn update_settings(
+        &self,
+        change: Box<dyn FnOnce(Settings) -> Settings + Send>,
+    ) -> Result<Settings, Error> {
+        let transaction = self.begin_write().await?;
+        let stored = settings::load(&transaction).await?;
+        let settings = change(stored.clone());
+        settings::save(&transaction, &stored, &settings).await?;
+        statement(self.engine(), "COMMIT", "", transaction.commit()).await?;
+        Ok(settings)
+    }
+
+    async fn begin_write(&self) -> Result<DatabaseTransaction, Error> {
+        // A SQLite transaction that begins by reading cannot always go on to write.
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let begin = self.0.write.begin_with_options(options);
+        Ok(statement(self.engine(), "BEGIN", "", begin).await?)
+    }
+
+    /// Ends a transaction that wrote nothing that is to stay. If even that fails, the server does it.
+    async fn rollback(&self, transaction: DatabaseTransaction) {
+        let rollback = transaction.rollback();
+        if statement(self.engine(), "ROLLBACK", "", rollback).await.is_err() {
+            tracing::debug!("a transaction could not be rolled back");
+        }
+    }
+
+    async fn durability(&self) -> Result<Vec<(String, String)>, Error> {
+        let queries: &[(&str, &str)] = match self.engine() {
             Engine::Sqlite => &[
                 ("journal_mode", "SELECT journal_mode FROM pragma_journal_mode"),
                 // 2 is FULL.
@@ -98,7 +251,7 @@ impl SqlStore {
                 ("innodb_doublewrite", "SELECT CAST(@@innodb_doublewrite AS CHAR)"),
             ],
         };
-        let write = &self.pools()?.write;
+        let write = &self.0.write;
         let mut settings = Vec::new();
         for (name, query) in queries {
             let query = Statement::from_string(write.get_database_backend(), *query);
@@ -107,104 +260,5 @@ impl SqlStore {
             }
         }
         Ok(settings)
-    }
-
-    /// Ends every connection, after what they are doing.
-    pub async fn close(self) {
-        for pool in [self.pools.read, self.pools.write] {
-            if let Err(error) = pool.close().await {
-                tracing::warn!(%error, "a pool of connections could not be closed");
-            }
-        }
-    }
-
-    async fn begin_write(&self) -> Result<DatabaseTransaction, Error> {
-        // A SQLite transaction that begins by reading cannot always go on to write.
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let begin = self.pools()?.write.begin_with_options(options);
-        Ok(statement(self.pools.engine, "BEGIN", "", begin).await?)
-    }
-
-    async fn begin_read(&self) -> Result<DatabaseTransaction, Error> {
-        Ok(statement(self.pools.engine, "BEGIN", "", self.pools()?.read.begin()).await?)
-    }
-
-    async fn commit(&self, transaction: DatabaseTransaction) -> Result<(), Error> {
-        Ok(statement(self.pools.engine, "COMMIT", "", transaction.commit()).await?)
-    }
-
-    async fn apply_once(&self, update: &Update, now: DateTime<Utc>) -> Result<Updated, Error> {
-        let transaction = self.begin_write().await?;
-        let mut ports = SqlTransaction { engine: self.pools.engine, transaction: &transaction };
-        let updated = rules::apply(update, now, &mut ports).await;
-        match &updated {
-            Ok(done) if !update.validate_only && !done.changes.is_empty() => {
-                self.commit(transaction).await?;
-            }
-            _ => self.rollback(transaction).await,
-        }
-        updated
-    }
-
-    /// Ends a transaction that wrote nothing that is to stay. If even that fails, the server does it.
-    async fn rollback(&self, transaction: DatabaseTransaction) {
-        let rollback = transaction.rollback();
-        if statement(self.pools.engine, "ROLLBACK", "", rollback).await.is_err() {
-            tracing::debug!("a transaction could not be rolled back");
-        }
-    }
-}
-
-#[async_trait]
-impl Store for SqlStore {
-    async fn apply(&self, update: &Update, now: DateTime<Utc>) -> Result<Updated, Error> {
-        let mut attempt = 1;
-        loop {
-            let updated = self.apply_once(update, now).await;
-            match updated {
-                Err(error) if is_conflict(&error) && attempt < ATTEMPTS => attempt += 1,
-                _ => return updated,
-            }
-        }
-    }
-
-    async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
-        let transaction = self.begin_read().await?;
-        let mut ports = SqlTransaction { engine: self.pools.engine, transaction: &transaction };
-        let user = rules::read(actor, user_id, &mut ports).await;
-        self.rollback(transaction).await;
-        user
-    }
-
-    async fn administer(&self, actor: &Actor) -> Result<(), Error> {
-        let transaction = self.begin_read().await?;
-        let mut ports = SqlTransaction { engine: self.pools.engine, transaction: &transaction };
-        let allowed = rules::administer(actor, &mut ports).await;
-        self.rollback(transaction).await;
-        allowed
-    }
-
-    async fn settings(&self) -> Result<Settings, Error> {
-        statement(self.pools.engine, "SELECT", "settings", settings::load(&self.pools()?.read))
-            .await
-    }
-
-    async fn update_settings(
-        &self,
-        change: Box<dyn FnOnce(Settings) -> Settings + Send>,
-    ) -> Result<Settings, Error> {
-        let transaction = self.begin_write().await?;
-        let stored = settings::load(&transaction).await?;
-        let settings = change(stored.clone());
-        settings::save(&transaction, &stored, &settings).await?;
-        self.commit(transaction).await?;
-        Ok(settings)
-    }
-
-    async fn ready(&self) -> Result<(), Cause> {
-        self.settings().await.map(drop).map_err(Into::into)
     }
 }

@@ -1,6 +1,9 @@
 //! The door in a process of its own against the service in another.
 
 use http::{Method, StatusCode};
+use m4_user_details::proto::{
+    Settings, UpdateSettingsRequest, settings_service_client::SettingsServiceClient,
+};
 
 use crate::{
     program::Program,
@@ -14,6 +17,7 @@ use crate::{
 on_every_engine!(
     a_door_of_its_own_answers_as_the_one_in_the_service,
     a_door_proves_itself_with_a_token,
+    the_switches_bind_a_door_of_its_own_too,
 );
 
 async fn a_door_of_its_own_answers_as_the_one_in_the_service(database: TestDatabase) {
@@ -70,4 +74,31 @@ async fn a_door_proves_itself_with_a_token(database: TestDatabase) {
         assert!(answer.body.contains("<status>\n  <error>User was not updated</error>"));
     }
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 1);
+}
+
+async fn the_switches_bind_a_door_of_its_own_too(database: TestDatabase) {
+    let service = Program::demo(&database, &[]).await;
+    let door = Program::door(service.grpc.unwrap(), &[]).await;
+    for (allow_api, allow_get_api, expected) in [
+        (false, true, "API Requests are disabled"),
+        (true, false, "GET Requests are disabled"),
+        (true, true, "User was updated successfully"),
+    ] {
+        let settings = Settings {
+            allow_api: Some(allow_api),
+            allow_get_api: Some(allow_get_api),
+            ..Settings::default()
+        };
+        let request = UpdateSettingsRequest { settings: Some(settings), ..Default::default() };
+        SettingsServiceClient::new(service.channel()).update_settings(request).await.unwrap();
+        let target = target("admin", "3", "hidden=1");
+        let near = service.send(Method::GET, &target, &[]).await;
+        let far = door.send(Method::GET, &target, &[]).await;
+        assert!(far.body.contains(expected), "{}", far.body);
+        assert_eq!((far.status, &far.body), (near.status, &near.body));
+    }
+    // A door with a token is none of a service that knows no token of doors.
+    let door = Program::door(service.grpc.unwrap(), &[("M4_DOOR_TOKEN", "door token")]).await;
+    let answer = door.call("admin", "3", "city=Wrong").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
 }

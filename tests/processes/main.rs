@@ -11,9 +11,14 @@
 mod support;
 
 mod command_line;
+mod commands;
 mod door;
+mod exports;
 mod health;
+mod outages;
 mod program;
+mod relay;
 mod replicas;
 mod signals;
+mod stopping;
 mod telemetry;

@@ -33,7 +33,7 @@ const PARENT: &str = "b7ad6b7169203331";
 
 /// An OTLP receiver.
 #[derive(Clone, Default)]
-struct Receiver(Arc<Mutex<Vec<Span>>>);
+pub struct Receiver(Arc<Mutex<Vec<Span>>>);
 
 #[tonic::async_trait]
 impl TraceService for Receiver {
@@ -53,7 +53,7 @@ impl TraceService for Receiver {
 }
 
 impl Receiver {
-    async fn start() -> (Self, SocketAddr) {
+    pub async fn start() -> (Self, SocketAddr) {
         let receiver = Self::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -63,12 +63,12 @@ impl Receiver {
         (receiver, address)
     }
 
-    fn spans(&self) -> Vec<Span> {
+    pub fn spans(&self) -> Vec<Span> {
         self.0.lock().unwrap().clone()
     }
 }
 
-fn attribute(span: &Span, key: &str) -> Option<String> {
+pub fn attribute(span: &Span, key: &str) -> Option<String> {
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
     let found = span.attributes.iter().find(|own| own.key == key)?;
     match found.value.as_ref()?.value.as_ref()? {

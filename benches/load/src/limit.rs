@@ -1,0 +1,154 @@
+//! The limit: the same statements, in the same order, without the service.
+
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
+    TransactionTrait,
+};
+
+use crate::callers::{FIRST_ID, Run, count, next_value};
+
+const ACTOR: &str = "SELECT a.id, a.username, a.account_type, a.blocked, a.show_only_assigned_users, r.level FROM accounts a \
+     LEFT JOIN manager_group_rights r ON r.manager_group_id = a.manager_group_id AND r.name = 'users' WHERE a.username = 'admin'";
+const USER: &str = "SELECT id, version, account_type, responsible_manager_id, call_limit, hidden, city FROM accounts";
+
+/// pgbench with prepared statements.
+pub(crate) fn pgbench(url: &str, callers: usize, users: i64, time: Duration) -> Run {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("update.sql");
+    let last = FIRST_ID + users - 1;
+    std::fs::write(&script, format!(
+        "\\set id random({FIRST_ID}, {last})\n\\set value random(1, 1000000000)\nBEGIN;\n{ACTOR};\n\
+         {USER} WHERE id = :id FOR NO KEY UPDATE;\n\
+         UPDATE accounts SET version = version + 1, update_time = :value, call_limit = :value % 1000000, \
+         hidden = (:value % 2 = 0), city = 'City ' || :value WHERE id = :id;\n\
+         INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes) VALUES \
+         (:id, 2, :value, 1, NULL, 'grpc', '[{{\"field\": \"general.call_limit\", \"old\": 1, \"new\": 2}}, \
+         {{\"field\": \"general.hidden\", \"old\": true, \"new\": false}}, \
+         {{\"field\": \"address.city\", \"old\": \"City 12345\", \"new\": \"City 12346\"}}]');\nCOMMIT;\n"
+    )).unwrap();
+    let callers = callers.min(90);
+    let (callers, seconds) = (callers.to_string(), time.as_secs().to_string());
+    let output = Command::new("pgbench")
+        .args(["--no-vacuum", "--protocol=prepared", "--jobs=2", "--log", "--log-prefix=times"])
+        .args(["--client", &callers, "--time", &seconds, "--file"])
+        .arg(&script)
+        .arg(url)
+        .current_dir(folder.path())
+        .output()
+        .expect("pgbench is part of PostgreSQL");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut times = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("times") {
+            let log = std::fs::read_to_string(path).unwrap();
+            let micros = log.lines().filter_map(|line| line.split(' ').nth(2)?.parse().ok());
+            times.extend(micros.map(Duration::from_micros));
+        }
+    }
+    Run { rate: count(times.len()) / time.as_secs_f64(), times }
+}
+
+/// A loop on the raw driver.
+pub(crate) async fn mariadb(url: &str, callers: usize, users: i64, time: Duration) -> Run {
+    let callers = callers.min(64);
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(u32::try_from(callers).unwrap())
+        .sqlx_logging(false)
+        .test_before_acquire(false);
+    let pool = Database::connect(options).await.unwrap();
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..callers)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                while begun.elapsed() < time {
+                    let sent = Instant::now();
+                    update_mariadb(&pool, FIRST_ID + rand::random_range(0..users)).await;
+                    times.push(sent.elapsed());
+                }
+                times
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await.unwrap());
+    }
+    let rate = count(times.len()) / begun.elapsed().as_secs_f64();
+    pool.close().await.unwrap();
+    Run { rate, times }
+}
+
+async fn update_mariadb(pool: &DatabaseConnection, id: i64) {
+    let value = i64::try_from(next_value()).unwrap();
+    let statement = |sql: &str, values: Vec<sea_orm::Value>| {
+        Statement::from_sql_and_values(DbBackend::MySql, sql, values)
+    };
+    let transaction = pool.begin().await.unwrap();
+    transaction.query_one_raw(statement(ACTOR, Vec::new())).await.unwrap().unwrap();
+    let user = format!("{USER} WHERE id = ? FOR UPDATE");
+    transaction.query_one_raw(statement(&user, vec![id.into()])).await.unwrap().unwrap();
+    let update = "UPDATE accounts SET version = version + 1, update_time = ?, call_limit = ?, hidden = ?, city = ? WHERE id = ?";
+    let values = vec![
+        value.into(),
+        (value % 1_000_000).into(),
+        (value % 2 == 0).into(),
+        format!("City {value}").into(),
+        id.into(),
+    ];
+    transaction.execute_raw(statement(update, values)).await.unwrap();
+    let insert = "INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes) VALUES (?, 2, ?, 1, NULL, 'grpc', ?)";
+    transaction
+        .execute_raw(statement(insert, vec![id.into(), value.into(), CHANGES.into()]))
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+}
+
+const CHANGES: &str = "[{\"field\":\"general.call_limit\",\"old\":1,\"new\":2},{\"field\":\"general.hidden\",\"old\":true,\"new\":false},\
+     {\"field\":\"address.city\",\"old\":\"City 12345\",\"new\":\"City 12346\"}]";
+
+/// A loop on raw rusqlite, with so many updates in each commit.
+pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration) -> Run {
+    let mut connection = rusqlite::Connection::open(file).unwrap();
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000")
+        .unwrap();
+    let begun = Instant::now();
+    let mut times = Vec::new();
+    while begun.elapsed() < time {
+        let sent = Instant::now();
+        let transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+        for _ in 0..per_commit {
+            let id = FIRST_ID + rand::random_range(0..users);
+            let value = i64::try_from(next_value()).unwrap();
+            let mut actor = transaction.prepare_cached(ACTOR).unwrap();
+            let _: i64 = actor.query_row([], |row| row.get(0)).unwrap();
+            let mut user = transaction.prepare_cached(&format!("{USER} WHERE id = ?")).unwrap();
+            let _: i64 = user.query_row([id], |row| row.get(0)).unwrap();
+            let mut update = transaction
+                .prepare_cached("UPDATE accounts SET version = version + 1, update_time = ?, call_limit = ?, hidden = ?, city = ? WHERE id = ?")
+                .unwrap();
+            update
+                .execute((value, value % 1_000_000, value % 2 == 0, format!("City {value}"), id))
+                .unwrap();
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes) VALUES (?, 2, ?, 1, NULL, 'grpc', ?)")
+                .unwrap();
+            insert.execute((id, value, CHANGES)).unwrap();
+        }
+        transaction.commit().unwrap();
+        times.extend(std::iter::repeat_n(sent.elapsed(), per_commit));
+    }
+    Run { rate: count(times.len()) / begun.elapsed().as_secs_f64(), times }
+}

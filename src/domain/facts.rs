@@ -1,0 +1,57 @@
+//! What the rules must know of the stored data: asked for first, then loaded at once, for one call or for many.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    account::{ActingAccount, User},
+    update::{Actor, Edit, Update},
+    value::Value,
+};
+use crate::fields::{Kind, Reference};
+
+/// What must be loaded.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// The names of acting accounts.
+    pub actors: BTreeSet<String>,
+    /// The ids of users.
+    pub users: BTreeSet<i64>,
+    /// Ids that are referred to.
+    pub references: BTreeMap<Reference, BTreeSet<i64>>,
+}
+
+impl Needs {
+    /// Adds what it takes to know what an actor may do.
+    pub fn add_actor(&mut self, actor: &Actor) {
+        if let Actor::Account(Some(name)) = actor {
+            self.actors.insert(name.as_str().to_owned());
+        }
+    }
+
+    /// Adds what it takes to read a user.
+    pub fn add_read(&mut self, actor: &Actor, user_id: i64) {
+        self.add_actor(actor);
+        self.users.insert(user_id);
+    }
+
+    /// Adds what it takes to change a user.
+    pub fn add_update(&mut self, update: &Update) {
+        self.add_read(&update.actor, update.user_id);
+        for (field, edit) in update.edits.iter() {
+            if let (Kind::Id(reference), Edit::Set(Value::Id(id))) = (field.kind(), edit) {
+                self.references.entry(reference).or_default().insert(*id);
+            }
+        }
+    }
+}
+
+/// What was loaded. Whatever was needed and is not here does not exist.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Acting accounts by name.
+    pub actors: HashMap<String, ActingAccount>,
+    /// Accounts by id.
+    pub users: HashMap<i64, User>,
+    /// Ids that exist; of a manager: that are one.
+    pub references: BTreeMap<Reference, BTreeSet<i64>>,
+}

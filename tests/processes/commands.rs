@@ -1,0 +1,211 @@
+//! Subcommands on every engine, and what they must not tell.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::ffi::OsStrExt,
+    process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use http::StatusCode;
+use m4_user_details_migrations::Migrator;
+use sea_orm_migration::MigratorTrait;
+use sha1::{Digest, Sha1};
+
+use crate::{
+    program::{Program, command, run},
+    support::{database::TestDatabase, on_every_engine},
+};
+
+on_every_engine!(
+    migrating_twice_is_migrating_once,
+    switches_that_are_set_reach_a_running_service,
+    demo_data_is_refused_beside_other_data,
+);
+
+/// Everything that it has said.
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn assert_ends(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}", told(output));
+}
+
+async fn migrating_twice_is_migrating_once(database: TestDatabase) {
+    let steps = i64::try_from(Migrator::migrations().len()).unwrap();
+    for _ in 0..2 {
+        assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &database.url)]), 0);
+        assert_eq!(database.number("SELECT count(*) FROM seaql_migrations").await, steps);
+        assert_eq!(database.number("SELECT count(*) FROM accounts").await, 0);
+    }
+}
+
+async fn switches_that_are_set_reach_a_running_service(database: TestDatabase) {
+    let program = Program::demo(&database, &[]).await;
+    assert!(program.call("admin", "3", "").await.body.contains("successfully"));
+    let variables = [("M4_DATABASE_URL", &*database.url)];
+    let output = run(&["settings", "set", "allow_api=off", "allow_get_api=on"], &variables);
+    assert_ends(&output, 0);
+    let expected = "allow_api=off\nallow_get_api=on\nhash_recipes=u,user_id\n";
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    let set = std::time::Instant::now();
+    while !program.call("admin", "3", "").await.body.contains("API Requests are disabled") {
+        assert!(set.elapsed() < Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for wrong in ["allow_api=ON", "allow_api=1", "Allow_api=on", "hash_recipes=u", "=on", ""] {
+        let output = run(&["settings", "set", "allow_get_api=off", wrong], &variables);
+        assert_ends(&output, 2);
+    }
+    assert_ends(&run(&["settings", "set"], &variables), 2);
+    let output = run(&["settings", "get"], &variables);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+async fn demo_data_is_refused_beside_other_data(database: TestDatabase) {
+    let free = [("M4_GRPC_LISTEN", "127.0.0.1:0"), ("M4_HTTP_LISTEN", "127.0.0.1:0")];
+    let variables = [("M4_DATABASE_URL", &*database.url), free[0], free[1]];
+    assert_ends(&run(&["migrate"], &variables), 0);
+    let row = "INSERT INTO accounts (username, account_type, create_time, update_time, comment) \
+               VALUES ('own', 'admin', 0, 0, '')";
+    database.execute(row).await;
+    let output = run(&["serve", "--demo"], &variables);
+    assert_ends(&output, 1);
+    assert!(told(&output).contains("has data of its own"), "{}", told(&output));
+    assert_eq!(database.number("SELECT count(*) FROM accounts").await, 1);
+    assert_eq!(database.number("SELECT count(*) FROM settings").await, 0);
+    // Without demo data it serves what there is.
+    let program = Program::serve(&[], &variables).await;
+    program.wait_for_status("/readyz", StatusCode::OK).await;
+}
+
+#[test]
+fn the_demo_ends_in_order_when_it_is_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(&["demo", "--port", "0"], &[]);
+    let mut demo = command
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let waiter =
+        thread::spawn(move || lines.map_while(Result::ok).find(|line| line.contains("Ctrl-C")));
+    let served = waiter.join().unwrap();
+    let process = demo.id().to_string();
+    let sent = Command::new("kill").args(["-s", "INT", &process]).status();
+    let output = demo.wait_with_output().unwrap();
+    assert!(sent.unwrap().success() && served.is_some(), "{}", told(&output));
+    assert_ends(&output, 0);
+    assert_eq!(told(&output), "");
+    // It takes its temporary database with it.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_address_in_use_is_named_by_serve_too() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    for arguments in [
+        &["serve", "--grpc-listen", &address, "--http-listen", "127.0.0.1:0"][..],
+        &["serve", "--grpc-listen", "127.0.0.1:0", "--http-listen", &address],
+        &["serve", "--door-only", "--upstream", "http://127.0.0.1:1", "--http-listen", &address],
+    ] {
+        let output = run(arguments, &[("M4_DATABASE_URL", &url)]);
+        assert_ends(&output, 1);
+        assert!(
+            told(&output).contains(&format!("cannot listen on {address}")),
+            "{}",
+            told(&output)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthcheck_fails_while_it_is_alive_but_not_ready() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let door = Program::door(nobody, &[]).await;
+    let address = door.http.to_string();
+    let output = run(&["healthcheck"], &[("M4_HTTP_LISTEN", &address)]);
+    assert_ends(&output, 1);
+    assert!(told(&output).contains("503"), "{}", told(&output));
+}
+
+#[test]
+fn a_secret_key_of_any_characters_is_taken_verbatim() {
+    for key in
+        ["0123 ", " ", "\t", "true", "'single' \"double\"", "a\\nb", "$HOME", "[1]", "{}", "ž"]
+    {
+        let expected = hex::encode(Sha1::digest(format!("admin5{key}")));
+        let output =
+            run(&["hash", "--u", "admin", "--user-id", "5"], &[("M4_API_SECRET_KEY", key)]);
+        assert_ends(&output, 0);
+        assert!(told(&output).contains(&expected), "{key:?}: {}", told(&output));
+    }
+}
+
+/// A variable that cannot be read is an error: passed over, it would leave a default in force.
+#[test]
+fn a_variable_that_is_no_text_is_an_error() {
+    for name in ["M4_API_SECRET_KEY", "M4_GRPC_TOKEN", "M4_DATABASE_URL"] {
+        let mut command = command(&["config"], &[]);
+        let output = command.env(name, std::ffi::OsStr::from_bytes(b"hush\xff")).output().unwrap();
+        assert_ends(&output, 2);
+        assert!(told(&output).contains(name), "{}", told(&output));
+        assert!(!told(&output).contains("hush"), "{}", told(&output));
+    }
+}
+
+#[test]
+fn no_way_of_configuring_a_secret_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m4.toml");
+    for (text, code) in [
+        ("[api]\nsecret_key = \"hush\"\n[grpc]\ntoken = \"hush\"\n[door]\ntoken = \"hush\"\n", 0),
+        ("[database]\nurl = \"postgres://m4:hush@db/m4\"\n", 0),
+        ("[database]\nurl = \"postgres://m4:hu:sh@hush@db/m4\"\n", 0),
+        ("[database]\nurl = \"postgres://db/m4?user=m4&password=hush\"\n", 0),
+        ("[database]\nurl = \"postgres://m4:?hush@db/m4?x=1&password=hush#\"\n", 0),
+        ("[database]\nurl = \"mysql://:hush@db/m4\"\n", 0),
+        ("[database]\nurl = \"m4:hush@db/m4\"\n", 2),
+        ("[door]\nupstream = \"ftp://m4:hush@db\"\n", 2),
+        ("[door]\nupstream = \"http://m4:hush@db\"\n", 0),
+        ("[api]\nsecret_key = \"hush\n", 2),
+        ("[api]\nsecret_key = hush\n", 2),
+        ("[api]\nsecret_key = [\"hush\"]\n", 2),
+        ("[api]\nsecret_key = { hush = 1.5 }\n", 2),
+        ("[api]\nsecret_key = \"hush\"\nsecret_key = \"hush\"\n", 2),
+    ] {
+        fs::write(&file, text).unwrap();
+        let output = run(&["config", "--config", file.to_str().unwrap()], &[]);
+        let told = told(&output).replace("{ hush", "");
+        assert_eq!(output.status.code(), Some(code), "{text}: {told}");
+        assert!(!told.contains("hush"), "{text}: {told}");
+    }
+}
+
+#[test]
+fn usage_is_told_with_code_2() {
+    for arguments in [
+        &["surprise"][..],
+        &[],
+        &["serve", "--demo", "--door-only", "--upstream", "http://127.0.0.1:1"],
+        &["serve", "--upstream", "http://127.0.0.1:1"],
+        &["serve", "--door-only", "--upstream", "127.0.0.1:1"],
+        &["demo", "--port", "80"],
+        &["hash"],
+        &["settings"],
+        &["serve", "--log", "m4_user_details=loud"],
+    ] {
+        assert_ends(&run(arguments, &[]), 2);
+    }
+    for arguments in [&["--version"][..], &["--help"], &["serve", "--help"]] {
+        assert_ends(&run(arguments, &[]), 0);
+    }
+}

@@ -1,0 +1,188 @@
+//! What is sent to an OTLP receiver, when, and what happens without one.
+
+use std::time::{Duration, Instant};
+
+use ::http::Method;
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
+
+use crate::{
+    program::{Program, run},
+    relay::{Line, Relay},
+    stopping::Begun,
+    support::{
+        app::{hash, target},
+        database::{Kind, TestDatabase},
+        on_every_engine,
+    },
+    telemetry::{Receiver, attribute},
+};
+
+on_every_engine!(
+    an_update_is_these_spans_in_this_order,
+    what_the_caller_does_not_sample_is_not_sent,
+    spans_are_sent_even_if_calls_are_dropped_at_the_end,
+    a_receiver_that_is_away_holds_nothing_up,
+);
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+fn traceparent(flags: &str) -> String {
+    format!("00-{TRACE}-{PARENT}-{flags}")
+}
+
+const HTTP: &str = "POST /billing/api/user_details_update";
+const RPC: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+
+/// Waits until two calls through a door of its own have arrived whole, and answers their trace in the order of time.
+async fn two_calls(receiver: &Receiver) -> Vec<Span> {
+    for _ in 0..3000 {
+        let mut spans = receiver.spans();
+        spans.retain(|span| hex::encode(&span.trace_id) == TRACE);
+        // A process sends its spans in the order of their ends.
+        if [HTTP, RPC]
+            .iter()
+            .all(|name| spans.iter().filter(|span| span.name == *name).count() == 2)
+        {
+            spans.sort_by_key(|span| span.start_time_unix_nano);
+            return spans;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("spans are missing: {:?}", receiver.spans());
+}
+
+async fn an_update_is_these_spans_in_this_order(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let endpoint = format!("http://{address}");
+    let variables =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "50")];
+    let service = Program::demo(&database, &variables).await;
+    let door = Program::door(service.grpc.unwrap(), &variables).await;
+    let headers = [("traceparent", &*traceparent("01"))];
+    // Wrong, so that the settings are read now; then right, with an id that must exist.
+    let wrong = target("admin", "3", "city=Recognisable").replace("hash=", "hash=f");
+    door.send(Method::POST, &wrong, &headers).await;
+    let right = target("admin", "3", "city=Recognisable&currency_id=2");
+    assert!(door.send(Method::POST, &right, &headers).await.body.contains("successfully"));
+    let spans = two_calls(&receiver).await;
+    let children = |parent: &Span| {
+        let own = spans.iter().filter(|span| span.parent_span_id == parent.span_id);
+        own.collect::<Vec<_>>()
+    };
+    let calls: Vec<_> =
+        spans.iter().filter(|span| hex::encode(&span.parent_span_id) == PARENT).collect();
+    assert_eq!(calls.len(), 2, "{spans:?}");
+    let rpcs = calls.iter().map(|call| children(call)).collect::<Vec<_>>();
+    assert_eq!((rpcs[0].len(), rpcs[1].len()), (1, 1));
+    assert_eq!(attribute(rpcs[0][0], "outcome").as_deref(), Some("INCORRECT_HASH"));
+    // A client's mistake is no error of the server.
+    for span in [calls[0], rpcs[0][0]] {
+        assert_ne!(span.status.as_ref().map_or(0, |own| own.code), StatusCode::Error as i32);
+    }
+    let statements = children(rpcs[1][0]);
+    let names: Vec<_> = statements.iter().map(|span| &*span.name).collect();
+    let expected = [
+        "BEGIN",
+        "SELECT accounts",
+        "SELECT accounts",
+        "SELECT currencies",
+        "UPDATE accounts",
+        "INSERT change_log",
+        "COMMIT",
+    ];
+    assert_eq!(names, expected);
+    let engine = match database.kind {
+        Kind::Sqlite => "sqlite",
+        Kind::Postgres => "postgresql",
+        Kind::MariaDb => "mysql",
+    };
+    for sql in statements {
+        assert_eq!(sql.kind(), SpanKind::Client);
+        assert_eq!(attribute(sql, "db.system.name").as_deref(), Some(engine));
+        assert_eq!(attribute(sql, "db.operation.name").as_deref(), sql.name.split(' ').next());
+        assert_eq!(attribute(sql, "db.collection.name").as_deref(), sql.name.split(' ').nth(1));
+    }
+    let all = format!("{:?}", receiver.spans());
+    for secret in ["Recognisable", "hash=", &hash("admin", "3"), "user_id=3"] {
+        assert!(!all.contains(secret), "{secret}");
+    }
+}
+
+async fn what_the_caller_does_not_sample_is_not_sent(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let endpoint = format!("http://{address}");
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint)];
+    let mut program = Program::demo(&database, &variables).await;
+    let headers = [("traceparent", &*traceparent("00"))];
+    let answer = program.send(Method::POST, &target("admin", "3", "city=x"), &headers).await;
+    assert!(answer.body.contains("successfully"));
+    // One that is no traceparent begins a trace of its own.
+    let headers = [("traceparent", "nonsense")];
+    program.send(Method::POST, &target("admin", "3", "city=y"), &headers).await;
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+    let spans = receiver.spans();
+    assert!(spans.iter().all(|span| hex::encode(&span.trace_id) != TRACE), "{spans:?}");
+    let own: Vec<_> = spans.iter().filter(|span| span.name.starts_with("POST ")).collect();
+    assert_eq!((own.len(), own[0].parent_span_id.len()), (1, 0));
+
+    let disabled = [variables[0], ("OTEL_SDK_DISABLED", "true")];
+    let mut program = Program::demo(&database, &disabled).await;
+    program.call("admin", "3", "city=z").await;
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+    assert_eq!(receiver.spans().len(), spans.len());
+}
+
+async fn spans_are_sent_even_if_calls_are_dropped_at_the_end(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let endpoint = format!("http://{address}");
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+        ("M4_DRAIN_SECONDS", "1"),
+    ];
+    let mut program = Program::demo(&database, &variables).await;
+    program.set_city("Before", "").await.unwrap();
+    let _hanging = Begun::call(program.http, "3", "city=Never").await;
+    let begun = Instant::now();
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(1), "{}", program.log());
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(program.log().contains("still under way at the drain deadline"), "{}", program.log());
+    assert!(receiver.spans().iter().any(|span| span.name == "COMMIT"), "{:?}", receiver.spans());
+}
+
+async fn a_receiver_that_is_away_holds_nothing_up(database: TestDatabase) {
+    let relay = Relay::to("127.0.0.1:1", Line::Cut).await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (address, line) in
+        [(relay.address, Line::Cut), (relay.address, Line::Stalled), (nobody, Line::Open)]
+    {
+        relay.set(line);
+        let endpoint = format!("http://{address}");
+        let variables =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "50")];
+        let mut program = Program::demo(&database, &variables).await;
+        let begun = Instant::now();
+        let answer = program.call("admin", "3", &format!("city={line:?}")).await;
+        assert!(answer.body.contains("successfully"), "{}", answer.body);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+        assert!(begun.elapsed() < Duration::from_secs(12), "{line:?}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_no_url_is_told() {
+    let variables =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", "no url"), ("M4_DATABASE_URL", "sqlite::memory:")];
+    let output =
+        run(&["serve", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"], &variables);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{told}");
+    assert!(told.contains("telemetry cannot be set up"), "{told}");
+}

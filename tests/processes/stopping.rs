@@ -1,0 +1,193 @@
+//! What must not keep the program from stopping in order, what is finished before it does, and what a crash leaves.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use m4_user_details::proto::{Address, UpdateUserDetailsRequest, UserDetails};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{
+    program::Program,
+    support::{app::target, database::TestDatabase, on_every_engine},
+};
+
+on_every_engine!(
+    every_call_that_was_begun_is_answered_through_both_doors,
+    a_door_of_its_own_finishes_what_it_has_begun,
+    a_client_that_watches_health_does_not_hold_it_up,
+    idle_connections_do_not_hold_it_up,
+    a_crash_leaves_every_change_with_its_entry,
+);
+
+/// A legacy call of which the service has begun to read the body: it has asked for it.
+pub struct Begun(TcpStream, String);
+
+impl Begun {
+    pub async fn call(http: SocketAddr, user_id: &str, body: &str) -> Self {
+        let mut stream = TcpStream::connect(http).await.unwrap();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\n\r\n",
+            target("admin", user_id, ""),
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).await.unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+        Self(stream, body.to_owned())
+    }
+
+    async fn finish(mut self) -> String {
+        self.0.write_all(self.1.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+async fn assert_refuses(address: SocketAddr) {
+    for _ in 0..1000 {
+        if TcpStream::connect(address).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{address} still takes connections");
+}
+
+async fn every_call_that_was_begun_is_answered_through_both_doors(database: TestDatabase) {
+    let mut program = Program::demo(&database, &[]).await;
+    let (http, grpc) = (program.http, program.grpc.unwrap());
+    let users = program.users();
+    // The channel is connected before, so that calls go out at once.
+    program.read(3).await;
+    users.clone().get_user_details(read_alice()).await.unwrap();
+    let locked = database.lock_alice().await;
+    let mut rpcs = Vec::new();
+    for number in 0..3 {
+        let mut users = users.clone();
+        let address = Address { fax: Some(format!("fax {number}")), ..Address::default() };
+        let details = UserDetails { address: Some(address), ..UserDetails::default() };
+        let request = UpdateUserDetailsRequest {
+            user_id: 3,
+            user_details: Some(details),
+            ..UpdateUserDetailsRequest::default()
+        };
+        let mut call = Box::pin(async move { users.update_user_details(request).await });
+        // Polled once, it has been handed to the connection.
+        assert!(timeout(Duration::ZERO, &mut call).await.is_err());
+        rpcs.push(tokio::spawn(call));
+    }
+    // A read does not wait for the lock; one on the same connection arrives after what was sent before.
+    users.clone().get_user_details(read_alice()).await.unwrap();
+    let legacy = ["0", "1", "2"].map(|number| async move {
+        Begun::call(http, "3", &format!("phone=legacy+{number}")).await
+    });
+    let legacy = join_all(legacy).await;
+
+    program.signal("TERM");
+    assert_refuses(grpc).await;
+    assert_refuses(http).await;
+    let legacy: Vec<_> = legacy.into_iter().map(|call| tokio::spawn(call.finish())).collect();
+    assert!(rpcs.iter().all(|call| !call.is_finished()));
+    locked.release().await;
+    let released = Instant::now();
+    for call in rpcs {
+        call.await.unwrap().unwrap();
+    }
+    for call in legacy {
+        let answer = call.await.unwrap();
+        assert!(answer.contains("<success>User was updated successfully</success>"), "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("connection: close\r\n"), "{answer}");
+    }
+    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+    assert!(released.elapsed() < Duration::from_secs(10));
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 6);
+}
+
+fn read_alice() -> m4_user_details::proto::GetUserDetailsRequest {
+    m4_user_details::proto::GetUserDetailsRequest { user_id: 3, acting_username: String::new() }
+}
+
+async fn a_door_of_its_own_finishes_what_it_has_begun(database: TestDatabase) {
+    let service = Program::demo(&database, &[]).await;
+    let mut door = Program::door(service.grpc.unwrap(), &[]).await;
+    let call = Begun::call(door.http, "3", "city=Begun").await;
+    door.signal("TERM");
+    assert_refuses(door.http).await;
+    let answer = call.finish().await;
+    assert!(answer.contains("successfully"), "{answer}");
+    assert_eq!(door.ended().await.code(), Some(0), "{}", door.log());
+    assert_eq!(database.text("SELECT city FROM accounts WHERE id = 3").await, "Begun");
+}
+
+/// Balancers and clients watch health for as long as they live.
+async fn a_client_that_watches_health_does_not_hold_it_up(database: TestDatabase) {
+    let mut program = Program::demo(&database, &[("M4_DRAIN_SECONDS", "10")]).await;
+    let mut client = HealthClient::new(program.channel());
+    let request = HealthCheckRequest { service: String::new() };
+    let mut watch = client.watch(request).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let begun = Instant::now();
+    program.signal("TERM");
+    // It is told that the end has come, and then let go.
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+}
+
+async fn idle_connections_do_not_hold_it_up(database: TestDatabase) {
+    let mut program = Program::demo(&database, &[("M4_DRAIN_SECONDS", "10")]).await;
+    let _silent = TcpStream::connect(program.http).await.unwrap();
+    // Others have asked before, and might ask again.
+    let kept_alive = program.users();
+    kept_alive.clone().get_user_details(read_alice()).await.unwrap();
+    program.call("admin", "3", "").await;
+    let begun = Instant::now();
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+}
+
+async fn a_crash_leaves_every_change_with_its_entry(database: TestDatabase) {
+    let mut answered = 0;
+    for round in 0..3 {
+        let program = Program::demo(&database, &[]).await;
+        let now = AtomicI64::new(0);
+        let work = join_all(["3", "4", "5"].map(|user_id| async {
+            for number in 0..10_000 {
+                let city = format!("city={round}+{number}");
+                let answer = program.call("admin", user_id, &city).await;
+                assert!(answer.body.contains("successfully"), "{}", answer.body);
+                now.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+        let enough = async {
+            while now.load(Ordering::Relaxed) < 20 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            _ = work => panic!("there was time for all of it"),
+            () = enough => {}
+        }
+        answered += now.into_inner();
+        program.kill();
+        let torn = "SELECT count(*) FROM accounts WHERE version - 1 <> \
+                    (SELECT count(*) FROM change_log WHERE user_id = accounts.id)";
+        assert_eq!(database.number(torn).await, 0);
+        assert!(database.number("SELECT count(*) FROM change_log").await >= answered);
+    }
+}
