@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Endpoint;
 use tower::ServiceExt;
 
@@ -29,6 +29,8 @@ pub const DEMO_KEY: &str = "secret";
 const PREPARE_REST: Duration = Duration::from_secs(1);
 /// How long the database may take to let its connections go.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long connections may take to end after the last answer.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a door waits for a connection to its upstream.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -154,13 +156,15 @@ impl Application {
         let ending = CancellationToken::new();
         let mut parts = JoinSet::new();
         let (listener, router) = self.http;
-        parts.spawn(legacy::server::serve(listener, router, ending.clone()).map(Ok));
+        let calls = TaskTracker::new();
+        let http = legacy::server::serve(listener, router, ending.clone(), calls.clone());
+        parts.spawn(http.map(Ok));
         let mut rest = None;
         if let Some(core) = self.core {
-            let (services, ends) = (core.services, ending.clone());
+            let (services, ends, calls) = (core.services, ending.clone(), calls.clone());
             parts.spawn(services.clone().watch_health(ending.clone()).map(Ok));
             parts.spawn(async move {
-                let served = services.serve(core.listener, ends).await;
+                let served = services.serve(core.listener, ends, calls).await;
                 served.map_err(|error| RunError::Failed(error.into()))
             });
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
@@ -180,9 +184,19 @@ impl Application {
         }
         tracing::info!("stopping");
         ending.cancel();
+        calls.close();
         let drained = timeout(self.drain, async {
-            while let Some(ended) = parts.join_next().await {
-                flatten(ended)?;
+            let ended = async {
+                while let Some(ended) = parts.join_next().await {
+                    flatten(ended)?;
+                }
+                Ok::<_, RunError>(())
+            };
+            // A connection without a call does not end by itself if its client says nothing.
+            let answered = calls.wait().then(|()| tokio::time::sleep(LAST_WORDS));
+            tokio::select! {
+                ended = ended => ended?,
+                () = answered => {}
             }
             if let Some(store) = rest {
                 store.finish().await;

@@ -114,7 +114,11 @@ impl Config {
     pub fn authentication(&self, demo: bool) -> Result<Authentication, Unauthenticated> {
         let loopback = self.grpc_listen.ip().is_loopback();
         if self.internal.is_none() && !loopback && !self.insecure {
-            return Err(Unauthenticated(self.grpc_listen));
+            return Err(Unauthenticated::Grpc(self.grpc_listen));
+        }
+        // Everybody knows the secret key of the demo data.
+        if demo && self.keys.is_empty() && !self.http_listen.ip().is_loopback() && !self.insecure {
+            return Err(Unauthenticated::Demo(self.http_listen));
         }
         let open = self.internal.is_none() && (self.insecure || (demo && loopback));
         Ok(Authentication { internal: self.internal.clone(), door: self.door_token.clone(), open })
@@ -123,11 +127,20 @@ impl Config {
 
 /// Others than this machine would reach the service without authentication.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(
-    "{0} is not a loopback address and no token is configured: anybody who reaches it could call. \
-     Set grpc.token (M4_GRPC_TOKEN or M4_GRPC_TOKEN_FILE), or say --insecure"
-)]
-pub struct Unauthenticated(SocketAddr);
+pub enum Unauthenticated {
+    /// Over gRPC.
+    #[error(
+        "{0} is not a loopback address and no token is configured: anybody who reaches it could call. \
+         Set grpc.token (M4_GRPC_TOKEN or M4_GRPC_TOKEN_FILE), or say --insecure"
+    )]
+    Grpc(SocketAddr),
+    /// Over HTTP, with the secret key of the demo data.
+    #[error(
+        "{0} is not a loopback address and everybody knows the secret key of the demo data. \
+         Set api.secret_key (M4_API_SECRET_KEY or M4_API_SECRET_KEY_FILE), or say --insecure"
+    )]
+    Demo(SocketAddr),
+}
 
 fn seconds(number: usize) -> Duration {
     Duration::from_secs(u64::try_from(number).unwrap_or(u64::MAX))

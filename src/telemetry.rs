@@ -77,10 +77,9 @@ impl Telemetry {
 
 fn provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is = |name, value: &str| env::var(name).is_ok_and(|own| own.eq_ignore_ascii_case(value));
     let endpoint = set("OTEL_EXPORTER_OTLP_ENDPOINT") || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
-    if !endpoint
-        || env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"))
-    {
+    if !endpoint || is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
         return Ok(None);
     }
     let exporter = SpanExporter::builder()
@@ -88,7 +87,8 @@ fn provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
         .build()
         .map_err(|error| TelemetryError(error.into()))?;
     let mut resource = Resource::builder();
-    if !set("OTEL_SERVICE_NAME") {
+    let named = env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|own| own.contains("service.name="));
+    if !set("OTEL_SERVICE_NAME") && !named {
         resource = resource.with_service_name(SERVICE_NAME);
     }
     let provider =

@@ -89,8 +89,11 @@ impl CliError {
     /// 1: failed at run time. 2: bad usage or configuration.
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage(_) | Self::Run(RunError::Configuration(_)) => 2,
-            Self::Telemetry(_) | Self::Run(_) | Self::Failed(_) => 1,
+            Self::Config(_)
+            | Self::Usage(_)
+            | Self::Telemetry(_)
+            | Self::Run(RunError::Configuration(_)) => 2,
+            Self::Run(_) | Self::Failed(_) => 1,
         }
     }
 }

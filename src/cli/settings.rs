@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::{CliError, print};
 use crate::{
     config::Config,
-    domain::{hash::Recipe, settings::Settings as Switches, store::Store},
+    domain::{error::chain, hash::Recipe, settings::Settings as Switches, store::Store},
     storage::SqlStore,
 };
 
@@ -37,7 +37,7 @@ impl Settings {
         };
         let store =
             SqlStore::new(config.database.clone()).map_err(|error| CliError::Run(error.into()))?;
-        store.prepare(false).await.map_err(|error| CliError::Run(error.into()))?;
+        store.attach();
         let apply = move |mut settings: Switches| {
             for change in changes {
                 change(&mut settings);
@@ -49,7 +49,7 @@ impl Settings {
             Action::Set { .. } => store.update_settings(Box::new(apply)).await,
         };
         store.close().await;
-        let settings = settings.map_err(|error| CliError::Failed(error.to_string()))?;
+        let settings = settings.map_err(|error| CliError::Failed(chain(&error)))?;
         let word = |flag| if flag { "on" } else { "off" };
         let recipes: Vec<_> = settings.hash_recipes.iter().map(|recipe| recipe.as_str()).collect();
         print::text(&format!(
@@ -81,7 +81,10 @@ fn parse(text: &str) -> Result<Change, CliError> {
         ("hash_recipes", _) => {
             let recipes: Option<Vec<_>> = value.split('+').map(Recipe::from_word).collect();
             match recipes {
-                Some(recipes) => Ok(Box::new(move |settings| settings.hash_recipes = recipes)),
+                Some(recipes) => {
+                    let recipes = Recipe::distinct(&recipes);
+                    Ok(Box::new(move |settings| settings.hash_recipes = recipes))
+                }
                 None => wrong("must be u,user_id or user_id or both, joined by +"),
             }
         }

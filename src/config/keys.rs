@@ -90,7 +90,7 @@ pub const KEYS: &[Key] = &[
         "a file with one key a line instead, the current one first",
     ),
     key("deadline_seconds", "M4_DEADLINE_SECONDS", "10", "the longest that a call takes"),
-    key("max_in_flight", "M4_MAX_IN_FLIGHT", "1024", "updates under way at once; more are refused"),
+    key("max_in_flight", "M4_MAX_IN_FLIGHT", "1024", "calls under way at once; more are refused"),
     key(
         "drain_seconds",
         "M4_DRAIN_SECONDS",

@@ -27,7 +27,7 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 /// The layers, merged: defaults, file, environment, flags.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Layers {
     figment: Figment,
     /// Layers, or values of them, that cannot be read.

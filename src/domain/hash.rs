@@ -32,6 +32,11 @@ impl Recipe {
         Self::ALL.into_iter().find(|recipe| recipe.as_str() == word)
     }
 
+    /// Recipes without repetitions.
+    pub fn distinct(recipes: &[Self]) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|recipe| recipes.contains(recipe)).collect()
+    }
+
     /// The hash of a call with a key.
     pub fn hash(self, username: &str, user_id: &str, key: &SecretString) -> [u8; 20] {
         let mut sha1 = Sha1::new();

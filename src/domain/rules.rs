@@ -35,6 +35,10 @@ pub fn apply(
         return Ok((Updated { user, changes }, None));
     }
     user.values = values;
+    if update.validate_only {
+        // The next version is not this one: its etag would be that of somebody else's change.
+        return Ok((Updated { user, changes }, None));
+    }
     user.version += 1;
     user.update_time = now;
     let entry = Entry {
@@ -45,7 +49,7 @@ pub fn apply(
         },
         door: update.door,
     };
-    Ok((Updated { user, changes }, (!update.validate_only).then_some(entry)))
+    Ok((Updated { user, changes }, Some(entry)))
 }
 
 /// Reads a user.

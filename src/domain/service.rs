@@ -19,12 +19,16 @@ use crate::{credentials::LegacyCredentials, fields::parse_id};
 /// How long settings that were read are believed. A change on another replica is effective within this time.
 const SETTINGS_AGE: Duration = Duration::from_secs(1);
 
+/// How long it is believed that they cannot be read: long enough for all who wait for them at the same time.
+const FAILURE_AGE: Duration = Duration::from_millis(50);
+
 /// The use cases.
 pub struct Service {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     keys: SecretKeys,
-    settings: Mutex<Option<(Instant, Settings)>>,
+    /// When they were read last, and what they were if they could be read.
+    settings: Mutex<Option<(Instant, Option<Settings>)>>,
 }
 
 impl Service {
@@ -105,12 +109,13 @@ impl Service {
     async fn cached_settings(&self) -> Result<Settings, Error> {
         let mut cached = self.settings.lock().await;
         if let Some((read_at, settings)) = &*cached
-            && read_at.elapsed() < SETTINGS_AGE
+            && read_at.elapsed() < if settings.is_some() { SETTINGS_AGE } else { FAILURE_AGE }
         {
-            return Ok(settings.clone());
+            let unavailable = || Error::Unavailable("the settings could not be read".into());
+            return settings.clone().ok_or_else(unavailable);
         }
-        let settings = self.store.settings().await?;
-        *cached = Some((Instant::now(), settings.clone()));
-        Ok(settings)
+        let settings = self.store.settings().await;
+        *cached = Some((Instant::now(), settings.as_ref().ok().cloned()));
+        settings
     }
 }

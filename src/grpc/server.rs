@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     server::NamedService,
     service::Routes,
     transport::{Error as TransportError, Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::{ServiceBuilder, ServiceExt};
+use tower::{ServiceBuilder, ServiceExt, util::MapFutureLayer};
 
 use super::{
     auth::{Authentication, InProcessDoor},
@@ -29,7 +29,7 @@ use crate::{
 const LARGEST_MESSAGE: usize = 2 * 1024 * 1024;
 /// How often the storage is asked whether it still answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often it is asked while it does not.
+/// How often it is asked until it answers for the first time.
 const HASTY_INTERVAL: Duration = Duration::from_millis(20);
 /// How long it may take to answer.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
@@ -93,7 +93,7 @@ impl Services {
         Channel::new(service.map_err(|never| match never {}))
     }
 
-    /// Answers calls on a listener until `stop`, then finishes those under way.
+    /// Answers calls on a listener until `stop`, then finishes those under way, which `calls` counts.
     ///
     /// # Errors
     /// Where the listener fails.
@@ -101,9 +101,11 @@ impl Services {
         self,
         listener: TcpListener,
         stop: CancellationToken,
+        calls: TaskTracker,
     ) -> Result<(), TransportError> {
         let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
         Server::builder()
+            .layer(MapFutureLayer::new(move |call| calls.track_future(call)))
             .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(Duration::from_secs(60)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
@@ -115,6 +117,7 @@ impl Services {
     /// Reports as healthy while the storage answers, until `stop`. Then those who watch are told, and let go.
     pub async fn watch_health(mut self, stop: CancellationToken) {
         let mut serving = false;
+        let mut served = false;
         loop {
             let answers = matches!(timeout(PROBE_PATIENCE, self.service.ready()).await, Ok(Ok(())));
             if answers != serving {
@@ -122,7 +125,8 @@ impl Services {
                 tracing::info!(serving, "health");
                 self.report(serving).await;
             }
-            let interval = if serving { PROBE_INTERVAL } else { HASTY_INTERVAL };
+            served |= serving;
+            let interval = if served { PROBE_INTERVAL } else { HASTY_INTERVAL };
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(interval) => {}

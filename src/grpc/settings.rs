@@ -102,7 +102,7 @@ fn change(
     let allow_get_api = choose("allow_get_api", asked.allow_get_api, default.allow_get_api);
     let hash_recipes = match (recipes.is_empty(), masked("hash_recipes")) {
         (true, true) => Some(default.hash_recipes),
-        (false, masked) if masked || mask.is_none() => Some(recipes),
+        (false, masked) if masked || mask.is_none() => Some(Recipe::distinct(&recipes)),
         _ => None,
     };
     Ok(move |stored: settings::Settings| settings::Settings {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use axum::extract::{FromRequest, Multipart};
 use bytes::Bytes;
 use http::{HeaderMap, Request, header::CONTENT_TYPE};
-use mime::Mime;
 use serde_json::value::RawValue;
 
 use super::parameters::{Given, Parameters};
@@ -15,11 +14,12 @@ pub(super) async fn parameters(headers: &HeaderMap, body: Bytes) -> Parameters {
     let Some(content_type) = headers.get(CONTENT_TYPE) else {
         return Parameters::from_form(&body);
     };
-    let content_type = content_type.to_str().ok().and_then(|text| text.parse::<Mime>().ok());
-    match content_type.as_ref().map(Mime::essence_str) {
-        Some("application/x-www-form-urlencoded") => Parameters::from_form(&body),
-        Some("application/json") => json(&body).unwrap_or_default(),
-        Some("multipart/form-data") => multipart(headers, body).await.unwrap_or_default(),
+    // Only multipart needs what may follow the type, and reads it itself.
+    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    match essence.trim().to_ascii_lowercase().as_str() {
+        "" | "application/x-www-form-urlencoded" => Parameters::from_form(&body),
+        "application/json" => json(&body).unwrap_or_default(),
+        "multipart/form-data" => multipart(headers, body).await.unwrap_or_default(),
         _ => Parameters::default(),
     }
 }

@@ -27,6 +27,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tonic_types::StatusExt;
 use tracing::{Instrument, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -132,7 +133,16 @@ impl Door {
         let call = translate(&parameters, parts.method.as_str(), &address(&parts));
         let left = self.limits.deadline.saturating_sub(begun.elapsed());
         match tokio::time::timeout(left, self.update(&call, left)).await {
-            Ok(result) => outcome::of(result.as_ref().copied(), &call),
+            Ok(result) => {
+                let outcome = outcome::of(result.as_ref().copied(), &call);
+                if let Err(status) = &result
+                    && outcome.http.is_server_error()
+                {
+                    let reason = status.get_details_error_info().map(|info| info.reason);
+                    tracing::warn!(code = ?status.code(), reason, "the service failed, or refused the door");
+                }
+                outcome
+            }
             Err(_) => Outcome::unavailable(),
         }
     }
@@ -188,10 +198,10 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let method = request.method().clone();
     let span = tracing::info_span!(
         "http",
-        otel.name = format!("{method} {route}"),
+        otel.name = format!("{} {route}", method_name(&method)),
         otel.kind = "server",
         otel.status_code = Empty,
-        http.request.method = method.as_str(),
+        http.request.method = method_name(&method),
         http.route = route,
         http.response.status_code = Empty,
     );
@@ -229,6 +239,16 @@ async fn ready(State(door): State<Arc<Door>>) -> (StatusCode, &'static str) {
             (StatusCode::OK, "ready\n")
         }
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    }
+}
+
+/// The method, if it is one that the call knows: anybody may make up others.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        _ => "_OTHER",
     }
 }
 

@@ -10,7 +10,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{ServiceBuilder, ServiceExt};
 
 /// How many connections there may be at once; others wait to be accepted.
@@ -22,8 +22,13 @@ const LARGEST_HEAD: usize = 128 * 1024;
 /// How long accepting rests after it failed, as it does where there are no more file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// Answers requests on a listener until `stop`, then finishes those under way.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Answers requests on a listener until `stop`, then finishes those under way, which `calls` counts.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+    calls: TaskTracker,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(LARGEST_HEAD);
     let open = Arc::new(Semaphore::new(CONNECTIONS));
@@ -51,7 +56,11 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             request.extensions_mut().insert(peer);
             request.map(axum::body::Body::new)
         };
-        let service = ServiceBuilder::new().map_request(tell_peer).service(router.clone());
+        let calls = calls.clone();
+        let service = ServiceBuilder::new()
+            .map_request(tell_peer)
+            .map_future(move |call| calls.track_future(call))
+            .service(router.clone());
         let service = TowerToHyperService::new(service.boxed_clone());
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {

@@ -52,14 +52,22 @@ impl Engine {
 }
 
 /// How to connect.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// `sqlite://FILE`, `postgres://…` or `mysql://…`. May hold a password.
     pub url: String,
     /// How many connections at most, 1 or more. SQLite has one more, which writes.
     pub max_connections: u32,
-    /// How many updates may be under way at once, 1 or more; more are refused.
+    /// How many calls may be under way at once, 1 or more; more are refused.
     pub max_in_flight: usize,
+}
+
+impl std::fmt::Debug for Options {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let engine = Engine::from_url(&self.url);
+        formatter.debug_struct("Options").field("engine", &engine).finish_non_exhaustive()
+    }
 }
 
 /// Why a database could not be opened. Names no part of the URL.

@@ -9,10 +9,11 @@ use sea_orm::{
     TransactionTrait,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     connect::{Engine, OpenError, Options, Pools, open},
+    failure::is_conflict,
     migrate::migrate,
     settings,
     spans::statement,
@@ -34,7 +35,7 @@ use crate::domain::{
 pub struct SqlStore {
     options: Options,
     database: Arc<Database>,
-    /// For the updates that may be under way at once.
+    /// For the calls that may be under way at once.
     room: Arc<Semaphore>,
     /// Started once the schema is up to date.
     writers: Arc<OnceLock<Writers>>,
@@ -57,8 +58,14 @@ impl SqlStore {
     /// Those of [`migrate`]; the store still does not answer then.
     pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
         migrate(&self.options, demo).await?;
-        self.writers.get_or_init(|| Writers::start(&self.database));
+        self.attach();
         Ok(())
+    }
+
+    /// Takes the schema to be up to date.
+    pub fn attach(&self) {
+        let connections = self.options.max_connections;
+        self.writers.get_or_init(|| Writers::start(&self.database, connections));
     }
 
     /// The engine.
@@ -91,6 +98,11 @@ impl SqlStore {
         }
     }
 
+    /// Room for one more call.
+    fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)
+    }
+
     /// The database, once its schema is up to date.
     fn prepared(&self) -> Result<&Database, Error> {
         self.writers.get().map(|_| &*self.database).ok_or_else(not_prepared)
@@ -105,11 +117,11 @@ fn not_prepared() -> Error {
 impl Store for SqlStore {
     async fn apply(&self, update: Update, now: DateTime<Utc>) -> Result<Updated, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)?;
-        writers.apply(update, now, room).await
+        writers.apply(update, now, self.room()?).await
     }
 
     async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
+        let _room = self.room()?;
         let mut needs = Needs::default();
         needs.add_read(actor, user_id);
         let facts = self.prepared()?.load(&needs).await?;
@@ -138,6 +150,27 @@ impl Store for SqlStore {
     }
 }
 
+/// Why a transaction failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// Whether it failed at its commit: then it may have been stored all the same.
+    at_commit: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, at_commit: false }
+    }
+}
+
+impl Failure {
+    /// Whether nothing was stored, and parts of it may succeed if they are run again.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        is_conflict(&self.error) || (!self.at_commit && matches!(self.error, Error::Internal(_)))
+    }
+}
+
 /// A database, and its transactions.
 #[derive(Debug)]
 pub(super) struct Database(Pools);
@@ -152,7 +185,7 @@ impl Database {
         &self,
         updates: &[(&Update, DateTime<Utc>)],
         lock: Lock,
-    ) -> Result<Vec<Result<Updated, Error>>, Error> {
+    ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let mut needs = Needs::default();
         for (update, _) in updates {
             needs.add_update(update);
@@ -181,7 +214,8 @@ impl Database {
             self.rollback(transaction).await;
         } else {
             statements.write(&writes).await?;
-            statement(self.engine(), "COMMIT", "", transaction.commit()).await?;
+            let committed = statement(self.engine(), "COMMIT", "", transaction.commit()).await;
+            committed.map_err(|error| Failure { error: error.into(), at_commit: true })?;
         }
         Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())
     }

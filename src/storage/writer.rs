@@ -4,12 +4,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument, Span};
 
 use super::{connect::Engine, failure::is_conflict, repository::Database, statements::Lock};
 use crate::domain::{
-    error::Error,
+    error::{Error, chain},
     update::{Update, Updated},
 };
 
@@ -34,19 +34,32 @@ struct Job {
 #[derive(Clone, Debug)]
 pub(super) struct Writers(mpsc::UnboundedSender<Job>);
 
+/// What the writers of a database share.
+struct Shared {
+    database: Arc<Database>,
+    queue: Mutex<mpsc::UnboundedReceiver<Job>>,
+    /// For the updates that go their own way: they wait for locks, and must leave connections to the others.
+    lone: Arc<Semaphore>,
+}
+
 impl Writers {
-    /// Starts the writers of a database. They end when the last handle is dropped.
-    pub(super) fn start(database: &Arc<Database>) -> Self {
+    /// Starts the writers of a database with so many connections. They end when the last handle is dropped.
+    pub(super) fn start(database: &Arc<Database>, connections: u32) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let receiver = Arc::new(Mutex::new(receiver));
+        let lone = usize::try_from(connections / 4).unwrap_or(1).max(1);
+        let shared = Arc::new(Shared {
+            database: Arc::clone(database),
+            queue: Mutex::new(receiver),
+            lone: Arc::new(Semaphore::new(lone)),
+        });
         let writers = if database.engine() == Engine::Sqlite { 1 } else { WRITERS };
         for _ in 0..writers {
-            tokio::spawn(write(Arc::clone(database), Arc::clone(&receiver)));
+            tokio::spawn(write(Arc::clone(&shared)));
         }
         Self(sender)
     }
 
-    /// Applies an update.
+    /// Applies an update. One whose caller goes away before it is begun is dropped; once begun it is finished.
     pub(super) async fn apply(
         &self,
         update: Update,
@@ -61,11 +74,15 @@ impl Writers {
     }
 }
 
-async fn write(database: Arc<Database>, queue: Arc<Mutex<mpsc::UnboundedReceiver<Job>>>) {
+async fn write(shared: Arc<Shared>) {
     let mut jobs = Vec::with_capacity(MOST);
-    while queue.lock().await.recv_many(&mut jobs, MOST).await > 0 {
-        let span = jobs.first().map_or_else(Span::none, |job| job.span.clone());
-        let together = together(&database, std::mem::take(&mut jobs)).instrument(span);
+    while shared.queue.lock().await.recv_many(&mut jobs, MOST).await > 0 {
+        jobs.retain(|job| !job.answer.is_closed());
+        let Some(first) = jobs.first().map(|job| job.span.clone()) else { continue };
+        for job in jobs.iter().skip(1) {
+            job.span.follows_from(&first);
+        }
+        let together = together(&shared, std::mem::take(&mut jobs)).instrument(first);
         // A panic ends these updates and not the writer.
         if AssertUnwindSafe(together).catch_unwind().await.is_err() {
             tracing::error!("a transaction has panicked");
@@ -73,43 +90,57 @@ async fn write(database: Arc<Database>, queue: Arc<Mutex<mpsc::UnboundedReceiver
     }
 }
 
-/// Runs updates in one transaction. Those whose users are locked by others, or all of them if the transaction fails, go
-/// their own ways: none harms another.
-async fn together(database: &Arc<Database>, jobs: Vec<Job>) {
+/// Runs updates in one transaction, and answers them. Those whose users are locked by others, or all of them if it was
+/// certainly rolled back for what one of them did, go their own ways: none harms another.
+async fn together(shared: &Arc<Shared>, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    let outcomes = database.apply(&updates, Lock::Free).await;
-    let mut outcomes = outcomes.unwrap_or_default().into_iter();
-    for job in jobs {
-        match outcomes.next() {
+    let outcomes = match shared.database.apply(&updates, Lock::Free).await {
+        Ok(outcomes) => outcomes,
+        Err(failure) if failure.may_be_repeated() => {
+            return jobs.into_iter().for_each(|job| alone(shared, job));
+        }
+        Err(failure) => {
+            let cause = chain(&failure.error);
+            for job in jobs {
+                answer(job.answer, Err(Error::Unavailable(cause.clone().into())));
+            }
+            return;
+        }
+    };
+    for (job, outcome) in jobs.into_iter().zip(outcomes) {
+        match outcome {
             // Of a row that is locked there is nothing to be seen.
-            Some(Err(Error::UserNotFound)) if database.engine() != Engine::Sqlite => {
-                alone(database, job);
+            Err(Error::UserNotFound) if shared.database.engine() != Engine::Sqlite => {
+                alone(shared, job);
             }
-            Some(outcome) => {
-                answer(job.answer, outcome);
-                drop(job.room);
-            }
-            None => alone(database, job),
+            outcome => answer(job.answer, outcome),
         }
     }
 }
 
 /// Runs an update in a transaction of its own, which waits for its user's lock. In a task: the writer goes on.
-fn alone(database: &Arc<Database>, job: Job) {
-    let database = Arc::clone(database);
-    let Job { update, now, answer: caller, span, room } = job;
+fn alone(shared: &Arc<Shared>, job: Job) {
+    let shared = Arc::clone(shared);
+    let Job { update, now, answer: mut caller, span, room } = job;
     let run = async move {
+        let connection = tokio::select! {
+            () = caller.closed() => return,
+            connection = Arc::clone(&shared.lone).acquire_owned() => connection,
+        };
         let mut attempt = 1;
         let outcome = loop {
-            let outcomes = database.apply(&[(&update, now)], Lock::Wait).await;
+            if caller.is_closed() {
+                return;
+            }
+            let outcomes = shared.database.apply(&[(&update, now)], Lock::Wait).await;
             match outcomes.map(|mut outcomes| outcomes.remove(0)) {
-                Err(error) if is_conflict(&error) && attempt < ATTEMPTS => attempt += 1,
-                Err(error) => break Err(error),
+                Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
+                Err(failure) => break Err(failure.error),
                 Ok(outcome) => break outcome,
             }
         };
         answer(caller, outcome);
-        drop(room);
+        drop((connection, room));
     };
     tokio::spawn(run.instrument(span));
 }

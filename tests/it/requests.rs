@@ -47,6 +47,11 @@ async fn parameters_stand_in_query_form_multipart_or_json(database: TestDatabase
     .concat();
     for (headers, body, expected) in [
         (vec![FORM], form("form"), "form"),
+        (
+            vec![("content-type", "Application/X-WWW-Form-Urlencoded; charset")],
+            form("sloppy"),
+            "sloppy",
+        ),
         (vec![], form("untyped"), "untyped"),
         (vec![JSON], json, "json"),
         (vec![MULTIPART], multipart, "multipart\r\nwith lines"),

@@ -144,7 +144,9 @@ async fn validate_only_stores_nothing(database: TestDatabase) {
     let request = UpdateUserDetailsRequest { validate_only: true, ..update(3, city("Kaunas")) };
     let answer = app.update(request).await.unwrap();
     assert_eq!(answer.changed_fields.unwrap().paths, ["address.city"]);
-    assert_eq!(answer.user_details.unwrap().address.unwrap().city.as_deref(), Some("Kaunas"));
+    let details = answer.user_details.unwrap();
+    assert_eq!((&details.etag, details.update_time), (&before.etag, before.update_time));
+    assert_eq!(details.address.unwrap().city.as_deref(), Some("Kaunas"));
     let request = UpdateUserDetailsRequest { validate_only: true, ..update(3, city("\u{1}")) };
     assert_eq!(reason(&app.update(request).await.unwrap_err()), "INVALID_DETAILS");
     assert_eq!(app.read(3).await, before);

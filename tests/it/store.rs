@@ -1,18 +1,60 @@
 //! The store, unchanged on every engine.
 
-use m4_user_details::storage::SqlStore;
+use std::time::Duration;
+
+use chrono::DateTime;
+use futures_util::future::join_all;
+use m4_user_details::{
+    domain::{
+        account::Username,
+        error::{Error, Violation},
+        store::Store,
+        update::{Actor, Door, Edit, Edits, Update, Updated},
+        value::Value,
+    },
+    fields::Field,
+    storage::SqlStore,
+};
 
 use crate::support::{
-    app::TestApp,
     database::{Kind, TestDatabase},
     on_every_engine,
 };
 
-on_every_engine!(every_commit_is_durable);
+on_every_engine!(
+    every_commit_is_durable,
+    it_answers_only_when_it_is_prepared,
+    updates_at_once_do_not_harm_each_other,
+    a_locked_user_does_not_hold_up_others,
+    it_finishes_what_it_has_begun,
+    more_than_it_has_room_for_is_refused,
+);
+
+async fn prepared(database: &TestDatabase) -> SqlStore {
+    let store = SqlStore::new(database.options()).unwrap();
+    store.prepare(true).await.unwrap();
+    store
+}
+
+fn update(username: &str, user_id: i64, city: &str) -> Update {
+    let mut edits = Edits::default();
+    edits.add(Field::city, Value::text(Field::city, city.to_owned()).map(Edit::Set));
+    Update {
+        actor: Actor::Account(Username::parse(username)),
+        door: Door::Grpc,
+        user_id,
+        edits,
+        etag: None,
+        validate_only: false,
+    }
+}
+
+async fn apply(store: &SqlStore, update: Update) -> Result<Updated, Error> {
+    store.apply(update, DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await
+}
 
 async fn every_commit_is_durable(database: TestDatabase) {
-    let store = SqlStore::new(database.options()).unwrap();
-    store.prepare(false).await.unwrap();
+    let store = prepared(&database).await;
     let settings = store.durability().await.unwrap();
     let expected: &[(&str, &str)] = match database.kind {
         Kind::Sqlite => &[("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1")],
@@ -24,8 +66,108 @@ async fn every_commit_is_durable(database: TestDatabase) {
     let settings: Vec<_> =
         settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(settings, expected);
+}
+
+async fn it_answers_only_when_it_is_prepared(database: TestDatabase) {
+    let store = SqlStore::new(database.options()).unwrap();
+    assert!(matches!(apply(&store, update("admin", 3, "x")).await, Err(Error::Unavailable(_))));
+    assert!(matches!(store.settings().await, Err(Error::Unavailable(_))));
+    assert!(store.ready().await.is_err());
+    store.prepare(true).await.unwrap();
+    store.prepare(true).await.unwrap();
+    assert!(store.ready().await.is_ok());
+    apply(&store, update("admin", 3, "x")).await.unwrap();
+}
+
+/// Good and bad ones, of several users, some of them of one user: they share transactions.
+async fn updates_at_once_do_not_harm_each_other(database: TestDatabase) {
+    let store = prepared(&database).await;
+    let mut updates = Vec::new();
+    for round in 0..10 {
+        for user_id in [3, 4, 5] {
+            updates.push(update("admin", user_id, &format!("City {round}")));
+        }
+        updates.push(update("nobody", 3, "never"));
+        updates.push(update("auditor", 3, "never"));
+        updates.push(update("manager", 2, "never"));
+        updates.push(update("assigned", 3, "never"));
+        updates.push(update("admin", 999, "never"));
+        updates.push(update("admin", 3, "never\0"));
+        updates.push(Update { etag: Some("x".to_owned()), ..update("admin", 3, "never") });
+        updates.push(Update { validate_only: true, ..update("admin", 3, "never") });
+    }
+    let outcomes = join_all(updates.into_iter().map(|update| apply(&store, update))).await;
+    for round in outcomes.chunks(11) {
+        assert!(round[..3].iter().all(Result::is_ok), "{round:?}");
+        assert!(matches!(round[3], Err(Error::AccessDenied)));
+        assert!(matches!(round[4], Err(Error::NotAuthorized)));
+        assert!(matches!(round[5], Err(Error::AccessDenied)));
+        assert!(matches!(round[6], Err(Error::UserNotFound)));
+        assert!(matches!(round[7], Err(Error::UserNotFound)));
+        let Err(Error::Invalid(violations)) = &round[8] else { panic!("{round:?}") };
+        assert!(matches!(&violations[..], [Violation { field: Field::city, .. }]));
+        assert!(matches!(round[9], Err(Error::EtagMismatch)));
+        assert!(round[10].is_ok());
+    }
+    for user_id in [3, 4, 5] {
+        let version = format!("SELECT version FROM accounts WHERE id = {user_id}");
+        let entries = format!("SELECT count(*) FROM change_log WHERE user_id = {user_id}");
+        let entries = database.number(&entries).await;
+        assert!((1..=10).contains(&entries));
+        assert_eq!(database.number(&version).await, 1 + entries);
+    }
+    let never = "SELECT count(*) FROM accounts WHERE city LIKE 'never%'";
+    assert_eq!(database.number(never).await, 0);
+}
+
+async fn a_locked_user_does_not_hold_up_others(database: TestDatabase) {
+    if database.kind == Kind::Sqlite {
+        // Has one lock for all.
+        return;
+    }
+    let store = prepared(&database).await;
+    let lock = database.lock_alice().await;
+    let waiting = join_all((0..20).map(|number| {
+        let store = store.clone();
+        let update = update("admin", 3, &format!("City {number}"));
+        async move { apply(&store, update).await }
+    }));
+    let waiting = tokio::spawn(waiting);
+    for number in 0..10 {
+        let other = apply(&store, update("admin", 4, &format!("City {number}")));
+        tokio::time::timeout(Duration::from_secs(2), other).await.unwrap().unwrap();
+        assert!(store.ready().await.is_ok());
+    }
+    assert!(!waiting.is_finished());
+    lock.release().await;
+    for outcome in waiting.await.unwrap() {
+        outcome.unwrap();
+    }
+}
+
+async fn it_finishes_what_it_has_begun(database: TestDatabase) {
+    let store = prepared(&database).await;
+    let updates = join_all((0..20).map(|number| {
+        let store = store.clone();
+        let update = update("admin", 3 + number % 3, &format!("City {number}"));
+        async move { apply(&store, update).await }
+    }));
+    let (outcomes, ()) = tokio::join!(updates, store.finish());
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert!(matches!(apply(&store, update("admin", 3, "late")).await, Err(Error::Overloaded)));
     store.close().await;
-    let app = TestApp::start(&database).await;
-    assert_eq!(app.read(3).await.username, "alice");
-    app.stop().await.unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 20);
+}
+
+async fn more_than_it_has_room_for_is_refused(database: TestDatabase) {
+    let options = m4_user_details::storage::Options { max_in_flight: 2, ..database.options() };
+    let store = SqlStore::new(options).unwrap();
+    store.prepare(true).await.unwrap();
+    let updates =
+        (0..10).map(|number| apply(&store, update("admin", 3, &format!("City {number}"))));
+    let outcomes = join_all(updates).await;
+    let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let refused =
+        outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Overloaded))).count();
+    assert_eq!((stored, refused), (2, 8));
 }

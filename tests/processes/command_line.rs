@@ -171,8 +171,11 @@ fn settings_are_read_and_changed() {
         run(&arguments, &[("M4_DATABASE_URL", &url)])
     };
     let get = || text(&settings(&["get"]).stdout);
+    // It makes no database where there is none.
+    assert_ends(&settings(&["get"]), 1);
+    assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &url)]), 0);
     assert_eq!(get(), "allow_api=on\nallow_get_api=off\nhash_recipes=u,user_id\n");
-    let set = ["set", "allow_get_api=on", "hash_recipes=u,user_id+user_id"];
+    let set = ["set", "allow_get_api=on", "hash_recipes=user_id+u,user_id+user_id"];
     assert_ends(&settings(&set), 0);
     assert_eq!(get(), "allow_api=on\nallow_get_api=on\nhash_recipes=u,user_id+user_id\n");
     for wrong in ["allow_api=maybe", "allow_api", "nothing=on", "hash_recipes=md5", "hash_recipes="]

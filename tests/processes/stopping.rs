@@ -17,6 +17,10 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+};
+
 use crate::{
     program::Program,
     support::{app::target, database::TestDatabase, on_every_engine},
@@ -149,16 +153,30 @@ async fn a_client_that_watches_health_does_not_hold_it_up(database: TestDatabase
 }
 
 async fn idle_connections_do_not_hold_it_up(database: TestDatabase) {
-    let mut program = Program::demo(&database, &[("M4_DRAIN_SECONDS", "10")]).await;
-    let _silent = TcpStream::connect(program.http).await.unwrap();
-    // Others have asked before, and might ask again.
-    let kept_alive = program.users();
-    kept_alive.clone().get_user_details(read_alice()).await.unwrap();
-    program.call("admin", "3", "").await;
-    let begun = Instant::now();
-    program.signal("TERM");
-    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
-    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    // What a client has sent before it fell silent, to HTTP and to gRPC.
+    let half = "POST /api/user_details_update HTTP/1.1\r\nHost: x\r\n";
+    for (sent, over_grpc) in [("", false), (half, false), ("", true), ("PRI * HTTP", true)] {
+        let mut program = Program::demo(&database, &[("M4_DRAIN_SECONDS", "10")]).await;
+        let address = if over_grpc { program.grpc.unwrap() } else { program.http };
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        silent.write_all(sent.as_bytes()).await.unwrap();
+        // A tool that has asked what there is, and might ask again.
+        let (_asks, questions) = tokio::sync::mpsc::channel::<ServerReflectionRequest>(1);
+        let questions = futures_util::stream::unfold(questions, |mut questions| async {
+            questions.recv().await.map(|question| (question, questions))
+        });
+        let mut reflection = ServerReflectionClient::new(program.channel());
+        let _answers = reflection.server_reflection_info(questions).await.unwrap();
+        // Others have asked before, and might ask again.
+        let kept_alive = program.users();
+        kept_alive.clone().get_user_details(read_alice()).await.unwrap();
+        program.call("admin", "3", "").await;
+        let begun = Instant::now();
+        program.signal("TERM");
+        let code = program.ended().await.code();
+        assert_eq!(code, Some(0), "{sent:?}, gRPC {over_grpc}: {}", program.log());
+        assert!(begun.elapsed() < Duration::from_secs(9), "{sent:?}, gRPC {over_grpc}");
+    }
 }
 
 async fn a_crash_leaves_every_change_with_its_entry(database: TestDatabase) {
