@@ -193,7 +193,16 @@ impl Application {
                 Ok::<_, RunError>(())
             };
             // A connection without a call does not end by itself if its client says nothing.
-            let answered = calls.wait().then(|()| tokio::time::sleep(LAST_WORDS));
+            let answered = async {
+                loop {
+                    calls.wait().await;
+                    tokio::time::sleep(LAST_WORDS).await;
+                    // One may have come before its client was told.
+                    if calls.is_empty() {
+                        break;
+                    }
+                }
+            };
             tokio::select! {
                 ended = ended => ended?,
                 () = answered => {}
