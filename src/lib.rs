@@ -8,6 +8,7 @@ pub mod domain;
 pub mod fields;
 pub mod grpc;
 pub mod legacy;
+mod listen;
 pub mod proto;
 pub mod storage;
 pub mod telemetry;

@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     server::NamedService,
     service::Routes,
-    transport::{Error as TransportError, Server, server::TcpIncoming},
+    transport::{Error as TransportError, Server},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{ServiceBuilder, ServiceExt, util::MapFutureLayer};
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     domain::{error::Cause, service::Service},
+    listen::Connections,
     proto::{
         self, Channel, settings_service_server::SettingsServiceServer,
         user_details_service_server::UserDetailsServiceServer,
@@ -103,7 +104,11 @@ impl Services {
         stop: CancellationToken,
         calls: TaskTracker,
     ) -> Result<(), TransportError> {
-        let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let connections =
+            futures_util::stream::unfold(Connections::new(listener), |connections| async {
+                let accepted = connections.accept().await.map(|(connection, _)| connection);
+                Some((accepted, connections))
+            });
         Server::builder()
             .layer(MapFutureLayer::new(move |call| calls.track_future(call)))
             .max_concurrent_streams(STREAMS)

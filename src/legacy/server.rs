@@ -1,6 +1,6 @@
-//! HTTP/1.1 connections: each has a deadline for its next request's head, and there is a bound to their number.
+//! HTTP/1.1 connections: each has a deadline for its next request's head.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -9,19 +9,16 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{ServiceBuilder, ServiceExt};
 
-/// How many connections there may be at once; others wait to be accepted.
-const CONNECTIONS: usize = 1024;
+use crate::listen::Connections;
+
 /// How long a client may take for the head of a request, and be idle between two.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes. A request target may have 60 KiB.
 const LARGEST_HEAD: usize = 128 * 1024;
-/// How long accepting rests after it failed, as it does where there are no more file descriptors.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
-
 /// Answers requests on a listener until `stop`, then finishes those under way, which `calls` counts.
 pub async fn serve(
     listener: TcpListener,
@@ -31,27 +28,16 @@ pub async fn serve(
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(LARGEST_HEAD);
-    let open = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Connections::new(listener);
     let graceful = GracefulShutdown::new();
     loop {
-        let accept = async {
-            let permit = Arc::clone(&open).acquire_owned().await.ok()?;
-            Some((permit, listener.accept().await))
-        };
-        let accepted = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept => accepted,
+            accepted = connections.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(_) => break,
+            },
         };
-        let Some((permit, accepted)) = accepted else { break };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_REST).await;
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true);
         let tell_peer = move |mut request: http::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(peer);
             request.map(axum::body::Body::new)
@@ -67,9 +53,8 @@ pub async fn serve(
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended");
             }
-            drop(permit);
         });
     }
-    drop(listener);
+    drop(connections);
     graceful.shutdown().await;
 }

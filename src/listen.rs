@@ -1,0 +1,166 @@
+//! Accepting connections on both doors: there is a bound to their number, and a deadline for a client's first word.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep},
+};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// How many connections a listener has at once; others wait to be accepted.
+const CONNECTIONS: usize = 1024;
+/// How long a client may say nothing at first.
+const FIRST_WORD: Duration = Duration::from_secs(30);
+/// How long accepting rests after it failed, as it does where there are no more file descriptors.
+const REST: Duration = Duration::from_millis(50);
+
+/// Accepts connections.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    listener: TcpListener,
+    room: Arc<Semaphore>,
+}
+
+impl Connections {
+    /// Accepts on a bound listener.
+    pub(crate) fn new(listener: TcpListener) -> Self {
+        Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) }
+    }
+
+    /// The next connection, as soon as there is room for it.
+    ///
+    /// # Errors
+    /// None in practice: where there is never room again.
+    pub(crate) async fn accept(&self) -> io::Result<(Connection, SocketAddr)> {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    // Answers are small and must not wait for more to come.
+                    let _ = stream.set_nodelay(true);
+                    let silent = Some(Box::pin(sleep(FIRST_WORD)));
+                    return Ok((Connection { stream, silent, _room: room }, peer));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(REST).await;
+                }
+            }
+        }
+    }
+}
+
+/// A connection; it keeps its room until it ends.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    /// Until the client's first word.
+    silent: Option<Pin<Box<Sleep>>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let Some(silent) = &mut self.silent else { return read };
+        if read.is_ready() {
+            self.silent = None;
+            return read;
+        }
+        ready!(silent.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_is_left_and_one_that_spoke_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Connections::new(listener);
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = connections.accept().await.unwrap();
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = connections.accept().await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), b'x');
+        let more = tokio::time::timeout(FIRST_WORD * 2, connection.read_u8()).await;
+        assert!(more.is_err(), "it still waits");
+    }
+
+    #[tokio::test]
+    async fn there_is_room_again_when_a_connection_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Connections { listener, room: Arc::new(Semaphore::new(1)) };
+        let _clients = [
+            TcpStream::connect(address).await.unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+        ];
+        let (first, _) = connections.accept().await.unwrap();
+        let wait = Duration::from_millis(50);
+        assert!(tokio::time::timeout(wait, connections.accept()).await.is_err());
+        drop(first);
+        connections.accept().await.unwrap();
+    }
+}
