@@ -207,25 +207,6 @@ async fn without_authentication_it_serves_this_machine_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn demo_data_is_refused_where_there_is_other_data() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &url)]), 0);
-    let database = crate::support::database::TestDatabase {
-        kind: crate::support::database::Kind::Sqlite,
-        url: url.clone(),
-    };
-    let row = "INSERT INTO accounts (username, account_type, create_time, update_time, comment) \
-               VALUES ('own', 'admin', 0, 0, '')";
-    database.execute(row).await;
-    let free = [("M4_GRPC_LISTEN", "127.0.0.1:0"), ("M4_HTTP_LISTEN", "127.0.0.1:0")];
-    let output = run(&["serve", "--demo"], &[("M4_DATABASE_URL", &url), free[0], free[1]]);
-    assert_ends(&output, 1);
-    assert!(text(&output.stderr).contains("has data of its own"), "{}", text(&output.stderr));
-    assert_eq!(database.number("SELECT count(*) FROM accounts").await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_healthcheck_tells_whether_it_is_ready() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("test.db").display());
