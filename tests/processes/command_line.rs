@@ -199,6 +199,11 @@ async fn without_authentication_it_serves_this_machine_only() {
         let errors = text(&output.stderr);
         assert!(errors.contains("--insecure") && errors.contains("M4_GRPC_TOKEN"), "{errors}");
     }
+    // Everybody knows the secret key of the demo data.
+    let wide = [variables[0], ("M4_GRPC_LISTEN", "127.0.0.1:0"), ("M4_HTTP_LISTEN", "0.0.0.0:0")];
+    let output = run(&["serve", "--demo"], &wide);
+    assert_ends(&output, 2);
+    assert!(text(&output.stderr).contains("M4_API_SECRET_KEY"), "{}", text(&output.stderr));
     let program = Program::serve(&["--demo", "--insecure"], &variables).await;
     program.wait_for_status("/readyz", StatusCode::OK).await;
     assert!(program.log().contains("anybody who reaches 0.0.0.0:0 may do everything"));
