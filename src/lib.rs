@@ -1,4 +1,9 @@
 //! The authority for the details of a user of a telecom billing system.
+//!
+//! A request enters at [`grpc`], or at [`legacy`], which is a client of the generated gRPC client and of nothing else.
+//! The rules are in [`domain`], which knows neither transport nor SQL; the data lies behind [`storage`], which loads what
+//! the rules must know and stores what they decide, in one transaction. [`fields`] is the table of a user's fields, a
+//! leaf that every layer may import; [`app`] puts the parts together, and [`cli`] runs them.
 
 pub mod app;
 pub mod cli;
