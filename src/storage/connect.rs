@@ -104,14 +104,9 @@ pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(OpenError::Url)?;
     if engine == Engine::Sqlite {
         let write = single(options)?;
-        // A database in memory is known to its one connection only.
-        let read = if options.url.contains(":memory:") {
-            write.clone()
-        } else {
-            let file = sqlite_options(&options.url)?.read_only(true).create_if_missing(false);
-            let pool: SqlitePoolOptions = pool_options(options.max_connections);
-            SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(file))
-        };
+        let file = sqlite_options(&options.url)?.read_only(true).create_if_missing(false);
+        let pool: SqlitePoolOptions = pool_options(options.max_connections);
+        let read = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(file));
         return Ok(Pools { engine, read, write });
     }
     let write = server(engine, &options.url, options.max_connections)?;
@@ -179,6 +174,10 @@ const MYSQL_SESSION: &str = "
 
 /// WAL, and every commit synced: an update that was answered survives the loss of power.
 fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
+    // A database in memory is known to its one connection only.
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(OpenError::Url);
+    }
     let options = SqliteConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
     Ok(options
         .create_if_missing(true)
@@ -187,4 +186,10 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
         .busy_timeout(PATIENCE)
         .foreign_keys(true)
         .disable_statement_logging())
+}
+
+/// The file of a SQLite database.
+pub(super) fn sqlite_file(url: &str) -> Result<String, OpenError> {
+    let options = sqlite_options(url)?;
+    options.get_filename().to_str().map(str::to_owned).ok_or(OpenError::Url)
 }

@@ -4,11 +4,13 @@ use chrono::NaiveDate;
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait};
 
 use super::{
-    columns,
-    connect::OpenError,
-    entities::{
-        account, currency, direction, manager_group, manager_group_right, number_pool, setting,
+    asynchronous::{
+        columns,
+        entities::{
+            account, currency, direction, manager_group, manager_group_right, number_pool, setting,
+        },
     },
+    connect::OpenError,
 };
 use crate::{
     domain::value::{ListMode, Value},

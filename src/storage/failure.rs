@@ -20,6 +20,42 @@ enum Meaning {
 #[error("the transaction lost against another one")]
 pub(super) struct Conflict;
 
+/// A column that holds what no version of this service has written.
+#[derive(Debug, thiserror::Error)]
+#[error("the column {0} holds what it cannot")]
+pub(super) struct Corrupt(pub(super) &'static str);
+
+impl From<Corrupt> for Error {
+    fn from(corrupt: Corrupt) -> Self {
+        Self::Internal(corrupt.into())
+    }
+}
+
+/// Why a transaction failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// Whether it failed at its commit: then it may have been stored all the same.
+    at_commit: bool,
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), at_commit: false }
+    }
+}
+
+impl Failure {
+    pub(super) fn at_commit(error: impl Into<Error>) -> Self {
+        Self { error: error.into(), at_commit: true }
+    }
+
+    /// Whether nothing was stored, and parts of it may succeed if they are run again.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        is_conflict(&self.error) || (!self.at_commit && matches!(self.error, Error::Internal(_)))
+    }
+}
+
 /// A database's own error, by its code: its text may repeat what is stored.
 #[derive(Debug, thiserror::Error)]
 #[error("the database answers with error {0}")]
@@ -32,6 +68,26 @@ impl From<DbErr> for Error {
             Meaning::Conflict => Self::Unavailable(Conflict.into()),
             Meaning::Unavailable => Self::Unavailable(cause(failure)),
             Meaning::Defect => Self::Internal(cause(failure)),
+        }
+    }
+}
+
+/// Of SeaORM's blocking twin, which runs on SQLite only.
+impl From<sea_orm_blocking::DbErr> for Error {
+    fn from(failure: sea_orm_blocking::DbErr) -> Self {
+        use sea_orm_blocking::{DbErr, RuntimeErr};
+        let error = match &failure {
+            DbErr::Conn(RuntimeErr::Rusqlite(error))
+            | DbErr::Exec(RuntimeErr::Rusqlite(error))
+            | DbErr::Query(RuntimeErr::Rusqlite(error)) => error.sqlite_error(),
+            _ => None,
+        };
+        let Some(error) = error else { return Self::Internal(failure.into()) };
+        let code = error.extended_code.to_string();
+        match sqlite(&code) {
+            Meaning::Conflict => Self::Unavailable(Conflict.into()),
+            Meaning::Unavailable => Self::Unavailable(DatabaseError(code).into()),
+            Meaning::Defect => Self::Internal(DatabaseError(code).into()),
         }
     }
 }

@@ -4,20 +4,19 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait,
-};
-
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
+    asynchronous::{
+        statements::{Lock, Statements},
+        transaction,
+    },
     connect::{Engine, OpenError, Options, Pools, open},
-    failure::is_conflict,
+    failure::Failure,
     migrate::migrate,
     settings,
     spans::statement,
-    statements::{Lock, Statements},
     writer::Writers,
 };
 use crate::domain::{
@@ -64,8 +63,7 @@ impl SqlStore {
 
     /// Takes the schema to be up to date.
     pub fn attach(&self) {
-        let connections = self.options.max_connections;
-        self.writers.get_or_init(|| Writers::start(&self.database, connections));
+        self.writers.get_or_init(|| Writers::start(&self.database, &self.options));
     }
 
     /// The engine.
@@ -150,27 +148,6 @@ impl Store for SqlStore {
     }
 }
 
-/// Why a transaction failed.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: Error,
-    /// Whether it failed at its commit: then it may have been stored all the same.
-    at_commit: bool,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { error, at_commit: false }
-    }
-}
-
-impl Failure {
-    /// Whether nothing was stored, and parts of it may succeed if they are run again.
-    pub(super) fn may_be_repeated(&self) -> bool {
-        is_conflict(&self.error) || (!self.at_commit && matches!(self.error, Error::Internal(_)))
-    }
-}
-
 /// A database, and its transactions.
 #[derive(Debug)]
 pub(super) struct Database(Pools);
@@ -186,38 +163,7 @@ impl Database {
         updates: &[(&Update, DateTime<Utc>)],
         lock: Lock,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-        let mut needs = Needs::default();
-        for (update, _) in updates {
-            needs.add_update(update);
-        }
-        let transaction = self.begin_write().await?;
-        let statements = Statements { engine: self.engine(), transaction: &transaction };
-        let mut facts = statements.load(&needs, lock).await?;
-        let distinct = needs.users.len() == updates.len();
-        let mut decisions = Vec::with_capacity(updates.len());
-        for (update, now) in updates {
-            let decision = rules::apply(update, *now, &facts);
-            if let Ok((updated, Some(_))) = &decision
-                && !distinct
-            {
-                // The next one may be of the same user.
-                facts.users.insert(updated.user.id, updated.user.clone());
-            }
-            decisions.push(decision);
-        }
-        let to_write = decisions
-            .iter()
-            .flatten()
-            .filter_map(|(updated, entry)| Some((updated, entry.as_ref()?)));
-        let writes: Vec<_> = to_write.collect();
-        if writes.is_empty() {
-            self.rollback(transaction).await;
-        } else {
-            statements.write(&writes).await?;
-            let committed = statement(self.engine(), "COMMIT", "", transaction.commit()).await;
-            committed.map_err(|error| Failure { error: error.into(), at_commit: true })?;
-        }
-        Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())
+        transaction::apply(&self.0.write, self.engine(), updates, lock).await
     }
 
     /// Loads what is needed to read.
@@ -226,7 +172,7 @@ impl Database {
         let transaction = statement(self.engine(), "BEGIN", "", begin).await?;
         let statements = Statements { engine: self.engine(), transaction: &transaction };
         let facts = statements.load(needs, Lock::None).await;
-        self.rollback(transaction).await;
+        transaction::rollback(transaction, self.engine()).await;
         facts
     }
 
@@ -238,30 +184,12 @@ impl Database {
         &self,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
-        let transaction = self.begin_write().await?;
+        let transaction = transaction::begin(&self.0.write, self.engine()).await?;
         let stored = settings::load(&transaction).await?;
         let settings = change(stored.clone());
         settings::save(&transaction, &stored, &settings).await?;
         statement(self.engine(), "COMMIT", "", transaction.commit()).await?;
         Ok(settings)
-    }
-
-    async fn begin_write(&self) -> Result<DatabaseTransaction, Error> {
-        // A SQLite transaction that begins by reading cannot always go on to write.
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let begin = self.0.write.begin_with_options(options);
-        Ok(statement(self.engine(), "BEGIN", "", begin).await?)
-    }
-
-    /// Ends a transaction that wrote nothing that is to stay. If even that fails, the server does it.
-    async fn rollback(&self, transaction: DatabaseTransaction) {
-        let rollback = transaction.rollback();
-        if statement(self.engine(), "ROLLBACK", "", rollback).await.is_err() {
-            tracing::debug!("a transaction could not be rolled back");
-        }
     }
 
     async fn durability(&self) -> Result<Vec<(String, String)>, Error> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, sea_query::OnConflict};
 
-use super::{columns::Corrupt, entities::setting};
+use super::{asynchronous::entities::setting, failure::Corrupt};
 use crate::domain::{error::Error, hash::Recipe, settings::Settings};
 
 const ALLOW_API: &str = "allow_api";

@@ -1,7 +1,7 @@
 //! One span for each SQL statement, in the names of OpenTelemetry's semantic conventions for databases. They carry
 //! neither values nor a driver's text.
 
-use tracing::{Instrument, field::Empty};
+use tracing::{Instrument, Span, field::Empty};
 
 use super::connect::Engine;
 
@@ -12,6 +12,27 @@ pub(super) async fn statement<T, E>(
     collection: &'static str,
     run: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
+    let span = span(engine, operation, collection);
+    if span.is_disabled() {
+        return run.await;
+    }
+    let result = run.instrument(span.clone()).await;
+    told(&span, result)
+}
+
+/// Runs a statement of SeaORM's blocking twin likewise.
+pub(super) fn blocking<T, E>(
+    engine: Engine,
+    operation: &'static str,
+    collection: &'static str,
+    run: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let span = span(engine, operation, collection);
+    let result = span.in_scope(run);
+    told(&span, result)
+}
+
+fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Span {
     let span = tracing::debug_span!(
         target: "m4_user_details::sql",
         "sql",
@@ -23,7 +44,7 @@ pub(super) async fn statement<T, E>(
         db.collection.name = Empty,
     );
     if span.is_disabled() {
-        return run.await;
+        return span;
     }
     if collection.is_empty() {
         span.record("otel.name", operation);
@@ -31,7 +52,10 @@ pub(super) async fn statement<T, E>(
         span.record("otel.name", format!("{operation} {collection}"));
         span.record("db.collection.name", collection);
     }
-    let result = run.instrument(span.clone()).await;
+    span
+}
+
+fn told<T, E>(span: &Span, result: Result<T, E>) -> Result<T, E> {
     if result.is_err() {
         span.record("otel.status_code", "ERROR");
     }

@@ -1,18 +1,18 @@
 //! The table `manager_group_rights`.
 
-use sea_orm::entity::prelude::*;
+use super::sea_orm::{self, entity::prelude::*};
 
 #[derive(Clone, Debug, DeriveEntityModel)]
 #[sea_orm(table_name = "manager_group_rights")]
-pub(crate) struct Model {
+pub(in crate::storage) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub(crate) manager_group_id: i64,
+    pub(in crate::storage) manager_group_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
-    pub(crate) name: String,
-    pub(crate) level: String,
+    pub(in crate::storage) name: String,
+    pub(in crate::storage) level: String,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
-pub(crate) enum Relation {}
+pub(in crate::storage) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}

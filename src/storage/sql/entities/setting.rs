@@ -1,16 +1,16 @@
 //! The table `settings`.
 
-use sea_orm::entity::prelude::*;
+use super::sea_orm::{self, entity::prelude::*};
 
 #[derive(Clone, Debug, DeriveEntityModel)]
 #[sea_orm(table_name = "settings")]
-pub(crate) struct Model {
+pub(in crate::storage) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub(crate) name: String,
-    pub(crate) value: String,
+    pub(in crate::storage) name: String,
+    pub(in crate::storage) value: String,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
-pub(crate) enum Relation {}
+pub(in crate::storage) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}

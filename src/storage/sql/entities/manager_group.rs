@@ -1,16 +1,16 @@
 //! The table `manager_groups`.
 
-use sea_orm::entity::prelude::*;
+use super::sea_orm::{self, entity::prelude::*};
 
 #[derive(Clone, Debug, DeriveEntityModel)]
 #[sea_orm(table_name = "manager_groups")]
-pub(crate) struct Model {
+pub(in crate::storage) struct Model {
     #[sea_orm(primary_key)]
-    pub(crate) id: i64,
-    pub(crate) name: String,
+    pub(in crate::storage) id: i64,
+    pub(in crate::storage) name: String,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
-pub(crate) enum Relation {}
+pub(in crate::storage) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}

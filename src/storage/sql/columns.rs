@@ -1,30 +1,18 @@
 //! Values to and from columns, by the field table.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sea_orm::ActiveValue::Set;
 use serde_json::{Value as Json, json};
 
-use super::entities::account;
+use super::{entities::account, sea_orm::ActiveValue::Set};
 use crate::{
     domain::{
         account::{AccountType, User},
-        error::Error,
         update::Change,
         value::{ListMode, Value, Values, micros_to_text},
     },
     fields::{Field, Kind, user_fields},
+    storage::failure::Corrupt,
 };
-
-/// A column that holds what no version of this service has written.
-#[derive(Debug, thiserror::Error)]
-#[error("the column {0} holds what it cannot")]
-pub(super) struct Corrupt(pub(super) &'static str);
-
-impl From<Corrupt> for Error {
-    fn from(corrupt: Corrupt) -> Self {
-        Self::Internal(corrupt.into())
-    }
-}
 
 /// A type of column.
 trait ColumnType: Sized {
@@ -100,7 +88,7 @@ macro_rules! column_access {
         }
 
         /// Sets a field's column.
-        pub(super) fn set(
+        pub(in crate::storage) fn set(
             row: &mut account::ActiveModel,
             field: Field,
             value: &Value,

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType, QueryFilter,
-    QuerySelect, RelationDef, Select,
-    sea_query::{Condition, Expr, ExprTrait, LockBehavior, LockType},
-};
-
 use super::{
-    columns::{self, Corrupt},
-    connect::Engine,
+    columns,
     entities::{account, change_log, currency, direction, manager_group_right, number_pool},
-    failure::Conflict,
-    spans::statement,
+    sea_orm::{
+        self,
+        ActiveValue::Set,
+        ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType, QueryFilter,
+        QuerySelect, RelationDef, Select,
+        sea_query::{Condition, Expr, ExprTrait, LockBehavior, LockType},
+    },
+};
+use crate::storage::{
+    connect::Engine,
+    failure::{Conflict, Corrupt},
 };
 use crate::{
     domain::{
@@ -28,7 +29,7 @@ use crate::{
 
 /// How the rows of users are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lock {
+pub(in crate::storage) enum Lock {
     /// To be read.
     None,
     /// To be changed, but for those that another transaction has locked: as if they did not exist.
@@ -38,14 +39,14 @@ pub(super) enum Lock {
 }
 
 /// An open transaction.
-pub(super) struct Statements<'a> {
-    pub(super) engine: Engine,
-    pub(super) transaction: &'a DatabaseTransaction,
+pub(in crate::storage) struct Statements<'a> {
+    pub(in crate::storage) engine: Engine,
+    pub(in crate::storage) transaction: &'a DatabaseTransaction,
 }
 
 impl Statements<'_> {
     /// Loads what is needed.
-    pub(super) async fn load(&self, needs: &Needs, lock: Lock) -> Result<Facts, Error> {
+    pub(in crate::storage) async fn load(&self, needs: &Needs, lock: Lock) -> Result<Facts, Error> {
         let mut facts = Facts {
             actors: self.actors(&needs.actors).await?,
             users: self.users(&needs.users, lock).await?,
@@ -76,9 +77,8 @@ impl Statements<'_> {
             .column(manager_group_right::Column::Level)
             .join(JoinType::LeftJoin, users_right())
             .filter(account::Column::Username.is_in(names))
-            .into_model::<ActingRow>()
-            .all(self.transaction);
-        let rows = statement(self.engine, "SELECT", "accounts", select).await?;
+            .into_model::<ActingRow>();
+        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.transaction))?;
         // By the name as stored: MariaDB ignores spaces at the end when it compares.
         rows.into_iter().map(|row| Ok((row.username.clone(), row.account()?))).collect()
     }
@@ -100,8 +100,7 @@ impl Statements<'_> {
             (_, Lock::Free) => select = select.lock_with_behavior(kind, LockBehavior::SkipLocked),
             (_, Lock::Wait) => select = select.lock(kind),
         }
-        let rows =
-            statement(self.engine, "SELECT", "accounts", select.all(self.transaction)).await?;
+        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.transaction))?;
         rows.into_iter().map(|row| Ok((row.id, columns::user(row)?))).collect()
     }
 
@@ -138,8 +137,9 @@ impl Statements<'_> {
         ids: &BTreeSet<i64>,
     ) -> Result<BTreeSet<i64>, Error> {
         let select = select.select_only().column(id).filter(id.is_in(ids.iter().copied()));
-        let ids = select.into_tuple::<i64>().all(self.transaction);
-        Ok(statement(self.engine, "SELECT", table, ids).await?.into_iter().collect())
+        let select = select.into_tuple::<i64>();
+        let ids = sql!(self.engine, "SELECT", table, select.all(self.transaction))?;
+        Ok(ids.into_iter().collect())
     }
 
     /// Stores changes, in their order, with their entries in the change log.
@@ -156,9 +156,8 @@ impl Statements<'_> {
             let update = account::Entity::update_many()
                 .set(row)
                 .filter(account::Column::Id.eq(user.id))
-                .filter(account::Column::Version.eq(user.version - 1))
-                .exec(self.transaction);
-            let updated = statement(self.engine, "UPDATE", "accounts", update).await?;
+                .filter(account::Column::Version.eq(user.version - 1));
+            let updated = sql!(self.engine, "UPDATE", "accounts", update.exec(self.transaction))?;
             if updated.rows_affected != 1 {
                 return Err(Error::Unavailable(Conflict.into()));
             }
@@ -174,9 +173,8 @@ impl Statements<'_> {
                 changes: Set(columns::changes_to_json(changes)),
                 ..<change_log::ActiveModel as Default>::default()
             });
-        let insert =
-            change_log::Entity::insert_many(entries).exec_without_returning(self.transaction);
-        statement(self.engine, "INSERT", "change_log", insert).await?;
+        let insert = change_log::Entity::insert_many(entries);
+        sql!(self.engine, "INSERT", "change_log", insert.exec_without_returning(self.transaction))?;
         Ok(())
     }
 }

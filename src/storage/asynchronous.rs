@@ -1,0 +1,13 @@
+//! The transactions on SeaORM: over pools of connections, on every engine.
+
+use sea_orm;
+
+macro_rules! sql {
+    ($engine:expr, $operation:literal, $collection:expr, $call:expr) => {
+        crate::storage::spans::statement($engine, $operation, $collection, $call).await
+    };
+}
+
+#[path = "sql/mod.rs"]
+mod sql;
+pub(super) use sql::*;

@@ -1,0 +1,70 @@
+//! The transactions on SeaORM's blocking twin: on SQLite, where the way to a driver's thread and back would cost more than
+//! most statements, and one thread writes.
+
+use chrono::{DateTime, Utc};
+use sea_orm_blocking as sea_orm;
+use sea_orm_blocking::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use tokio::runtime::Handle;
+
+use super::{
+    connect::{Engine, Options, sqlite_file},
+    failure::Failure,
+};
+use crate::domain::{
+    error::Error,
+    update::{Update, Updated},
+};
+
+macro_rules! sql {
+    ($engine:expr, $operation:literal, $collection:expr, $call:expr) => {
+        crate::storage::spans::blocking($engine, $operation, $collection, || $call)
+    };
+}
+
+#[expect(dead_code, reason = "what only the other twin uses")]
+#[path = "sql/mod.rs"]
+mod sql;
+pub(super) use sql::*;
+
+/// The one connection that writes; it is made when it is used.
+pub(super) struct Writer {
+    options: Options,
+    connection: Option<DatabaseConnection>,
+    runtime: Handle,
+}
+
+impl Writer {
+    pub(super) fn new(options: Options, runtime: Handle) -> Self {
+        Self { options, connection: None, runtime }
+    }
+
+    /// Applies updates, in their order, in one transaction. What the rules refuse has no effect, and the others have.
+    pub(super) fn apply(
+        &mut self,
+        updates: &[(&Update, DateTime<Utc>)],
+    ) -> Result<Vec<Result<Updated, Error>>, Failure> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.options)?,
+        };
+        let connection = self.connection.insert(connection);
+        // Nothing in it waits: it is compiled with the blocking twin.
+        let apply = transaction::apply(connection, Engine::Sqlite, updates, statements::Lock::Wait);
+        self.runtime.block_on(apply)
+    }
+}
+
+/// As [`super::connect`] sets its connections up.
+fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
+    let file = sqlite_file(&options.url).map_err(|error| Error::Unavailable(error.into()))?;
+    let connection = Database::connect(ConnectOptions::new(format!("sqlite://{file}?mode=rw")))?;
+    connection.execute_unprepared(SQLITE_SESSION)?;
+    Ok(connection)
+}
+
+/// WAL, and every commit synced: an update that was answered survives the loss of power.
+const SQLITE_SESSION: &str = "
+    PRAGMA busy_timeout = 5000;
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA foreign_keys = ON";

@@ -1,0 +1,12 @@
+//! The tables as SeaORM sees them. Private to the storage.
+
+use super::sea_orm;
+
+pub(in crate::storage) mod account;
+pub(in crate::storage) mod change_log;
+pub(in crate::storage) mod currency;
+pub(in crate::storage) mod direction;
+pub(in crate::storage) mod manager_group;
+pub(in crate::storage) mod manager_group_right;
+pub(in crate::storage) mod number_pool;
+pub(in crate::storage) mod setting;

@@ -1,0 +1,78 @@
+//! A transaction that writes.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    sea_orm::{
+        DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+        TransactionTrait,
+    },
+    statements::{Lock, Statements},
+};
+use crate::{
+    domain::{
+        error::Error,
+        facts::Needs,
+        rules,
+        update::{Update, Updated},
+    },
+    storage::{connect::Engine, failure::Failure},
+};
+
+/// Applies updates, in their order, in one transaction. What the rules refuse has no effect, and the others have.
+pub(in crate::storage) async fn apply(
+    connection: &DatabaseConnection,
+    engine: Engine,
+    updates: &[(&Update, DateTime<Utc>)],
+    lock: Lock,
+) -> Result<Vec<Result<Updated, Error>>, Failure> {
+    let mut needs = Needs::default();
+    for (update, _) in updates {
+        needs.add_update(update);
+    }
+    let transaction = begin(connection, engine).await?;
+    let statements = Statements { engine, transaction: &transaction };
+    let mut facts = statements.load(&needs, lock).await?;
+    let distinct = needs.users.len() == updates.len();
+    let mut decisions = Vec::with_capacity(updates.len());
+    for (update, now) in updates {
+        let decision = rules::apply(update, *now, &facts);
+        if let Ok((updated, Some(_))) = &decision
+            && !distinct
+        {
+            // The next one may be of the same user.
+            facts.users.insert(updated.user.id, updated.user.clone());
+        }
+        decisions.push(decision);
+    }
+    let to_write =
+        decisions.iter().flatten().filter_map(|(updated, entry)| Some((updated, entry.as_ref()?)));
+    let writes: Vec<_> = to_write.collect();
+    if writes.is_empty() {
+        rollback(transaction, engine).await;
+    } else {
+        statements.write(&writes).await?;
+        sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
+    }
+    Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())
+}
+
+/// Begins a transaction that writes.
+pub(in crate::storage) async fn begin(
+    connection: &DatabaseConnection,
+    engine: Engine,
+) -> Result<DatabaseTransaction, Error> {
+    // A SQLite transaction that begins by reading cannot always go on to write.
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    Ok(sql!(engine, "BEGIN", "", connection.begin_with_options(options))?)
+}
+
+/// Ends a transaction that wrote nothing that is to stay. If even that fails, the server does it.
+pub(in crate::storage) async fn rollback(transaction: DatabaseTransaction, engine: Engine) {
+    if sql!(engine, "ROLLBACK", "", transaction.rollback()).is_err() {
+        tracing::debug!("a transaction could not be rolled back");
+    }
+}

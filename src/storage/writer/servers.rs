@@ -1,0 +1,98 @@
+//! The writers on a server: several tasks, each with a transaction of its own.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tracing::Instrument;
+
+use super::{Job, MOST, gather, unknown};
+use crate::{
+    domain::error::Error,
+    storage::{asynchronous::statements::Lock, failure::is_conflict, repository::Database},
+};
+
+/// How many transactions are under way at once.
+const WRITERS: usize = 3;
+/// How often a transaction is run that loses against another one.
+const ATTEMPTS: u32 = 5;
+
+/// What the writers of a database share.
+struct Shared {
+    database: Arc<Database>,
+    queue: Mutex<mpsc::UnboundedReceiver<Job>>,
+    /// For the updates that go their own way: they wait for locks, and must leave connections to the others.
+    lone: Arc<Semaphore>,
+}
+
+/// Starts the writers of a database with so many connections.
+pub(super) fn start(
+    queue: mpsc::UnboundedReceiver<Job>,
+    database: Arc<Database>,
+    connections: u32,
+) {
+    let lone = usize::try_from(connections / 4).unwrap_or(1).max(1);
+    let queue = Mutex::new(queue);
+    let shared = Arc::new(Shared { database, queue, lone: Arc::new(Semaphore::new(lone)) });
+    for _ in 0..WRITERS {
+        tokio::spawn(write(Arc::clone(&shared)));
+    }
+}
+
+async fn write(shared: Arc<Shared>) {
+    let mut jobs = Vec::with_capacity(MOST);
+    while shared.queue.lock().await.recv_many(&mut jobs, MOST).await > 0 {
+        let Some(span) = gather(&mut jobs) else { continue };
+        let together = together(&shared, std::mem::take(&mut jobs)).instrument(span);
+        // A panic ends these updates and not the writer.
+        if AssertUnwindSafe(together).catch_unwind().await.is_err() {
+            tracing::error!("a transaction has panicked");
+        }
+    }
+}
+
+/// Runs updates in one transaction, and answers them. Those whose users are locked by others, or all of them if it was
+/// certainly rolled back for what one of them did, go their own ways: none harms another.
+async fn together(shared: &Arc<Shared>, jobs: Vec<Job>) {
+    let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
+    let outcomes = match shared.database.apply(&updates, Lock::Free).await {
+        Ok(outcomes) => outcomes,
+        Err(failure) if failure.may_be_repeated() => {
+            return jobs.into_iter().for_each(|job| alone(shared, job));
+        }
+        Err(failure) => return unknown(jobs, &failure.error),
+    };
+    for (job, outcome) in jobs.into_iter().zip(outcomes) {
+        match outcome {
+            // Of a row that is locked there is nothing to be seen.
+            Err(Error::UserNotFound) => alone(shared, job),
+            outcome => job.answer(outcome),
+        }
+    }
+}
+
+/// Runs an update in a transaction of its own, which waits for its user's lock. In a task: the writer goes on.
+fn alone(shared: &Arc<Shared>, mut job: Job) {
+    let shared = Arc::clone(shared);
+    let span = job.span.clone();
+    let run = async move {
+        let _connection = tokio::select! {
+            () = job.answer.closed() => return,
+            connection = Arc::clone(&shared.lone).acquire_owned() => connection,
+        };
+        let mut attempt = 1;
+        let outcome = loop {
+            if job.answer.is_closed() {
+                return;
+            }
+            let outcomes = shared.database.apply(&[(&job.update, job.now)], Lock::Wait).await;
+            match outcomes.map(|mut outcomes| outcomes.remove(0)) {
+                Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
+                Err(failure) => break Err(failure.error),
+                Ok(outcome) => break outcome,
+            }
+        };
+        job.answer(outcome);
+    };
+    tokio::spawn(run.instrument(span));
+}
