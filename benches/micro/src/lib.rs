@@ -86,16 +86,13 @@ fn present_edits() -> Work {
 }
 
 fn change() -> Work {
-    let (update, facts) = (sample::update(sample::CALL), sample::facts());
-    work(move || rules::apply(&update, sample::now(), &facts))
+    work(|| rules::apply(&sample::UPDATE, sample::now(), &sample::FACTS))
 }
 
 fn answer() -> Work {
-    let (updated, _) = rules::apply(&sample::update(sample::CALL), sample::now(), &sample::facts())
-        .expect("the sample is valid");
-    work(move || UpdateUserDetailsResponse {
-        user_details: Some(user_details(&updated.user)),
-        changed_fields: Some(paths(&updated.changes)),
+    work(|| UpdateUserDetailsResponse {
+        user_details: Some(user_details(&sample::UPDATED.user)),
+        changed_fields: Some(paths(&sample::UPDATED.changes)),
     })
 }
 

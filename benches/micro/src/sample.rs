@@ -1,6 +1,9 @@
 //! A call of a legacy client and the user whom it changes: text, a decimal, a date, an e-mail address, flags, an id.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::LazyLock,
+};
 
 use chrono::{DateTime, Utc};
 use m4_user_details::{
@@ -8,7 +11,7 @@ use m4_user_details::{
         account::{AccountType, ActingAccount, User, Username},
         facts::Facts,
         rules,
-        update::{Actor, Door, Update},
+        update::{Actor, Door, Update, Updated},
         value::Values,
     },
     fields::Reference,
@@ -44,8 +47,18 @@ pub(crate) fn request(query: &str) -> UpdateUserDetailsRequest {
     translate(&Parameters::from_form(query.as_bytes()), "POST", "192.0.2.7").request
 }
 
+/// The update that the call asks for.
+pub(crate) static UPDATE: LazyLock<Update> = LazyLock::new(|| update(CALL));
+
+/// What the rules must know for it.
+pub(crate) static FACTS: LazyLock<Facts> = LazyLock::new(facts);
+
+/// What becomes of it.
+pub(crate) static UPDATED: LazyLock<Updated> =
+    LazyLock::new(|| rules::apply(&UPDATE, now(), &FACTS).expect("the sample is valid").0);
+
 /// The update that a call asks for.
-pub(crate) fn update(query: &str) -> Update {
+fn update(query: &str) -> Update {
     let request = request(query);
     let details = request.user_details.unwrap_or_default();
     let edits = edits(details, request.update_mask.as_ref()).expect("the mask is valid");
@@ -64,8 +77,7 @@ pub(crate) fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
 }
 
-/// What the rules must know for the call.
-pub(crate) fn facts() -> Facts {
+fn facts() -> Facts {
     let admin = ActingAccount {
         id: 1,
         account_type: AccountType::Admin,
