@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// The edits that an update asks for.
-pub(super) fn edits(
-    mut details: proto::UserDetails,
-    mask: Option<&FieldMask>,
-) -> Result<Edits, Error> {
+///
+/// # Errors
+/// [`Error::InvalidRequest`] where the mask names a path twice, or one that is no field.
+pub fn edits(mut details: proto::UserDetails, mask: Option<&FieldMask>) -> Result<Edits, Error> {
     let named = mask.filter(|mask| !mask.paths.is_empty()).map(masked).transpose()?;
     let mut edits = Edits::default();
     for field in FIELDS {
@@ -90,7 +90,7 @@ fn list_mode(number: i32) -> Option<ListMode> {
 }
 
 /// A user as the wire has it.
-pub(super) fn user_details(user: &User) -> proto::UserDetails {
+pub fn user_details(user: &User) -> proto::UserDetails {
     let mut details = proto::UserDetails {
         user_id: user.id,
         username: user.username.clone(),
@@ -138,6 +138,6 @@ fn timestamp(time: DateTime<Utc>) -> Timestamp {
 }
 
 /// The paths of changes.
-pub(super) fn paths(changes: &[Change]) -> FieldMask {
+pub fn paths(changes: &[Change]) -> FieldMask {
     FieldMask { paths: changes.iter().map(|change| change.field.path().to_owned()).collect() }
 }

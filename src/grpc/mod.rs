@@ -2,7 +2,7 @@
 
 pub mod auth;
 mod call;
-mod convert;
+pub(crate) mod convert;
 mod errors;
 pub mod server;
 mod settings;

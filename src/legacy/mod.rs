@@ -3,11 +3,11 @@
 
 mod body;
 mod outcome;
-mod parameters;
+pub(crate) mod parameters;
 mod router;
 pub mod server;
-mod translate;
-mod xml;
+pub(crate) mod translate;
+pub(crate) mod xml;
 
 pub use router::{Answers, Door, Limits};
 

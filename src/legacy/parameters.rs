@@ -24,7 +24,7 @@ impl Given {
 
 /// The parameters that the call knows; others are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Parameters(HashMap<&'static str, Given>);
+pub struct Parameters(HashMap<&'static str, Given>);
 
 /// Every parameter that the call knows, by name.
 static KNOWN: LazyLock<HashMap<&'static [u8], &'static str>> = LazyLock::new(|| {
@@ -34,7 +34,7 @@ static KNOWN: LazyLock<HashMap<&'static [u8], &'static str>> = LazyLock::new(|| 
 
 impl Parameters {
     /// The parameters of a query string or of a form: `name=value` joined by `&`, percent-encoded, `+` for a space.
-    pub(super) fn from_form(form: &[u8]) -> Self {
+    pub fn from_form(form: &[u8]) -> Self {
         let mut parameters = Self::default();
         for pair in form.split(|byte| *byte == b'&') {
             let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());

@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// A call, translated.
-pub(super) struct Translated {
+pub struct Translated {
     /// The RPC.
-    pub(super) request: UpdateUserDetailsRequest,
+    pub request: UpdateUserDetailsRequest,
     /// What the legacy client sent to prove itself.
     pub(super) credentials: LegacyCredentials,
     /// The parameters whose values no typed field can hold. With any of them the RPC validates only.
@@ -32,7 +32,7 @@ enum Asked {
 }
 
 /// Translates a call.
-pub(super) fn translate(parameters: &Parameters, method: &str, address: &str) -> Translated {
+pub fn translate(parameters: &Parameters, method: &str, address: &str) -> Translated {
     let mut details = UserDetails::default();
     let mut mask = FieldMask::default();
     let mut unfit = BTreeMap::new();

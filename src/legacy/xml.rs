@@ -8,20 +8,20 @@ use quick_xml::{
 
 /// The text of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub struct Answer {
     /// Whether `<page>` stands around `<status>`.
-    pub(super) page: bool,
+    pub page: bool,
     /// `error` or `success`.
-    pub(super) element: &'static str,
+    pub element: &'static str,
     /// Its text.
-    pub(super) text: &'static str,
+    pub text: &'static str,
     /// The text of each `<message>`.
-    pub(super) messages: Vec<String>,
+    pub messages: Vec<String>,
 }
 
 impl Answer {
     /// The document.
-    pub(super) fn to_xml(&self) -> Vec<u8> {
+    pub fn to_xml(&self) -> Vec<u8> {
         let mut writer = Writer::new_with_indent(Vec::with_capacity(256), b' ', 2);
         // Writing into memory does not fail.
         let _ = self.write(&mut writer);

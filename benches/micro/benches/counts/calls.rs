@@ -1,0 +1,145 @@
+//! Allocations of whole calls: door, RPC, rules, and a SQLite database in a temporary folder; all but the sockets.
+
+use std::{
+    env,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::Request;
+use http_body_util::BodyExt;
+use m4_user_details::{
+    app::DEMO_KEY,
+    domain::{clock::SystemClock, hash::SecretKeys, service::Service},
+    grpc::{auth::Authentication, server::Services},
+    legacy::{Answers, Door, Limits},
+    proto::{
+        Channel, General, UpdateUserDetailsRequest, UserDetails,
+        user_details_service_client::UserDetailsServiceClient,
+    },
+    storage::{Options, SqlStore},
+    telemetry::Telemetry,
+};
+use tokio::runtime::Runtime;
+use tower::ServiceExt;
+
+use crate::counted;
+
+/// How many calls come before those that count.
+const WARM_UP: usize = 50;
+/// How many calls count.
+const COUNTED: usize = 201;
+/// The longest that a call may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A whole call.
+pub(crate) struct Call {
+    /// Its name.
+    pub(crate) name: &'static str,
+    asked: Asked,
+}
+
+/// What is sent.
+enum Asked {
+    /// A legacy call with these parameters, and a call limit that is new in each; and what its answer says.
+    Legacy(&'static str, &'static str),
+    /// `UpdateUserDetails` with a call limit that is new in each.
+    Update,
+}
+
+/// Every call.
+pub(crate) const CALLS: [Call; 4] = [
+    Call {
+        name: "legacy call: updated",
+        asked: Asked::Legacy(
+            "hash=09574460be862d62efd300117fcee3328a10b48a&first_name=Jonas&email=jonas%40example.com&hidden=1&ay=2026&am=5&ad=17&warning_email_balance=-25.50",
+            "User was updated successfully",
+        ),
+    },
+    Call {
+        name: "legacy call: Incorrect hash",
+        asked: Asked::Legacy(
+            "hash=80ea571b1932bfecb937013966849154cb995e05&first_name=Jonas",
+            "Incorrect hash",
+        ),
+    },
+    Call {
+        name: "legacy call: User was not updated",
+        asked: Asked::Legacy(
+            "hash=09574460be862d62efd300117fcee3328a10b48a&email=none&hidden=yes&tax1_value=-1",
+            "User was not updated",
+        ),
+    },
+    Call { name: "RPC UpdateUserDetails: updated", asked: Asked::Update },
+];
+
+/// The allocations of a call, counted by a process that does nothing else, whose log goes nowhere.
+pub(crate) fn allocations_alone(call: &Call) -> u64 {
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--call", call.name])
+        .env("OTEL_SDK_DISABLED", "true")
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "failed; see why with --call {:?}", call.name);
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+/// The median of the allocations of one call after another.
+pub(crate) fn allocations(call: &Call) -> u64 {
+    let runtime = Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite://{}", folder.path().join("counts.db").display());
+    let _telemetry = runtime.block_on(async { Telemetry::start("info") }).unwrap();
+    let channel = runtime.block_on(start(database));
+    let limits = Limits { body: 262_144, deadline: DEADLINE };
+    let router = Door::new(channel.clone(), None, Answers::Xml, limits).unwrap().router();
+    let one = |number: usize| match call.asked {
+        Asked::Legacy(parameters, answer) => {
+            let target = format!(
+                "/billing/api/user_details_update?u=admin&user_id=3&call_limit={number}&{parameters}"
+            );
+            let request = Request::post(target).body(String::new()).unwrap();
+            let call = router.clone().oneshot(request);
+            let (response, allocations) = counted(|| runtime.block_on(call).unwrap());
+            let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+            let body = String::from_utf8_lossy(&body);
+            assert!(body.contains(answer), "{body}");
+            allocations
+        }
+        Asked::Update => {
+            let request = update(number);
+            let mut client = UserDetailsServiceClient::new(channel.clone());
+            let (response, allocations) =
+                counted(|| runtime.block_on(client.update_user_details(request)).unwrap());
+            let changed = response.into_inner().changed_fields.unwrap_or_default();
+            assert!(changed.paths.contains(&"general.call_limit".to_owned()));
+            allocations
+        }
+    };
+    let mut counts: Vec<u64> = (1000..).map(one).take(WARM_UP + COUNTED).skip(WARM_UP).collect();
+    counts.sort_unstable();
+    counts[COUNTED / 2]
+}
+
+/// The services on demo data, and the way to them that the door in the same process has.
+async fn start(url: String) -> Channel {
+    let options = Options { url, max_connections: 10, max_in_flight: 1024 };
+    let store = SqlStore::new(options).unwrap();
+    store.prepare(true).await.unwrap();
+    let keys = SecretKeys::new([DEMO_KEY.into()]);
+    let service = Arc::new(Service::new(Arc::new(store), Arc::new(SystemClock), keys));
+    let authentication = Authentication { open: true, ..Authentication::default() };
+    Services::new(service, authentication, DEADLINE).await.unwrap().in_process()
+}
+
+fn update(call_limit: usize) -> UpdateUserDetailsRequest {
+    let call_limit = i32::try_from(call_limit).ok();
+    let general = General { call_limit, hidden: Some(true), ..General::default() };
+    UpdateUserDetailsRequest {
+        user_id: 3,
+        user_details: Some(UserDetails { general: Some(general), ..UserDetails::default() }),
+        ..UpdateUserDetailsRequest::default()
+    }
+}

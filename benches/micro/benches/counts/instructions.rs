@@ -1,0 +1,54 @@
+//! Instructions, by valgrind's callgrind.
+
+use std::{env, fs, process::Command};
+
+use m4_user_details_micro::{Work, Workload};
+
+/// How many times a workload is run: enough for the random seeds of hash tables to even out.
+const TIMES: usize = 200;
+
+/// Says what to do where valgrind is missing.
+pub(crate) fn find_valgrind() -> Result<(), String> {
+    match Command::new("valgrind").arg("--version").output() {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err("valgrind is needed to count instructions: apt-get install valgrind".to_owned()),
+    }
+}
+
+/// The instructions of a workload: the difference between many runs and twice as many, so that neither the start of the
+/// process nor making the inputs counts.
+pub(crate) fn count(workload: &Workload) -> u64 {
+    let (once, twice) = (total(workload, TIMES), total(workload, 2 * TIMES));
+    (twice - once) / TIMES as u64
+}
+
+/// Runs a workload some times. The inputs are always as many, and some are left over: an empty heap is tidied up, which
+/// would count.
+pub(crate) fn run(workload: &Workload, times: usize) {
+    let mut works: Vec<Work> = (0..3 * TIMES).map(|_| (workload.prepare)()).collect();
+    for work in works.drain(..times) {
+        work();
+    }
+    // To drop what was not run would count.
+    std::mem::forget(works);
+}
+
+/// The instructions of a process that runs a workload some times.
+fn total(workload: &Workload, times: usize) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("callgrind.out");
+    let output = Command::new("valgrind")
+        // glibc tidies up its free lists now and then, unless they have room.
+        .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=127")
+        .arg("--tool=callgrind")
+        .arg(format!("--callgrind-out-file={}", file.display()))
+        .arg(env::current_exe().unwrap())
+        .args(["--workload", workload.name, "--times", &times.to_string()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{workload} failed under valgrind: {said}");
+    let profile = fs::read_to_string(file).unwrap();
+    let total = profile.lines().find_map(|line| line.strip_prefix("totals: "));
+    total.and_then(|total| total.parse().ok()).expect("callgrind gives no total")
+}

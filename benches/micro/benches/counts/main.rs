@@ -1,0 +1,140 @@
+//! Instructions and allocations, compared with the table that is kept in `counts.md`:
+//! `cargo bench -p m4-user-details-micro --bench counts`; with `-- --write` it writes the table anew.
+//!
+//! Unlike times they are the same on a busy machine, so that CI can refuse what grew by more than a tenth. It needs
+//! valgrind.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark may stop at any failure"
+)]
+
+mod calls;
+mod instructions;
+
+use std::{
+    alloc::System,
+    fs,
+    process::{Command, ExitCode},
+};
+
+use clap::Parser;
+use m4_user_details_micro::{
+    WORKLOADS, Workload,
+    table::{self, Row},
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+/// Counts for every thread.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The kept table.
+const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.md");
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Write the table anew instead of comparing with it.
+    #[arg(long)]
+    write: bool,
+    /// Just run this workload, `--times` times: what is run under valgrind.
+    #[arg(long, requires = "times")]
+    workload: Option<String>,
+    /// How many times.
+    #[arg(long)]
+    times: Option<usize>,
+    /// Just count the allocations of this call: what is run in a process of its own, for its log.
+    #[arg(long)]
+    call: Option<String>,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let (Some(name), Some(times)) = (arguments.workload, arguments.times) {
+        let workload = WORKLOADS.iter().find(|workload| workload.name == name);
+        instructions::run(workload.expect("no such workload"), times);
+        return ExitCode::SUCCESS;
+    }
+    if let Some(name) = arguments.call {
+        let call = calls::CALLS.iter().find(|call| call.name == name);
+        println!("{}", calls::allocations(call.expect("no such call")));
+        return ExitCode::SUCCESS;
+    }
+    if let Err(problem) = instructions::find_valgrind() {
+        eprintln!("{problem}");
+        return ExitCode::FAILURE;
+    }
+    let rows = measure();
+    let text = table::to_markdown(&rows);
+    print!("{text}");
+    if arguments.write {
+        fs::write(TABLE, format!("{}{text}", heading())).unwrap();
+        return ExitCode::SUCCESS;
+    }
+    compare(&rows)
+}
+
+fn measure() -> Vec<Row> {
+    let workloads = WORKLOADS.iter().map(|workload| Row {
+        name: workload.name.to_owned(),
+        instructions: Some(instructions::count(workload)),
+        allocations: allocations(workload),
+    });
+    let calls = calls::CALLS.iter().map(|call| Row {
+        name: call.name.to_owned(),
+        instructions: None,
+        allocations: calls::allocations_alone(call),
+    });
+    workloads.chain(calls).collect()
+}
+
+/// The allocations of a workload, once what is made once is there.
+fn allocations(workload: &Workload) -> u64 {
+    (workload.prepare)()();
+    let work = (workload.prepare)();
+    counted(work).1
+}
+
+/// What some work gives, and how many allocations every thread made meanwhile.
+fn counted<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let region = Region::new(ALLOCATOR);
+    let result = work();
+    let change = region.change();
+    (result, u64::try_from(change.allocations + change.reallocations).unwrap())
+}
+
+fn heading() -> String {
+    let rustc = Command::new("rustc").arg("--version").output().unwrap().stdout;
+    let rustc = String::from_utf8(rustc).unwrap();
+    format!(
+        "# Instructions and allocations\n\n\
+         Written by `cargo bench -p m4-user-details-micro --bench counts -- --write`, on {} with {}.\n\
+         Without `--write` the same command compares: more than a tenth more is refused.\n\n",
+        std::env::consts::ARCH,
+        rustc.trim(),
+    )
+}
+
+fn compare(rows: &[Row]) -> ExitCode {
+    let kept = table::from_markdown(&fs::read_to_string(TABLE).unwrap_or_default());
+    let differences = table::compare(&kept, rows);
+    for gain in &differences.gains {
+        println!("better: {gain}");
+    }
+    if !differences.gains.is_empty() {
+        println!("Write the table anew, to keep it so: add -- --write");
+    }
+    if differences.problems.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    for problem in &differences.problems {
+        eprintln!("{problem}");
+    }
+    eprintln!("{TABLE} says otherwise. If it has to be so, write it anew: add -- --write");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,106 @@
+//! A call of a legacy client and the user whom it changes: text, a decimal, a date, an e-mail address, flags, an id.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::LazyLock,
+};
+
+use chrono::{DateTime, Utc};
+use m4_user_details::{
+    domain::{
+        account::{AccountType, ActingAccount, User, Username},
+        facts::Facts,
+        rules,
+        update::{Actor, Door, Update, Updated},
+        value::Values,
+    },
+    fields::Reference,
+    measured::{Parameters, edits, translate},
+    proto::UpdateUserDetailsRequest,
+};
+
+/// The parameter `u`.
+pub(crate) const USERNAME: &str = "admin";
+/// The parameter `user_id`.
+pub(crate) const USER_ID: &str = "3";
+/// The right hash for them with the demo data's key.
+pub(crate) const HASH: &str = "09574460be862d62efd300117fcee3328a10b48a";
+
+/// The call's query string.
+pub(crate) const CALL: &str = "u=admin&user_id=3&hash=09574460be862d62efd300117fcee3328a10b48a\
+    &first_name=Jonas&last_name=Kazlauskas&address=Gedimino+pr.+9&city=Vilnius\
+    &email=jonas.kazlauskas%40example.com&hidden=1&blocked=2&ay=2026&am=5&ad=17\
+    &warning_email_balance=-25.50&call_limit=25&currency_id=1";
+
+/// A call that has made the user what it is before.
+const BEFORE: &str = "u=admin&user_id=3&hash=09574460be862d62efd300117fcee3328a10b48a\
+    &currency_id=2&call_limit=10&hidden=0&by=2027&bm=3&bd=31&vat_number=LT100001234567\
+    &clientid=C-1003&first_name=Alice&last_name=Kazlauskien%C4%97&accounting_number=4000-03\
+    &agreement_number=A-2024%2F17&language=lt&ay=2024&am=5&ad=17&taxation_country=1\
+    &address=Lindenstra%C3%9Fe+4&city=K%C3%B6ln&postcode=LT-01103&county=Vilniaus&state=Vilnius\
+    &mob_phone=%2B37060000003&phone=%2B37052000003&direction_id=1&email=alice%40example.com\
+    &warning_email_active=1&warning_email_balance=25.5&warning_email_hour=8&tax1_name=PVM\
+    &tax1_value=21&generate_invoice=1&comment=Pays+on+time.";
+
+/// The request of a call.
+pub(crate) fn request(query: &str) -> UpdateUserDetailsRequest {
+    translate(&Parameters::from_form(query.as_bytes()), "POST", "192.0.2.7").request
+}
+
+/// The update that the call asks for.
+pub(crate) static UPDATE: LazyLock<Update> = LazyLock::new(|| update(CALL));
+
+/// What the rules must know for it.
+pub(crate) static FACTS: LazyLock<Facts> = LazyLock::new(facts);
+
+/// What becomes of it.
+pub(crate) static UPDATED: LazyLock<Updated> =
+    LazyLock::new(|| rules::apply(&UPDATE, now(), &FACTS).expect("the sample is valid").0);
+
+/// The update that a call asks for.
+fn update(query: &str) -> Update {
+    let request = request(query);
+    let details = request.user_details.unwrap_or_default();
+    let edits = edits(details, request.update_mask.as_ref()).expect("the mask is valid");
+    Update {
+        actor: Actor::Account(Username::parse(USERNAME)),
+        door: Door::Legacy,
+        user_id: request.user_id,
+        edits,
+        etag: None,
+        validate_only: request.validate_only,
+    }
+}
+
+/// When it all happens.
+pub(crate) fn now() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH
+}
+
+fn facts() -> Facts {
+    let admin = ActingAccount {
+        id: 1,
+        account_type: AccountType::Admin,
+        blocked: false,
+        users_level: None,
+        show_only_assigned_users: false,
+    };
+    let new = User {
+        id: 3,
+        username: "alice".to_owned(),
+        account_type: AccountType::User,
+        version: 1,
+        create_time: now(),
+        update_time: now(),
+        values: Values::default(),
+    };
+    let references = [(Reference::Currency, [1, 2]), (Reference::Direction, [1, 2])];
+    let mut facts = Facts {
+        actors: HashMap::from([(USERNAME.to_owned(), admin)]),
+        users: HashMap::from([(new.id, new)]),
+        references: BTreeMap::from(references.map(|(kind, ids)| (kind, BTreeSet::from(ids)))),
+    };
+    let (updated, _) = rules::apply(&update(BEFORE), now(), &facts).expect("the sample is valid");
+    facts.users.insert(updated.user.id, updated.user);
+    facts
+}
