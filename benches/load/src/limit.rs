@@ -2,7 +2,6 @@
 
 use std::{
     path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -10,15 +9,23 @@ use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
     TransactionTrait,
 };
+use tokio::{process::Command, task::JoinSet, time::timeout};
 
-use crate::callers::{FIRST_ID, Run, count, next_value};
+use crate::{
+    callers::{FIRST_ID, PATIENCE, next_value, random_user},
+    measured::Run,
+};
 
 const ACTOR: &str = "SELECT a.id, a.username, a.account_type, a.blocked, a.show_only_assigned_users, r.level FROM accounts a \
      LEFT JOIN manager_group_rights r ON r.manager_group_id = a.manager_group_id AND r.name = 'users' WHERE a.username = 'admin'";
 const USER: &str = "SELECT id, version, account_type, responsible_manager_id, call_limit, hidden, city FROM accounts";
 
+/// What an entry of the log says of an update of three fields.
+pub(crate) const CHANGES: &str = "[{\"field\":\"general.call_limit\",\"old\":1,\"new\":2},{\"field\":\"general.hidden\",\"old\":true,\"new\":false},\
+     {\"field\":\"address.city\",\"old\":\"City 12345\",\"new\":\"City 12346\"}]";
+
 /// pgbench with prepared statements.
-pub(crate) fn pgbench(url: &str, callers: usize, users: i64, time: Duration) -> Run {
+pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duration) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("update.sql");
     let last = FIRST_ID + users - 1;
@@ -34,14 +41,16 @@ pub(crate) fn pgbench(url: &str, callers: usize, users: i64, time: Duration) -> 
     )).unwrap();
     let callers = callers.min(90);
     let (callers, seconds) = (callers.to_string(), time.as_secs().to_string());
-    let output = Command::new("pgbench")
+    let program = Command::new("pgbench")
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2", "--log", "--log-prefix=times"])
         .args(["--client", &callers, "--time", &seconds, "--file"])
         .arg(&script)
         .arg(url)
         .current_dir(folder.path())
-        .output()
-        .expect("pgbench is part of PostgreSQL");
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(time + PATIENCE, program).await.expect("pgbench does not end");
+    let output = output.expect("pgbench is part of PostgreSQL");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut times = Vec::new();
     for entry in std::fs::read_dir(folder.path()).unwrap() {
@@ -52,7 +61,7 @@ pub(crate) fn pgbench(url: &str, callers: usize, users: i64, time: Duration) -> 
             times.extend(micros.map(Duration::from_micros));
         }
     }
-    Run { rate: count(times.len()) / time.as_secs_f64(), times }
+    Run::new(times, time)
 }
 
 /// A loop on the raw driver.
@@ -65,27 +74,23 @@ pub(crate) async fn mariadb(url: &str, callers: usize, users: i64, time: Duratio
         .test_before_acquire(false);
     let pool = Database::connect(options).await.unwrap();
     let begun = Instant::now();
-    let tasks: Vec<_> = (0..callers)
-        .map(|_| {
-            let pool = pool.clone();
-            tokio::spawn(async move {
-                let mut times = Vec::new();
-                while begun.elapsed() < time {
-                    let sent = Instant::now();
-                    update_mariadb(&pool, FIRST_ID + rand::random_range(0..users)).await;
-                    times.push(sent.elapsed());
-                }
-                times
-            })
-        })
-        .collect();
-    let mut times = Vec::new();
-    for task in tasks {
-        times.extend(task.await.unwrap());
+    let mut tasks = JoinSet::new();
+    for _ in 0..callers {
+        let pool = pool.clone();
+        tasks.spawn(async move {
+            let mut times = Vec::new();
+            while begun.elapsed() < time {
+                let sent = Instant::now();
+                update_mariadb(&pool, random_user(users)).await;
+                times.push(sent.elapsed());
+            }
+            times
+        });
     }
-    let rate = count(times.len()) / begun.elapsed().as_secs_f64();
+    let times = timeout(time + PATIENCE, tasks.join_all()).await.expect("MariaDB does not answer");
+    let run = Run::new(times.concat(), begun.elapsed());
     pool.close().await.unwrap();
-    Run { rate, times }
+    run
 }
 
 async fn update_mariadb(pool: &DatabaseConnection, id: i64) {
@@ -114,9 +119,6 @@ async fn update_mariadb(pool: &DatabaseConnection, id: i64) {
     transaction.commit().await.unwrap();
 }
 
-const CHANGES: &str = "[{\"field\":\"general.call_limit\",\"old\":1,\"new\":2},{\"field\":\"general.hidden\",\"old\":true,\"new\":false},\
-     {\"field\":\"address.city\",\"old\":\"City 12345\",\"new\":\"City 12346\"}]";
-
 /// A loop on raw rusqlite, with so many updates in each commit.
 pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration) -> Run {
     let mut connection = rusqlite::Connection::open(file).unwrap();
@@ -130,7 +132,7 @@ pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration)
         let transaction =
             connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
         for _ in 0..per_commit {
-            let id = FIRST_ID + rand::random_range(0..users);
+            let id = random_user(users);
             let value = i64::try_from(next_value()).unwrap();
             let mut actor = transaction.prepare_cached(ACTOR).unwrap();
             let _: i64 = actor.query_row([], |row| row.get(0)).unwrap();
@@ -150,5 +152,5 @@ pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration)
         transaction.commit().unwrap();
         times.extend(std::iter::repeat_n(sent.elapsed(), per_commit));
     }
-    Run { rate: count(times.len()) / begun.elapsed().as_secs_f64(), times }
+    Run::new(times, begun.elapsed())
 }
