@@ -76,25 +76,30 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
     let best = best.expect("no number of callers");
 
     stage.service.forget_peak();
-    let (mut runs, mut sent, mut refused, mut seconds) = (Vec::new(), 0, 0, 0.0);
+    let (mut runs, mut sent, mut refused) = (Vec::new(), Vec::new(), 0);
     for round in 1..=arguments.rounds {
         let begun = Instant::now();
         let (rate, users) = (TIMES * best.figures.rate, stage.database.users);
         let flood = flood(stage.service.grpc(), rate, users, arguments.time()).await;
         stage.database.acknowledge(flood.accepted.len());
-        sent += flood.accepted.len() + flood.refused;
+        sent.push(flood.accepted.len() + flood.refused);
         refused += flood.refused;
-        seconds += begun.elapsed().as_secs_f64();
         let run = Run::new(flood.accepted, begun.elapsed());
-        println!("{name}: overload, round {round}: {:.0} a second accepted", run.rate);
+        println!(
+            "{name}: overload, round {round}: {:.0} a second accepted, {} of {} calls refused",
+            run.rate,
+            flood.refused,
+            sent[round - 1]
+        );
         runs.push(run);
     }
+    let sent: usize = sent.iter().sum();
     let overload = Overload {
         capacity: best.figures,
         capacity_callers: best.case.callers,
         capacity_peak: best.peak.expect("the service is measured"),
         accepted: Figures::of(&runs),
-        sent: count(sent) / seconds,
+        sent: count(sent) / count(arguments.rounds) / arguments.time().as_secs_f64(),
         refused: count(refused) / count(sent),
         peak: stage.service.memory().peak,
     };

@@ -49,7 +49,8 @@ async fn first_answer(database: &str) -> Duration {
     let begun = Instant::now();
     let mut service = command(&["serve", "--demo", "--database-url", database])
         .env("M4_GRPC_LISTEN", free.to_string())
-        .env("M4_LOG", "warn")
+        // It warns of every call before the database is prepared.
+        .env("M4_LOG", "error")
         .spawn()
         .unwrap();
     timeout(PATIENCE, answer(free)).await.expect("no answer");
