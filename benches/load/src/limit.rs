@@ -20,6 +20,9 @@ const ACTOR: &str = "SELECT a.id, a.username, a.account_type, a.blocked, a.show_
      LEFT JOIN manager_group_rights r ON r.manager_group_id = a.manager_group_id AND r.name = 'users' WHERE a.username = 'admin'";
 const USER: &str = "SELECT id, version, account_type, responsible_manager_id, call_limit, hidden, city FROM accounts";
 
+/// How many connections the limit has at most: a server takes 100 or so, and the service has some of them.
+const MOST_CONNECTIONS: usize = 64;
+
 /// What an entry of the log says of an update of three fields.
 pub(crate) const CHANGES: &str = "[{\"field\":\"general.call_limit\",\"old\":1,\"new\":2},{\"field\":\"general.hidden\",\"old\":true,\"new\":false},\
      {\"field\":\"address.city\",\"old\":\"City 12345\",\"new\":\"City 12346\"}]";
@@ -39,7 +42,7 @@ pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duratio
          {{\"field\": \"general.hidden\", \"old\": true, \"new\": false}}, \
          {{\"field\": \"address.city\", \"old\": \"City 12345\", \"new\": \"City 12346\"}}]');\nCOMMIT;\n"
     )).unwrap();
-    let callers = callers.min(90);
+    let callers = callers.min(MOST_CONNECTIONS);
     let (callers, seconds) = (callers.to_string(), time.as_secs().to_string());
     let program = Command::new("pgbench")
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2", "--log", "--log-prefix=times"])
@@ -66,7 +69,7 @@ pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duratio
 
 /// A loop on the raw driver.
 pub(crate) async fn mariadb(url: &str, callers: usize, users: i64, time: Duration) -> Run {
-    let callers = callers.min(64);
+    let callers = callers.min(MOST_CONNECTIONS);
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(u32::try_from(callers).unwrap())
