@@ -20,11 +20,13 @@ const CREATED: i64 = 1_767_225_600_000_000;
 pub(crate) async fn fill(url: &str, name: &str, users: i64, log_rows: i64) {
     let database = connect(url).await;
     let backend = database.get_database_backend();
-    // What is made refers to what is there, and need not survive a crash.
+    // What is made refers to what is there, so nobody need look, and it need not survive a crash.
     execute(
         &database,
         match backend {
-            DbBackend::Postgres => "SET synchronous_commit = off",
+            DbBackend::Postgres => {
+                "SET synchronous_commit = off; SET session_replication_role = replica"
+            }
             DbBackend::Sqlite => "PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF",
             _ => "SET SESSION foreign_key_checks = 0, unique_checks = 0",
         },
@@ -76,7 +78,7 @@ async fn insert(database: &DatabaseConnection, label: &str, insert: &str, ids: R
     while first < ids.end {
         let last = (first + AT_ONCE).min(ids.end) - 1;
         let rows = match database.get_database_backend() {
-            DbBackend::Postgres => format!("generate_series({first}, {last}) AS ids (id)"),
+            DbBackend::Postgres => format!("generate_series({first}::bigint, {last}) AS ids (id)"),
             DbBackend::Sqlite => format!(
                 "(WITH RECURSIVE ids (id) AS (SELECT {first} UNION ALL SELECT id + 1 FROM ids \
                  WHERE id < {last}) SELECT id FROM ids)"
