@@ -136,7 +136,8 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
     let own = |name, figure, must, aim| goal(played.engine, name, figure, must, aim);
     let (must, aim) = match played.engine {
         "SQLite" => (most(50.0), most(15.0)),
-        _ => (most(100.0), most(50.0)),
+        "PostgreSQL" => (most(100.0), most(50.0)),
+        _ => (None, None),
     };
     let start = played.start.as_ref().map(|start| start.median);
     let over = played.overload.as_ref();

@@ -55,16 +55,29 @@ pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duratio
     let output = timeout(time + PATIENCE, program).await.expect("pgbench does not end");
     let output = output.expect("pgbench is part of PostgreSQL");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    read_times(folder.path())
+}
+
+/// What pgbench logged of each transaction: client, number, microseconds, script, and when it ended in seconds and
+/// microseconds. Its time begins before it connects, which takes a good part of it: so the run is counted from the
+/// beginning of the first transaction to the end of the last.
+fn read_times(folder: &Path) -> Run {
     let mut times = Vec::new();
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
+    let (mut begun, mut ended) = (Duration::MAX, Duration::ZERO);
+    for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_name().unwrap().to_string_lossy().starts_with("times") {
-            let log = std::fs::read_to_string(path).unwrap();
-            let micros = log.lines().filter_map(|line| line.split(' ').nth(2)?.parse().ok());
-            times.extend(micros.map(Duration::from_micros));
+        if !path.file_name().unwrap().to_string_lossy().starts_with("times") {
+            continue;
+        }
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            let fields: Vec<u64> = line.split(' ').map(|field| field.parse().unwrap()).collect();
+            let time = Duration::from_micros(fields[2]);
+            let end = Duration::from_secs(fields[4]) + Duration::from_micros(fields[5]);
+            (begun, ended) = (begun.min(end - time), ended.max(end));
+            times.push(time);
         }
     }
-    Run::new(times, time)
+    Run::new(times, ended - begun)
 }
 
 /// A loop on the raw driver.
@@ -76,6 +89,14 @@ pub(crate) async fn mariadb(url: &str, callers: usize, users: i64, time: Duratio
         .sqlx_logging(false)
         .test_before_acquire(false);
     let pool = Database::connect(options).await.unwrap();
+    // Connecting is no part of the run.
+    let mut connected = Vec::new();
+    for _ in 0..callers {
+        connected.push(pool.begin().await.unwrap());
+    }
+    for transaction in connected {
+        transaction.rollback().await.unwrap();
+    }
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
