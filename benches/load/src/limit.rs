@@ -23,6 +23,9 @@ const USER: &str = "SELECT id, version, account_type, responsible_manager_id, ca
 /// How many connections the limit has at most: a server takes 100 or so, and the service has some of them.
 const MOST_CONNECTIONS: usize = 64;
 
+/// How much longer pgbench runs: its time begins before it connects, and its first statements are not prepared yet.
+const CONNECTING: Duration = Duration::from_secs(2);
+
 /// What an entry of the log says of an update of three fields.
 pub(crate) const CHANGES: &str = "[{\"field\":\"general.call_limit\",\"old\":1,\"new\":2},{\"field\":\"general.hidden\",\"old\":true,\"new\":false},\
      {\"field\":\"address.city\",\"old\":\"City 12345\",\"new\":\"City 12346\"}]";
@@ -43,7 +46,7 @@ pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duratio
          {{\"field\": \"address.city\", \"old\": \"City 12345\", \"new\": \"City 12346\"}}]');\nCOMMIT;\n"
     )).unwrap();
     let callers = callers.min(MOST_CONNECTIONS);
-    let (callers, seconds) = (callers.to_string(), time.as_secs().to_string());
+    let (callers, seconds) = (callers.to_string(), (CONNECTING + time).as_secs().to_string());
     let program = Command::new("pgbench")
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2", "--log", "--log-prefix=times"])
         .args(["--client", &callers, "--time", &seconds, "--file"])
@@ -52,18 +55,17 @@ pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duratio
         .current_dir(folder.path())
         .kill_on_drop(true)
         .output();
-    let output = timeout(time + PATIENCE, program).await.expect("pgbench does not end");
+    let output =
+        timeout(CONNECTING + time + PATIENCE, program).await.expect("pgbench does not end");
     let output = output.expect("pgbench is part of PostgreSQL");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    read_times(folder.path())
+    read_times(folder.path(), time)
 }
 
 /// What pgbench logged of each transaction: client, number, microseconds, script, and when it ended in seconds and
-/// microseconds. Its time begins before it connects, which takes a good part of it: so the run is counted from the
-/// beginning of the first transaction to the end of the last.
-fn read_times(folder: &Path) -> Run {
-    let mut times = Vec::new();
-    let (mut begun, mut ended) = (Duration::MAX, Duration::ZERO);
+/// microseconds. Those that ended in the last `time` count.
+fn read_times(folder: &Path, time: Duration) -> Run {
+    let mut transactions = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if !path.file_name().unwrap().to_string_lossy().starts_with("times") {
@@ -71,13 +73,15 @@ fn read_times(folder: &Path) -> Run {
         }
         for line in std::fs::read_to_string(path).unwrap().lines() {
             let fields: Vec<u64> = line.split(' ').map(|field| field.parse().unwrap()).collect();
-            let time = Duration::from_micros(fields[2]);
             let end = Duration::from_secs(fields[4]) + Duration::from_micros(fields[5]);
-            (begun, ended) = (begun.min(end - time), ended.max(end));
-            times.push(time);
+            transactions.push((end, Duration::from_micros(fields[2])));
         }
     }
-    Run::new(times, ended - begun)
+    let last = transactions.iter().map(|(end, _)| *end).max().expect("no transaction");
+    transactions.retain(|(end, _)| *end + time > last);
+    let first = transactions.iter().map(|(end, taken)| *end - *taken).min().unwrap();
+    let times = transactions.into_iter().map(|(_, taken)| taken).collect();
+    Run::new(times, time.min(last - first))
 }
 
 /// A loop on the raw driver.
