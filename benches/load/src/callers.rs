@@ -2,10 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,22 +14,18 @@ use m4_user_details::proto::{
     user_details_service_client::UserDetailsServiceClient,
 };
 use sha1::{Digest, Sha1};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::measured::Run;
 
 /// The first id of the users that are changed.
 pub(crate) const FIRST_ID: i64 = 1001;
 /// How many connections callers over gRPC share.
 const CHANNELS: usize = 4;
-
-/// What one run of a path measured.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Run {
-    /// How many calls were answered in each second.
-    pub(crate) rate: f64,
-    /// The time of each call.
-    pub(crate) times: Vec<Duration>,
-}
+/// How long the last answers of a run may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is called.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +34,18 @@ pub(crate) enum Call {
     Update(SocketAddr),
     /// `GetUserDetails` at this address.
     Get(SocketAddr),
+    /// The health check at this address: what a call costs that does nothing.
+    Ping(SocketAddr),
     /// The legacy call at this address.
     Legacy(SocketAddr),
+}
+
+impl Call {
+    fn address(self) -> SocketAddr {
+        match self {
+            Self::Update(own) | Self::Get(own) | Self::Ping(own) | Self::Legacy(own) => own,
+        }
+    }
 }
 
 /// The values of the next update: every one is new, so that every update changes something.
@@ -53,58 +56,60 @@ pub(crate) fn next_value() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Runs `callers` at once for a time, each with its next call as soon as it has the answer.
-pub(crate) async fn run(call: Call, callers: usize, users: i64, time: Duration) -> Run {
-    let channels: Vec<Channel> = match call {
-        Call::Update(address) | Call::Get(address) => {
-            let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-            (0..CHANNELS.min(callers)).map(|_| endpoint.connect_lazy()).collect()
-        }
-        Call::Legacy(_) => Vec::new(),
-    };
-    let channels = Arc::new(channels);
-    let begun = Instant::now();
-    let tasks: Vec<_> = (0..callers)
-        .map(|number| {
-            let channels = Arc::clone(&channels);
-            tokio::spawn(async move {
-                let mut times = Vec::new();
-                let mut caller = Caller::new(call, &channels, number).await;
-                while begun.elapsed() < time {
-                    let id = FIRST_ID + rand::random_range(0..users);
-                    let sent = Instant::now();
-                    caller.call(id).await;
-                    times.push(sent.elapsed());
-                }
-                times
-            })
-        })
+/// Runs `callers` at once for a time, each with its next call as soon as it has the answer. They are dealt out evenly
+/// among several calls.
+pub(crate) async fn run(calls: &[Call], callers: usize, users: i64, time: Duration) -> Run {
+    let channels: Vec<Vec<Channel>> = calls
+        .iter()
+        .map(|call| channels(call.address(), (CHANNELS / calls.len()).min(callers)))
         .collect();
-    let mut times = Vec::new();
-    for task in tasks {
-        times.extend(task.await.unwrap());
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for number in 0..callers {
+        let (turn, replica) = (number / calls.len(), number % calls.len());
+        let (call, channels) = (calls[replica], &channels[replica]);
+        let channel = channels[turn % channels.len()].clone();
+        tasks.spawn(async move {
+            let mut times = Vec::new();
+            let mut caller = Caller::new(call, channel).await;
+            while begun.elapsed() < time {
+                let id = random_user(users);
+                let sent = Instant::now();
+                caller.call(id).await;
+                times.push(sent.elapsed());
+            }
+            times
+        });
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    Run { rate: count(times.len()) / seconds, times }
+    let times = timeout(time + PATIENCE, tasks.join_all()).await.expect("a call is not answered");
+    Run::new(times.concat(), begun.elapsed())
 }
 
-/// A number of things, for a rate.
-pub(crate) fn count(number: usize) -> f64 {
-    f64::from(u32::try_from(number).unwrap())
+/// The id of one of the users that are changed.
+pub(crate) fn random_user(users: i64) -> i64 {
+    FIRST_ID + rand::random_range(0..users)
 }
 
+/// Connections for calls over gRPC; they connect when they are used.
+pub(crate) fn channels(address: SocketAddr, number: usize) -> Vec<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    (0..number).map(|_| endpoint.connect_lazy()).collect()
+}
+
+/// One caller, with its connection.
 enum Caller {
     Update(UserDetailsServiceClient<Channel>),
     Get(UserDetailsServiceClient<Channel>),
+    Ping(HealthClient<Channel>),
     Legacy(SendRequest<Empty<bytes::Bytes>>),
 }
 
 impl Caller {
-    async fn new(call: Call, channels: &[Channel], number: usize) -> Self {
-        let client = || UserDetailsServiceClient::new(channels[number % channels.len()].clone());
+    async fn new(call: Call, channel: Channel) -> Self {
         match call {
-            Call::Update(_) => Self::Update(client()),
-            Call::Get(_) => Self::Get(client()),
+            Call::Update(_) => Self::Update(UserDetailsServiceClient::new(channel)),
+            Call::Get(_) => Self::Get(UserDetailsServiceClient::new(channel)),
+            Call::Ping(_) => Self::Ping(HealthClient::new(channel)),
             Call::Legacy(address) => Self::Legacy(connect(address).await),
         }
     }
@@ -115,9 +120,10 @@ impl Caller {
                 client.update_user_details(update(id)).await.unwrap();
             }
             Self::Get(client) => {
-                let request =
-                    GetUserDetailsRequest { user_id: id, acting_username: "admin".to_owned() };
-                client.get_user_details(request).await.unwrap();
+                client.get_user_details(read(id)).await.unwrap();
+            }
+            Self::Ping(client) => {
+                client.check(HealthCheckRequest::default()).await.unwrap();
             }
             Self::Legacy(connection) => {
                 let (value, hash) =
@@ -135,8 +141,13 @@ impl Caller {
     }
 }
 
+/// A read.
+pub(crate) fn read(user_id: i64) -> GetUserDetailsRequest {
+    GetUserDetailsRequest { user_id, acting_username: "admin".to_owned() }
+}
+
 /// An update of three fields.
-fn update(user_id: i64) -> UpdateUserDetailsRequest {
+pub(crate) fn update(user_id: i64) -> UpdateUserDetailsRequest {
     let value = next_value();
     UpdateUserDetailsRequest {
         user_id,

@@ -2,7 +2,6 @@
 
 use std::{
     path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -10,15 +9,29 @@ use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
     TransactionTrait,
 };
+use tokio::{process::Command, task::JoinSet, time::timeout};
 
-use crate::callers::{FIRST_ID, Run, count, next_value};
+use crate::{
+    callers::{FIRST_ID, PATIENCE, next_value, random_user},
+    measured::Run,
+};
 
 const ACTOR: &str = "SELECT a.id, a.username, a.account_type, a.blocked, a.show_only_assigned_users, r.level FROM accounts a \
      LEFT JOIN manager_group_rights r ON r.manager_group_id = a.manager_group_id AND r.name = 'users' WHERE a.username = 'admin'";
 const USER: &str = "SELECT id, version, account_type, responsible_manager_id, call_limit, hidden, city FROM accounts";
 
+/// How many connections the limit has at most: a server takes 100 or so, and the service has some of them.
+const MOST_CONNECTIONS: usize = 64;
+
+/// How much longer pgbench runs: its time begins before it connects, and its first statements are not prepared yet.
+const CONNECTING: Duration = Duration::from_secs(2);
+
+/// What an entry of the log says of an update of three fields.
+pub(crate) const CHANGES: &str = "[{\"field\":\"general.call_limit\",\"old\":1,\"new\":2},{\"field\":\"general.hidden\",\"old\":true,\"new\":false},\
+     {\"field\":\"address.city\",\"old\":\"City 12345\",\"new\":\"City 12346\"}]";
+
 /// pgbench with prepared statements.
-pub(crate) fn pgbench(url: &str, callers: usize, users: i64, time: Duration) -> Run {
+pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duration) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("update.sql");
     let last = FIRST_ID + users - 1;
@@ -32,60 +45,80 @@ pub(crate) fn pgbench(url: &str, callers: usize, users: i64, time: Duration) -> 
          {{\"field\": \"general.hidden\", \"old\": true, \"new\": false}}, \
          {{\"field\": \"address.city\", \"old\": \"City 12345\", \"new\": \"City 12346\"}}]');\nCOMMIT;\n"
     )).unwrap();
-    let callers = callers.min(90);
-    let (callers, seconds) = (callers.to_string(), time.as_secs().to_string());
-    let output = Command::new("pgbench")
+    let callers = callers.min(MOST_CONNECTIONS);
+    let (callers, seconds) = (callers.to_string(), (CONNECTING + time).as_secs().to_string());
+    let program = Command::new("pgbench")
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2", "--log", "--log-prefix=times"])
         .args(["--client", &callers, "--time", &seconds, "--file"])
         .arg(&script)
         .arg(url)
         .current_dir(folder.path())
-        .output()
-        .expect("pgbench is part of PostgreSQL");
+        .kill_on_drop(true)
+        .output();
+    let output =
+        timeout(CONNECTING + time + PATIENCE, program).await.expect("pgbench does not end");
+    let output = output.expect("pgbench is part of PostgreSQL");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut times = Vec::new();
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
+    read_times(folder.path(), time)
+}
+
+/// What pgbench logged of each transaction: client, number, microseconds, script, and when it ended in seconds and
+/// microseconds. Those that ended in the last `time` count.
+fn read_times(folder: &Path, time: Duration) -> Run {
+    let mut transactions = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_name().unwrap().to_string_lossy().starts_with("times") {
-            let log = std::fs::read_to_string(path).unwrap();
-            let micros = log.lines().filter_map(|line| line.split(' ').nth(2)?.parse().ok());
-            times.extend(micros.map(Duration::from_micros));
+        if !path.file_name().unwrap().to_string_lossy().starts_with("times") {
+            continue;
+        }
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            let fields: Vec<u64> = line.split(' ').map(|field| field.parse().unwrap()).collect();
+            let end = Duration::from_secs(fields[4]) + Duration::from_micros(fields[5]);
+            transactions.push((end, Duration::from_micros(fields[2])));
         }
     }
-    Run { rate: count(times.len()) / time.as_secs_f64(), times }
+    let last = transactions.iter().map(|(end, _)| *end).max().expect("no transaction");
+    transactions.retain(|(end, _)| *end + time > last);
+    let first = transactions.iter().map(|(end, taken)| *end - *taken).min().unwrap();
+    let times = transactions.into_iter().map(|(_, taken)| taken).collect();
+    Run::new(times, time.min(last - first))
 }
 
 /// A loop on the raw driver.
 pub(crate) async fn mariadb(url: &str, callers: usize, users: i64, time: Duration) -> Run {
-    let callers = callers.min(64);
+    let callers = callers.min(MOST_CONNECTIONS);
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(u32::try_from(callers).unwrap())
         .sqlx_logging(false)
         .test_before_acquire(false);
     let pool = Database::connect(options).await.unwrap();
-    let begun = Instant::now();
-    let tasks: Vec<_> = (0..callers)
-        .map(|_| {
-            let pool = pool.clone();
-            tokio::spawn(async move {
-                let mut times = Vec::new();
-                while begun.elapsed() < time {
-                    let sent = Instant::now();
-                    update_mariadb(&pool, FIRST_ID + rand::random_range(0..users)).await;
-                    times.push(sent.elapsed());
-                }
-                times
-            })
-        })
-        .collect();
-    let mut times = Vec::new();
-    for task in tasks {
-        times.extend(task.await.unwrap());
+    // Connecting is no part of the run.
+    let mut connected = Vec::new();
+    for _ in 0..callers {
+        connected.push(pool.begin().await.unwrap());
     }
-    let rate = count(times.len()) / begun.elapsed().as_secs_f64();
+    for transaction in connected {
+        transaction.rollback().await.unwrap();
+    }
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..callers {
+        let pool = pool.clone();
+        tasks.spawn(async move {
+            let mut times = Vec::new();
+            while begun.elapsed() < time {
+                let sent = Instant::now();
+                update_mariadb(&pool, random_user(users)).await;
+                times.push(sent.elapsed());
+            }
+            times
+        });
+    }
+    let times = timeout(time + PATIENCE, tasks.join_all()).await.expect("MariaDB does not answer");
+    let run = Run::new(times.concat(), begun.elapsed());
     pool.close().await.unwrap();
-    Run { rate, times }
+    run
 }
 
 async fn update_mariadb(pool: &DatabaseConnection, id: i64) {
@@ -114,9 +147,6 @@ async fn update_mariadb(pool: &DatabaseConnection, id: i64) {
     transaction.commit().await.unwrap();
 }
 
-const CHANGES: &str = "[{\"field\":\"general.call_limit\",\"old\":1,\"new\":2},{\"field\":\"general.hidden\",\"old\":true,\"new\":false},\
-     {\"field\":\"address.city\",\"old\":\"City 12345\",\"new\":\"City 12346\"}]";
-
 /// A loop on raw rusqlite, with so many updates in each commit.
 pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration) -> Run {
     let mut connection = rusqlite::Connection::open(file).unwrap();
@@ -130,7 +160,7 @@ pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration)
         let transaction =
             connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
         for _ in 0..per_commit {
-            let id = FIRST_ID + rand::random_range(0..users);
+            let id = random_user(users);
             let value = i64::try_from(next_value()).unwrap();
             let mut actor = transaction.prepare_cached(ACTOR).unwrap();
             let _: i64 = actor.query_row([], |row| row.get(0)).unwrap();
@@ -150,5 +180,5 @@ pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration)
         transaction.commit().unwrap();
         times.extend(std::iter::repeat_n(sent.elapsed(), per_commit));
     }
-    Run { rate: count(times.len()) / begun.elapsed().as_secs_f64(), times }
+    Run::new(times, begun.elapsed())
 }

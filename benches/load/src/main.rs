@@ -1,7 +1,8 @@
 //! Measures the service beside the limit on the same work: `cargo run --release -p m4-user-details-load`.
 //!
-//! For each engine it makes a database of its own, fills it, starts the release build, and runs every path in
-//! interleaved rounds. At the end it checks that every update that was acknowledged is there.
+//! For each engine it makes a database of its own, fills it, starts the release build, and plays the scenes: every
+//! path in interleaved rounds, the start, overload, two replicas, and tables of several sizes. After each scene it
+//! checks that just the updates that were acknowledged are there. At the end it prints what became of the goals.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 #![allow(
     clippy::unwrap_used,
@@ -11,12 +12,23 @@
 )]
 
 mod callers;
+mod database;
+mod engine;
+mod fill;
+mod goals;
 mod limit;
+mod measured;
+mod path;
+mod plot;
 mod program;
 mod report;
-mod scene;
+mod scenes;
 
-use clap::Parser;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::engine::Engine;
 
 /// What to measure.
 #[derive(Clone, Debug, Parser)]
@@ -36,18 +48,61 @@ pub(crate) struct Arguments {
     /// Which engines: sqlite, postgres, mariadb. The servers are those of `TEST_POSTGRES_URL` and `TEST_MYSQL_URL`.
     #[arg(long, value_delimiter = ',')]
     engines: Vec<String>,
+    /// Which scenes.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_enum,
+        default_value = "paths,start,overload,replicas"
+    )]
+    scenes: Vec<Scene>,
+    /// In the scene of sizes: how many users the tables have; as many as `--users` if none is given.
+    #[arg(long, value_delimiter = ',')]
+    sizes: Vec<i64>,
+    /// In the scene of sizes: how many entries the log has that is compared with an empty one.
+    #[arg(long, default_value_t = 0)]
+    log_rows: i64,
     /// Where the results go.
     #[arg(long, default_value = "target/load")]
     out: std::path::PathBuf,
+}
+
+impl Arguments {
+    /// How long each path runs in each round.
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+/// A scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scene {
+    /// Every path at every number of callers, and the service's memory.
+    Paths,
+    /// From the start to the first answer.
+    Start,
+    /// Four times as many calls as the service can answer.
+    Overload,
+    /// Two replicas beside one; not on SQLite.
+    Replicas,
+    /// Tables and logs of several sizes.
+    Sizes,
 }
 
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
     program::build();
-    let mut results = Vec::new();
-    for engine in scene::Engine::available(&arguments.engines) {
-        results.extend(scene::measure(engine, &arguments).await);
+    let mut results = report::Results::new(program::size());
+    for engine in Engine::available(&arguments.engines) {
+        // In a task, so that no failure leaves a database behind.
+        let scenes = tokio::spawn(scenes::play(engine.clone(), arguments.clone()));
+        let played = scenes.await;
+        database::drop_all(&engine).await;
+        match played {
+            Ok(played) => results.add(played),
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
     }
-    report::write(&results, &arguments);
+    report::write(&results, &arguments.out);
 }

@@ -2,14 +2,20 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Child,
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr},
+    time::timeout,
 };
+
+/// How long the program may take to be ready, and to end.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Builds the program.
 pub(crate) fn build() {
@@ -18,59 +24,127 @@ pub(crate) fn build() {
     assert!(Command::new(cargo).args(arguments).status().unwrap().success());
 }
 
+/// The size of the program, in MB.
+pub(crate) fn size() -> f64 {
+    let bytes = std::fs::metadata(binary()).unwrap().len();
+    f64::from(u32::try_from(bytes / 1000).unwrap()) / 1000.0
+}
+
+fn binary() -> PathBuf {
+    std::env::current_exe().unwrap().with_file_name("m4-user-details")
+}
+
+/// How the program is run: on free ports, without anything of this process' configuration.
+pub(crate) fn command(arguments: &[&str]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(binary());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("M4_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(arguments)
+        .env("M4_GRPC_LISTEN", "127.0.0.1:0")
+        .env("M4_HTTP_LISTEN", "127.0.0.1:0")
+        .env("M4_LOG", "m4_user_details::cli=info,warn")
+        .kill_on_drop(true)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Ends a program as its operator would.
+pub(crate) async fn stop(child: &mut Child) {
+    let id = child.id().expect("the program has ended").to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let ended = timeout(PATIENCE, child.wait()).await.expect("the program does not end").unwrap();
+    assert!(ended.success(), "the program has ended with {ended}");
+}
+
 /// A running program; killed when it is dropped.
 pub(crate) struct Program {
     child: Child,
-    pub(crate) grpc: Option<SocketAddr>,
+    grpc: Option<SocketAddr>,
+    /// Where the legacy call is served.
     pub(crate) http: SocketAddr,
 }
 
+/// How much memory a process has, in MB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// Now.
+    pub(crate) resident: f64,
+    /// At most, since it was forgotten.
+    pub(crate) peak: f64,
+}
+
 impl Program {
-    /// Starts it and waits until it is ready.
-    pub(crate) async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let own = std::env::current_exe().unwrap();
-        let mut command = tokio::process::Command::new(own.with_file_name("m4-user-details"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("M4_")) {
-            command.env_remove(name);
-        }
-        command
-            .args(arguments)
-            .env("M4_GRPC_LISTEN", "127.0.0.1:0")
-            .env("M4_HTTP_LISTEN", "127.0.0.1:0")
-            .env("M4_LOG", "m4_user_details::cli=info,warn")
-            .envs(variables.iter().copied())
-            .kill_on_drop(true)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+    /// Starts the service on a database that has the demo data, and waits until it is ready.
+    pub(crate) async fn service(database: &str) -> Self {
+        Self::start(&["serve", "--demo", "--database-url", database]).await
+    }
+
+    /// Starts a door of its own to a service.
+    pub(crate) async fn door(upstream: &Self) -> Self {
+        let upstream = format!("http://{}", upstream.grpc());
+        Self::start(&["serve", "--door-only", "--upstream", &upstream]).await
+    }
+
+    async fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (grpc, http) = loop {
-            let line = lines.next_line().await.unwrap().expect("the program has ended");
-            let line: Value = serde_json::from_str(&line).unwrap();
-            let address =
-                |name: &str| line["fields"][name].as_str().map(|text| text.parse().unwrap());
-            if let Some(http) = address("http") {
-                break (address("grpc"), http);
-            }
-        };
+        let started = timeout(PATIENCE, addresses(&mut lines)).await;
+        let (grpc, http) = started.expect("the program does not start");
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 eprintln!("{line}");
             }
         });
-        let program = Self { child, grpc, http };
-        while !crate::callers::is_ready(http).await {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        program
+        let ready = async {
+            while !crate::callers::is_ready(http).await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, ready).await.expect("the program is not ready");
+        Self { child, grpc, http }
     }
 
-    /// How much memory it has, in MiB.
-    pub(crate) fn memory(&self) -> f64 {
-        let file = format!("/proc/{}/status", self.child.id().unwrap());
-        let status = std::fs::read_to_string(file).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-        kib.unwrap_or_default() / 1024.0
+    /// Where gRPC is served.
+    pub(crate) fn grpc(&self) -> SocketAddr {
+        self.grpc.expect("a door of its own has no gRPC")
+    }
+
+    /// How much memory it has.
+    pub(crate) fn memory(&self) -> Memory {
+        let status = std::fs::read_to_string(self.file("status")).unwrap();
+        let megabytes = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+            kib * 1024.0 / 1e6
+        };
+        Memory { resident: megabytes("VmRSS:"), peak: megabytes("VmHWM:") }
+    }
+
+    /// Has the peak of its memory begin again at what it has now.
+    pub(crate) fn forget_peak(&self) {
+        std::fs::write(self.file("clear_refs"), "5").unwrap();
+    }
+
+    fn file(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.child.id().expect("the program has ended"))
+    }
+
+    /// Ends it.
+    pub(crate) async fn stop(mut self) {
+        stop(&mut self.child).await;
+    }
+}
+
+/// The addresses that the program tells in its log.
+async fn addresses(lines: &mut Lines<BufReader<ChildStderr>>) -> (Option<SocketAddr>, SocketAddr) {
+    loop {
+        let line = lines.next_line().await.unwrap().expect("the program has ended");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let address = |name: &str| line["fields"][name].as_str().map(|text| text.parse().unwrap());
+        if let Some(http) = address("http") {
+            return (address("grpc"), http);
+        }
     }
 }

@@ -1,0 +1,138 @@
+//! The databases that are measured: made, filled, checked, and dropped.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use m4_user_details::storage::{Options, migrate};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database as SeaOrm, DatabaseConnection, DbBackend, Statement,
+};
+use tempfile::TempDir;
+
+use crate::{engine::Engine, fill};
+
+/// How long a server may take to let a database go.
+const DROP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Numbers the databases of this process.
+static NEXT: AtomicUsize = AtomicUsize::new(1);
+
+/// A database of the benchmark's own, with users.
+pub(crate) struct Database {
+    /// Its engine.
+    pub(crate) engine: Engine,
+    /// Where the service finds it.
+    pub(crate) url: String,
+    /// How many users it has that are changed.
+    pub(crate) users: i64,
+    /// How many entries the log was filled with.
+    pub(crate) log_rows: i64,
+    folder: TempDir,
+    connection: DatabaseConnection,
+    /// The last entry that the log was filled with.
+    last_filled: i64,
+    acknowledged: usize,
+}
+
+impl Database {
+    /// A new database with so many users, and so many entries in its log.
+    pub(crate) async fn filled(engine: &Engine, users: i64, log_rows: i64) -> Self {
+        let folder = tempfile::tempdir_in("target").unwrap();
+        let url = match engine.server() {
+            None => format!("sqlite://{}", folder.path().join("load.db").display()),
+            Some(server) => {
+                let name = format!("{}{}", prefix(), NEXT.fetch_add(1, Ordering::Relaxed));
+                execute(&connect(server).await, &format!("CREATE DATABASE {name}")).await;
+                let (server, _) = server.rsplit_once('/').unwrap();
+                format!("{server}/{name}")
+            }
+        };
+        let options = Options { url: url.clone(), max_connections: 1, max_in_flight: 1 };
+        migrate(&options, true).await.unwrap();
+        fill::fill(&url, engine.name(), users, log_rows).await;
+        let connection = connect(&url).await;
+        let last_filled = number(&connection, "SELECT coalesce(max(id), 0) FROM change_log").await;
+        let engine = engine.clone();
+        Self { engine, url, users, log_rows, folder, connection, last_filled, acknowledged: 0 }
+    }
+
+    /// The file of a database on SQLite.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("load.db")
+    }
+
+    /// Counts updates that were acknowledged.
+    pub(crate) fn acknowledge(&mut self, updates: usize) {
+        self.acknowledged += updates;
+    }
+
+    /// Demands that exactly the acknowledged updates are stored, each with its entry in the log.
+    pub(crate) async fn check(&self) {
+        let new = format!("SELECT count(*) FROM change_log WHERE id > {}", self.last_filled);
+        // The limit calls its door by its own name.
+        let stored = number(&self.connection, &format!("{new} AND door <> 'limit'")).await;
+        let logged = number(&self.connection, &new).await;
+        let versions = number(&self.connection, "SELECT sum(version - 1) FROM accounts").await;
+        let (name, acknowledged) = (self.engine.name(), self.acknowledged);
+        println!("{name}: {acknowledged} updates acknowledged so far, {stored} stored");
+        assert_eq!(stored, i64::try_from(acknowledged).unwrap(), "what is acknowledged is stored");
+        assert_eq!(logged, versions, "every change has its entry");
+    }
+
+    /// Lets go of it.
+    pub(crate) async fn close(self) {
+        self.connection.close().await.unwrap();
+    }
+}
+
+/// Drops every database that this process has made on an engine's server.
+pub(crate) async fn drop_all(engine: &Engine) {
+    let Some(server) = engine.server() else { return };
+    let connection = connect(server).await;
+    let (catalogue, force) = match engine {
+        Engine::Postgres(_) => ("SELECT datname FROM pg_database", " WITH (FORCE)"),
+        _ => ("SELECT schema_name FROM information_schema.schemata", ""),
+    };
+    let statement = Statement::from_string(connection.get_database_backend(), catalogue);
+    for row in connection.query_all_raw(statement).await.unwrap() {
+        let name: String = row.try_get_by_index(0).unwrap();
+        if name.starts_with(&prefix()) {
+            let sql = format!("DROP DATABASE {name}{force}");
+            let dropped = tokio::time::timeout(DROP_PATIENCE, execute(&connection, &sql)).await;
+            dropped.unwrap_or_else(|_| eprintln!("{name} could not be dropped"));
+        }
+    }
+    connection.close().await.unwrap();
+}
+
+/// How the names of this process' databases begin.
+fn prefix() -> String {
+    format!("m4_load_{}_", std::process::id())
+}
+
+/// A pool of one connection.
+pub(crate) async fn connect(url: &str) -> DatabaseConnection {
+    let mut options = ConnectOptions::new(url);
+    options.sqlx_logging(false).min_connections(1).max_connections(1);
+    SeaOrm::connect(options).await.unwrap()
+}
+
+/// Runs statements that have no answer.
+pub(crate) async fn execute(database: &DatabaseConnection, sql: &str) {
+    database.execute_unprepared(sql).await.unwrap();
+}
+
+async fn number(database: &DatabaseConnection, sql: &str) -> i64 {
+    let cast = format!(
+        "SELECT CAST(({sql}) AS {})",
+        match database.get_database_backend() {
+            DbBackend::MySql => "SIGNED",
+            _ => "BIGINT",
+        }
+    );
+    let statement = Statement::from_string(database.get_database_backend(), cast);
+    database.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
+}

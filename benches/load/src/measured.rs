@@ -1,0 +1,153 @@
+//! What was measured, in figures.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::path::Path;
+
+/// What one run of a path measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// How many calls were answered in each second.
+    pub(crate) rate: f64,
+    /// The time of each call.
+    pub(crate) times: Vec<Duration>,
+}
+
+impl Run {
+    /// The calls that were answered within a time.
+    pub(crate) fn new(times: Vec<Duration>, within: Duration) -> Self {
+        Self { rate: count(times.len()) / within.as_secs_f64(), times }
+    }
+}
+
+/// Some runs of the same in figures: the rate is their median, the times are those of all their calls.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Figures {
+    /// Calls a second.
+    pub(crate) rate: f64,
+    /// Milliseconds.
+    pub(crate) p50: f64,
+    /// Milliseconds.
+    pub(crate) p99: f64,
+    /// Milliseconds.
+    pub(crate) p999: f64,
+}
+
+impl Figures {
+    /// The figures of some runs.
+    pub(crate) fn of(runs: &[Run]) -> Self {
+        let mut times: Vec<Duration> = runs.iter().flat_map(|run| &run.times).copied().collect();
+        times.sort();
+        let percentile = |permille: usize| {
+            let index = (times.len() * permille / 1000).min(times.len().saturating_sub(1));
+            times.get(index).copied().map_or(0.0, milliseconds)
+        };
+        Self {
+            rate: median(runs.iter().map(|run| run.rate)).unwrap_or_default(),
+            p50: percentile(500),
+            p99: percentile(990),
+            p999: percentile(999),
+        }
+    }
+}
+
+/// Where and how a path was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Case {
+    /// The engine's name.
+    pub(crate) engine: &'static str,
+    /// How many users the database has.
+    pub(crate) users: i64,
+    /// How many entries the log had before.
+    pub(crate) log_rows: i64,
+    /// How many callers at once.
+    pub(crate) callers: usize,
+}
+
+/// The runs of one path in one case.
+#[derive(Clone, Debug)]
+struct Series {
+    case: Case,
+    path: Path,
+    runs: Vec<Run>,
+    peak: Option<f64>,
+}
+
+/// The runs of every path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured(Vec<Series>);
+
+impl Measured {
+    /// Adds a run. `peak` is the most memory that the service had meanwhile, in MB.
+    pub(crate) fn add(&mut self, case: Case, path: Path, run: Run, peak: Option<f64>) {
+        match self.0.iter_mut().find(|own| own.path == path && own.case == case) {
+            Some(own) => {
+                own.runs.push(run);
+                own.peak = own.peak.into_iter().chain(peak).reduce(f64::max);
+            }
+            None => self.0.push(Series { case, path, runs: vec![run], peak }),
+        }
+    }
+
+    /// The rows of the table, each beside the limit in the same case.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let row = |own: &Series| Row {
+            case: own.case,
+            path: own.path,
+            figures: Figures::of(&own.runs),
+            peak: own.peak,
+            to_limit: None,
+            p50_to_limit: None,
+        };
+        let mut rows: Vec<Row> = self.0.iter().map(row).collect();
+        let limits: Vec<Row> = rows.iter().filter(|row| row.path == Path::Limit).copied().collect();
+        for row in &mut rows {
+            if let Some(limit) = limits.iter().find(|limit| limit.case == row.case) {
+                row.to_limit = Some(row.figures.rate / limit.figures.rate);
+                row.p50_to_limit = Some(row.figures.p50 / limit.figures.p50);
+            }
+        }
+        rows
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Row {
+    /// Where and how.
+    #[serde(flatten)]
+    pub(crate) case: Case,
+    /// What.
+    pub(crate) path: Path,
+    /// What was measured.
+    #[serde(flatten)]
+    pub(crate) figures: Figures,
+    /// The most memory that the service had meanwhile, in MB.
+    pub(crate) peak: Option<f64>,
+    /// The rate by that of the limit.
+    pub(crate) to_limit: Option<f64>,
+    /// The median time by that of the limit.
+    pub(crate) p50_to_limit: Option<f64>,
+}
+
+/// The middle one; of an even number, the mean of the two in the middle. None of nothing.
+pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    let middle = figures.len() / 2;
+    let upper = figures.get(middle)?;
+    let lower = if figures.len().is_multiple_of(2) { &figures[middle - 1] } else { upper };
+    Some(f64::midpoint(*lower, *upper))
+}
+
+/// A number of things, for a rate.
+pub(crate) fn count(number: usize) -> f64 {
+    f64::from(u32::try_from(number).unwrap())
+}
+
+/// A time in milliseconds.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,116 @@
+//! The paths of an update, or of a read, and where they are run.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    callers::{self, Call},
+    database::Database,
+    engine::Engine,
+    limit,
+    measured::{Case, Measured, Run},
+    program::Program,
+};
+
+/// A path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Path {
+    /// The same statements without the service; on SQLite one commit each.
+    Limit,
+    /// On SQLite: 32 updates in each commit.
+    LimitOf32,
+    /// A call over gRPC that does nothing: what the protocol costs.
+    Ping,
+    /// `UpdateUserDetails`.
+    Rpc,
+    /// The legacy call, in the service's process.
+    Door,
+    /// The legacy call through a door of its own.
+    FarDoor,
+    /// `GetUserDetails`.
+    Get,
+}
+
+impl Path {
+    /// Every path, in the order in which they are run.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Limit, Self::LimitOf32, Self::Ping, Self::Rpc, Self::Door, Self::FarDoor, Self::Get];
+
+    /// Whether it goes through the service.
+    fn is_served(self) -> bool {
+        !matches!(self, Self::Limit | Self::LimitOf32)
+    }
+}
+
+/// A service on a database, and a door of its own where there is one.
+pub(crate) struct Stage {
+    /// The database.
+    pub(crate) database: Database,
+    /// The service on it.
+    pub(crate) service: Program,
+    /// The door.
+    pub(crate) door: Option<Program>,
+}
+
+impl Stage {
+    /// Starts the service on a database.
+    pub(crate) async fn start(database: Database) -> Self {
+        let service = Program::service(&database.url).await;
+        Self { database, service, door: None }
+    }
+
+    /// Runs a path for a time and adds what it measured, unless there is no such path here.
+    pub(crate) async fn run(
+        &mut self,
+        path: Path,
+        callers: usize,
+        time: Duration,
+        measured: &mut Measured,
+    ) {
+        self.service.forget_peak();
+        let Some(run) = self.measure(path, callers, time).await else { return };
+        let database = &mut self.database;
+        if matches!(path, Path::Rpc | Path::Door | Path::FarDoor) {
+            database.acknowledge(run.times.len());
+        }
+        let (name, users) = (database.engine.name(), database.users);
+        println!("{name}, {users} users, {callers} callers, {path:?}: {:.0} a second", run.rate);
+        let log_rows = database.log_rows;
+        let peak = path.is_served().then(|| self.service.memory().peak);
+        measured.add(Case { engine: name, users, log_rows, callers }, path, run, peak);
+    }
+
+    async fn measure(&self, path: Path, callers: usize, time: Duration) -> Option<Run> {
+        let Database { engine, url, users, .. } = &self.database;
+        let call = match path {
+            Path::Limit => {
+                return Some(match engine {
+                    Engine::Sqlite => limit::sqlite(&self.database.file(), 1, *users, time),
+                    Engine::Postgres(_) => limit::pgbench(url, callers, *users, time).await,
+                    Engine::MariaDb(_) => limit::mariadb(url, callers, *users, time).await,
+                });
+            }
+            Path::LimitOf32 => {
+                let file = self.database.file();
+                return (*engine == Engine::Sqlite).then(|| limit::sqlite(&file, 32, *users, time));
+            }
+            Path::Ping => Call::Ping(self.service.grpc()),
+            Path::Rpc => Call::Update(self.service.grpc()),
+            Path::Door => Call::Legacy(self.service.http),
+            Path::FarDoor => Call::Legacy(self.door.as_ref()?.http),
+            Path::Get => Call::Get(self.service.grpc()),
+        };
+        Some(callers::run(&[call], callers, *users, time).await)
+    }
+
+    /// Checks what is stored, and ends the programs.
+    pub(crate) async fn end(self) -> Database {
+        self.database.check().await;
+        if let Some(door) = self.door {
+            door.stop().await;
+        }
+        self.service.stop().await;
+        self.database
+    }
+}

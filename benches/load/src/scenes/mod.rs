@@ -1,0 +1,70 @@
+//! The scenes, one file each.
+
+mod overload;
+mod paths;
+mod replicas;
+mod sizes;
+mod start;
+
+use serde::Serialize;
+
+pub(crate) use self::{overload::Overload, replicas::Replicas, start::Start};
+use crate::{Arguments, Scene, database::Database, engine::Engine, measured::Row};
+
+/// What the scenes found on one engine.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Played {
+    /// The engine's name.
+    pub(crate) engine: &'static str,
+    /// Every path at every number of callers.
+    pub(crate) paths: Vec<Row>,
+    /// How much memory the service has before the first call, in MB.
+    pub(crate) idle: Option<f64>,
+    /// How long it takes to start.
+    pub(crate) start: Option<Start>,
+    /// What becomes of four times as many calls as the service can answer.
+    pub(crate) overload: Option<Overload>,
+    /// Two replicas beside one.
+    pub(crate) replicas: Option<Replicas>,
+    /// Some paths on tables of several sizes.
+    pub(crate) sizes: Vec<Row>,
+}
+
+/// Plays the chosen scenes on an engine.
+pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
+    let chosen = |scene| arguments.scenes.contains(&scene);
+    let mut played = Played {
+        engine: engine.name(),
+        paths: Vec::new(),
+        idle: None,
+        start: None,
+        overload: None,
+        replicas: None,
+        sizes: Vec::new(),
+    };
+    let with_server = engine.server().is_some();
+    if arguments.scenes.iter().any(|scene| *scene != Scene::Sizes) {
+        let mut database = Database::filled(&engine, arguments.users, 0).await;
+        if chosen(Scene::Start) {
+            played.start = Some(start::play(&database).await);
+        }
+        if chosen(Scene::Paths) {
+            let (idle, rows);
+            (database, idle, rows) = paths::play(database, &arguments).await;
+            (played.idle, played.paths) = (Some(idle), rows);
+        }
+        if chosen(Scene::Overload) {
+            let overload;
+            (database, overload) = overload::play(database, &arguments).await;
+            played.overload = Some(overload);
+        }
+        if chosen(Scene::Replicas) && with_server {
+            played.replicas = Some(replicas::play(&mut database, &arguments).await);
+        }
+        database.close().await;
+    }
+    if chosen(Scene::Sizes) {
+        played.sizes = sizes::play(&engine, &arguments).await;
+    }
+    played
+}

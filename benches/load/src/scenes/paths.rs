@@ -1,0 +1,26 @@
+//! Every path at every number of callers, in interleaved rounds.
+
+use crate::{
+    Arguments,
+    database::Database,
+    measured::{Measured, Row},
+    path::{Path, Stage},
+    program::Program,
+};
+
+/// Plays the scene. Answers how much memory the idle service has, in MB, and the rows of the table.
+pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database, f64, Vec<Row>) {
+    let mut stage = Stage::start(database).await;
+    let idle = stage.service.memory().resident;
+    stage.door = Some(Program::door(&stage.service).await);
+    let mut measured = Measured::default();
+    for round in 1..=arguments.rounds {
+        println!("{}: paths, round {round}", stage.database.engine.name());
+        for &callers in &arguments.callers {
+            for path in Path::ALL {
+                stage.run(path, callers, arguments.time(), &mut measured).await;
+            }
+        }
+    }
+    (stage.end().await, idle, measured.rows())
+}
