@@ -25,16 +25,16 @@ pub fn apply(
     facts: &Facts,
 ) -> Result<(Updated, Option<Entry>), Error> {
     let actor = authorise(&update.actor, Level::Edit, update.user_id, facts)?;
-    let mut user = reach(actor, update.user_id, facts)?.clone();
-    if update.etag.as_ref().is_some_and(|etag| *etag != user.etag()) {
+    let stored = reach(actor, update.user_id, facts)?;
+    if update.etag.as_ref().is_some_and(|etag| *etag != stored.etag()) {
         return Err(Error::EtagMismatch);
     }
-    let values = validate(&update.edits, &user.values, facts)?;
-    let changes = difference(&user.values, &values);
+    let values = validate(&update.edits, &stored.values, facts)?;
+    let changes = difference(&stored.values, &values);
+    let mut user = User { values, username: stored.username.clone(), ..*stored };
     if changes.is_empty() {
         return Ok((Updated { user, changes }, None));
     }
-    user.values = values;
     if update.validate_only {
         // The next version is not this one: its etag would be that of somebody else's change.
         return Ok((Updated { user, changes }, None));

@@ -1,7 +1,5 @@
 //! Proto to domain and back, by the field table.
 
-use std::collections::HashSet;
-
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use prost_types::{FieldMask, Timestamp};
 
@@ -26,7 +24,7 @@ pub fn edits(mut details: proto::UserDetails, mask: Option<&FieldMask>) -> Resul
     for field in FIELDS {
         let leaf = details.take(field);
         match &named {
-            Some(named) if !named.contains(&field) => {}
+            Some(named) if !named[field as usize] => {}
             Some(_) if leaf.is_none() => {
                 edits.add(field, Some(Edit::Set(Value::cleared(field))));
             }
@@ -40,11 +38,10 @@ pub fn edits(mut details: proto::UserDetails, mask: Option<&FieldMask>) -> Resul
     Ok(edits)
 }
 
-/// The fields that a mask names.
-fn masked(mask: &FieldMask) -> Result<HashSet<Field>, Error> {
-    let mut named = HashSet::new();
-    let mut seen = HashSet::new();
-    for path in &mask.paths {
+/// Whether a mask names each field.
+fn masked(mask: &FieldMask) -> Result<[bool; FIELDS.len()], Error> {
+    let mut named = [false; FIELDS.len()];
+    for (index, path) in mask.paths.iter().enumerate() {
         let refuse = |problem: &str| {
             let path: String = path.chars().take(100).collect();
             Err(Error::InvalidRequest {
@@ -52,14 +49,19 @@ fn masked(mask: &FieldMask) -> Result<HashSet<Field>, Error> {
                 problem: format!("the path {path:?} {problem}"),
             })
         };
-        if !seen.insert(path) {
+        // There are few: whatever is no field ends it.
+        if mask.paths[..index].contains(path) {
             return refuse("is named twice");
         }
-        let covers = |field: &Field| path == "*" || path == field.path() || path == field.group();
+        if let Some(field) = Field::from_path(path) {
+            named[field as usize] = true;
+            continue;
+        }
+        let covers = |field: &Field| path == "*" || path == field.group();
         if !FIELDS.iter().any(covers) {
             return refuse("is no field that can be changed");
         }
-        named.extend(FIELDS.into_iter().filter(covers));
+        FIELDS.into_iter().filter(covers).for_each(|field| named[field as usize] = true);
     }
     Ok(named)
 }
@@ -90,37 +92,38 @@ fn list_mode(number: i32) -> Option<ListMode> {
 }
 
 /// A user as the wire has it.
-pub fn user_details(user: &User) -> proto::UserDetails {
+pub fn user_details(user: User) -> proto::UserDetails {
     let mut details = proto::UserDetails {
         user_id: user.id,
-        username: user.username.clone(),
         etag: user.etag(),
+        username: user.username,
         create_time: Some(timestamp(user.create_time)),
         update_time: Some(timestamp(user.update_time)),
         ..proto::UserDetails::default()
     };
+    let mut values = user.values;
     for field in FIELDS {
-        if let Some(leaf) = leaf(&user.values[field]) {
+        if let Some(leaf) = leaf(std::mem::replace(&mut values[field], Value::None)) {
             details.set(field, leaf);
         }
     }
     details
 }
 
-fn leaf(value: &Value) -> Option<Leaf> {
+fn leaf(value: Value) -> Option<Leaf> {
     Some(match value {
         Value::None => return None,
-        Value::Id(id) => Leaf::Int64(*id),
-        Value::Integer(number) => Leaf::Int32(*number),
-        Value::Flag(flag) => Leaf::Bool(*flag),
-        Value::Text(text) => Leaf::Text(text.clone()),
-        Value::Micros(micros) => Leaf::Text(micros_to_text(*micros)),
+        Value::Id(id) => Leaf::Int64(id),
+        Value::Integer(number) => Leaf::Int32(number),
+        Value::Flag(flag) => Leaf::Bool(flag),
+        Value::Text(text) => Leaf::Text(text),
+        Value::Micros(micros) => Leaf::Text(micros_to_text(micros)),
         Value::List(mode) => Leaf::Int32(match mode {
             ListMode::No => proto::ListMode::No,
             ListMode::Blacklist => proto::ListMode::Blacklist,
             ListMode::Whitelist => proto::ListMode::Whitelist,
         } as i32),
-        Value::Date(date) => Leaf::Date(calendar_day(*date)),
+        Value::Date(date) => Leaf::Date(calendar_day(date)),
     })
 }
 

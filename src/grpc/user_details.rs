@@ -12,7 +12,7 @@ use crate::{
     domain::{
         account::Username,
         service::Service,
-        update::{Actor, Door, Update},
+        update::{Actor, Door, Update, Updated},
     },
     proto::{
         GetUserDetailsRequest, GetUserDetailsResponse, UpdateUserDetailsRequest,
@@ -38,7 +38,7 @@ impl UserDetailsService for UserDetails {
             let caller = self.authentication.internal_caller(&metadata, &extensions)?;
             let actor = caller.actor(&request.acting_username)?;
             let user = self.service.read(&actor, request.user_id).await?;
-            Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(&user)) })
+            Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
         };
         let method = "m4.userdetails.v1.UserDetailsService/GetUserDetails";
         call::run(method, &metadata, &extensions, self.deadline, call).await
@@ -64,10 +64,10 @@ impl UserDetailsService for UserDetails {
             let edits = convert::edits(details, request.update_mask.as_ref())?;
             let (user_id, validate_only) = (request.user_id, request.validate_only);
             let update = Update { actor, door, user_id, edits, etag, validate_only };
-            let updated = self.service.update(update).await?;
+            let Updated { user, changes } = self.service.update(update).await?;
             Ok(UpdateUserDetailsResponse {
-                user_details: Some(convert::user_details(&updated.user)),
-                changed_fields: Some(convert::paths(&updated.changes)),
+                user_details: Some(convert::user_details(user)),
+                changed_fields: Some(convert::paths(&changes)),
             })
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";

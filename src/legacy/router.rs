@@ -35,11 +35,13 @@ use super::{
     body,
     outcome::{self, Outcome},
     parameters::Parameters,
-    translate::{Translated, translate},
+    translate::translate,
 };
 use crate::{
-    credentials::DOOR_IDENTITY,
-    proto::{Channel, user_details_service_client::UserDetailsServiceClient},
+    credentials::{DOOR_IDENTITY, LegacyCredentials},
+    proto::{
+        Channel, UpdateUserDetailsRequest, user_details_service_client::UserDetailsServiceClient,
+    },
 };
 
 /// The paths of the call.
@@ -130,9 +132,10 @@ impl Door {
         };
         let query = Parameters::from_form(parts.uri.query().unwrap_or_default().as_bytes());
         let parameters = query.or(body::parameters(&parts.headers, body).await);
-        let call = translate(&parameters, parts.method.as_str(), &address(&parts));
+        let mut call = translate(&parameters, parts.method.as_str(), &address(&parts));
+        let request = std::mem::take(&mut call.request);
         let left = self.limits.deadline.saturating_sub(begun.elapsed());
-        match tokio::time::timeout(left, self.update(&call, left)).await {
+        match tokio::time::timeout(left, self.update(request, &call.credentials, left)).await {
             Ok(result) => {
                 let outcome = outcome::of(result.as_ref().copied(), &call);
                 if let Err(status) = &result
@@ -148,12 +151,16 @@ impl Door {
     }
 
     /// The one RPC.
-    async fn update(&self, call: &Translated, deadline: Duration) -> Result<(), tonic::Status> {
-        let mut request = tonic::Request::new(call.request.clone());
+    async fn update(
+        &self,
+        request: UpdateUserDetailsRequest,
+        credentials: &LegacyCredentials,
+        deadline: Duration,
+    ) -> Result<(), tonic::Status> {
+        let mut request = tonic::Request::new(request);
         request.set_timeout(deadline);
         let metadata = request.metadata_mut();
-        let mut credentials: MetadataValue<_> = call
-            .credentials
+        let mut credentials: MetadataValue<_> = credentials
             .to_header()
             .parse()
             .map_err(|_| tonic::Status::internal("credentials cannot stand in a header"))?;

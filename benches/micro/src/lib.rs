@@ -90,9 +90,10 @@ fn change() -> Work {
 }
 
 fn answer() -> Work {
-    work(|| UpdateUserDetailsResponse {
-        user_details: Some(user_details(&sample::UPDATED.user)),
-        changed_fields: Some(paths(&sample::UPDATED.changes)),
+    let updated = sample::UPDATED.clone();
+    work(move || UpdateUserDetailsResponse {
+        user_details: Some(user_details(updated.user)),
+        changed_fields: Some(paths(&updated.changes)),
     })
 }
 

@@ -28,13 +28,15 @@ struct Job {
     answer: oneshot::Sender<Result<Updated, Error>>,
     span: Span,
     /// Kept until it is answered.
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 impl Job {
-    /// A caller that has gone is no error.
+    /// A caller that has gone is no error. It has room for its next call as soon as it has the answer.
     fn answer(self, outcome: Result<Updated, Error>) {
-        let _ = self.answer.send(outcome);
+        let Self { answer, room, .. } = self;
+        drop(room);
+        let _ = answer.send(outcome);
     }
 }
 
@@ -63,7 +65,7 @@ impl Writers {
         room: OwnedSemaphorePermit,
     ) -> Result<Updated, Error> {
         let (answer, answered) = oneshot::channel();
-        let job = Job { update, now, answer, span: Span::current(), _room: room };
+        let job = Job { update, now, answer, span: Span::current(), room };
         let ended = || Error::Unavailable("the writer has ended".into());
         self.0.send(job).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
