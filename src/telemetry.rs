@@ -8,7 +8,7 @@ use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::Sd
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::{FilterExt, Targets, filter_fn},
+    filter::{FilterExt, LevelFilter, Targets, filter_fn},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
@@ -38,9 +38,11 @@ impl Telemetry {
         let filter = EnvFilter::try_new(format!("sea_orm_migration=warn,{filter}"))
             .map_err(|error| TelemetryError(error.into()))?;
         // Libraries may tell at finer levels what they send and receive: secrets among it.
-        let filter = filter.and(filter_fn(|metadata| {
+        let own = filter_fn(|metadata| {
             metadata.target().starts_with("m4_user_details") || *metadata.level() <= Level::INFO
-        }));
+        });
+        // Without a hint of its own it would hide the other's, and every trace point of every library would be looked at.
+        let filter = filter.and(own.with_max_level_hint(LevelFilter::TRACE));
         let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let logs: Box<dyn Layer<Registry> + Send + Sync> = if std::io::stderr().is_terminal() {
             logs.with_filter(filter).boxed()

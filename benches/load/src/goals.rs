@@ -172,12 +172,13 @@ fn find(rows: &[Row], path: Path, callers: usize) -> Option<&Row> {
     rows.iter().find(|row| row.path == path && row.case.callers == callers)
 }
 
-/// The rate of a path by that of another: the median over numbers of callers.
+/// The rate of a path by that of another: the worst over numbers of callers.
 fn ratio(rows: &[Row], callers: RangeInclusive<usize>, path: Path, other: Path) -> Option<f64> {
     let own = rows.iter().filter(|row| row.path == path && callers.contains(&row.case.callers));
-    median(own.filter_map(|row| {
+    let ratios = own.filter_map(|row| {
         find(rows, other, row.case.callers).map(|other| row.figures.rate / other.figures.rate)
-    }))
+    });
+    ratios.reduce(f64::min)
 }
 
 /// The rate of a row's path by that on the smallest table with an empty log, which comes first.

@@ -72,8 +72,10 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
         }
     }
     let rows = measured.rows();
-    let best = rows.iter().max_by(|one, other| one.figures.rate.total_cmp(&other.figures.rate));
-    let best = best.expect("no number of callers");
+    let most = rows.iter().map(|row| row.figures.rate).fold(0.0, f64::max);
+    // More callers change little once the service is busy: its capacity is with the most of them.
+    let busy = rows.iter().filter(|row| row.figures.rate >= most * 0.9);
+    let best = busy.max_by_key(|row| row.case.callers).expect("no number of callers");
 
     stage.service.forget_peak();
     let (mut runs, mut sent, mut refused) = (Vec::new(), Vec::new(), 0);
