@@ -103,7 +103,17 @@ pub(super) struct Pools {
     pub(super) write: DatabaseConnection,
 }
 
-/// The pools of a database. They connect in the background and when they are used; a server need not answer yet.
+impl Pools {
+    /// Connects to a server ahead of the first calls. If it does not answer, they will tell.
+    pub(super) async fn connect(&self) {
+        if self.engine != Engine::Sqlite {
+            let pings = (0..READY).map(|_| self.write.ping());
+            futures_util::future::join_all(pings).await;
+        }
+    }
+}
+
+/// The pools of a database. They connect when they are used; a server need not answer yet.
 pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(OpenError::Url)?;
     if engine == Engine::Sqlite {

@@ -1,6 +1,9 @@
 //! The stored data, through SeaORM, on SQLite, PostgreSQL and MariaDB/MySQL.
 
-#![expect(clippy::duplicate_mod, reason = "sql/ is compiled twice, on SeaORM and on its blocking twin")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "sql/ is compiled twice, on SeaORM and on its blocking twin"
+)]
 
 mod asynchronous;
 mod blocking;

@@ -56,7 +56,8 @@ impl SqlStore {
     /// # Errors
     /// Those of [`migrate`]; the store still does not answer then.
     pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
-        migrate(&self.options, demo).await?;
+        let (migrated, ()) = tokio::join!(migrate(&self.options, demo), self.database.0.connect());
+        migrated?;
         self.attach();
         Ok(())
     }
