@@ -47,10 +47,15 @@ impl Writer {
             Some(connection) => connection,
             None => connect(&self.options)?,
         };
-        let connection = self.connection.insert(connection);
         // Nothing in it waits: it is compiled with the blocking twin.
-        let apply = transaction::apply(connection, Engine::Sqlite, updates, statements::Lock::Wait);
-        self.runtime.block_on(apply)
+        let lock = statements::Lock::Wait;
+        let apply = transaction::apply(&connection, Engine::Sqlite, updates, lock);
+        let outcomes = self.runtime.block_on(apply);
+        // After a failure, such as that of a COMMIT, it may have a transaction open, which ends with it.
+        if outcomes.is_ok() {
+            self.connection = Some(connection);
+        }
+        outcomes
     }
 }
 
