@@ -3,7 +3,7 @@
 use sea_orm;
 
 macro_rules! sql {
-    ($engine:expr, $operation:literal, $collection:expr, $call:expr) => {
+    ($engine:expr, $operation:expr, $collection:expr, $call:expr) => {
         crate::storage::spans::statement($engine, $operation, $collection, $call).await
     };
 }

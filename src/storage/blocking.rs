@@ -16,7 +16,7 @@ use crate::domain::{
 };
 
 macro_rules! sql {
-    ($engine:expr, $operation:literal, $collection:expr, $call:expr) => {
+    ($engine:expr, $operation:expr, $collection:expr, $call:expr) => {
         crate::storage::spans::blocking($engine, $operation, $collection, || $call)
     };
 }

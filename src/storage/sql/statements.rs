@@ -6,11 +6,11 @@ use super::{
     columns,
     entities::{account, change_log, currency, direction, manager_group_right, number_pool},
     sea_orm::{
-        self,
+        self, ActiveModelTrait,
         ActiveValue::Set,
-        ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType, QueryFilter,
-        QuerySelect, RelationDef, Select,
-        sea_query::{Condition, Expr, ExprTrait, LockBehavior, LockType},
+        ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, Iterable,
+        JoinType, QueryFilter, QuerySelect, QueryTrait, RelationDef, Select, StatementBuilder,
+        sea_query::{CaseStatement, Condition, Expr, ExprTrait, LockBehavior, LockType},
     },
 };
 use crate::storage::{
@@ -76,7 +76,7 @@ impl Statements<'_> {
             ])
             .column(manager_group_right::Column::Level)
             .join(JoinType::LeftJoin, users_right())
-            .filter(account::Column::Username.is_in(names))
+            .filter(account::Column::Username.is_in(padded(names)))
             .into_model::<ActingRow>();
         let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.transaction))?;
         // By the name as stored: MariaDB ignores spaces at the end when it compares.
@@ -88,7 +88,7 @@ impl Statements<'_> {
             return Ok(HashMap::new());
         }
         let mut select =
-            account::Entity::find().filter(account::Column::Id.is_in(ids.iter().copied()));
+            account::Entity::find().filter(account::Column::Id.is_in(padded(ids).copied()));
         // On PostgreSQL the weakest lock that keeps other writers out, so that references to the row may be made.
         let kind = match self.engine {
             Engine::Postgres => LockType::NoKeyUpdate,
@@ -136,47 +136,133 @@ impl Statements<'_> {
         select: Select<E>,
         ids: &BTreeSet<i64>,
     ) -> Result<BTreeSet<i64>, Error> {
-        let select = select.select_only().column(id).filter(id.is_in(ids.iter().copied()));
+        let select = select.select_only().column(id).filter(id.is_in(padded(ids).copied()));
         let select = select.into_tuple::<i64>();
         let ids = sql!(self.engine, "SELECT", table, select.all(self.transaction))?;
         Ok(ids.into_iter().collect())
     }
 
-    /// Stores changes, in their order, with their entries in the change log.
-    pub(super) async fn write(&self, writes: &[(&Updated, &Entry)]) -> Result<(), Error> {
-        for (Updated { user, changes }, _) in writes {
-            let mut row = account::ActiveModel {
-                version: Set(user.version),
-                update_time: Set(user.update_time.timestamp_micros()),
-                ..<account::ActiveModel as Default>::default()
-            };
-            for change in changes {
-                columns::set(&mut row, change.field, &change.new)?;
-            }
-            let update = account::Entity::update_many()
-                .set(row)
-                .filter(account::Column::Id.eq(user.id))
-                .filter(account::Column::Version.eq(user.version - 1));
-            let updated = sql!(self.engine, "UPDATE", "accounts", update.exec(self.transaction))?;
-            if updated.rows_affected != 1 {
-                return Err(Error::Unavailable(Conflict.into()));
-            }
+    /// Stores changes, in their order, with their entries in the change log. Where each is of another user (`distinct`), a
+    /// server stores those of the same fields by one statement.
+    pub(super) async fn write(
+        &self,
+        mut writes: Vec<(&Updated, &Entry)>,
+        distinct: bool,
+    ) -> Result<(), Error> {
+        let fields = |(updated, _): &(&Updated, &Entry)| {
+            updated.changes.iter().map(|change| change.field).collect::<Vec<_>>()
+        };
+        let combine = distinct && self.engine != Engine::Sqlite;
+        if combine {
+            writes.sort_by_cached_key(fields);
         }
-        let entries =
-            writes.iter().map(|(Updated { user, changes }, entry)| change_log::ActiveModel {
-                user_id: Set(user.id),
-                version: Set(user.version),
-                change_time: Set(user.update_time.timestamp_micros()),
-                actor_id: Set(entry.actor_id),
-                service: Set(entry.service.clone()),
-                door: Set(entry.door.as_str().to_owned()),
-                changes: Set(columns::changes_to_json(changes)),
-                ..<change_log::ActiveModel as Default>::default()
-            });
-        let insert = change_log::Entity::insert_many(entries);
-        sql!(self.engine, "INSERT", "change_log", insert.exec_without_returning(self.transaction))?;
+        for group in writes.chunk_by(|one, next| combine && fields(one) == fields(next)) {
+            let users: Vec<_> = group.iter().map(|(updated, _)| *updated).collect();
+            self.update(&users).await?;
+        }
+        let entries = writes.chunks(if self.engine == Engine::Sqlite { 1 } else { writes.len() });
+        for entries in entries {
+            let insert = change_log::Entity::insert_many(entries.iter().map(entry));
+            let mut insert = insert.into_query();
+            if self.engine == Engine::Sqlite {
+                insert.returning_col(change_log::Column::Id);
+            }
+            self.execute("INSERT", "change_log", &insert).await?;
+        }
         Ok(())
     }
+
+    /// Runs a statement that writes, and answers how many rows it was. On SQLite it must return a row for each: SeaORM keeps
+    /// only those prepared that do, and to prepare one costs more than to run it.
+    async fn execute<S: StatementBuilder + Sync>(
+        &self,
+        operation: &'static str,
+        table: &'static str,
+        statement: &S,
+    ) -> Result<usize, Error> {
+        let transaction = self.transaction;
+        if self.engine == Engine::Sqlite {
+            let rows = sql!(self.engine, operation, table, transaction.query_all(statement))?;
+            return Ok(rows.len());
+        }
+        let done = sql!(self.engine, operation, table, transaction.execute(statement))?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+
+    /// Stores the same fields of several users.
+    async fn update(&self, users: &[&Updated]) -> Result<(), Error> {
+        let rows: Vec<_> = users.iter().map(|updated| row(updated)).collect::<Result<_, _>>()?;
+        let mut update = account::Entity::update_many();
+        if let ([Updated { user, .. }], [row]) = (users, &*rows) {
+            update = update
+                .set(row.clone())
+                .filter(account::Column::Id.eq(user.id))
+                .filter(account::Column::Version.eq(user.version - 1));
+        } else {
+            let case = |value: &dyn Fn(usize) -> Expr| -> Expr {
+                let cases = padded(0..users.len()).fold(CaseStatement::new(), |cases, index| {
+                    cases.case(account::Column::Id.eq(users[index].user.id), value(index))
+                });
+                cases.into()
+            };
+            for column in account::Column::iter().filter(|column| rows[0].get(*column).is_set()) {
+                let value = |index: usize| match rows[index].get(column) {
+                    Set(value) => value.into(),
+                    _ => Expr::col(column),
+                };
+                update = update.col_expr(column, case(&value));
+            }
+            let stored = case(&|index| (users[index].user.version - 1).into());
+            update = update
+                .filter(account::Column::Id.is_in(padded(users).map(|updated| updated.user.id)))
+                .filter(Expr::col(account::Column::Version).eq(stored));
+        }
+        let mut update = update.into_query();
+        if self.engine == Engine::Sqlite {
+            update.returning_col(account::Column::Id);
+        }
+        if self.execute("UPDATE", "accounts", &update).await? != users.len() {
+            return Err(Error::Unavailable(Conflict.into()));
+        }
+        Ok(())
+    }
+}
+
+/// The columns of a change.
+fn row(Updated { user, changes }: &Updated) -> Result<account::ActiveModel, Corrupt> {
+    let mut row = account::ActiveModel {
+        version: Set(user.version),
+        update_time: Set(user.update_time.timestamp_micros()),
+        ..<account::ActiveModel as Default>::default()
+    };
+    for change in changes {
+        columns::set(&mut row, change.field, &change.new)?;
+    }
+    Ok(row)
+}
+
+/// An entry of the change log.
+fn entry((Updated { user, changes }, entry): &(&Updated, &Entry)) -> change_log::ActiveModel {
+    change_log::ActiveModel {
+        user_id: Set(user.id),
+        version: Set(user.version),
+        change_time: Set(user.update_time.timestamp_micros()),
+        actor_id: Set(entry.actor_id),
+        service: Set(entry.service.clone()),
+        door: Set(entry.door.as_str().to_owned()),
+        changes: Set(columns::changes_to_json(changes)),
+        ..<change_log::ActiveModel as Default>::default()
+    }
+}
+
+/// With the last one repeated up to a power of two: so there are few shapes of a statement, which stay prepared.
+fn padded<T: Clone>(
+    items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator + DoubleEndedIterator + Clone>,
+) -> impl Iterator<Item = T> {
+    let items = items.into_iter();
+    let size = items.len().next_power_of_two();
+    let last = items.clone().next_back();
+    items.chain(last.into_iter().cycle()).take(size)
 }
 
 /// The columns of an acting account.

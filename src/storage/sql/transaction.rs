@@ -51,7 +51,7 @@ pub(in crate::storage) async fn apply(
     if writes.is_empty() {
         rollback(transaction, engine).await;
     } else {
-        statements.write(&writes).await?;
+        statements.write(writes, distinct).await?;
         sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
     }
     Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())
