@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// algorithm on.
 const READY: u32 = 4;
 
+/// How many connections read a SQLite database at most: each has a thread, and 2 MB of pages in memory.
+const SQLITE_READERS: u32 = 4;
+
 /// A kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -60,7 +63,7 @@ impl Engine {
 pub struct Options {
     /// `sqlite://FILE`, `postgres://…` or `mysql://…`. May hold a password.
     pub url: String,
-    /// How many connections at most, 1 or more. SQLite has one more, which writes.
+    /// How many connections at most, 1 or more. SQLite has at most 4 that read, and one more that writes.
     pub max_connections: u32,
     /// How many calls may be under way at once, 1 or more; more are refused.
     pub max_in_flight: usize,
@@ -119,7 +122,8 @@ pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
     if engine == Engine::Sqlite {
         let write = single(options)?;
         let file = sqlite_options(&options.url)?.read_only(true).create_if_missing(false);
-        let pool: SqlitePoolOptions = pool_options(options.max_connections);
+        let readers = options.max_connections.min(SQLITE_READERS);
+        let pool: SqlitePoolOptions = pool_options(readers);
         let read = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(file));
         return Ok(Pools { engine, read, write });
     }

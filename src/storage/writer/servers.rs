@@ -12,8 +12,8 @@ use crate::{
     storage::{asynchronous::statements::Lock, failure::is_conflict, repository::Database},
 };
 
-/// How many transactions are under way at once.
-const WRITERS: usize = 3;
+/// How many transactions are under way at once. With one more each is smaller, and all together slower.
+const WRITERS: usize = 2;
 /// How often a transaction is run that loses against another one.
 const ATTEMPTS: u32 = 5;
 
