@@ -26,8 +26,9 @@ use crate::{
 
 /// How many times its capacity is sent to the service.
 const TIMES: f64 = 4.0;
-/// How many calls wait for their answers at most: the service has room for 1024, so these fill it four times.
-const OUTSTANDING: usize = 4096;
+/// How many calls wait for their answers at most: four times as many as at capacity, but enough to fill the service's room,
+/// which is of 1024, twice. With more it is their own queue that is measured: the client has the same processors.
+const OUTSTANDING: usize = 2048;
 /// How many connections they share. The service takes 256 calls on each: no call waits in the client for a free place.
 const CHANNELS: usize = 32;
 /// How often calls are sent.
@@ -82,7 +83,9 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
     for round in 1..=arguments.rounds {
         let begun = Instant::now();
         let (rate, users) = (TIMES * best.figures.rate, stage.database.users);
-        let flood = flood(stage.service.grpc(), rate, users, arguments.time()).await;
+        let outstanding = OUTSTANDING.max(4 * best.case.callers);
+        let time = arguments.time();
+        let flood = flood(stage.service.grpc(), rate, outstanding, users, time).await;
         stage.database.acknowledge(flood.accepted.len());
         sent.push(flood.accepted.len() + flood.refused);
         refused += flood.refused;
@@ -109,10 +112,16 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
 }
 
 /// Sends updates at a rate for a time, whether or not they are answered, and waits for the last answers.
-async fn flood(address: SocketAddr, rate: f64, users: i64, time: Duration) -> Flood {
+async fn flood(
+    address: SocketAddr,
+    rate: f64,
+    outstanding: usize,
+    users: i64,
+    time: Duration,
+) -> Flood {
     let clients: Vec<_> =
         channels(address, CHANNELS).into_iter().map(UserDetailsServiceClient::new).collect();
-    let room = Arc::new(Semaphore::new(OUTSTANDING));
+    let room = Arc::new(Semaphore::new(outstanding));
     let mut calls = JoinSet::new();
     let mut flood = Flood::default();
     let mut tick = interval(TICK);
