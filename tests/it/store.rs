@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDate};
 use futures_util::future::join_all;
 use m4_user_details::{
     domain::{
@@ -25,6 +25,7 @@ on_every_engine!(
     every_commit_is_durable,
     it_answers_only_when_it_is_prepared,
     updates_at_once_do_not_harm_each_other,
+    updates_at_once_store_each_its_own_values,
     a_locked_user_does_not_hold_up_others,
     it_finishes_what_it_has_begun,
     more_than_it_has_room_for_is_refused,
@@ -118,6 +119,43 @@ async fn updates_at_once_do_not_harm_each_other(database: TestDatabase) {
     }
     let never = "SELECT count(*) FROM accounts WHERE city LIKE 'never%'";
     assert_eq!(database.number(never).await, 0);
+}
+
+/// The same fields, of every type of column, of several users at once: a server stores them by one statement.
+async fn updates_at_once_store_each_its_own_values(database: TestDatabase) {
+    let store = prepared(&database).await;
+    for round in 0..6 {
+        let even = round % 2 == 0;
+        let updates = [3, 4, 5].map(|user_id| {
+            let number = i32::try_from(user_id).unwrap() * 10 + round;
+            let day = NaiveDate::from_yo_opt(2027, u32::try_from(number).unwrap());
+            let mut update = update("admin", user_id, &format!("City {number}"));
+            for (field, value) in [
+                (Field::call_limit, Value::Integer(number)),
+                (Field::hidden, Value::Flag((user_id == 4) == even)),
+                (Field::currency_id, Value::Id((user_id + i64::from(round)) % 3 + 1)),
+                (Field::tax1_value, Value::Micros(i64::from(number) * 1_000_001)),
+                (
+                    Field::block_date,
+                    if even { day.map_or(Value::None, Value::Date) } else { Value::None },
+                ),
+                (Field::responsible_manager_id, if even { Value::None } else { Value::Id(2) }),
+            ] {
+                update.edits.add(field, Some(Edit::Set(value)));
+            }
+            update
+        });
+        let asked = updates.clone();
+        let outcomes = join_all(updates.into_iter().map(|update| apply(&store, update))).await;
+        for (update, outcome) in asked.iter().zip(outcomes) {
+            let answered = outcome.unwrap().user;
+            let stored = store.read(&update.actor, update.user_id).await.unwrap();
+            assert_eq!(answered, stored);
+            for (field, edit) in update.edits.iter() {
+                assert_eq!(*edit, Edit::Set(stored.values[*field].clone()), "{field:?}");
+            }
+        }
+    }
 }
 
 async fn a_locked_user_does_not_hold_up_others(database: TestDatabase) {
