@@ -22,7 +22,7 @@ pub mod telemetry;
 #[doc(hidden)]
 pub mod measured {
     pub use crate::{
-        grpc::convert::{edits, paths, user_details},
+        grpc::convert::{edits, paths, user_details, values},
         legacy::{parameters::Parameters, translate::translate, xml::Answer},
     };
 }

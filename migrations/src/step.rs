@@ -36,7 +36,6 @@ impl Step {
     }
 
     /// Adds a column, which must allow NULL or have a default.
-    #[allow(dead_code, reason = "no step has added a column yet")]
     pub(crate) fn column(name: &'static str, table: &'static str, column: ColumnDef) -> Self {
         Self { name, ddl: Ddl::AddColumn { table, column } }
     }

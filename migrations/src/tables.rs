@@ -35,6 +35,9 @@ pub(crate) fn steps() -> Vec<Step> {
             "change_log_actor_idx",
             Index::create().col("actor_id").col("id").take(),
         ),
+        Step::column("m0012_change_log_address", "change_log", text("address", 64)),
+        Step::column("m0013_change_log_reason", "change_log", text("reason", 255)),
+        Step::column("m0014_change_log_request_id", "change_log", text("request_id", 36)),
     ]
 }
 

@@ -47,7 +47,7 @@ pub fn apply(
             Actor::Service(name) => Some(name.clone()),
             Actor::Account(_) => None,
         },
-        door: update.door,
+        origin: update.origin.clone(),
     };
     Ok((Updated { user, changes }, Some(entry)))
 }

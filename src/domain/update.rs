@@ -35,6 +35,27 @@ impl Door {
     }
 }
 
+/// Whence a change comes: what the change log keeps beside who acted. None of it decides anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Through which door.
+    pub door: Door,
+    /// The address of the caller, or of the legacy client; empty where it is not known.
+    pub address: String,
+    /// Why, in the caller's words; empty where it did not say.
+    pub reason: String,
+    /// The id that the caller gave its request; empty where it gave none.
+    pub request_id: String,
+}
+
+impl Origin {
+    /// Nothing but a door is known.
+    pub fn of(door: Door) -> Self {
+        let (address, reason, request_id) = <(String, String, String)>::default();
+        Self { door, address, reason, request_id }
+    }
+}
+
 /// The new value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
@@ -76,8 +97,8 @@ impl Edits {
 pub struct Update {
     /// Who asks.
     pub actor: Actor,
-    /// Through which door.
-    pub door: Door,
+    /// Whence it comes.
+    pub origin: Origin,
     /// The id of the user.
     pub user_id: i64,
     /// What to change.
@@ -106,8 +127,8 @@ pub struct Entry {
     pub actor_id: Option<i64>,
     /// The name of the service that acted in its own name.
     pub service: Option<String>,
-    /// The door.
-    pub door: Door,
+    /// Whence the change came.
+    pub origin: Origin,
 }
 
 /// What became of an update.

@@ -177,7 +177,8 @@ fn is_printable(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\n'))
 }
 
-fn is_text(text: &str) -> bool {
+/// Whether text is at most 255 characters without control characters, but for tab, CR and LF.
+pub fn is_text(text: &str) -> bool {
     text.chars().count() <= TEXT_CHARACTERS && is_printable(text)
 }
 

@@ -8,9 +8,9 @@ use crate::{
         account::User,
         error::Error,
         update::{Change, Edit, Edits},
-        value::{ListMode, PartialDate, Value, micros_to_text},
+        value::{ListMode, PartialDate, Value, is_text, micros_to_text},
     },
-    fields::{FIELDS, Field, Kind},
+    fields::{FIELDS, Field, Kind, TEXT_CHARACTERS},
     proto::{self, Leaf},
 };
 
@@ -103,11 +103,36 @@ pub fn user_details(user: User) -> proto::UserDetails {
     };
     let mut values = user.values;
     for field in FIELDS {
-        if let Some(leaf) = leaf(std::mem::replace(&mut values[field], Value::None)) {
-            details.set(field, leaf);
-        }
+        set(&mut details, field, std::mem::replace(&mut values[field], Value::None));
     }
     details
+}
+
+/// One side of changes as the wire has it: only the changed fields are present.
+pub fn values(changes: Vec<Change>, side: impl Fn(Change) -> Value) -> proto::UserDetails {
+    let mut details = proto::UserDetails::default();
+    for change in changes {
+        set(&mut details, change.field, side(change));
+    }
+    details
+}
+
+fn set(details: &mut proto::UserDetails, field: Field, value: Value) {
+    if let Some(leaf) = leaf(value) {
+        details.set(field, leaf);
+    }
+}
+
+/// The reason for a change.
+///
+/// # Errors
+/// [`Error::InvalidRequest`] where it is too long or has control characters.
+pub(super) fn reason(reason: String) -> Result<String, Error> {
+    if is_text(&reason) {
+        return Ok(reason);
+    }
+    let problem = format!("is over {TEXT_CHARACTERS} characters, or has control characters");
+    Err(Error::InvalidRequest { field: "reason", problem })
 }
 
 fn leaf(value: Value) -> Option<Leaf> {

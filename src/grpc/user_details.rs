@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status, transport::server::TcpConnectInfo};
 
 use super::{
     auth::{Authentication, Caller},
@@ -12,7 +12,7 @@ use crate::{
     domain::{
         account::Username,
         service::Service,
-        update::{Actor, Door, Update, Updated},
+        update::{Actor, Door, Origin, Update, Updated},
     },
     proto::{
         GetUserDetailsRequest, GetUserDetailsResponse, UpdateUserDetailsRequest,
@@ -50,27 +50,42 @@ impl UserDetailsService for UserDetails {
     ) -> Result<Response<UpdateUserDetailsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let call = async {
-            let (actor, door) = match self.authentication.caller(&metadata, &extensions)? {
+            let (actor, door, address) = match self.authentication.caller(&metadata, &extensions)? {
                 Caller::Internal(internal) => {
-                    (internal.actor(&request.acting_username)?, Door::Grpc)
+                    let address = address(&extensions);
+                    (internal.actor(&request.acting_username)?, Door::Grpc, address)
                 }
                 Caller::Legacy(credentials) => {
                     self.service.authenticate(&credentials, request.user_id).await?;
-                    (Actor::Account(Username::parse(&credentials.username)), Door::Legacy)
+                    let actor = Actor::Account(Username::parse(&credentials.username));
+                    (actor, Door::Legacy, credentials.address)
                 }
+            };
+            let origin = Origin {
+                door,
+                address,
+                reason: convert::reason(request.reason)?,
+                request_id: String::new(),
             };
             let details = request.user_details.unwrap_or_default();
             let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
             let edits = convert::edits(details, request.update_mask.as_ref())?;
             let (user_id, validate_only) = (request.user_id, request.validate_only);
-            let update = Update { actor, door, user_id, edits, etag, validate_only };
+            let update = Update { actor, origin, user_id, edits, etag, validate_only };
             let Updated { user, changes } = self.service.update(update).await?;
             Ok(UpdateUserDetailsResponse {
                 user_details: Some(convert::user_details(user)),
                 changed_fields: Some(convert::paths(&changes)),
+                previous_details: Some(convert::values(changes, |change| change.old)),
             })
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
         call::run(method, &metadata, &extensions, self.deadline, call).await
     }
+}
+
+/// The address of a caller; empty where it is in this process.
+fn address(extensions: &Extensions) -> String {
+    let peer = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    peer.map(|peer| peer.ip().to_string()).unwrap_or_default()
 }

@@ -61,6 +61,7 @@ pub fn translate(parameters: &Parameters, method: &str, address: &str) -> Transl
         update_mask: Some(mask),
         validate_only: !unfit.is_empty(),
         acting_username: String::new(),
+        reason: String::new(),
     };
     Translated { request, credentials, unfit, names }
 }

@@ -4,7 +4,7 @@ use m4_user_details::proto::{Address, Taxes, UpdateUserDetailsRequest, UserDetai
 use serde_json::{Value, json};
 
 use crate::support::{
-    app::TestApp,
+    app::{TestApp, reason},
     database::{Kind, TestDatabase},
     on_every_engine,
 };
@@ -25,8 +25,11 @@ async fn an_entry_tells_who_when_where_and_what(database: TestDatabase) {
         user_id: 3,
         user_details: Some(details),
         acting_username: "admin".to_owned(),
+        reason: "Moved to Bonn".to_owned(),
         ..UpdateUserDetailsRequest::default()
     };
+    let bad = UpdateUserDetailsRequest { reason: "x".repeat(256), ..request.clone() };
+    assert_eq!(reason(&app.update(bad).await.unwrap_err()), "INVALID_REQUEST");
     let stored = app.update(request).await.unwrap().user_details.unwrap();
 
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 2);
@@ -42,6 +45,12 @@ async fn an_entry_tells_who_when_where_and_what(database: TestDatabase) {
     assert_eq!(column("change_time", 3).await, micros);
     assert_eq!(database.text("SELECT door FROM change_log WHERE version = 2").await, "legacy");
     assert_eq!(database.text("SELECT door FROM change_log WHERE version = 3").await, "grpc");
+    let words = database.text("SELECT reason FROM change_log WHERE version = 3").await;
+    assert_eq!(words, "Moved to Bonn");
+    for version in [2, 3] {
+        let query = format!("SELECT address FROM change_log WHERE version = {version}");
+        assert_eq!(database.text(&query).await, "127.0.0.1");
+    }
     assert_eq!(database.number("SELECT count(*) FROM change_log WHERE service IS NULL").await, 2);
     let cast = if database.kind == Kind::MariaDb { "CHAR" } else { "TEXT" };
     let changes = |version| {

@@ -147,6 +147,7 @@ async fn validate_only_stores_nothing(database: TestDatabase) {
     let details = answer.user_details.unwrap();
     assert_eq!((&details.etag, details.update_time), (&before.etag, before.update_time));
     assert_eq!(details.address.unwrap().city.as_deref(), Some("Kaunas"));
+    assert_eq!(answer.previous_details.unwrap(), city("Vilnius"));
     let request = UpdateUserDetailsRequest { validate_only: true, ..update(3, city("\u{1}")) };
     assert_eq!(reason(&app.update(request).await.unwrap_err()), "INVALID_DETAILS");
     assert_eq!(app.read(3).await, before);

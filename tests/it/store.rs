@@ -9,7 +9,7 @@ use m4_user_details::{
         account::Username,
         error::{Error, Violation},
         store::Store,
-        update::{Actor, Door, Edit, Edits, Update, Updated},
+        update::{Actor, Door, Edit, Edits, Origin, Update, Updated},
         value::Value,
     },
     fields::Field,
@@ -42,7 +42,7 @@ fn update(username: &str, user_id: i64, city: &str) -> Update {
     edits.add(Field::city, Value::text(Field::city, city.to_owned()).map(Edit::Set));
     Update {
         actor: Actor::Account(Username::parse(username)),
-        door: Door::Grpc,
+        origin: Origin::of(Door::Grpc),
         user_id,
         edits,
         etag: None,

@@ -12,7 +12,7 @@ use m4_user_details::{
         hash::{Recipe, SecretKeys},
         rules,
     },
-    measured::{Answer, Parameters, edits, paths, translate, user_details},
+    measured::{Answer, Parameters, edits, paths, translate, user_details, values},
     proto::UpdateUserDetailsResponse,
 };
 
@@ -94,6 +94,7 @@ fn answer() -> Work {
     work(move || UpdateUserDetailsResponse {
         user_details: Some(user_details(updated.user)),
         changed_fields: Some(paths(&updated.changes)),
+        previous_details: Some(values(updated.changes, |change| change.old)),
     })
 }
 

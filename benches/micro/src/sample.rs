@@ -11,7 +11,7 @@ use m4_user_details::{
         account::{AccountType, ActingAccount, User, Username},
         facts::Facts,
         rules,
-        update::{Actor, Door, Update, Updated},
+        update::{Actor, Door, Origin, Update, Updated},
         value::Values,
     },
     fields::Reference,
@@ -64,7 +64,7 @@ fn update(query: &str) -> Update {
     let edits = edits(details, request.update_mask.as_ref()).expect("the mask is valid");
     Update {
         actor: Actor::Account(Username::parse(USERNAME)),
-        door: Door::Legacy,
+        origin: Origin::of(Door::Legacy),
         user_id: request.user_id,
         edits,
         etag: None,

@@ -249,7 +249,10 @@ fn entry((Updated { user, changes }, entry): &(&Updated, &Entry)) -> change_log:
         change_time: Set(user.update_time.timestamp_micros()),
         actor_id: Set(entry.actor_id),
         service: Set(entry.service.clone()),
-        door: Set(entry.door.as_str().to_owned()),
+        door: Set(entry.origin.door.as_str().to_owned()),
+        address: Set(entry.origin.address.clone()),
+        reason: Set(entry.origin.reason.clone()),
+        request_id: Set(entry.origin.request_id.clone()),
         changes: Set(columns::changes_to_json(changes)),
         ..<change_log::ActiveModel as Default>::default()
     }

@@ -13,6 +13,9 @@ pub(in crate::storage) struct Model {
     pub(in crate::storage) actor_id: Option<i64>,
     pub(in crate::storage) service: Option<String>,
     pub(in crate::storage) door: String,
+    pub(in crate::storage) address: String,
+    pub(in crate::storage) reason: String,
+    pub(in crate::storage) request_id: String,
     pub(in crate::storage) changes: Json,
 }
 
