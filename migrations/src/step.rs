@@ -2,7 +2,7 @@
 
 use sea_orm_migration::{
     MigrationName, MigrationTrait, SchemaManager, async_trait,
-    sea_orm::{DbBackend, DbErr},
+    sea_orm::{ConnectionTrait, DbBackend, DbErr},
     sea_query::{ColumnDef, IndexCreateStatement, Table, TableCreateStatement},
 };
 
@@ -16,6 +16,7 @@ enum Ddl {
     CreateTable(TableCreateStatement),
     CreateIndex { table: &'static str, name: &'static str, index: IndexCreateStatement },
     AddColumn { table: &'static str, column: ColumnDef },
+    Postgres(&'static str),
 }
 
 impl Step {
@@ -33,6 +34,11 @@ impl Step {
     ) -> Self {
         index.name(index_name).table(table);
         Self { name, ddl: Ddl::CreateIndex { table, name: index_name, index } }
+    }
+
+    /// A statement for PostgreSQL alone, which may be repeated.
+    pub(crate) fn postgres(name: &'static str, ddl: &'static str) -> Self {
+        Self { name, ddl: Ddl::Postgres(ddl) }
     }
 
     /// Adds a column, which must allow NULL or have a default.
@@ -66,6 +72,12 @@ impl MigrationTrait for Step {
                     return Ok(());
                 }
                 manager.create_index(index.clone()).await
+            }
+            Ddl::Postgres(ddl) => {
+                if manager.get_database_backend() == DbBackend::Postgres {
+                    manager.get_connection().execute_unprepared(ddl).await?;
+                }
+                Ok(())
             }
             Ddl::AddColumn { table, column } => {
                 if manager.has_column(table, column.get_column_name()).await? {

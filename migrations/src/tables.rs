@@ -38,7 +38,27 @@ pub(crate) fn steps() -> Vec<Step> {
         Step::column("m0012_change_log_address", "change_log", text("address", 64)),
         Step::column("m0013_change_log_reason", "change_log", text("reason", 255)),
         Step::column("m0014_change_log_request_id", "change_log", text("request_id", 36)),
+        // Usernames are ordered byte by byte, as on the other engines.
+        Step::postgres(
+            "m0020_accounts_username_order",
+            "ALTER TABLE accounts ALTER COLUMN username TYPE varchar(255) COLLATE \"C\"",
+        ),
+        index_of_accounts("m0021_accounts_email", "accounts_email_idx", "email"),
+        index_of_accounts("m0022_accounts_blocked", "accounts_blocked_idx", "blocked"),
+        index_of_accounts("m0023_accounts_hidden", "accounts_hidden_idx", "hidden"),
+        index_of_accounts("m0024_accounts_update_time", "accounts_update_time_idx", "update_time"),
+        Step::index(
+            "m0025_change_log_time",
+            "change_log",
+            "change_log_time_idx",
+            Index::create().col("change_time").col("id").take(),
+        ),
     ]
+}
+
+/// An index by which accounts are listed.
+fn index_of_accounts(name: &'static str, index: &'static str, column: &'static str) -> Step {
+    Step::index(name, "accounts", index, Index::create().col(column).col("id").take())
 }
 
 /// An id that the database gives.

@@ -120,6 +120,11 @@ pub struct User {
 impl User {
     /// The etag of the stored version: opaque to callers, different for each user and version.
     pub fn etag(&self) -> String {
-        format!("{:x}-{:x}", self.id, self.version)
+        etag(self.id, self.version)
     }
+}
+
+/// The etag of a version of a user.
+pub fn etag(user_id: i64, version: i64) -> String {
+    format!("{user_id:x}-{version:x}")
 }

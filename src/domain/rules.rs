@@ -61,6 +61,28 @@ pub fn read<'a>(actor: &Actor, user_id: i64, facts: &'a Facts) -> Result<&'a Use
     reach(actor, user_id, facts)
 }
 
+/// Which users an actor may list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every plain user.
+    All,
+    /// Those whose responsible manager this account is.
+    AssignedTo(i64),
+}
+
+/// Which users an actor may list.
+///
+/// # Errors
+/// [`Error::AccessDenied`], [`Error::NotAuthorized`].
+pub fn scope(actor: &Actor, facts: &Facts) -> Result<Scope, Error> {
+    // There is no account 0, which might be the actor itself.
+    let actor = authorise(actor, Level::Read, 0, facts)?;
+    let bound = actor.filter(|actor| {
+        actor.account_type == AccountType::Manager && actor.show_only_assigned_users
+    });
+    Ok(bound.map_or(Scope::All, |manager| Scope::AssignedTo(manager.id)))
+}
+
 /// Checks that an actor may read and change settings: an admin, or a service in its own name.
 ///
 /// # Errors

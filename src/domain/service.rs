@@ -10,6 +10,7 @@ use super::{
     clock::Clock,
     error::{Cause, Error},
     hash::SecretKeys,
+    listing::{ChangeQuery, LoggedChange, UserQuery},
     settings::Settings,
     store::Store,
     update::{Actor, Update, Updated},
@@ -72,6 +73,26 @@ impl Service {
     /// Those of [`Store::read`].
     pub async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
         self.store.read(actor, user_id).await
+    }
+
+    /// Lists users.
+    ///
+    /// # Errors
+    /// Those of [`Store::list`].
+    pub async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
+        self.store.list(actor, query).await
+    }
+
+    /// Lists entries of the change log.
+    ///
+    /// # Errors
+    /// Those of [`Store::list_changes`].
+    pub async fn list_changes(
+        &self,
+        actor: &Actor,
+        query: &ChangeQuery,
+    ) -> Result<Vec<LoggedChange>, Error> {
+        self.store.list_changes(actor, query).await
     }
 
     /// Reads the settings.

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use super::{
     account::User,
     error::{Cause, Error},
+    listing::{ChangeQuery, LoggedChange, UserQuery},
     settings::Settings,
     update::{Actor, Update, Updated},
 };
@@ -25,6 +26,22 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Those of [`super::rules::read`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error>;
+
+    /// A page of the users that an actor may list.
+    ///
+    /// # Errors
+    /// Those of [`super::rules::scope`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error>;
+
+    /// A page of the change log of the users that an actor may list.
+    ///
+    /// # Errors
+    /// Those of [`super::rules::scope`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn list_changes(
+        &self,
+        actor: &Actor,
+        query: &ChangeQuery,
+    ) -> Result<Vec<LoggedChange>, Error>;
 
     /// Checks that an actor may read and change settings.
     ///

@@ -33,6 +33,11 @@ impl Door {
             Self::Legacy => "legacy",
         }
     }
+
+    /// The door of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Grpc, Self::Legacy].into_iter().find(|door| door.as_str() == word)
+    }
 }
 
 /// Whence a change comes: what the change log keeps beside who acted. None of it decides anything.

@@ -152,8 +152,8 @@ impl PartialDate {
     }
 }
 
-/// A decimal in the grammar of the wire: an optional `-`, 1 to 12 digits, then optionally a point and 1 to 6 digits.
-fn parse_micros(text: &str) -> Option<i64> {
+/// A decimal in the grammar of the wire, in millionths: an optional `-`, 1 to 12 digits, then optionally a point and 1 to 6 digits.
+pub fn parse_micros(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     let within = |part: &str, longest| {

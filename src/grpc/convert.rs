@@ -19,7 +19,10 @@ use crate::{
 /// # Errors
 /// [`Error::InvalidRequest`] where the mask names a path twice, or one that is no field.
 pub fn edits(mut details: proto::UserDetails, mask: Option<&FieldMask>) -> Result<Edits, Error> {
-    let named = mask.filter(|mask| !mask.paths.is_empty()).map(masked).transpose()?;
+    let named = mask
+        .filter(|mask| !mask.paths.is_empty())
+        .map(|mask| masked("update_mask", mask))
+        .transpose()?;
     let mut edits = Edits::default();
     for field in FIELDS {
         let leaf = details.take(field);
@@ -38,14 +41,23 @@ pub fn edits(mut details: proto::UserDetails, mask: Option<&FieldMask>) -> Resul
     Ok(edits)
 }
 
+/// The fields that a read mask names; every field without one.
+///
+/// # Errors
+/// [`Error::InvalidRequest`] where it names a path twice, or one that is no field.
+pub(super) fn read_mask(mask: Option<&FieldMask>) -> Result<[bool; FIELDS.len()], Error> {
+    let mask = mask.filter(|mask| !mask.paths.is_empty());
+    mask.map_or(Ok([true; FIELDS.len()]), |mask| masked("read_mask", mask))
+}
+
 /// Whether a mask names each field.
-fn masked(mask: &FieldMask) -> Result<[bool; FIELDS.len()], Error> {
+fn masked(name: &'static str, mask: &FieldMask) -> Result<[bool; FIELDS.len()], Error> {
     let mut named = [false; FIELDS.len()];
     for (index, path) in mask.paths.iter().enumerate() {
         let refuse = |problem: &str| {
             let path: String = path.chars().take(100).collect();
             Err(Error::InvalidRequest {
-                field: "update_mask",
+                field: name,
                 problem: format!("the path {path:?} {problem}"),
             })
         };
@@ -59,7 +71,7 @@ fn masked(mask: &FieldMask) -> Result<[bool; FIELDS.len()], Error> {
         }
         let covers = |field: &Field| path == "*" || path == field.group();
         if !FIELDS.iter().any(covers) {
-            return refuse("is no field that can be changed");
+            return refuse("is no field of the details");
         }
         FIELDS.into_iter().filter(covers).for_each(|field| named[field as usize] = true);
     }
@@ -93,6 +105,11 @@ fn list_mode(number: i32) -> Option<ListMode> {
 
 /// A user as the wire has it.
 pub fn user_details(user: User) -> proto::UserDetails {
+    masked_details(user, &[true; FIELDS.len()])
+}
+
+/// A user as the wire has it, with only some of the fields.
+pub(super) fn masked_details(user: User, mask: &[bool; FIELDS.len()]) -> proto::UserDetails {
     let mut details = proto::UserDetails {
         user_id: user.id,
         etag: user.etag(),
@@ -102,7 +119,7 @@ pub fn user_details(user: User) -> proto::UserDetails {
         ..proto::UserDetails::default()
     };
     let mut values = user.values;
-    for field in FIELDS {
+    for field in FIELDS.into_iter().filter(|field| mask[*field as usize]) {
         set(&mut details, field, std::mem::replace(&mut values[field], Value::None));
     }
     details
@@ -160,7 +177,7 @@ fn calendar_day(date: NaiveDate) -> proto::Date {
     }
 }
 
-fn timestamp(time: DateTime<Utc>) -> Timestamp {
+pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
     let nanos = i32::try_from(time.timestamp_subsec_nanos()).unwrap_or_default();
     Timestamp { seconds: time.timestamp(), nanos }
 }

@@ -4,6 +4,7 @@ pub mod auth;
 mod call;
 pub(crate) mod convert;
 mod errors;
+mod listing;
 pub mod server;
 mod settings;
 mod user_details;

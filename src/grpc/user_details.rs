@@ -6,17 +6,20 @@ use tonic::{Extensions, Request, Response, Status, transport::server::TcpConnect
 
 use super::{
     auth::{Authentication, Caller},
-    call, convert,
+    call, convert, listing,
 };
 use crate::{
     domain::{
         account::Username,
+        listing::Position,
         service::Service,
         update::{Actor, Door, Origin, Update, Updated},
     },
     proto::{
-        GetUserDetailsRequest, GetUserDetailsResponse, UpdateUserDetailsRequest,
-        UpdateUserDetailsResponse, user_details_service_server::UserDetailsService,
+        GetUserDetailsRequest, GetUserDetailsResponse, ListUserDetailsChangesRequest,
+        ListUserDetailsChangesResponse, ListUserDetailsRequest, ListUserDetailsResponse,
+        UpdateUserDetailsRequest, UpdateUserDetailsResponse,
+        user_details_service_server::UserDetailsService,
     },
 };
 
@@ -80,6 +83,44 @@ impl UserDetailsService for UserDetails {
             })
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+        call::run(method, &metadata, &extensions, self.deadline, call).await
+    }
+
+    async fn list_user_details(
+        &self,
+        request: Request<ListUserDetailsRequest>,
+    ) -> Result<Response<ListUserDetailsResponse>, Status> {
+        let (metadata, extensions, mut request) = request.into_parts();
+        let call = async {
+            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
+            let actor = caller.actor(&request.acting_username)?;
+            let mask = convert::read_mask(request.read_mask.as_ref())?;
+            let paged = listing::users(std::mem::take(&mut request))?;
+            let mut users = self.service.list(&actor, &paged.query).await?;
+            let key = paged.query.order.key;
+            let next_page_token = paged.cut(&mut users, |user| Position::of(user, key));
+            let user_details = users.into_iter().map(|user| convert::masked_details(user, &mask));
+            Ok(ListUserDetailsResponse { user_details: user_details.collect(), next_page_token })
+        };
+        let method = "m4.userdetails.v1.UserDetailsService/ListUserDetails";
+        call::run(method, &metadata, &extensions, self.deadline, call).await
+    }
+
+    async fn list_user_details_changes(
+        &self,
+        request: Request<ListUserDetailsChangesRequest>,
+    ) -> Result<Response<ListUserDetailsChangesResponse>, Status> {
+        let (metadata, extensions, mut request) = request.into_parts();
+        let call = async {
+            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
+            let actor = caller.actor(&request.acting_username)?;
+            let paged = listing::changes(std::mem::take(&mut request))?;
+            let mut changes = self.service.list_changes(&actor, &paged.query).await?;
+            let next_page_token = paged.cut(&mut changes, listing::position);
+            let changes = changes.into_iter().map(listing::change).collect();
+            Ok(ListUserDetailsChangesResponse { changes, next_page_token })
+        };
+        let method = "m4.userdetails.v1.UserDetailsService/ListUserDetailsChanges";
         call::run(method, &metadata, &extensions, self.deadline, call).await
     }
 }

@@ -3,7 +3,9 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm_blocking as sea_orm;
-use sea_orm_blocking::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use sea_orm_blocking::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
+};
 use tokio::runtime::Handle;
 
 use super::{
@@ -64,6 +66,10 @@ fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
     let file = sqlite_file(&options.url).map_err(|error| Error::Unavailable(error.into()))?;
     let connection = Database::connect(ConnectOptions::new(format!("sqlite://{file}?mode=rw")))?;
     connection.execute_unprepared(SQLITE_SESSION)?;
+    let set = Statement::from_string(DbBackend::Sqlite, DURABLE);
+    if connection.query_one_raw(set)?.is_none() {
+        return Err(Error::Unavailable("the database cannot be written to durably".into()));
+    }
     Ok(connection)
 }
 
@@ -77,3 +83,8 @@ const SQLITE_SESSION: &str = "
     PRAGMA wal_autocheckpoint = 8000;
     PRAGMA temp_store = MEMORY;
     PRAGMA cache_size = -8000";
+
+/// A row if that was done: SQLite does not say so when a setting is refused.
+const DURABLE: &str = "
+    SELECT 1 FROM pragma_journal_mode, pragma_synchronous, pragma_foreign_keys
+    WHERE journal_mode = 'wal' AND synchronous = 2 AND foreign_keys = 1";

@@ -11,6 +11,7 @@ use crate::domain::error::{Cause, Error};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Conflict,
+    Locked,
     Unavailable,
     Defect,
 }
@@ -19,6 +20,11 @@ enum Meaning {
 #[derive(Debug, thiserror::Error)]
 #[error("the transaction lost against another one")]
 pub(super) struct Conflict;
+
+/// A lock was not had in time; whoever holds it may be about to let it go.
+#[derive(Debug, thiserror::Error)]
+#[error("a lock was not had in time")]
+struct Locked;
 
 /// A column that holds what no version of this service has written.
 #[derive(Debug, thiserror::Error)]
@@ -35,24 +41,49 @@ impl From<Corrupt> for Error {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
-    /// Whether it failed at its commit: then it may have been stored all the same.
-    at_commit: bool,
+    /// When it failed.
+    at: Stage,
+}
+
+/// How far a transaction came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It could not begin: its connection may have been dead.
+    Begin,
+    /// It had begun, and was not committed.
+    Statement,
+    /// It failed at its commit: then it may have been stored all the same.
+    Commit,
 }
 
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { error: error.into(), at_commit: false }
+        Self { error: error.into(), at: Stage::Statement }
     }
 }
 
 impl Failure {
+    pub(super) fn at_begin(error: impl Into<Error>) -> Self {
+        Self { error: error.into(), at: Stage::Begin }
+    }
+
     pub(super) fn at_commit(error: impl Into<Error>) -> Self {
-        Self { error: error.into(), at_commit: true }
+        Self { error: error.into(), at: Stage::Commit }
+    }
+
+    /// Whether it may have been its connection, which had died while it was idle: then another one may live.
+    pub(super) fn never_began(&self) -> bool {
+        self.at == Stage::Begin
     }
 
     /// Whether nothing was stored, and parts of it may succeed if they are run again.
     pub(super) fn may_be_repeated(&self) -> bool {
-        is_conflict(&self.error) || (!self.at_commit && matches!(self.error, Error::Internal(_)))
+        let harmed_by_one = match &self.error {
+            Error::Internal(_) => true,
+            Error::Unavailable(cause) => cause.is::<Locked>(),
+            _ => false,
+        };
+        is_conflict(&self.error) || (self.at != Stage::Commit && harmed_by_one)
     }
 }
 
@@ -66,6 +97,7 @@ impl From<DbErr> for Error {
         let meaning = meaning(&failure);
         match meaning {
             Meaning::Conflict => Self::Unavailable(Conflict.into()),
+            Meaning::Locked => Self::Unavailable(Locked.into()),
             Meaning::Unavailable => Self::Unavailable(cause(failure)),
             Meaning::Defect => Self::Internal(cause(failure)),
         }
@@ -86,6 +118,7 @@ impl From<sea_orm_blocking::DbErr> for Error {
         let code = error.extended_code.to_string();
         match sqlite(&code) {
             Meaning::Conflict => Self::Unavailable(Conflict.into()),
+            Meaning::Locked => Self::Unavailable(Locked.into()),
             Meaning::Unavailable => Self::Unavailable(DatabaseError(code).into()),
             Meaning::Defect => Self::Internal(DatabaseError(code).into()),
         }
@@ -160,20 +193,12 @@ fn mysql(number: u16) -> Meaning {
     match number {
         // Record changed since last read; deadlock; certification conflict of a Galera cluster.
         1020 | 1213 => Meaning::Conflict,
-        // Too many connections, no quorum, shutting down, aborted, lock wait, read-only, statement time, killed.
-        1040
-        | 1047
-        | 1053
-        | 1152
-        | 1158..=1161
-        | 1203
-        | 1205
-        | 1290
-        | 1317
-        | 1792
-        | 1836
-        | 1927
-        | 1969 => Meaning::Unavailable,
+        // Lock wait, statement time.
+        1205 | 1969 => Meaning::Locked,
+        // Too many connections, no quorum, shutting down, aborted, read-only, killed.
+        1040 | 1047 | 1053 | 1152 | 1158..=1161 | 1203 | 1290 | 1317 | 1792 | 1836 | 1927 => {
+            Meaning::Unavailable
+        }
         _ => Meaning::Defect,
     }
 }
@@ -183,8 +208,10 @@ fn postgres(code: &str) -> Meaning {
     match code {
         // Serialization failure, deadlock.
         "40001" | "40P01" => Meaning::Conflict,
-        // Read-only transaction (a standby), lock not available.
-        "25006" | "55P03" => Meaning::Unavailable,
+        // Lock not available, query cancelled: as its time was up.
+        "55P03" | "57014" => Meaning::Locked,
+        // Read-only transaction: a standby.
+        "25006" => Meaning::Unavailable,
         // Connection, resources, operator intervention, system.
         _ if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
             Meaning::Unavailable

@@ -10,6 +10,7 @@ mod blocking;
 mod connect;
 mod demo;
 mod failure;
+mod listing;
 mod migrate;
 mod repository;
 mod settings;

@@ -9,21 +9,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     asynchronous::{
+        columns,
         statements::{Lock, Statements},
         transaction,
     },
     connect::{Engine, OpenError, Options, Pools, open},
     failure::Failure,
+    listing,
     migrate::migrate,
     settings,
     spans::statement,
-    writer::Writers,
+    writer::{Writers, writing},
 };
 use crate::domain::{
     account::User,
     error::{Cause, Error},
     facts::{Facts, Needs},
-    rules,
+    listing::{ChangeQuery, LoggedChange, UserQuery},
+    rules::{self, Scope},
     settings::Settings,
     store::Store,
     update::{Actor, Update, Updated},
@@ -46,7 +49,9 @@ impl SqlStore {
     /// # Errors
     /// [`OpenError::Url`].
     pub fn new(options: Options) -> Result<Self, OpenError> {
-        let database = Arc::new(Database(open(&options)?));
+        let pools = open(&options)?;
+        let reading = Semaphore::new(readers(pools.engine, options.max_connections));
+        let database = Arc::new(Database { pools, reading });
         let room = Arc::new(Semaphore::new(options.max_in_flight));
         Ok(Self { options, database, room, writers: Arc::default() })
     }
@@ -56,7 +61,8 @@ impl SqlStore {
     /// # Errors
     /// Those of [`migrate`]; the store still does not answer then.
     pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
-        let (migrated, ()) = tokio::join!(migrate(&self.options, demo), self.database.0.connect());
+        let (migrated, ()) =
+            tokio::join!(migrate(&self.options, demo), self.database.pools.connect());
         migrated?;
         self.attach();
         Ok(())
@@ -90,7 +96,7 @@ impl SqlStore {
 
     /// Ends every connection, after what they are doing.
     pub async fn close(self) {
-        for pool in [&self.database.0.read, &self.database.0.write] {
+        for pool in [&self.database.pools.read, &self.database.pools.write] {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::warn!(%error, "a pool of connections could not be closed");
             }
@@ -127,13 +133,29 @@ impl Store for SqlStore {
         rules::read(actor, user_id, &facts).cloned()
     }
 
+    async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
+        let _room = self.room()?;
+        self.prepared()?.list(actor, query).await
+    }
+
+    async fn list_changes(
+        &self,
+        actor: &Actor,
+        query: &ChangeQuery,
+    ) -> Result<Vec<LoggedChange>, Error> {
+        let _room = self.room()?;
+        self.prepared()?.list_changes(actor, query).await
+    }
+
     async fn administer(&self, actor: &Actor) -> Result<(), Error> {
+        let _room = self.room()?;
         let mut needs = Needs::default();
         needs.add_actor(actor);
         rules::administer(actor, &self.prepared()?.load(&needs).await?)
     }
 
     async fn settings(&self) -> Result<Settings, Error> {
+        let _room = self.room()?;
         self.prepared()?.settings().await
     }
 
@@ -141,21 +163,36 @@ impl Store for SqlStore {
         &self,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
+        let _room = self.room()?;
         self.prepared()?.update_settings(change).await
     }
 
     async fn ready(&self) -> Result<(), Cause> {
-        self.settings().await.map(drop).map_err(Into::into)
+        let settings = self.prepared()?.settings().await;
+        settings.map(drop).map_err(Into::into)
+    }
+}
+
+/// How many may read at once: on a server all connections but those that write.
+fn readers(engine: Engine, connections: u32) -> usize {
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    match engine {
+        Engine::Sqlite => connections,
+        Engine::Postgres | Engine::MySql => connections.saturating_sub(writing(connections)).max(1),
     }
 }
 
 /// A database, and its transactions.
 #[derive(Debug)]
-pub(super) struct Database(Pools);
+pub(super) struct Database {
+    pools: Pools,
+    /// For what reads: it leaves connections to what writes.
+    reading: Semaphore,
+}
 
 impl Database {
     pub(super) fn engine(&self) -> Engine {
-        self.0.engine
+        self.pools.engine
     }
 
     /// Applies updates, in their order, in one transaction. What the rules refuse has no effect, and the others have.
@@ -164,12 +201,13 @@ impl Database {
         updates: &[(&Update, DateTime<Utc>)],
         lock: Lock,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-        transaction::apply(&self.0.write, self.engine(), updates, lock).await
+        transaction::apply(&self.pools.write, self.engine(), updates, lock).await
     }
 
     /// Loads what is needed to read.
     async fn load(&self, needs: &Needs) -> Result<Facts, Error> {
-        let begin = self.0.read.begin();
+        let _connection = self.reading.acquire().await;
+        let begin = self.pools.read.begin();
         let transaction = statement(self.engine(), "BEGIN", "", begin).await?;
         let statements = Statements { engine: self.engine(), transaction: &transaction };
         let facts = statements.load(needs, Lock::None).await;
@@ -177,15 +215,59 @@ impl Database {
         facts
     }
 
+    /// Which users an actor may list.
+    async fn scope(&self, actor: &Actor) -> Result<Scope, Error> {
+        let mut needs = Needs::default();
+        needs.add_actor(actor);
+        rules::scope(actor, &self.load(&needs).await?)
+    }
+
+    async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
+        let scope = self.scope(actor).await?;
+        let _connection = self.reading.acquire().await;
+        let page = listing::users(query, scope).all(&self.pools.read);
+        let rows = statement(self.engine(), "SELECT", "accounts", page).await?;
+        Ok(rows.into_iter().map(columns::user).collect::<Result<_, _>>()?)
+    }
+
+    async fn list_changes(
+        &self,
+        actor: &Actor,
+        query: &ChangeQuery,
+    ) -> Result<Vec<LoggedChange>, Error> {
+        let scope = self.scope(actor).await?;
+        let _connection = self.reading.acquire().await;
+        let mut span = 1..=i64::MAX;
+        let micros = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_micros());
+        if let Some(since) = micros(query.filter.since) {
+            let Some(first) = self.boundary(Some(since), None).await? else {
+                return Ok(Vec::new());
+            };
+            span = first..=*span.end();
+        }
+        if let Some(until) = micros(query.filter.until) {
+            let Some(last) = self.boundary(None, Some(until)).await? else { return Ok(Vec::new()) };
+            span = *span.start()..=last;
+        }
+        let page = listing::changes(query, scope, span).all(&self.pools.read);
+        let rows = statement(self.engine(), "SELECT", "change_log", page).await?;
+        Ok(rows.into_iter().map(listing::logged).collect::<Result<_, _>>()?)
+    }
+
+    async fn boundary(&self, since: Option<i64>, until: Option<i64>) -> Result<Option<i64>, Error> {
+        let boundary = listing::boundary(since, until).into_tuple().one(&self.pools.read);
+        Ok(statement(self.engine(), "SELECT", "change_log", boundary).await?)
+    }
+
     async fn settings(&self) -> Result<Settings, Error> {
-        statement(self.engine(), "SELECT", "settings", settings::load(&self.0.read)).await
+        statement(self.engine(), "SELECT", "settings", settings::load(&self.pools.read)).await
     }
 
     async fn update_settings(
         &self,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
-        let transaction = transaction::begin(&self.0.write, self.engine()).await?;
+        let transaction = transaction::begin(&self.pools.write, self.engine()).await?;
         let stored = settings::load(&transaction).await?;
         let settings = change(stored.clone());
         settings::save(&transaction, &stored, &settings).await?;
@@ -214,7 +296,7 @@ impl Database {
                 ("innodb_doublewrite", "SELECT CAST(@@innodb_doublewrite AS CHAR)"),
             ],
         };
-        let write = &self.0.write;
+        let write = &self.pools.write;
         let mut settings = Vec::new();
         for (name, query) in queries {
             let query = Statement::from_string(write.get_database_backend(), *query);

@@ -14,6 +14,7 @@ mod change_log;
 mod concurrency;
 mod contract;
 mod http;
+mod listing;
 mod parameters;
 mod properties;
 mod requests;

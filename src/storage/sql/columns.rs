@@ -8,7 +8,7 @@ use crate::{
     domain::{
         account::{AccountType, User},
         update::Change,
-        value::{ListMode, Value, Values, micros_to_text},
+        value::{ListMode, Value, Values, micros_to_text, parse_micros},
     },
     fields::{Field, Kind, user_fields},
     storage::failure::Corrupt,
@@ -106,7 +106,7 @@ macro_rules! column_access {
 user_fields!(column_access);
 
 /// A row as a user.
-pub(super) fn user(mut row: account::Model) -> Result<User, Corrupt> {
+pub(in crate::storage) fn user(mut row: account::Model) -> Result<User, Corrupt> {
     Ok(User {
         id: row.id,
         username: std::mem::take(&mut row.username),
@@ -118,7 +118,8 @@ pub(super) fn user(mut row: account::Model) -> Result<User, Corrupt> {
     })
 }
 
-fn time(micros: i64) -> Option<DateTime<Utc>> {
+/// A moment.
+pub(in crate::storage) fn time(micros: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(micros)
 }
 
@@ -145,4 +146,33 @@ fn value_to_json(value: &Value) -> Json {
         Value::List(mode) => json!(mode.as_str()),
         Value::Date(date) => json!(date.to_string()),
     }
+}
+
+/// Changes as they were before [`changes_to_json`].
+pub(in crate::storage) fn changes_from_json(changes: &Json) -> Result<Vec<Change>, Corrupt> {
+    let change = |entry: &Json| {
+        let field = Field::from_path(entry["field"].as_str()?)?;
+        let (old, new) =
+            (value_from_json(field, &entry["old"])?, value_from_json(field, &entry["new"])?);
+        Some(Change { field, old, new })
+    };
+    let changes: Option<_> =
+        changes.as_array().and_then(|changes| changes.iter().map(change).collect());
+    changes.ok_or(Corrupt("changes"))
+}
+
+/// A value that may break today's limits of the field, as it was stored under those of its day.
+fn value_from_json(field: Field, value: &Json) -> Option<Value> {
+    Some(match field.kind() {
+        Kind::Id(_) | Kind::Date { .. } if value.is_null() => Value::None,
+        Kind::Id(_) => Value::Id(value.as_i64()?),
+        Kind::Date { .. } => Value::Date(value.as_str()?.parse().ok()?),
+        Kind::Count | Kind::Hour => Value::Integer(i32::try_from(value.as_i64()?).ok()?),
+        Kind::Flag { .. } => Value::Flag(value.as_bool()?),
+        Kind::Decimal { .. } => Value::Micros(parse_micros(value.as_str()?)?),
+        Kind::List { .. } => Value::List(ListMode::from_word(value.as_str()?)?),
+        Kind::Text | Kind::Comment | Kind::Language | Kind::Email => {
+            Value::Text(value.as_str()?.to_owned())
+        }
+    })
 }

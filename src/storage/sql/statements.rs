@@ -47,11 +47,10 @@ pub(in crate::storage) struct Statements<'a> {
 impl Statements<'_> {
     /// Loads what is needed.
     pub(in crate::storage) async fn load(&self, needs: &Needs, lock: Lock) -> Result<Facts, Error> {
-        let mut facts = Facts {
-            actors: self.actors(&needs.actors).await?,
-            users: self.users(&needs.users, lock).await?,
-            ..Facts::default()
-        };
+        // First what may wait for a lock: rights are those of the time after it.
+        let users = self.users(&needs.users, lock).await?;
+        let actors = self.actors(&needs.actors).await?;
+        let mut facts = Facts { actors, users, ..Facts::default() };
         for (reference, ids) in &needs.references {
             facts.references.insert(*reference, self.existing(*reference, ids).await?);
         }
@@ -142,16 +141,14 @@ impl Statements<'_> {
         Ok(ids.into_iter().collect())
     }
 
-    /// Stores changes, in their order, with their entries in the change log. Where each is of another user (`distinct`), a
-    /// server stores those of the same fields by one statement.
-    pub(super) async fn write(
-        &self,
-        mut writes: Vec<(&Updated, &Entry)>,
-        distinct: bool,
-    ) -> Result<(), Error> {
+    /// Stores changes, in their order, with their entries in the change log. Where each is of another user, a server stores
+    /// those of the same fields by one statement.
+    pub(super) async fn write(&self, mut writes: Vec<(&Updated, &Entry)>) -> Result<(), Error> {
         let fields = |(updated, _): &(&Updated, &Entry)| {
             updated.changes.iter().map(|change| change.field).collect::<Vec<_>>()
         };
+        let mut users = BTreeSet::new();
+        let distinct = writes.iter().all(|(updated, _)| users.insert(updated.user.id));
         let combine = distinct && self.engine != Engine::Sqlite;
         if combine {
             writes.sort_by_cached_key(fields);

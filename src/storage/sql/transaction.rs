@@ -30,7 +30,7 @@ pub(in crate::storage) async fn apply(
     for (update, _) in updates {
         needs.add_update(update);
     }
-    let transaction = begin(connection, engine).await?;
+    let transaction = begin(connection, engine).await.map_err(Failure::at_begin)?;
     let statements = Statements { engine, transaction: &transaction };
     let mut facts = statements.load(&needs, lock).await?;
     let distinct = needs.users.len() == updates.len();
@@ -51,7 +51,7 @@ pub(in crate::storage) async fn apply(
     if writes.is_empty() {
         rollback(transaction, engine).await;
     } else {
-        statements.write(writes, distinct).await?;
+        statements.write(writes).await?;
         sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
     }
     Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())

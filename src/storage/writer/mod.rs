@@ -3,6 +3,8 @@
 mod servers;
 mod sqlite;
 
+pub(super) use servers::writing;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};

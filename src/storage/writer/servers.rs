@@ -1,21 +1,35 @@
 //! The writers on a server: several tasks, each with a transaction of its own.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::{
+    sync::{Mutex, Semaphore, mpsc},
+    time::timeout,
+};
 use tracing::Instrument;
 
 use super::{Job, MOST, gather, unknown};
 use crate::{
-    domain::error::Error,
-    storage::{asynchronous::statements::Lock, failure::is_conflict, repository::Database},
+    domain::{
+        error::Error,
+        update::{Update, Updated},
+    },
+    storage::{
+        asynchronous::statements::Lock,
+        failure::{Failure, is_conflict},
+        repository::Database,
+    },
 };
 
 /// How many transactions are under way at once. With one more each is smaller, and all together slower.
 const WRITERS: usize = 2;
 /// How often a transaction is run that loses against another one.
 const ATTEMPTS: u32 = 5;
+
+/// How long a transaction may take: longer than its statements wait for locks.
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// What the writers of a database share.
 struct Shared {
@@ -25,13 +39,19 @@ struct Shared {
     lone: Arc<Semaphore>,
 }
 
+/// How many of the connections to a server may write at once.
+pub(in crate::storage) fn writing(connections: usize) -> usize {
+    WRITERS + (connections / 4).max(1)
+}
+
 /// Starts the writers of a database with so many connections.
 pub(super) fn start(
     queue: mpsc::UnboundedReceiver<Job>,
     database: Arc<Database>,
     connections: u32,
 ) {
-    let lone = usize::try_from(connections / 4).unwrap_or(1).max(1);
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    let lone = writing(connections).saturating_sub(WRITERS).max(1);
     let queue = Mutex::new(queue);
     let shared = Arc::new(Shared { database, queue, lone: Arc::new(Semaphore::new(lone)) });
     for _ in 0..WRITERS {
@@ -55,7 +75,14 @@ async fn write(shared: Arc<Shared>) {
 /// certainly rolled back for what one of them did, go their own ways: none harms another.
 async fn together(shared: &Arc<Shared>, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    let outcomes = match shared.database.apply(&updates, Lock::Free).await {
+    let mut attempt = 1;
+    let applied = loop {
+        match apply(shared, &updates, Lock::Free).await {
+            Err(failure) if failure.never_began() && attempt < ATTEMPTS => attempt += 1,
+            applied => break applied,
+        }
+    };
+    let outcomes = match applied {
         Ok(outcomes) => outcomes,
         Err(failure) if failure.may_be_repeated() => {
             return jobs.into_iter().for_each(|job| alone(shared, job));
@@ -69,6 +96,17 @@ async fn together(shared: &Arc<Shared>, jobs: Vec<Job>) {
             outcome => job.answer(outcome),
         }
     }
+}
+
+/// Runs a transaction. One that does not end is given up, so that the writer goes on: its connection may be dead.
+async fn apply(
+    shared: &Shared,
+    updates: &[(&Update, DateTime<Utc>)],
+    lock: Lock,
+) -> Result<Vec<Result<Updated, Error>>, Failure> {
+    let applied = timeout(LONGEST, shared.database.apply(updates, lock)).await;
+    let given_up = || Failure::at_commit(Error::Unavailable("a transaction did not end".into()));
+    applied.unwrap_or_else(|_| Err(given_up()))
 }
 
 /// Runs an update in a transaction of its own, which waits for its user's lock. In a task: the writer goes on.
@@ -85,9 +123,14 @@ fn alone(shared: &Arc<Shared>, mut job: Job) {
             if job.answer.is_closed() {
                 return;
             }
-            let outcomes = shared.database.apply(&[(&job.update, job.now)], Lock::Wait).await;
+            let outcomes = apply(&shared, &[(&job.update, job.now)], Lock::Wait).await;
             match outcomes.map(|mut outcomes| outcomes.remove(0)) {
-                Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
+                Err(failure)
+                    if (is_conflict(&failure.error) || failure.never_began())
+                        && attempt < ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
                 Err(failure) => break Err(failure.error),
                 Ok(outcome) => break outcome,
             }

@@ -1,0 +1,194 @@
+//! Pages: requests to queries, and the tokens that say where a page begins.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use prost::Message;
+use prost_types::Timestamp;
+use sha1::{Digest, Sha1};
+
+use super::convert;
+use crate::{
+    domain::{
+        error::Error,
+        listing::{
+            ChangeFilter, ChangeQuery, LoggedChange, Order, OrderKey, Position, UserFilter,
+            UserQuery,
+        },
+    },
+    proto::{
+        ListUserDetailsChangesRequest, ListUserDetailsRequest, UserDetailsChange, UserDetailsFilter,
+    },
+};
+
+/// How many items a page has if nothing is said.
+const USUAL_PAGE: i32 = 50;
+/// How many items a page has at most.
+const LARGEST_PAGE: i32 = 1000;
+
+/// What a page token holds; opaque to callers.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct Token {
+    /// Of the request without page size and token: a token goes with its own list only.
+    #[prost(bytes = "vec", tag = "1")]
+    request: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    id: i64,
+    #[prost(string, tag = "3")]
+    username: String,
+    #[prost(int64, tag = "4")]
+    update_time: i64,
+}
+
+/// A list that is asked for, and what its tokens are bound to.
+pub(super) struct Paged<Q> {
+    /// The query, for one item more than the page has: so it is known whether there is another page.
+    pub(super) query: Q,
+    size: usize,
+    request: Vec<u8>,
+}
+
+impl<Q> Paged<Q> {
+    /// Cuts the items to the page, and answers the token of the next one: empty where there is none.
+    pub(super) fn cut<T>(self, items: &mut Vec<T>, position: impl Fn(&T) -> Position) -> String {
+        if items.len() <= self.size {
+            return String::new();
+        }
+        items.truncate(self.size);
+        let Some(last) = items.last() else { return String::new() };
+        let Position { username, update_time, id } = position(last);
+        let token = Token { request: self.request, id, username, update_time };
+        URL_SAFE_NO_PAD.encode(token.encode_to_vec())
+    }
+}
+
+/// The list of users that is asked for.
+///
+/// # Errors
+/// [`Error::InvalidRequest`].
+pub(super) fn users(mut request: ListUserDetailsRequest) -> Result<Paged<UserQuery>, Error> {
+    let size = page_size(std::mem::take(&mut request.page_size))?;
+    let token = std::mem::take(&mut request.page_token);
+    let bound = digest(&request);
+    let after = after(&token, &bound)?;
+    let filter = request.filter.unwrap_or_default();
+    let UserDetailsFilter {
+        username_prefix, email, blocked, hidden, responsible_manager_id, ..
+    } = filter;
+    let updated_since = time(filter.updated_since, "filter.updated_since")?;
+    let query = UserQuery {
+        filter: UserFilter {
+            username_prefix,
+            email,
+            blocked,
+            hidden,
+            responsible_manager_id,
+            updated_since,
+        },
+        order: order(&request.order_by)?,
+        after,
+        limit: size as u64 + 1,
+    };
+    Ok(Paged { query, size, request: bound })
+}
+
+/// The entries of the change log that are asked for.
+///
+/// # Errors
+/// [`Error::InvalidRequest`].
+pub(super) fn changes(
+    mut request: ListUserDetailsChangesRequest,
+) -> Result<Paged<ChangeQuery>, Error> {
+    let size = page_size(std::mem::take(&mut request.page_size))?;
+    let token = std::mem::take(&mut request.page_token);
+    let bound = digest(&request);
+    let after = after(&token, &bound)?.map(|position| position.id);
+    let query = ChangeQuery {
+        filter: ChangeFilter {
+            user_id: request.user_id,
+            actor_id: request.actor_id,
+            service: request.service,
+            since: time(request.since, "since")?,
+            until: time(request.until, "until")?,
+        },
+        descending: request.newest_first,
+        after,
+        limit: size as u64 + 1,
+    };
+    Ok(Paged { query, size, request: bound })
+}
+
+/// An entry of the change log as the wire has it.
+pub(super) fn change(change: LoggedChange) -> UserDetailsChange {
+    UserDetailsChange {
+        change_id: change.id,
+        user_id: change.user_id,
+        etag: crate::domain::account::etag(change.user_id, change.version),
+        change_time: Some(convert::timestamp(change.time)),
+        actor_id: change.actor_id,
+        service: change.service.unwrap_or_default(),
+        door: change.origin.door.as_str().to_owned(),
+        address: change.origin.address,
+        reason: change.origin.reason,
+        request_id: change.origin.request_id,
+        changed_fields: Some(convert::paths(&change.changes)),
+        previous_details: Some(convert::values(change.changes.clone(), |change| change.old)),
+        details: Some(convert::values(change.changes, |change| change.new)),
+    }
+}
+
+/// The position of an entry of the change log.
+pub(super) fn position(change: &LoggedChange) -> Position {
+    Position { username: String::new(), update_time: 0, id: change.id }
+}
+
+fn page_size(asked: i32) -> Result<usize, Error> {
+    let size = if asked == 0 { USUAL_PAGE } else { asked.min(LARGEST_PAGE) };
+    usize::try_from(size).map_err(|_| invalid("page_size", "is negative"))
+}
+
+fn digest(request: &impl Message) -> Vec<u8> {
+    Sha1::digest(request.encode_to_vec())[..8].to_vec()
+}
+
+fn after(token: &str, bound: &[u8]) -> Result<Option<Position>, Error> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok();
+    let token = bytes.and_then(|bytes| Token::decode(&*bytes).ok());
+    let token = token.ok_or_else(|| invalid("page_token", "is none that was given"))?;
+    if token.request != bound {
+        return Err(invalid("page_token", "is of another list: only page_size may differ"));
+    }
+    let Token { id, username, update_time, .. } = token;
+    Ok(Some(Position { username, update_time, id }))
+}
+
+fn order(order_by: &str) -> Result<Order, Error> {
+    let mut words = order_by.split_ascii_whitespace();
+    let key = match words.next() {
+        None | Some("id") => OrderKey::Id,
+        Some("username") => OrderKey::Username,
+        Some("update_time") => OrderKey::UpdateTime,
+        Some(_) => return Err(invalid("order_by", "must be id, username or update_time")),
+    };
+    let descending = match (words.next(), words.next()) {
+        (None | Some("asc"), None) => false,
+        (Some("desc"), None) => true,
+        _ => return Err(invalid("order_by", "may have only ` desc` behind its one field")),
+    };
+    Ok(Order { key, descending })
+}
+
+fn time(time: Option<Timestamp>, field: &'static str) -> Result<Option<DateTime<Utc>>, Error> {
+    let Some(time) = time else { return Ok(None) };
+    let nanos = u32::try_from(time.nanos).ok();
+    let time = nanos.and_then(|nanos| DateTime::from_timestamp(time.seconds, nanos));
+    // Years that protobuf allows.
+    let time = time.filter(|time| (-62_135_596_800..253_402_300_800).contains(&time.timestamp()));
+    time.map(Some).ok_or_else(|| invalid(field, "is no time"))
+}
+
+fn invalid(field: &'static str, problem: &str) -> Error {
+    Error::InvalidRequest { field, problem: problem.to_owned() }
+}

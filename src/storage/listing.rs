@@ -1,0 +1,160 @@
+//! Pages of users and of the change log: each one statement, whose rows are found by an index.
+
+use std::ops::RangeInclusive;
+
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, Order as Direction, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Select,
+    sea_query::{Expr, ExprTrait},
+};
+
+use super::{
+    asynchronous::{
+        columns,
+        entities::{account, change_log},
+    },
+    failure::Corrupt,
+};
+use crate::domain::{
+    account::AccountType,
+    listing::{ChangeQuery, LoggedChange, OrderKey, UserFilter, UserQuery},
+    rules::Scope,
+    update::{Door, Origin},
+};
+
+/// How much the clocks of replicas, and the waiting of a change for its turn, may differ: ids and times of the change log
+/// agree but for this.
+const SKEW_MICROS: i64 = 3_600_000_000;
+
+/// The users of a page.
+pub(super) fn users(query: &UserQuery, scope: Scope) -> Select<account::Entity> {
+    let UserFilter {
+        username_prefix,
+        email,
+        blocked,
+        hidden,
+        responsible_manager_id,
+        updated_since,
+    } = &query.filter;
+    let mut condition = Condition::all()
+        .add(account::Column::AccountType.eq(AccountType::User.as_str()))
+        .add_option(email.as_ref().map(|email| account::Column::Email.eq(email)))
+        .add_option(blocked.map(|blocked| account::Column::Blocked.eq(blocked)))
+        .add_option(hidden.map(|hidden| account::Column::Hidden.eq(hidden)))
+        .add_option(responsible_manager_id.map(|id| account::Column::ResponsibleManagerId.eq(id)));
+    if let Scope::AssignedTo(manager) = scope {
+        condition = condition.add(account::Column::ResponsibleManagerId.eq(manager));
+    }
+    if let Some(since) = updated_since {
+        condition = condition.add(account::Column::UpdateTime.gte(since.timestamp_micros()));
+    }
+    if !username_prefix.is_empty() {
+        condition = condition.add(account::Column::Username.gte(username_prefix));
+        // No text that begins so comes after it with the last of all characters behind it.
+        let last = format!("{username_prefix}{}", char::MAX);
+        condition = condition.add(account::Column::Username.lte(last));
+    }
+    let descending = query.order.descending;
+    let key = match query.order.key {
+        OrderKey::Id => None,
+        OrderKey::Username => Some(account::Column::Username),
+        OrderKey::UpdateTime => Some(account::Column::UpdateTime),
+    };
+    if let Some(after) = &query.after {
+        let behind = |column: account::Column, value: sea_orm::Value| {
+            let column = Expr::col(column);
+            if descending { column.lt(value) } else { column.gt(value) }
+        };
+        let value: sea_orm::Value = match query.order.key {
+            OrderKey::Username => after.username.clone().into(),
+            OrderKey::Id | OrderKey::UpdateTime => after.update_time.into(),
+        };
+        let id = behind(account::Column::Id, after.id.into());
+        condition = condition.add(match key {
+            None => Condition::all().add(id),
+            // Bounded by the key alone, so that an index leads to where the page begins.
+            Some(key) => Condition::all()
+                .add(if descending {
+                    Expr::col(key).lte(value.clone())
+                } else {
+                    Expr::col(key).gte(value.clone())
+                })
+                .add(Condition::any().add(behind(key, value)).add(id)),
+        });
+    }
+    let direction = if descending { Direction::Desc } else { Direction::Asc };
+    let mut select = account::Entity::find().filter(condition);
+    if let Some(key) = key {
+        select = select.order_by(key, direction.clone());
+    }
+    select.order_by(account::Column::Id, direction).limit(query.limit)
+}
+
+/// The id of the first or the last entry of the change log in a span of times, where clocks may differ; between them is every
+/// entry of the span. So an index by id leads to it.
+pub(super) fn boundary(since: Option<i64>, until: Option<i64>) -> Select<change_log::Entity> {
+    let time = change_log::Column::ChangeTime;
+    let condition = Condition::all()
+        .add_option(since.map(|since| time.gte(since.saturating_sub(SKEW_MICROS))))
+        .add_option(until.map(|until| time.lt(until.saturating_add(SKEW_MICROS))));
+    let direction = if since.is_some() { Direction::Asc } else { Direction::Desc };
+    change_log::Entity::find()
+        .select_only()
+        .column(change_log::Column::Id)
+        .filter(condition)
+        .order_by(time, direction)
+        .limit(1)
+}
+
+/// The entries of a page, with ids within `span`. A manager that is bound to its own users sees the entries of those that are
+/// its own now.
+pub(super) fn changes(
+    query: &ChangeQuery,
+    scope: Scope,
+    span: RangeInclusive<i64>,
+) -> Select<change_log::Entity> {
+    let filter = &query.filter;
+    let (first, last) = span.into_inner();
+    let (first, last) = match query.after {
+        None => (first, last),
+        Some(after) if query.descending => (first, Ord::min(last, after.saturating_sub(1))),
+        Some(after) => (Ord::max(first, after.saturating_add(1)), last),
+    };
+    let time = change_log::Column::ChangeTime;
+    let mut condition = Condition::all()
+        .add(change_log::Column::Id.between(first, last))
+        .add_option(filter.user_id.map(|id| change_log::Column::UserId.eq(id)))
+        .add_option(filter.actor_id.map(|id| change_log::Column::ActorId.eq(id)))
+        .add_option(filter.service.as_ref().map(|name| change_log::Column::Service.eq(name)))
+        .add_option(filter.since.map(|since| time.gte(since.timestamp_micros())))
+        .add_option(filter.until.map(|until| time.lt(until.timestamp_micros())));
+    if let Scope::AssignedTo(manager) = scope {
+        let own = account::Entity::find()
+            .select_only()
+            .column(account::Column::Id)
+            .filter(account::Column::ResponsibleManagerId.eq(manager))
+            .into_query();
+        condition = condition.add(change_log::Column::UserId.in_subquery(own));
+    }
+    let direction = if query.descending { Direction::Desc } else { Direction::Asc };
+    change_log::Entity::find()
+        .filter(condition)
+        .order_by(change_log::Column::Id, direction)
+        .limit(query.limit)
+}
+
+/// A row as an entry.
+pub(super) fn logged(row: change_log::Model) -> Result<LoggedChange, Corrupt> {
+    let (address, reason, request_id) = (row.address, row.reason, row.request_id);
+    let door = Door::from_word(&row.door).ok_or(Corrupt("door"))?;
+    Ok(LoggedChange {
+        id: row.id,
+        user_id: row.user_id,
+        version: row.version,
+        time: columns::time(row.change_time).ok_or(Corrupt("change_time"))?,
+        actor_id: row.actor_id,
+        service: row.service,
+        origin: Origin { door, address, reason, request_id },
+        changes: columns::changes_from_json(&row.changes)?,
+    })
+}
