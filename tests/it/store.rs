@@ -27,6 +27,7 @@ on_every_engine!(
     updates_at_once_do_not_harm_each_other,
     updates_at_once_store_each_its_own_values,
     a_locked_user_does_not_hold_up_others,
+    a_right_that_is_withdrawn_is_gone_on_every_replica,
     it_finishes_what_it_has_begun,
     more_than_it_has_room_for_is_refused,
 );
@@ -180,6 +181,35 @@ async fn a_locked_user_does_not_hold_up_others(database: TestDatabase) {
     lock.release().await;
     for outcome in waiting.await.unwrap() {
         outcome.unwrap();
+    }
+}
+
+/// Also for an update that has waited for its user meanwhile.
+async fn a_right_that_is_withdrawn_is_gone_on_every_replica(database: TestDatabase) {
+    let replicas = [prepared(&database).await, prepared(&database).await];
+    for (number, store) in replicas.iter().enumerate() {
+        apply(store, update("manager", 3, &format!("City {number}"))).await.unwrap();
+    }
+    let waiting = if database.kind == Kind::Sqlite {
+        None
+    } else {
+        let lock = database.lock_alice().await;
+        let store = replicas[0].clone();
+        let waiting =
+            tokio::spawn(async move { apply(&store, update("manager", 3, "never")).await });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!waiting.is_finished());
+        Some((lock, waiting))
+    };
+    database.execute("UPDATE manager_group_rights SET level = 'read'").await;
+    for store in &replicas {
+        let refused = apply(store, update("manager", 4, "never")).await;
+        assert!(matches!(refused, Err(Error::NotAuthorized)), "{refused:?}");
+    }
+    if let Some((lock, waiting)) = waiting {
+        lock.release().await;
+        let refused = waiting.await.unwrap();
+        assert!(matches!(refused, Err(Error::NotAuthorized)), "{refused:?}");
     }
 }
 

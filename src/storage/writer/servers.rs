@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio::{
     sync::{Mutex, Semaphore, mpsc},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use tracing::Instrument;
 
@@ -30,6 +30,12 @@ const ATTEMPTS: u32 = 5;
 
 /// How long a transaction may take: longer than its statements wait for locks.
 const LONGEST: Duration = Duration::from_secs(15);
+
+/// How long other connections are tried where one was dead; a server that does not answer takes longer.
+const DEAD_CONNECTIONS: Duration = Duration::from_millis(200);
+
+/// How long to wait before the next one.
+const REST: Duration = Duration::from_millis(10);
 
 /// What the writers of a database share.
 struct Shared {
@@ -75,14 +81,7 @@ async fn write(shared: Arc<Shared>) {
 /// certainly rolled back for what one of them did, go their own ways: none harms another.
 async fn together(shared: &Arc<Shared>, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    let mut attempt = 1;
-    let applied = loop {
-        match apply(shared, &updates, Lock::Free).await {
-            Err(failure) if failure.never_began() && attempt < ATTEMPTS => attempt += 1,
-            applied => break applied,
-        }
-    };
-    let outcomes = match applied {
+    let outcomes = match apply(shared, &updates, Lock::Free).await {
         Ok(outcomes) => outcomes,
         Err(failure) if failure.may_be_repeated() => {
             return jobs.into_iter().for_each(|job| alone(shared, job));
@@ -98,15 +97,26 @@ async fn together(shared: &Arc<Shared>, jobs: Vec<Job>) {
     }
 }
 
-/// Runs a transaction. One that does not end is given up, so that the writer goes on: its connection may be dead.
+/// Runs a transaction, on another connection where that of the pool had died while it was idle. One that does not end is
+/// given up, so that the writer goes on.
 async fn apply(
     shared: &Shared,
     updates: &[(&Update, DateTime<Utc>)],
     lock: Lock,
 ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-    let applied = timeout(LONGEST, shared.database.apply(updates, lock)).await;
+    let begun = Instant::now();
+    let apply = async {
+        loop {
+            match shared.database.apply(updates, lock).await {
+                Err(failure) if failure.never_began() && begun.elapsed() < DEAD_CONNECTIONS => {
+                    sleep(REST).await;
+                }
+                applied => return applied,
+            }
+        }
+    };
     let given_up = || Failure::at_commit(Error::Unavailable("a transaction did not end".into()));
-    applied.unwrap_or_else(|_| Err(given_up()))
+    timeout(LONGEST, apply).await.unwrap_or_else(|_| Err(given_up()))
 }
 
 /// Runs an update in a transaction of its own, which waits for its user's lock. In a task: the writer goes on.
@@ -125,12 +135,7 @@ fn alone(shared: &Arc<Shared>, mut job: Job) {
             }
             let outcomes = apply(&shared, &[(&job.update, job.now)], Lock::Wait).await;
             match outcomes.map(|mut outcomes| outcomes.remove(0)) {
-                Err(failure)
-                    if (is_conflict(&failure.error) || failure.never_began())
-                        && attempt < ATTEMPTS =>
-                {
-                    attempt += 1;
-                }
+                Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
                 Err(failure) => break Err(failure.error),
                 Ok(outcome) => break outcome,
             }
