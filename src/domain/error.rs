@@ -29,6 +29,12 @@ pub enum Error {
     /// The etag is not the stored one.
     #[error("the user was changed since its etag was read")]
     EtagMismatch,
+    /// A field that is to be reverted was changed since.
+    #[error("a later change touched the same fields")]
+    ChangedSince,
+    /// There is no such entry in the change log within the acting account's reach.
+    #[error("change was not found")]
+    ChangeNotFound,
     /// The request is malformed: a field of the request, and what is wrong with it.
     #[error("{field}: {problem}")]
     InvalidRequest {

@@ -18,7 +18,7 @@ use crate::fields::{FIELDS, Field, Kind, Reference};
 ///
 /// # Errors
 /// In this order: [`Error::AccessDenied`], [`Error::NotAuthorized`], [`Error::AccessDenied`] (itself),
-/// [`Error::UserNotFound`], [`Error::EtagMismatch`], [`Error::Invalid`].
+/// [`Error::UserNotFound`], [`Error::EtagMismatch`], [`Error::ChangedSince`], [`Error::Invalid`].
 pub fn apply(
     update: &Update,
     now: DateTime<Utc>,
@@ -28,6 +28,9 @@ pub fn apply(
     let stored = reach(actor, update.user_id, facts)?;
     if update.etag.as_ref().is_some_and(|etag| *etag != stored.etag()) {
         return Err(Error::EtagMismatch);
+    }
+    if update.unchanged.iter().any(|(field, value)| stored.values[*field] != *value) {
+        return Err(Error::ChangedSince);
     }
     let values = validate(&update.edits, &stored.values, facts)?;
     let changes = difference(&stored.values, &values);

@@ -10,10 +10,10 @@ use super::{
     clock::Clock,
     error::{Cause, Error},
     hash::SecretKeys,
-    listing::{ChangeQuery, LoggedChange, UserQuery},
+    listing::{ChangeFilter, ChangeQuery, LoggedChange, UserQuery},
     settings::Settings,
     store::Store,
-    update::{Actor, Update, Updated},
+    update::{Actor, Change, Edit, Edits, Origin, Update, Updated},
 };
 use crate::{credentials::LegacyCredentials, fields::parse_id};
 
@@ -93,6 +93,35 @@ impl Service {
         query: &ChangeQuery,
     ) -> Result<Vec<LoggedChange>, Error> {
         self.store.list_changes(actor, query).await
+    }
+
+    /// Undoes a logged change; without an etag only where its fields hold what it gave them.
+    ///
+    /// # Errors
+    /// Those of [`Store::list_changes`] and [`Store::apply`], and [`Error::ChangeNotFound`].
+    pub async fn revert(
+        &self,
+        actor: Actor,
+        origin: Origin,
+        change_id: i64,
+        etag: Option<String>,
+        validate_only: bool,
+    ) -> Result<Updated, Error> {
+        let after = Some(change_id.saturating_sub(1));
+        let query =
+            ChangeQuery { filter: ChangeFilter::default(), descending: false, after, limit: 1 };
+        let found = self.store.list_changes(&actor, &query).await?.pop();
+        let found = found.filter(|found| found.id == change_id).ok_or(Error::ChangeNotFound)?;
+        let mut edits = Edits::default();
+        let mut unchanged = Vec::new();
+        for Change { field, old, new } in found.changes {
+            edits.add(field, Some(Edit::Set(old)));
+            if etag.is_none() {
+                unchanged.push((field, new));
+            }
+        }
+        let user_id = found.user_id;
+        self.update(Update { actor, origin, user_id, edits, etag, unchanged, validate_only }).await
     }
 
     /// Reads the settings.

@@ -110,6 +110,8 @@ pub struct Update {
     pub edits: Edits,
     /// The etag that must be the stored one.
     pub etag: Option<String>,
+    /// What fields must hold, or it is [`crate::domain::error::Error::ChangedSince`].
+    pub unchanged: Vec<(Field, Value)>,
     /// Check everything, store nothing.
     pub validate_only: bool,
 }

@@ -36,6 +36,8 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
             }
         }
         Error::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
+        Error::ChangedSince => (Code::Aborted, ErrorReason::ChangedSince),
+        Error::ChangeNotFound => (Code::NotFound, ErrorReason::ChangeNotFound),
         Error::InvalidRequest { .. } => (Code::InvalidArgument, ErrorReason::InvalidRequest),
         Error::Unauthenticated => (Code::Unauthenticated, ErrorReason::Unauthenticated),
         Error::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
@@ -75,6 +77,8 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::NotAuthorized
         | Error::UserNotFound
         | Error::EtagMismatch
+        | Error::ChangedSince
+        | Error::ChangeNotFound
         | Error::Unauthenticated
         | Error::DeadlineExceeded
         | Error::Internal(_) => {}
@@ -108,6 +112,8 @@ mod tests {
             ),
             (invalid(Field::email), Code::InvalidArgument, "INVALID_DETAILS", 2, false),
             (Error::EtagMismatch, Code::Aborted, "ETAG_MISMATCH", 0, false),
+            (Error::ChangedSince, Code::Aborted, "CHANGED_SINCE", 0, false),
+            (Error::ChangeNotFound, Code::NotFound, "CHANGE_NOT_FOUND", 0, false),
             (request, Code::InvalidArgument, "INVALID_REQUEST", 1, false),
             (Error::Unauthenticated, Code::Unauthenticated, "UNAUTHENTICATED", 0, false),
             (Error::Overloaded, Code::ResourceExhausted, "OVERLOADED", 0, true),

@@ -18,8 +18,8 @@ use crate::{
     proto::{
         GetUserDetailsRequest, GetUserDetailsResponse, ListUserDetailsChangesRequest,
         ListUserDetailsChangesResponse, ListUserDetailsRequest, ListUserDetailsResponse,
-        UpdateUserDetailsRequest, UpdateUserDetailsResponse,
-        user_details_service_server::UserDetailsService,
+        RevertUserDetailsChangeRequest, RevertUserDetailsChangeResponse, UpdateUserDetailsRequest,
+        UpdateUserDetailsResponse, user_details_service_server::UserDetailsService,
     },
 };
 
@@ -74,7 +74,8 @@ impl UserDetailsService for UserDetails {
             let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
             let edits = convert::edits(details, request.update_mask.as_ref())?;
             let (user_id, validate_only) = (request.user_id, request.validate_only);
-            let update = Update { actor, origin, user_id, edits, etag, validate_only };
+            let unchanged = Vec::new();
+            let update = Update { actor, origin, user_id, edits, etag, unchanged, validate_only };
             let Updated { user, changes } = self.service.update(update).await?;
             Ok(UpdateUserDetailsResponse {
                 user_details: Some(convert::user_details(user)),
@@ -121,6 +122,31 @@ impl UserDetailsService for UserDetails {
             Ok(ListUserDetailsChangesResponse { changes, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetailsChanges";
+        call::run(method, &metadata, &extensions, self.deadline, call).await
+    }
+
+    async fn revert_user_details_change(
+        &self,
+        request: Request<RevertUserDetailsChangeRequest>,
+    ) -> Result<Response<RevertUserDetailsChangeResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = async {
+            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
+            let actor = caller.actor(&request.acting_username)?;
+            let reason = convert::reason(request.reason)?;
+            let address = address(&extensions);
+            let origin = Origin { reason, address, ..Origin::of(Door::Grpc) };
+            let etag = Some(request.etag).filter(|etag| !etag.is_empty());
+            let (change_id, validate_only) = (request.change_id, request.validate_only);
+            let reverted = self.service.revert(actor, origin, change_id, etag, validate_only);
+            let Updated { user, changes } = reverted.await?;
+            Ok(RevertUserDetailsChangeResponse {
+                user_details: Some(convert::user_details(user)),
+                changed_fields: Some(convert::paths(&changes)),
+                previous_details: Some(convert::values(changes, |change| change.old)),
+            })
+        };
+        let method = "m4.userdetails.v1.UserDetailsService/RevertUserDetailsChange";
         call::run(method, &metadata, &extensions, self.deadline, call).await
     }
 }

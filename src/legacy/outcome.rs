@@ -72,6 +72,8 @@ pub(super) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
         | ErrorReason::InvalidRequest
         | ErrorReason::RequestIdReused
         | ErrorReason::EtagMismatch
+        | ErrorReason::ChangedSince
+        | ErrorReason::ChangeNotFound
         | ErrorReason::Internal
         | ErrorReason::Unspecified => {
             Outcome::refused(StatusCode::INTERNAL_SERVER_ERROR, "User was not updated")

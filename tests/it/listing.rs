@@ -2,8 +2,8 @@
 
 use m4_user_details::proto::{
     Address, ListUserDetailsChangesRequest, ListUserDetailsChangesResponse, ListUserDetailsRequest,
-    ListUserDetailsResponse, UpdateUserDetailsRequest, UserDetails, UserDetailsChange,
-    UserDetailsFilter,
+    ListUserDetailsResponse, RevertUserDetailsChangeRequest, RevertUserDetailsChangeResponse,
+    UpdateUserDetailsRequest, UserDetails, UserDetailsChange, UserDetailsFilter,
 };
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
@@ -22,6 +22,7 @@ on_every_engine!(
     a_bad_list_is_refused,
     the_change_log_tells_who_changed_what,
     the_change_log_is_read_in_pages_and_spans,
+    a_change_is_reverted_unless_a_later_one_touched_its_fields,
 );
 
 impl TestApp {
@@ -30,6 +31,13 @@ impl TestApp {
         request: ListUserDetailsRequest,
     ) -> Result<ListUserDetailsResponse, Status> {
         self.users().list_user_details(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn revert(
+        &self,
+        request: RevertUserDetailsChangeRequest,
+    ) -> Result<RevertUserDetailsChangeResponse, Status> {
+        self.users().revert_user_details_change(request).await.map(tonic::Response::into_inner)
     }
 
     async fn changes(
@@ -382,4 +390,61 @@ async fn the_change_log_is_read_in_pages_and_spans(database: TestDatabase) {
             "{request:?}"
         );
     }
+}
+
+async fn a_change_is_reverted_unless_a_later_one_touched_its_fields(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let before = app.read(3).await;
+    let parameters =
+        "city=Bonn&hidden=1&by=2031&bm=1&bd=2&responsible_manager_id=-1&tax1_value=1.5";
+    assert!(app.call("admin", "3", parameters).await.body.contains("success"));
+    assert!(app.call("admin", "3", "address=Elsewhere").await.body.contains("success"));
+    let changes = app.changes(ListUserDetailsChangesRequest::default()).await.unwrap().changes;
+    let change_id = changes[0].change_id;
+    let revert = || RevertUserDetailsChangeRequest {
+        change_id,
+        ..RevertUserDetailsChangeRequest::default()
+    };
+
+    let stored = app.read(3).await;
+    let dry = app.revert(RevertUserDetailsChangeRequest { validate_only: true, ..revert() }).await;
+    assert_eq!(dry.unwrap().user_details.unwrap().etag, stored.etag);
+    assert_eq!(app.read(3).await, stored);
+    for name in ["auditor", "assigned", "alice"] {
+        let request =
+            RevertUserDetailsChangeRequest { acting_username: name.to_owned(), ..revert() };
+        let expected = match name {
+            "auditor" => "NOT_AUTHORIZED",
+            "assigned" => "CHANGE_NOT_FOUND",
+            _ => "ACCESS_DENIED",
+        };
+        assert_eq!(reason(&app.revert(request).await.unwrap_err()), expected);
+    }
+    for change_id in [0, -1, i64::MIN, i64::MAX, changes[1].change_id + 1] {
+        let request = RevertUserDetailsChangeRequest { change_id, ..revert() };
+        assert_eq!(reason(&app.revert(request).await.unwrap_err()), "CHANGE_NOT_FOUND");
+    }
+
+    // The change of the address touched none of its fields.
+    let request = RevertUserDetailsChangeRequest { reason: "A mistake".to_owned(), ..revert() };
+    let answer = app.revert(request).await.unwrap();
+    assert_eq!(answer.changed_fields, changes[0].changed_fields);
+    assert_eq!(answer.previous_details, changes[0].details);
+    let mut expected = before.clone();
+    expected.address.as_mut().unwrap().address = Some("Elsewhere".to_owned());
+    let after = app.read(3).await;
+    (expected.etag, expected.update_time) = (after.etag.clone(), after.update_time);
+    assert_eq!(after, expected);
+    let logged = app.changes(ListUserDetailsChangesRequest::default()).await.unwrap().changes;
+    assert_eq!((logged.len(), logged[2].reason.as_str()), (3, "A mistake"));
+
+    // Now its fields hold something else.
+    assert_eq!(reason(&app.revert(revert()).await.unwrap_err()), "CHANGED_SINCE");
+    let stale = RevertUserDetailsChangeRequest { etag: stored.etag, ..revert() };
+    assert_eq!(reason(&app.revert(stale).await.unwrap_err()), "ETAG_MISMATCH");
+    app.move_to(3, "Kaunas", "").await;
+    let etag = app.read(3).await.etag;
+    let forced = app.revert(RevertUserDetailsChangeRequest { etag, ..revert() }).await.unwrap();
+    assert_eq!(forced.changed_fields.unwrap().paths, ["address.city"]);
+    assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("Vilnius"));
 }
