@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use chrono::{TimeDelta, Utc};
 use futures_util::FutureExt;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,6 +28,8 @@ pub const DEMO_KEY: &str = "secret";
 
 /// How long the database rests after it could not be prepared.
 const PREPARE_REST: Duration = Duration::from_secs(1);
+/// How often what is kept no longer is deleted.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the database may take to let its connections go.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long connections may take to end after the last answer.
@@ -77,6 +80,7 @@ struct Core {
     services: Services,
     store: SqlStore,
     demo: bool,
+    keep_log: Option<TimeDelta>,
 }
 
 impl Application {
@@ -113,7 +117,8 @@ impl Application {
         let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN").await?;
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let router = door(config, services.in_process())?.router();
-        let core = Some(Core { listener, services, store, demo });
+        let keep_log = config.keep_log;
+        let core = Some(Core { listener, services, store, demo, keep_log });
         Ok(Self { http: (http, router), core, drain: config.drain })
     }
 
@@ -168,6 +173,7 @@ impl Application {
                 served.map_err(|error| RunError::Failed(error.into()))
             });
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
+            parts.spawn(sweep(core.store.clone(), core.keep_log, ending.clone()).map(Ok));
             rest = Some(core.store);
         }
         let mut outcome = Ok(());
@@ -248,6 +254,23 @@ async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(PREPARE_REST) => {}
+        }
+    }
+}
+
+/// Has the storage delete what is kept no longer, every now and then until `stop`.
+async fn sweep(store: SqlStore, keep_log: Option<TimeDelta>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+        }
+        let swept = tokio::select! {
+            () = stop.cancelled() => return,
+            swept = store.sweep(Utc::now(), keep_log) => swept,
+        };
+        if let Err(error) = swept {
+            tracing::warn!(error = chain(&error), "what is old could not be deleted");
         }
     }
 }

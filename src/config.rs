@@ -5,6 +5,7 @@ mod layers;
 
 use std::{fmt, fs, net::SocketAddr, path::Path, time::Duration};
 
+use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use keys::{KEYS, Key};
@@ -42,6 +43,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long calls under way may take after a signal to stop.
     pub drain: Duration,
+    /// How long the change log is kept; none is for ever.
+    pub keep_log: Option<TimeDelta>,
     /// What is logged: a filter such as `info` or `m4_user_details=debug,warn`.
     pub log: String,
 }
@@ -79,6 +82,7 @@ impl Config {
         let deadline = read.number("deadline_seconds", 1, 300);
         let max_in_flight = read.number("max_in_flight", 1, 100_000);
         let drain = read.number("drain_seconds", 1, 3600);
+        let days = read.number("change_log.days", 0, 36_500);
         let log = read.text("log");
         if log.parse::<tracing_subscriber::EnvFilter>().is_err() {
             read.wrong("log", "must be a filter such as info or m4_user_details=debug,warn");
@@ -102,6 +106,7 @@ impl Config {
             answers,
             limits: Limits { body, deadline: seconds(deadline) },
             drain: seconds(drain),
+            keep_log: i64::try_from(days).ok().filter(|days| *days > 0).map(TimeDelta::days),
             log,
         })
     }

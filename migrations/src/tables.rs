@@ -53,6 +53,13 @@ pub(crate) fn steps() -> Vec<Step> {
             "change_log_time_idx",
             Index::create().col("change_time").col("id").take(),
         ),
+        Step::table("m0026_requests", requests()),
+        Step::index(
+            "m0027_requests_time",
+            "requests",
+            "requests_time_idx",
+            Index::create().col("answer_time").take(),
+        ),
     ]
 }
 
@@ -185,6 +192,17 @@ fn change_log() -> TableCreateStatement {
         .col(ColumnDef::new("changes").json().not_null())
         .foreign_key(&mut refers("change_log", "user_id", "accounts"))
         .foreign_key(&mut refers("change_log", "actor_id", "accounts"))
+        .take()
+}
+
+/// Requests that were answered, by the ids that callers gave them. `answer` is JSON.
+fn requests() -> TableCreateStatement {
+    Table::create()
+        .table("requests")
+        .col(ColumnDef::new("id").string_len(36).not_null().primary_key())
+        .col(ColumnDef::new("content").string_len(40).not_null())
+        .col(micros_of_time("answer_time"))
+        .col(ColumnDef::new("answer").json().not_null())
         .take()
 }
 

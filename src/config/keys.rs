@@ -98,6 +98,12 @@ pub const KEYS: &[Key] = &[
         "how long calls under way may take after SIGTERM",
     ),
     key(
+        "change_log.days",
+        "M4_CHANGE_LOG_DAYS",
+        "0",
+        "for how many days the change log is kept; 0 is for ever",
+    ),
+    key(
         "insecure",
         "M4_INSECURE",
         "false",

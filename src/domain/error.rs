@@ -35,6 +35,9 @@ pub enum Error {
     /// There is no such entry in the change log within the acting account's reach.
     #[error("change was not found")]
     ChangeNotFound,
+    /// The request id was used for another request.
+    #[error("the request id was used for another request")]
+    RequestIdReused,
     /// The request is malformed: a field of the request, and what is wrong with it.
     #[error("{field}: {problem}")]
     InvalidRequest {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     account::{ActingAccount, User},
-    update::{Actor, Edit, Update},
+    update::{Actor, Answered, Edit, Update},
     value::Value,
 };
 use crate::fields::{Kind, Reference};
@@ -16,6 +16,8 @@ pub struct Needs {
     pub actors: BTreeSet<String>,
     /// The ids of users.
     pub users: BTreeSet<i64>,
+    /// The ids of requests that may have been answered before.
+    pub requests: BTreeSet<String>,
     /// Ids that are referred to.
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
 }
@@ -37,6 +39,9 @@ impl Needs {
     /// Adds what it takes to change a user.
     pub fn add_update(&mut self, update: &Update) {
         self.add_read(&update.actor, update.user_id);
+        if let Some(request) = update.kept_as() {
+            self.requests.insert(request.id.clone());
+        }
         for (field, edit) in update.edits.iter() {
             if let (Kind::Id(reference), Edit::Set(Value::Id(id))) = (field.kind(), edit) {
                 self.references.entry(reference).or_default().insert(*id);
@@ -52,6 +57,8 @@ pub struct Facts {
     pub actors: HashMap<String, ActingAccount>,
     /// Accounts by id.
     pub users: HashMap<i64, User>,
+    /// The requests that were answered before, by their ids.
+    pub requests: HashMap<String, Answered>,
     /// Ids that exist; of a manager: that are one.
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
 }

@@ -13,12 +13,13 @@ use super::{
 };
 use crate::fields::{FIELDS, Field, Kind, Reference};
 
-/// Checks a change. Answers what becomes of it, and the entry with which it is to be stored: none where it is to be
+/// Checks a change. Answers what becomes of it, or what became of it when it came before, and the entry with which it is to be stored: none where it is to be
 /// validated only or changes nothing.
 ///
 /// # Errors
 /// In this order: [`Error::AccessDenied`], [`Error::NotAuthorized`], [`Error::AccessDenied`] (itself),
-/// [`Error::UserNotFound`], [`Error::EtagMismatch`], [`Error::ChangedSince`], [`Error::Invalid`].
+/// [`Error::UserNotFound`], [`Error::RequestIdReused`], [`Error::EtagMismatch`], [`Error::ChangedSince`],
+/// [`Error::Invalid`].
 pub fn apply(
     update: &Update,
     now: DateTime<Utc>,
@@ -26,6 +27,16 @@ pub fn apply(
 ) -> Result<(Updated, Option<Entry>), Error> {
     let actor = authorise(&update.actor, Level::Edit, update.user_id, facts)?;
     let stored = reach(actor, update.user_id, facts)?;
+    if let Some(request) = update.kept_as()
+        && let Some(answered) = facts.requests.get(&request.id)
+    {
+        let repeat = answered.content == request.content;
+        return if repeat {
+            Ok((answered.updated.clone(), None))
+        } else {
+            Err(Error::RequestIdReused)
+        };
+    }
     if update.etag.as_ref().is_some_and(|etag| *etag != stored.etag()) {
         return Err(Error::EtagMismatch);
     }

@@ -121,7 +121,18 @@ impl Service {
             }
         }
         let user_id = found.user_id;
-        self.update(Update { actor, origin, user_id, edits, etag, unchanged, validate_only }).await
+        let request = None;
+        self.update(Update {
+            actor,
+            origin,
+            user_id,
+            edits,
+            etag,
+            request,
+            unchanged,
+            validate_only,
+        })
+        .await
     }
 
     /// Reads the settings.

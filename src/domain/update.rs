@@ -77,6 +77,13 @@ pub struct Edits {
     violations: Vec<Violation>,
 }
 
+impl Update {
+    /// The id under which its answer is kept; none where nothing is stored.
+    pub fn kept_as(&self) -> Option<&RequestKey> {
+        self.request.as_ref().filter(|_| !self.validate_only)
+    }
+}
+
 impl Edits {
     /// Adds a field; without an edit as an invalid one.
     pub fn add(&mut self, field: Field, edit: Option<Edit>) {
@@ -110,10 +117,30 @@ pub struct Update {
     pub edits: Edits,
     /// The etag that must be the stored one.
     pub etag: Option<String>,
+    /// The id of the request, so that it is done once however often it comes.
+    pub request: Option<RequestKey>,
     /// What fields must hold, or it is [`crate::domain::error::Error::ChangedSince`].
     pub unchanged: Vec<(Field, Value)>,
     /// Check everything, store nothing.
     pub validate_only: bool,
+}
+
+/// The id that a caller gave a request, and what tells a repeat of it from another request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestKey {
+    /// A UUID, in small letters.
+    pub id: String,
+    /// A digest of who asks for what.
+    pub content: String,
+}
+
+/// A request that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The digest of who asked for what.
+    pub content: String,
+    /// The answer.
+    pub updated: Updated,
 }
 
 /// One field that differs from before.

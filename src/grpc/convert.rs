@@ -1,13 +1,15 @@
 //! Proto to domain and back, by the field table.
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use prost::Message;
 use prost_types::{FieldMask, Timestamp};
+use sha1::{Digest, Sha1};
 
 use crate::{
     domain::{
-        account::User,
+        account::{User, Username},
         error::Error,
-        update::{Change, Edit, Edits},
+        update::{Actor, Change, Edit, Edits, RequestKey},
         value::{ListMode, PartialDate, Value, is_text, micros_to_text},
     },
     fields::{FIELDS, Field, Kind, TEXT_CHARACTERS},
@@ -138,6 +140,45 @@ fn set(details: &mut proto::UserDetails, field: Field, value: Value) {
     if let Some(leaf) = leaf(value) {
         details.set(field, leaf);
     }
+}
+
+/// The id of an update, which is taken out of it, and a digest of all the rest and of who acts.
+///
+/// # Errors
+/// [`Error::InvalidRequest`] where it is no UUID.
+pub(super) fn request_key(
+    request: &mut proto::UpdateUserDetailsRequest,
+    actor: &Actor,
+) -> Result<Option<RequestKey>, Error> {
+    let mut id = std::mem::take(&mut request.request_id);
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let is_uuid = id.len() == 36
+        && id.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    if !is_uuid {
+        let problem = "must be a UUID of 36 characters".to_owned();
+        return Err(Error::InvalidRequest { field: "request_id", problem });
+    }
+    id.make_ascii_lowercase();
+    let mut digest = Sha1::new();
+    match actor {
+        Actor::Account(name) => {
+            digest.update("account ");
+            digest.update(name.as_ref().map(Username::as_str).unwrap_or_default());
+        }
+        Actor::Service(name) => {
+            digest.update("service ");
+            digest.update(name);
+        }
+    }
+    // Where the name ends and the request begins.
+    digest.update([0]);
+    digest.update(request.encode_to_vec());
+    Ok(Some(RequestKey { id, content: hex::encode(digest.finalize()) }))
 }
 
 /// The reason for a change.

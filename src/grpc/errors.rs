@@ -36,6 +36,7 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
             }
         }
         Error::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
+        Error::RequestIdReused => (Code::AlreadyExists, ErrorReason::RequestIdReused),
         Error::ChangedSince => (Code::Aborted, ErrorReason::ChangedSince),
         Error::ChangeNotFound => (Code::NotFound, ErrorReason::ChangeNotFound),
         Error::InvalidRequest { .. } => (Code::InvalidArgument, ErrorReason::InvalidRequest),
@@ -77,6 +78,7 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::NotAuthorized
         | Error::UserNotFound
         | Error::EtagMismatch
+        | Error::RequestIdReused
         | Error::ChangedSince
         | Error::ChangeNotFound
         | Error::Unauthenticated
@@ -112,6 +114,7 @@ mod tests {
             ),
             (invalid(Field::email), Code::InvalidArgument, "INVALID_DETAILS", 2, false),
             (Error::EtagMismatch, Code::Aborted, "ETAG_MISMATCH", 0, false),
+            (Error::RequestIdReused, Code::AlreadyExists, "REQUEST_ID_REUSED", 0, false),
             (Error::ChangedSince, Code::Aborted, "CHANGED_SINCE", 0, false),
             (Error::ChangeNotFound, Code::NotFound, "CHANGE_NOT_FOUND", 0, false),
             (request, Code::InvalidArgument, "INVALID_REQUEST", 1, false),

@@ -51,7 +51,7 @@ impl UserDetailsService for UserDetails {
         &self,
         request: Request<UpdateUserDetailsRequest>,
     ) -> Result<Response<UpdateUserDetailsResponse>, Status> {
-        let (metadata, extensions, request) = request.into_parts();
+        let (metadata, extensions, mut request) = request.into_parts();
         let call = async {
             let (actor, door, address) = match self.authentication.caller(&metadata, &extensions)? {
                 Caller::Internal(internal) => {
@@ -64,18 +64,27 @@ impl UserDetailsService for UserDetails {
                     (actor, Door::Legacy, credentials.address)
                 }
             };
+            let request_key = convert::request_key(&mut request, &actor)?;
             let origin = Origin {
                 door,
                 address,
                 reason: convert::reason(request.reason)?,
-                request_id: String::new(),
+                request_id: request_key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
             };
             let details = request.user_details.unwrap_or_default();
             let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
             let edits = convert::edits(details, request.update_mask.as_ref())?;
             let (user_id, validate_only) = (request.user_id, request.validate_only);
-            let unchanged = Vec::new();
-            let update = Update { actor, origin, user_id, edits, etag, unchanged, validate_only };
+            let update = Update {
+                actor,
+                origin,
+                user_id,
+                edits,
+                etag,
+                request: request_key,
+                unchanged: Vec::new(),
+                validate_only,
+            };
             let Updated { user, changes } = self.service.update(update).await?;
             Ok(UpdateUserDetailsResponse {
                 user_details: Some(convert::user_details(user)),

@@ -62,6 +62,7 @@ pub fn translate(parameters: &Parameters, method: &str, address: &str) -> Transl
         validate_only: !unfit.is_empty(),
         acting_username: String::new(),
         reason: String::new(),
+        request_id: String::new(),
     };
     Translated { request, credentials, unfit, names }
 }

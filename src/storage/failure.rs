@@ -156,7 +156,10 @@ pub(super) fn is_conflict(error: &Error) -> bool {
 
 fn meaning(failure: &DbErr) -> Meaning {
     // A row that was referred to has gone since it was checked: checked again, it is a violation.
-    if let Some(SqlErr::ForeignKeyConstraintViolation(_)) = failure.sql_err() {
+    // And a request id that another transaction has used meanwhile: it is found then.
+    if let Some(SqlErr::ForeignKeyConstraintViolation(_) | SqlErr::UniqueConstraintViolation(_)) =
+        failure.sql_err()
+    {
         return Meaning::Conflict;
     }
     let error = match failure {

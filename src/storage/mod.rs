@@ -15,6 +15,7 @@ mod migrate;
 mod repository;
 mod settings;
 mod spans;
+mod sweep;
 mod writer;
 
 pub use connect::{Engine, OpenError, Options};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -19,6 +19,7 @@ use super::{
     migrate::migrate,
     settings,
     spans::statement,
+    sweep::sweep,
     writer::{Writers, writing},
 };
 use crate::domain::{
@@ -84,6 +85,19 @@ impl SqlStore {
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     pub async fn durability(&self) -> Result<Vec<(String, String)>, Error> {
         self.prepared()?.durability().await
+    }
+
+    /// Deletes the answers of requests that are over 24 hours old, and entries of the change log that are older than
+    /// `keep_log`, if that is given.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    pub async fn sweep(
+        &self,
+        now: DateTime<Utc>,
+        keep_log: Option<TimeDelta>,
+    ) -> Result<(), Error> {
+        sweep(self.prepared()?, now, keep_log).await
     }
 
     /// Waits for every update that was begun, and lets none begin any more.
@@ -193,6 +207,10 @@ pub(super) struct Database {
 impl Database {
     pub(super) fn engine(&self) -> Engine {
         self.pools.engine
+    }
+
+    pub(super) fn pools(&self) -> &Pools {
+        &self.pools
     }
 
     /// Applies updates, in their order, in one transaction. What the rules refuse has no effect, and the others have.

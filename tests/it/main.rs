@@ -17,6 +17,7 @@ mod http;
 mod listing;
 mod parameters;
 mod properties;
+mod request_ids;
 mod requests;
 mod rows;
 mod rpc;

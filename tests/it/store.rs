@@ -47,6 +47,7 @@ fn update(username: &str, user_id: i64, city: &str) -> Update {
         user_id,
         edits,
         etag: None,
+        request: None,
         unchanged: Vec::new(),
         validate_only: false,
     }

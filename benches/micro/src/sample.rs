@@ -68,6 +68,7 @@ fn update(query: &str) -> Update {
         user_id: request.user_id,
         edits,
         etag: None,
+        request: None,
         unchanged: Vec::new(),
         validate_only: request.validate_only,
     }

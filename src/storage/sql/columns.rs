@@ -7,10 +7,10 @@ use super::{entities::account, sea_orm::ActiveValue::Set};
 use crate::{
     domain::{
         account::{AccountType, User},
-        update::Change,
+        update::{Change, Updated},
         value::{ListMode, Value, Values, micros_to_text, parse_micros},
     },
-    fields::{Field, Kind, user_fields},
+    fields::{FIELDS, Field, Kind, user_fields},
     storage::failure::Corrupt,
 };
 
@@ -175,4 +175,41 @@ fn value_from_json(field: Field, value: &Json) -> Option<Value> {
             Value::Text(value.as_str()?.to_owned())
         }
     })
+}
+
+/// An answer as it is kept for a repeat of its request.
+pub(super) fn answer_to_json(Updated { user, changes }: &Updated) -> Json {
+    let values = FIELDS.map(|field| (field.path().to_owned(), value_to_json(&user.values[field])));
+    json!({
+        "user_id": user.id,
+        "username": user.username,
+        "account_type": user.account_type.as_str(),
+        "version": user.version,
+        "create_time": user.create_time.timestamp_micros(),
+        "update_time": user.update_time.timestamp_micros(),
+        "values": Json::Object(values.into_iter().collect()),
+        "changes": changes_to_json(changes),
+    })
+}
+
+/// An answer as it was before [`answer_to_json`].
+pub(super) fn answer_from_json(answer: &Json) -> Result<Updated, Corrupt> {
+    let changes = changes_from_json(&answer["changes"])?;
+    let user = || {
+        let mut values = Values::default();
+        for (path, value) in answer["values"].as_object()? {
+            let field = Field::from_path(path)?;
+            values[field] = value_from_json(field, value)?;
+        }
+        Some(User {
+            id: answer["user_id"].as_i64()?,
+            username: answer["username"].as_str()?.to_owned(),
+            account_type: AccountType::from_word(answer["account_type"].as_str()?)?,
+            version: answer["version"].as_i64()?,
+            create_time: time(answer["create_time"].as_i64()?)?,
+            update_time: time(answer["update_time"].as_i64()?)?,
+            values,
+        })
+    };
+    Ok(Updated { user: user().ok_or(Corrupt("answer"))?, changes })
 }

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use chrono::{DateTime, Utc};
+
 use super::{
     columns,
-    entities::{account, change_log, currency, direction, manager_group_right, number_pool},
+    entities::{
+        account, change_log, currency, direction, manager_group_right, number_pool, request,
+    },
     sea_orm::{
         self, ActiveModelTrait,
         ActiveValue::Set,
@@ -22,7 +26,7 @@ use crate::{
         account::{AccountType, ActingAccount, Level, User},
         error::Error,
         facts::{Facts, Needs},
-        update::{Entry, Updated},
+        update::{Answered, Entry, RequestKey, Updated},
     },
     fields::Reference,
 };
@@ -50,7 +54,8 @@ impl Statements<'_> {
         // First what may wait for a lock: rights are those of the time after it.
         let users = self.users(&needs.users, lock).await?;
         let actors = self.actors(&needs.actors).await?;
-        let mut facts = Facts { actors, users, ..Facts::default() };
+        let requests = self.answered(&needs.requests).await?;
+        let mut facts = Facts { actors, users, requests, ..Facts::default() };
         for (reference, ids) in &needs.references {
             facts.references.insert(*reference, self.existing(*reference, ids).await?);
         }
@@ -101,6 +106,39 @@ impl Statements<'_> {
         }
         let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.transaction))?;
         rows.into_iter().map(|row| Ok((row.id, columns::user(row)?))).collect()
+    }
+
+    /// Those of requests that were answered before.
+    async fn answered(&self, ids: &BTreeSet<String>) -> Result<HashMap<String, Answered>, Error> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let select = request::Entity::find().filter(request::Column::Id.is_in(padded(ids)));
+        let rows = sql!(self.engine, "SELECT", "requests", select.all(self.transaction))?;
+        let answered = |row: request::Model| {
+            let updated = columns::answer_from_json(&row.answer)?;
+            Ok((row.id, Answered { content: row.content, updated }))
+        };
+        rows.into_iter().map(answered).collect()
+    }
+
+    /// Keeps answers for repeats of their requests.
+    pub(super) async fn keep(
+        &self,
+        answers: Vec<(&RequestKey, &Updated, DateTime<Utc>)>,
+    ) -> Result<(), Error> {
+        if answers.is_empty() {
+            return Ok(());
+        }
+        let rows = answers.into_iter().map(|(key, updated, now)| request::ActiveModel {
+            id: Set(key.id.clone()),
+            content: Set(key.content.clone()),
+            answer_time: Set(now.timestamp_micros()),
+            answer: Set(columns::answer_to_json(updated)),
+        });
+        let insert = request::Entity::insert_many(rows);
+        sql!(self.engine, "INSERT", "requests", insert.exec_without_returning(self.transaction))?;
+        Ok(())
     }
 
     async fn existing(
@@ -156,6 +194,9 @@ impl Statements<'_> {
         for group in writes.chunk_by(|one, next| combine && fields(one) == fields(next)) {
             let users: Vec<_> = group.iter().map(|(updated, _)| *updated).collect();
             self.update(&users).await?;
+        }
+        if writes.is_empty() {
+            return Ok(());
         }
         let entries = writes.chunks(if self.engine == Engine::Sqlite { 1 } else { writes.len() });
         for entries in entries {

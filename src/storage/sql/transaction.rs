@@ -14,7 +14,7 @@ use crate::{
         error::Error,
         facts::Needs,
         rules,
-        update::{Update, Updated},
+        update::{Answered, Update, Updated},
     },
     storage::{connect::Engine, failure::Failure},
 };
@@ -35,8 +35,16 @@ pub(in crate::storage) async fn apply(
     let mut facts = statements.load(&needs, lock).await?;
     let distinct = needs.users.len() == updates.len();
     let mut decisions = Vec::with_capacity(updates.len());
+    let mut keys = Vec::new();
     for (update, now) in updates {
         let decision = rules::apply(update, *now, &facts);
+        let key = update.kept_as().filter(|key| !facts.requests.contains_key(&key.id));
+        if let (Ok((updated, _)), Some(key)) = (&decision, key) {
+            // Its repeat may be among the next ones.
+            let answered = Answered { content: key.content.clone(), updated: updated.clone() };
+            facts.requests.insert(key.id.clone(), answered);
+            keys.push((decisions.len(), key, *now));
+        }
         if let Ok((updated, Some(_))) = &decision
             && !distinct
         {
@@ -48,10 +56,16 @@ pub(in crate::storage) async fn apply(
     let to_write =
         decisions.iter().flatten().filter_map(|(updated, entry)| Some((updated, entry.as_ref()?)));
     let writes: Vec<_> = to_write.collect();
-    if writes.is_empty() {
+    let answers = keys.into_iter().filter_map(|(index, key, now)| {
+        let decision: &Result<(Updated, _), Error> = &decisions[index];
+        Some((key, &decision.as_ref().ok()?.0, now))
+    });
+    let answers: Vec<_> = answers.collect();
+    if writes.is_empty() && answers.is_empty() {
         rollback(transaction, engine).await;
     } else {
         statements.write(writes).await?;
+        statements.keep(answers).await?;
         sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
     }
     Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())

@@ -1,0 +1,150 @@
+//! Request ids: a repeat gets the first answer, through whichever replica it comes, and changes nothing.
+
+use chrono::{TimeDelta, Utc};
+use futures_util::future::join_all;
+use m4_user_details::{
+    proto::{Address, UpdateUserDetailsRequest, UserDetails},
+    storage::SqlStore,
+};
+use tonic::Code;
+
+use crate::support::{
+    app::{TestApp, reason},
+    database::TestDatabase,
+    on_every_engine,
+};
+
+on_every_engine!(
+    a_repeat_gets_the_first_answer,
+    repeats_at_once_are_done_once,
+    an_id_is_for_one_request,
+    what_was_refused_or_only_checked_may_come_again,
+    old_answers_and_entries_are_swept,
+);
+
+const ID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
+fn update(user_id: i64, city: &str, request_id: &str) -> UpdateUserDetailsRequest {
+    let address = Address { city: Some(city.to_owned()), ..Address::default() };
+    UpdateUserDetailsRequest {
+        user_id,
+        user_details: Some(UserDetails { address: Some(address), ..UserDetails::default() }),
+        request_id: request_id.to_owned(),
+        ..UpdateUserDetailsRequest::default()
+    }
+}
+
+async fn entries(database: &TestDatabase) -> i64 {
+    database.number("SELECT count(*) FROM change_log").await
+}
+
+async fn a_repeat_gets_the_first_answer(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let other = TestApp::start(&database).await;
+    let first = app.update(update(3, "Bonn", ID)).await.unwrap();
+    assert_eq!(first.changed_fields.as_ref().unwrap().paths, ["address.city"]);
+    app.update(update(3, "Kaunas", "")).await.unwrap();
+    for app in [&app, &other] {
+        assert_eq!(app.update(update(3, "Bonn", ID)).await.unwrap(), first);
+        assert_eq!(app.update(update(3, "Bonn", &ID.to_uppercase())).await.unwrap(), first);
+    }
+    assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("Kaunas"));
+    assert_eq!(entries(&database).await, 2);
+    let logged = "SELECT request_id FROM change_log ORDER BY id LIMIT 1";
+    assert_eq!(database.text(logged).await, ID);
+    // Nor does a repeat change anything of an update that changed nothing.
+    let id = ID.replace('0', "1");
+    let same = app.update(update(4, "Bonn", "")).await.unwrap().user_details.unwrap();
+    let first = app.update(update(4, "Bonn", &id)).await.unwrap();
+    assert_eq!(first.user_details.as_ref().unwrap(), &same);
+    app.update(update(4, "Kaunas", "")).await.unwrap();
+    assert_eq!(other.update(update(4, "Bonn", &id)).await.unwrap(), first);
+    assert_eq!(app.read(4).await.address.unwrap().city.as_deref(), Some("Kaunas"));
+}
+
+async fn repeats_at_once_are_done_once(database: TestDatabase) {
+    let replicas = [TestApp::start(&database).await, TestApp::start(&database).await];
+    for round in 0..5 {
+        let id = format!("{round}f8fad5b-d9cb-469f-a165-70867728950e");
+        let city = format!("City {round}");
+        let calls = (0..12).map(|call| replicas[call % 2].update(update(3, &city, &id)));
+        let answers = join_all(calls).await;
+        let first = answers[0].as_ref().unwrap();
+        for answer in &answers {
+            assert_eq!(answer.as_ref().unwrap(), first);
+        }
+        assert_eq!(entries(&database).await, round + 1);
+    }
+    assert_eq!(database.number("SELECT count(*) FROM requests").await, 5);
+}
+
+async fn an_id_is_for_one_request(database: TestDatabase) {
+    let replicas = [TestApp::start(&database).await, TestApp::start(&database).await];
+    replicas[0].update(update(3, "Bonn", ID)).await.unwrap();
+    let as_manager =
+        UpdateUserDetailsRequest { acting_username: "manager".to_owned(), ..update(3, "Bonn", ID) };
+    let with_reason =
+        UpdateUserDetailsRequest { reason: "why".to_owned(), ..update(3, "Bonn", ID) };
+    for request in [update(3, "Kaunas", ID), update(4, "Bonn", ID), as_manager, with_reason] {
+        let status = replicas[1].update(request).await.unwrap_err();
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::AlreadyExists, "REQUEST_ID_REUSED")
+        );
+    }
+    for id in ["x", "0f8fad5b-d9cb-469f-a165-70867728950", "0f8fad5b-d9cb-469f-a165-70867728950g"] {
+        let status = replicas[0].update(update(3, "Bonn", id)).await.unwrap_err();
+        assert_eq!(reason(&status), "INVALID_REQUEST");
+        assert!(status.message().contains("request_id"), "{status}");
+    }
+    // Of two at once, for different users, one wins.
+    let id = ID.replace('f', "a");
+    let (one, two) = tokio::join!(
+        replicas[0].update(update(4, "Bonn", &id)),
+        replicas[1].update(update(5, "Bonn", &id))
+    );
+    assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+    assert_eq!(reason(&one.err().or(two.err()).unwrap()), "REQUEST_ID_REUSED");
+    assert_eq!(entries(&database).await, 2);
+}
+
+async fn what_was_refused_or_only_checked_may_come_again(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let dry = UpdateUserDetailsRequest { validate_only: true, ..update(3, "Bonn", ID) };
+    app.update(dry).await.unwrap();
+    assert_eq!(reason(&app.update(update(3, "\u{1}", ID)).await.unwrap_err()), "INVALID_DETAILS");
+    app.update(update(3, "Bonn", ID)).await.unwrap();
+    assert_eq!(entries(&database).await, 1);
+    // Who may no longer act gets no answer again.
+    let as_manager = UpdateUserDetailsRequest {
+        acting_username: "manager".to_owned(),
+        ..update(4, "Bonn", &ID.replace('0', "1"))
+    };
+    app.update(as_manager.clone()).await.unwrap();
+    database.execute("DELETE FROM manager_group_rights").await;
+    assert_eq!(reason(&app.update(as_manager).await.unwrap_err()), "NOT_AUTHORIZED");
+}
+
+async fn old_answers_and_entries_are_swept(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    app.update(update(3, "Bonn", ID)).await.unwrap();
+    let store = SqlStore::new(database.options()).unwrap();
+    store.prepare(true).await.unwrap();
+    let (now, hour) = (Utc::now(), TimeDelta::hours(1));
+    store.sweep(now + hour * 23, Some(hour * 24)).await.unwrap();
+    app.update(update(3, "Bonn", ID)).await.unwrap();
+    assert_eq!(entries(&database).await, 1);
+    store.sweep(now + hour * 25, None).await.unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM requests").await, 0);
+    assert_eq!(entries(&database).await, 1);
+    store.sweep(now + hour * 25, Some(hour * 24)).await.unwrap();
+    assert_eq!(entries(&database).await, 0);
+    // Now it is another request.
+    app.update(update(4, "Kaunas", ID)).await.unwrap();
+    // More than one portion.
+    let many: Vec<_> = (0..1100).map(|number| format!("('{number}', '', 0, '{{}}')")).collect();
+    let insert = "INSERT INTO requests (id, content, answer_time, answer) VALUES ";
+    database.execute(&format!("{insert}{}", many.join(", "))).await;
+    store.sweep(now, None).await.unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM requests").await, 1);
+}
