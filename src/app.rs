@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use futures_util::FutureExt;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use crate::{
     config::Config,
     domain::{
-        clock::SystemClock,
+        clock::{Clock, SystemClock},
         error::{Cause, chain},
         hash::SecretKeys,
         service::Service,
@@ -267,7 +267,7 @@ async fn sweep(store: SqlStore, keep_log: Option<TimeDelta>, stop: CancellationT
         }
         let swept = tokio::select! {
             () = stop.cancelled() => return,
-            swept = store.sweep(Utc::now(), keep_log) => swept,
+            swept = store.sweep(SystemClock.now(), keep_log) => swept,
         };
         if let Err(error) = swept {
             tracing::warn!(error = chain(&error), "what is old could not be deleted");

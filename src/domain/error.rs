@@ -38,6 +38,14 @@ pub enum Error {
     /// The request id was used for another request.
     #[error("the request id was used for another request")]
     RequestIdReused,
+    /// One of several updates that are done together or not at all.
+    #[error("requests[{index}]: {error}")]
+    InBatch {
+        /// Which one, from 0.
+        index: usize,
+        /// Why.
+        error: Box<Error>,
+    },
     /// The request is malformed: a field of the request, and what is wrong with it.
     #[error("{field}: {problem}")]
     InvalidRequest {

@@ -1,8 +1,9 @@
 //! The use cases, as both transports call them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::SubsecRound;
+use futures_util::future::join_all;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
@@ -19,6 +20,9 @@ use crate::{credentials::LegacyCredentials, fields::parse_id};
 
 /// How long settings that were read are believed. A change on another replica is effective within this time.
 const SETTINGS_AGE: Duration = Duration::from_secs(1);
+
+/// How many updates of a batch are under way at once: others have room beside them.
+const AT_ONCE: usize = 32;
 
 /// How long it is believed that they cannot be read: long enough for all who wait for them at the same time.
 const FAILURE_AGE: Duration = Duration::from_millis(50);
@@ -44,6 +48,30 @@ impl Service {
     /// Those of [`Store::apply`].
     pub async fn update(&self, update: Update) -> Result<Updated, Error> {
         self.store.apply(update, self.clock.now().trunc_subsecs(6)).await
+    }
+
+    /// Changes users, in the order of the updates: all or none.
+    ///
+    /// # Errors
+    /// Those of [`Store::apply_all`].
+    pub async fn update_all(&self, updates: Vec<Update>) -> Result<Vec<Updated>, Error> {
+        self.store.apply_all(updates, self.clock.now().trunc_subsecs(6)).await
+    }
+
+    /// Changes users, each on its own: those of one user in the order of the updates. Answers in their order.
+    pub async fn update_each(&self, updates: Vec<Update>) -> Vec<Result<Updated, Error>> {
+        let mut outcomes = Vec::with_capacity(updates.len());
+        let mut updates = updates.into_iter().peekable();
+        while updates.peek().is_some() {
+            let (mut users, mut portion) = (BTreeSet::new(), Vec::new());
+            while let Some(update) =
+                updates.next_if(|update| portion.len() < AT_ONCE && users.insert(update.user_id))
+            {
+                portion.push(self.update(update));
+            }
+            outcomes.extend(join_all(portion).await);
+        }
+        outcomes
     }
 
     /// Checks the credentials of a legacy call, which are for one user.

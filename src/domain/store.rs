@@ -21,6 +21,16 @@ pub trait Store: Send + Sync {
     /// [`Error::Overloaded`] where too many are under way, those of [`super::rules::apply`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn apply(&self, update: Update, now: DateTime<Utc>) -> Result<Updated, Error>;
 
+    /// Applies changes, in their order, all in one transaction or none.
+    ///
+    /// # Errors
+    /// [`Error::InBatch`] with the first one that is refused, and those of [`Store::apply`] that concern all.
+    async fn apply_all(
+        &self,
+        updates: Vec<Update>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Updated>, Error>;
+
     /// Reads a user on behalf of an actor.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     domain::error::{Error, Violation},
     fields::Field,
-    proto::ErrorReason,
+    proto::{ErrorReason, UpdateUserDetailsError, UpdateUserDetailsViolation},
 };
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -37,6 +37,7 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         }
         Error::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
         Error::RequestIdReused => (Code::AlreadyExists, ErrorReason::RequestIdReused),
+        Error::InBatch { error, .. } => classify(error),
         Error::ChangedSince => (Code::Aborted, ErrorReason::ChangedSince),
         Error::ChangeNotFound => (Code::NotFound, ErrorReason::ChangeNotFound),
         Error::InvalidRequest { .. } => (Code::InvalidArgument, ErrorReason::InvalidRequest),
@@ -58,15 +59,19 @@ pub(super) fn reason(error: &Error) -> &'static str {
 pub(super) fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason(error), ERROR_DOMAIN, HashMap::new());
-    match error {
+    let (inner, prefix) = match error {
+        Error::InBatch { index, error } => (&**error, format!("requests[{index}].")),
+        error => (error, String::new()),
+    };
+    match inner {
         Error::Invalid(violations) => {
             for violation in violations {
-                let field = format!("user_details.{}", violation.field.path());
+                let field = format!("{prefix}user_details.{}", violation.field.path());
                 details.add_bad_request_violation(field, violation.allowed());
             }
         }
         Error::InvalidRequest { field, problem } => {
-            details.add_bad_request_violation(*field, problem);
+            details.add_bad_request_violation(format!("{prefix}{field}"), problem);
         }
         Error::Overloaded | Error::Unavailable(_) => {
             details.set_retry_info(Some(RETRY_AFTER));
@@ -79,6 +84,7 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::UserNotFound
         | Error::EtagMismatch
         | Error::RequestIdReused
+        | Error::InBatch { .. }
         | Error::ChangedSince
         | Error::ChangeNotFound
         | Error::Unauthenticated
@@ -86,6 +92,22 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::Internal(_) => {}
     }
     Status::with_error_details(classify(error).0, error.to_string(), details)
+}
+
+/// What the status of an error says, as a result of a batch.
+pub(super) fn item(error: &Error) -> UpdateUserDetailsError {
+    let status = status(error);
+    let bad = status.get_details_bad_request().map(|bad| bad.field_violations);
+    let violation = |violation: tonic_types::FieldViolation| UpdateUserDetailsViolation {
+        field: violation.field,
+        description: violation.description,
+    };
+    UpdateUserDetailsError {
+        code: status.code().into(),
+        reason: reason(error).to_owned(),
+        message: status.message().to_owned(),
+        violations: bad.into_iter().flatten().map(violation).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -6,22 +6,28 @@ use tonic::{Extensions, Request, Response, Status, transport::server::TcpConnect
 
 use super::{
     auth::{Authentication, Caller},
-    call, convert, listing,
+    call, convert, errors, listing,
 };
 use crate::{
     domain::{
         account::Username,
+        error::Error,
         listing::Position,
         service::Service,
         update::{Actor, Door, Origin, Update, Updated},
     },
     proto::{
-        GetUserDetailsRequest, GetUserDetailsResponse, ListUserDetailsChangesRequest,
-        ListUserDetailsChangesResponse, ListUserDetailsRequest, ListUserDetailsResponse,
-        RevertUserDetailsChangeRequest, RevertUserDetailsChangeResponse, UpdateUserDetailsRequest,
-        UpdateUserDetailsResponse, user_details_service_server::UserDetailsService,
+        BatchUpdateUserDetailsRequest, BatchUpdateUserDetailsResponse, GetUserDetailsRequest,
+        GetUserDetailsResponse, ListUserDetailsChangesRequest, ListUserDetailsChangesResponse,
+        ListUserDetailsRequest, ListUserDetailsResponse, RevertUserDetailsChangeRequest,
+        RevertUserDetailsChangeResponse, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
+        UpdateUserDetailsResult, update_user_details_result::Result as UpdateResult,
+        user_details_service_server::UserDetailsService,
     },
 };
+
+/// How many updates a batch has at most.
+const LARGEST_BATCH: usize = 1000;
 
 /// The service.
 pub(super) struct UserDetails {
@@ -51,7 +57,7 @@ impl UserDetailsService for UserDetails {
         &self,
         request: Request<UpdateUserDetailsRequest>,
     ) -> Result<Response<UpdateUserDetailsResponse>, Status> {
-        let (metadata, extensions, mut request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         let call = async {
             let (actor, door, address) = match self.authentication.caller(&metadata, &extensions)? {
                 Caller::Internal(internal) => {
@@ -64,35 +70,67 @@ impl UserDetailsService for UserDetails {
                     (actor, Door::Legacy, credentials.address)
                 }
             };
-            let request_key = convert::request_key(&mut request, &actor)?;
-            let origin = Origin {
-                door,
-                address,
-                reason: convert::reason(request.reason)?,
-                request_id: request_key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
-            };
-            let details = request.user_details.unwrap_or_default();
-            let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
-            let edits = convert::edits(details, request.update_mask.as_ref())?;
-            let (user_id, validate_only) = (request.user_id, request.validate_only);
-            let update = Update {
-                actor,
-                origin,
-                user_id,
-                edits,
-                etag,
-                request: request_key,
-                unchanged: Vec::new(),
-                validate_only,
-            };
-            let Updated { user, changes } = self.service.update(update).await?;
-            Ok(UpdateUserDetailsResponse {
-                user_details: Some(convert::user_details(user)),
-                changed_fields: Some(convert::paths(&changes)),
-                previous_details: Some(convert::values(changes, |change| change.old)),
-            })
+            let update = update(request, actor, door, address)?;
+            Ok(answer(self.service.update(update).await?))
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+        call::run(method, &metadata, &extensions, self.deadline, call).await
+    }
+
+    async fn batch_update_user_details(
+        &self,
+        request: Request<BatchUpdateUserDetailsRequest>,
+    ) -> Result<Response<BatchUpdateUserDetailsResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = async {
+            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
+            let acting_username = request.acting_username;
+            let actor = caller.actor(&acting_username)?;
+            let address = address(&extensions);
+            if !(1..=LARGEST_BATCH).contains(&request.requests.len()) {
+                let problem = format!("must be 1 to {LARGEST_BATCH} updates");
+                return Err(Error::InvalidRequest { field: "requests", problem });
+            }
+            let updates = request.requests.into_iter().enumerate().map(|(index, one)| {
+                let other =
+                    !one.acting_username.is_empty() && one.acting_username != acting_username;
+                let one = if other {
+                    let problem = "must be empty, or that of the batch".to_owned();
+                    Err(Error::InvalidRequest { field: "acting_username", problem })
+                } else {
+                    update(one, actor.clone(), Door::Grpc, address.clone())
+                };
+                one.map_err(|error| (index, error))
+            });
+            let results = if request.allow_partial {
+                let (mut good, mut refused) = (Vec::new(), Vec::new());
+                for update in updates {
+                    match update {
+                        Ok(update) => good.push(update),
+                        Err(error) => refused.push(error),
+                    }
+                }
+                let mut stored = self.service.update_each(good).await.into_iter();
+                let mut results = Vec::new();
+                let mut refused = refused.into_iter().peekable();
+                while let Some(outcome) = refused
+                    .next_if(|(index, _)| *index == results.len())
+                    .map(|(_, error)| Err(error))
+                    .or_else(|| stored.next())
+                {
+                    results.push(result(outcome));
+                }
+                results
+            } else {
+                let in_batch = |(index, error)| Error::InBatch { index, error: Box::new(error) };
+                let updates =
+                    updates.map(|update| update.map_err(in_batch)).collect::<Result<_, _>>()?;
+                let stored = self.service.update_all(updates).await?;
+                stored.into_iter().map(|updated| result(Ok(updated))).collect()
+            };
+            Ok(BatchUpdateUserDetailsResponse { results })
+        };
+        let method = "m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
         call::run(method, &metadata, &extensions, self.deadline, call).await
     }
 
@@ -164,4 +202,50 @@ impl UserDetailsService for UserDetails {
 fn address(extensions: &Extensions) -> String {
     let peer = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
     peer.map(|peer| peer.ip().to_string()).unwrap_or_default()
+}
+
+/// The update that a request asks for.
+fn update(
+    mut request: UpdateUserDetailsRequest,
+    actor: Actor,
+    door: Door,
+    address: String,
+) -> Result<Update, Error> {
+    let key = convert::request_key(&mut request, &actor)?;
+    let origin = Origin {
+        door,
+        address,
+        reason: convert::reason(request.reason)?,
+        request_id: key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
+    };
+    let details = request.user_details.unwrap_or_default();
+    let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
+    Ok(Update {
+        actor,
+        origin,
+        user_id: request.user_id,
+        edits: convert::edits(details, request.update_mask.as_ref())?,
+        etag,
+        request: key,
+        unchanged: Vec::new(),
+        validate_only: request.validate_only,
+    })
+}
+
+/// The answer of an update.
+fn answer(Updated { user, changes }: Updated) -> UpdateUserDetailsResponse {
+    UpdateUserDetailsResponse {
+        user_details: Some(convert::user_details(user)),
+        changed_fields: Some(convert::paths(&changes)),
+        previous_details: Some(convert::values(changes, |change| change.old)),
+    }
+}
+
+/// A result of a batch.
+fn result(outcome: Result<Updated, Error>) -> UpdateUserDetailsResult {
+    let result = match outcome {
+        Ok(updated) => UpdateResult::Response(answer(updated)),
+        Err(error) => UpdateResult::Error(errors::item(&error)),
+    };
+    UpdateUserDetailsResult { result: Some(result) }
 }

@@ -27,6 +27,7 @@ macro_rules! sql {
 #[path = "sql/mod.rs"]
 mod sql;
 pub(super) use sql::*;
+use transaction::Refused;
 
 /// The one connection that writes; it is made when it is used.
 pub(super) struct Writer {
@@ -40,10 +41,11 @@ impl Writer {
         Self { options, connection: None, runtime }
     }
 
-    /// Applies updates, in their order, in one transaction. What the rules refuse has no effect, and the others have.
+    /// Applies updates, in their order, in one transaction.
     pub(super) fn apply(
         &mut self,
         updates: &[(&Update, DateTime<Utc>)],
+        refused: Refused,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
@@ -51,7 +53,7 @@ impl Writer {
         };
         // Nothing in it waits: it is compiled with the blocking twin.
         let lock = statements::Lock::Wait;
-        let apply = transaction::apply(&connection, Engine::Sqlite, updates, lock);
+        let apply = transaction::apply(&connection, Engine::Sqlite, updates, lock, refused);
         let outcomes = self.runtime.block_on(apply);
         // After a failure, such as that of a COMMIT, it may have a transaction open, which ends with it.
         if outcomes.is_ok() {

@@ -11,7 +11,7 @@ use super::{
     asynchronous::{
         columns,
         statements::{Lock, Statements},
-        transaction,
+        transaction::{self, Refused},
     },
     connect::{Engine, OpenError, Options, Pools, open},
     failure::Failure,
@@ -139,6 +139,15 @@ impl Store for SqlStore {
         writers.apply(update, now, self.room()?).await
     }
 
+    async fn apply_all(
+        &self,
+        updates: Vec<Update>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Updated>, Error> {
+        let writers = self.writers.get().ok_or_else(not_prepared)?;
+        writers.apply_all(updates, now, self.room()?).await
+    }
+
     async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
         let _room = self.room()?;
         let mut needs = Needs::default();
@@ -213,13 +222,14 @@ impl Database {
         &self.pools
     }
 
-    /// Applies updates, in their order, in one transaction. What the rules refuse has no effect, and the others have.
+    /// Applies updates, in their order, in one transaction.
     pub(super) async fn apply(
         &self,
         updates: &[(&Update, DateTime<Utc>)],
         lock: Lock,
+        refused: Refused,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-        transaction::apply(&self.pools.write, self.engine(), updates, lock).await
+        transaction::apply(&self.pools.write, self.engine(), updates, lock, refused).await
     }
 
     /// Loads what is needed to read.

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod batch;
 mod change_log;
 mod concurrency;
 mod contract;

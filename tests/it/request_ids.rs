@@ -1,8 +1,9 @@
 //! Request ids: a repeat gets the first answer, through whichever replica it comes, and changes nothing.
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use futures_util::future::join_all;
 use m4_user_details::{
+    domain::clock::{Clock, SystemClock},
     proto::{Address, UpdateUserDetailsRequest, UserDetails},
     storage::SqlStore,
 };
@@ -130,7 +131,7 @@ async fn old_answers_and_entries_are_swept(database: TestDatabase) {
     app.update(update(3, "Bonn", ID)).await.unwrap();
     let store = SqlStore::new(database.options()).unwrap();
     store.prepare(true).await.unwrap();
-    let (now, hour) = (Utc::now(), TimeDelta::hours(1));
+    let (now, hour) = (SystemClock.now(), TimeDelta::hours(1));
     store.sweep(now + hour * 23, Some(hour * 24)).await.unwrap();
     app.update(update(3, "Bonn", ID)).await.unwrap();
     assert_eq!(entries(&database).await, 1);

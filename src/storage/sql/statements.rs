@@ -13,7 +13,8 @@ use super::{
         self, ActiveModelTrait,
         ActiveValue::Set,
         ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, Iterable,
-        JoinType, QueryFilter, QuerySelect, QueryTrait, RelationDef, Select, StatementBuilder,
+        JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select,
+        StatementBuilder,
         sea_query::{CaseStatement, Condition, Expr, ExprTrait, LockBehavior, LockType},
     },
 };
@@ -30,6 +31,9 @@ use crate::{
     },
     fields::Reference,
 };
+
+/// How many rows one statement writes at most: drivers bound the number of parameters.
+const PORTION: usize = 32;
 
 /// How the rows of users are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,10 @@ impl Statements<'_> {
         }
         let mut select =
             account::Entity::find().filter(account::Column::Id.is_in(padded(ids).copied()));
+        if lock == Lock::Wait && ids.len() > 1 {
+            // Who waits for several locks takes them in one order.
+            select = select.order_by_asc(account::Column::Id);
+        }
         // On PostgreSQL the weakest lock that keeps other writers out, so that references to the row may be made.
         let kind = match self.engine {
             Engine::Postgres => LockType::NoKeyUpdate,
@@ -125,19 +133,20 @@ impl Statements<'_> {
     /// Keeps answers for repeats of their requests.
     pub(super) async fn keep(
         &self,
-        answers: Vec<(&RequestKey, &Updated, DateTime<Utc>)>,
+        answers: &[(&RequestKey, &Updated, DateTime<Utc>)],
     ) -> Result<(), Error> {
-        if answers.is_empty() {
-            return Ok(());
+        let row =
+            |(key, updated, now): &(&RequestKey, &Updated, DateTime<Utc>)| request::ActiveModel {
+                id: Set(key.id.clone()),
+                content: Set(key.content.clone()),
+                answer_time: Set(now.timestamp_micros()),
+                answer: Set(columns::answer_to_json(updated)),
+            };
+        for portion in answers.chunks(PORTION) {
+            let insert = request::Entity::insert_many(portion.iter().map(row));
+            let insert = insert.exec_without_returning(self.transaction);
+            sql!(self.engine, "INSERT", "requests", insert)?;
         }
-        let rows = answers.into_iter().map(|(key, updated, now)| request::ActiveModel {
-            id: Set(key.id.clone()),
-            content: Set(key.content.clone()),
-            answer_time: Set(now.timestamp_micros()),
-            answer: Set(columns::answer_to_json(updated)),
-        });
-        let insert = request::Entity::insert_many(rows);
-        sql!(self.engine, "INSERT", "requests", insert.exec_without_returning(self.transaction))?;
         Ok(())
     }
 
@@ -192,13 +201,15 @@ impl Statements<'_> {
             writes.sort_by_cached_key(fields);
         }
         for group in writes.chunk_by(|one, next| combine && fields(one) == fields(next)) {
-            let users: Vec<_> = group.iter().map(|(updated, _)| *updated).collect();
-            self.update(&users).await?;
+            for portion in group.chunks(PORTION) {
+                let users: Vec<_> = portion.iter().map(|(updated, _)| *updated).collect();
+                self.update(&users).await?;
+            }
         }
         if writes.is_empty() {
             return Ok(());
         }
-        let entries = writes.chunks(if self.engine == Engine::Sqlite { 1 } else { writes.len() });
+        let entries = writes.chunks(if self.engine == Engine::Sqlite { 1 } else { PORTION });
         for entries in entries {
             let insert = change_log::Entity::insert_many(entries.iter().map(entry));
             let mut insert = insert.into_query();

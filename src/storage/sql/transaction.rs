@@ -19,12 +19,22 @@ use crate::{
     storage::{connect::Engine, failure::Failure},
 };
 
-/// Applies updates, in their order, in one transaction. What the rules refuse has no effect, and the others have.
+/// What becomes of updates in one transaction of which the rules refuse some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::storage) enum Refused {
+    /// Those have no effect, and the others have.
+    Alone,
+    /// None has an effect.
+    All,
+}
+
+/// Applies updates, in their order, in one transaction.
 pub(in crate::storage) async fn apply(
     connection: &DatabaseConnection,
     engine: Engine,
     updates: &[(&Update, DateTime<Utc>)],
     lock: Lock,
+    refused: Refused,
 ) -> Result<Vec<Result<Updated, Error>>, Failure> {
     let mut needs = Needs::default();
     for (update, _) in updates {
@@ -61,11 +71,12 @@ pub(in crate::storage) async fn apply(
         Some((key, &decision.as_ref().ok()?.0, now))
     });
     let answers: Vec<_> = answers.collect();
-    if writes.is_empty() && answers.is_empty() {
+    let undone = refused == Refused::All && decisions.iter().any(Result::is_err);
+    if undone || (writes.is_empty() && answers.is_empty()) {
         rollback(transaction, engine).await;
     } else {
         statements.write(writes).await?;
-        statements.keep(answers).await?;
+        statements.keep(&answers).await?;
         sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
     }
     Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())

@@ -42,9 +42,59 @@ impl Job {
     }
 }
 
+/// Updates that wait to be done together or not at all.
+struct Batch {
+    updates: Vec<Update>,
+    now: DateTime<Utc>,
+    answer: oneshot::Sender<Result<Vec<Updated>, Error>>,
+    span: Span,
+    /// Kept until it is answered.
+    room: OwnedSemaphorePermit,
+}
+
+impl Batch {
+    /// The updates, as a transaction takes them.
+    fn updates(&self) -> Vec<(&Update, DateTime<Utc>)> {
+        self.updates.iter().map(|update| (update, self.now)).collect()
+    }
+
+    /// A caller that has gone is no error.
+    fn answer(self, outcome: Result<Vec<Result<Updated, Error>>, Error>) {
+        let Self { answer, room, .. } = self;
+        drop(room);
+        let first = |outcomes: Vec<Result<Updated, Error>>| {
+            let numbered = outcomes.into_iter().enumerate();
+            let named = |(index, outcome): (usize, Result<Updated, Error>)| {
+                outcome.map_err(|error| Error::InBatch { index, error: Box::new(error) })
+            };
+            numbered.map(named).collect()
+        };
+        let _ = answer.send(outcome.and_then(first));
+    }
+}
+
+/// What waits in the queue.
+enum Work {
+    One(Job),
+    All(Batch),
+}
+
+/// The updates and the batches among what has waited, without those whose callers have gone.
+fn split(work: &mut Vec<Work>) -> (Vec<Job>, Vec<Batch>) {
+    let (mut jobs, mut batches) = (Vec::with_capacity(work.len()), Vec::new());
+    for work in work.drain(..) {
+        match work {
+            Work::One(job) if !job.answer.is_closed() => jobs.push(job),
+            Work::All(batch) if !batch.answer.is_closed() => batches.push(batch),
+            Work::One(_) | Work::All(_) => {}
+        }
+    }
+    (jobs, batches)
+}
+
 /// The writers' queue. Its bound is the room that each update in it has.
 #[derive(Clone, Debug)]
-pub(super) struct Writers(mpsc::UnboundedSender<Job>);
+pub(super) struct Writers(mpsc::UnboundedSender<Work>);
 
 impl Writers {
     /// Starts the writers of a database. They end when the last handle is dropped.
@@ -68,16 +118,30 @@ impl Writers {
     ) -> Result<Updated, Error> {
         let (answer, answered) = oneshot::channel();
         let job = Job { update, now, answer, span: Span::current(), room };
-        let ended = || Error::Unavailable("the writer has ended".into());
-        self.0.send(job).map_err(|_| ended())?;
+        self.0.send(Work::One(job)).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+
+    /// Applies updates, all or none, likewise.
+    pub(super) async fn apply_all(
+        &self,
+        updates: Vec<Update>,
+        now: DateTime<Utc>,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Vec<Updated>, Error> {
+        let (answer, answered) = oneshot::channel();
+        let batch = Batch { updates, now, answer, span: Span::current(), room };
+        self.0.send(Work::All(batch)).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 }
 
-/// Leaves out the jobs whose callers have gone. The span in which the others are run is the first one's; the others link to
-/// it. None where no job is left.
-fn gather(jobs: &mut Vec<Job>) -> Option<Span> {
-    jobs.retain(|job| !job.answer.is_closed());
+fn ended() -> Error {
+    Error::Unavailable("the writer has ended".into())
+}
+
+/// The span in which jobs are run together: the first one's; the others link to it. None where there is no job.
+fn common_span(jobs: &[Job]) -> Option<Span> {
     let (first, others) = jobs.split_first()?;
     for job in others {
         job.span.follows_from(&first.span);

@@ -10,14 +10,14 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use super::{Job, MOST, gather, unknown};
+use super::{Batch, Job, MOST, Work, common_span, split, unknown};
 use crate::{
     domain::{
         error::Error,
         update::{Update, Updated},
     },
     storage::{
-        asynchronous::statements::Lock,
+        asynchronous::{statements::Lock, transaction::Refused},
         failure::{Failure, is_conflict},
         repository::Database,
     },
@@ -40,9 +40,9 @@ const REST: Duration = Duration::from_millis(10);
 /// What the writers of a database share.
 struct Shared {
     database: Arc<Database>,
-    queue: Mutex<mpsc::UnboundedReceiver<Job>>,
+    queue: Mutex<mpsc::UnboundedReceiver<Work>>,
     /// For the updates that go their own way: they wait for locks, and must leave connections to the others.
-    lone: Arc<Semaphore>,
+    lone: Semaphore,
 }
 
 /// How many of the connections to a server may write at once.
@@ -52,24 +52,26 @@ pub(in crate::storage) fn writing(connections: usize) -> usize {
 
 /// Starts the writers of a database with so many connections.
 pub(super) fn start(
-    queue: mpsc::UnboundedReceiver<Job>,
+    queue: mpsc::UnboundedReceiver<Work>,
     database: Arc<Database>,
     connections: u32,
 ) {
     let connections = usize::try_from(connections).unwrap_or(usize::MAX);
     let lone = writing(connections).saturating_sub(WRITERS).max(1);
     let queue = Mutex::new(queue);
-    let shared = Arc::new(Shared { database, queue, lone: Arc::new(Semaphore::new(lone)) });
+    let shared = Arc::new(Shared { database, queue, lone: Semaphore::new(lone) });
     for _ in 0..WRITERS {
         tokio::spawn(write(Arc::clone(&shared)));
     }
 }
 
 async fn write(shared: Arc<Shared>) {
-    let mut jobs = Vec::with_capacity(MOST);
-    while shared.queue.lock().await.recv_many(&mut jobs, MOST).await > 0 {
-        let Some(span) = gather(&mut jobs) else { continue };
-        let together = together(&shared, std::mem::take(&mut jobs)).instrument(span);
+    let mut work = Vec::with_capacity(MOST);
+    while shared.queue.lock().await.recv_many(&mut work, MOST).await > 0 {
+        let (jobs, batches) = split(&mut work);
+        batches.into_iter().for_each(|batch| all(&shared, batch));
+        let Some(span) = common_span(&jobs) else { continue };
+        let together = together(&shared, jobs).instrument(span);
         // A panic ends these updates and not the writer.
         if AssertUnwindSafe(together).catch_unwind().await.is_err() {
             tracing::error!("a transaction has panicked");
@@ -81,7 +83,7 @@ async fn write(shared: Arc<Shared>) {
 /// certainly rolled back for what one of them did, go their own ways: none harms another.
 async fn together(shared: &Arc<Shared>, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    let outcomes = match apply(shared, &updates, Lock::Free).await {
+    let outcomes = match apply(shared, &updates, Lock::Free, Refused::Alone).await {
         Ok(outcomes) => outcomes,
         Err(failure) if failure.may_be_repeated() => {
             return jobs.into_iter().for_each(|job| alone(shared, job));
@@ -103,11 +105,12 @@ async fn apply(
     shared: &Shared,
     updates: &[(&Update, DateTime<Utc>)],
     lock: Lock,
+    refused: Refused,
 ) -> Result<Vec<Result<Updated, Error>>, Failure> {
     let begun = Instant::now();
     let apply = async {
         loop {
-            match shared.database.apply(updates, lock).await {
+            match shared.database.apply(updates, lock, refused).await {
                 Err(failure) if failure.never_began() && begun.elapsed() < DEAD_CONNECTIONS => {
                     sleep(REST).await;
                 }
@@ -126,21 +129,40 @@ fn alone(shared: &Arc<Shared>, mut job: Job) {
     let run = async move {
         let _connection = tokio::select! {
             () = job.answer.closed() => return,
-            connection = Arc::clone(&shared.lone).acquire_owned() => connection,
+            connection = shared.lone.acquire() => connection,
         };
-        let mut attempt = 1;
-        let outcome = loop {
-            if job.answer.is_closed() {
-                return;
-            }
-            let outcomes = apply(&shared, &[(&job.update, job.now)], Lock::Wait).await;
-            match outcomes.map(|mut outcomes| outcomes.remove(0)) {
-                Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
-                Err(failure) => break Err(failure.error),
-                Ok(outcome) => break outcome,
-            }
-        };
-        job.answer(outcome);
+        let outcomes = lone(&shared, &[(&job.update, job.now)], Refused::Alone).await;
+        job.answer(outcomes.and_then(|mut outcomes| outcomes.remove(0)));
     };
     tokio::spawn(run.instrument(span));
+}
+
+/// Runs a batch likewise.
+fn all(shared: &Arc<Shared>, mut batch: Batch) {
+    let shared = Arc::clone(shared);
+    let span = batch.span.clone();
+    let run = async move {
+        let _connection = tokio::select! {
+            () = batch.answer.closed() => return,
+            connection = shared.lone.acquire() => connection,
+        };
+        let outcomes = lone(&shared, &batch.updates(), Refused::All).await;
+        batch.answer(outcomes);
+    };
+    tokio::spawn(run.instrument(span));
+}
+
+/// Runs a transaction that waits for locks, again where it loses against another one.
+async fn lone(
+    shared: &Shared,
+    updates: &[(&Update, DateTime<Utc>)],
+    refused: Refused,
+) -> Result<Vec<Result<Updated, Error>>, Error> {
+    let mut attempt = 1;
+    loop {
+        match apply(shared, updates, Lock::Wait, refused).await {
+            Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
+            outcomes => return outcomes.map_err(|failure| failure.error),
+        }
+    }
 }

@@ -4,32 +4,48 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Job, MOST, gather, unknown};
-use crate::storage::{blocking::Writer, connect::Options};
+use super::{Batch, Job, MOST, Work, common_span, split, unknown};
+use crate::storage::{
+    blocking::{Writer, transaction::Refused},
+    connect::Options,
+};
 
 /// Starts the writer.
-pub(super) fn start(mut queue: mpsc::UnboundedReceiver<Job>, options: Options) {
+pub(super) fn start(mut queue: mpsc::UnboundedReceiver<Work>, options: Options) {
     let runtime = Handle::current();
     std::thread::spawn(move || {
         let mut writer = Writer::new(options, runtime);
-        let mut jobs = Vec::with_capacity(MOST);
-        while queue.blocking_recv_many(&mut jobs, MOST) > 0 {
-            let Some(span) = gather(&mut jobs) else { continue };
-            let jobs = std::mem::take(&mut jobs);
-            // A panic ends these updates and not the writer.
-            let together = AssertUnwindSafe(|| span.in_scope(|| together(&mut writer, jobs)));
-            if catch_unwind(together).is_err() {
-                tracing::error!("a transaction has panicked");
+        let mut work = Vec::with_capacity(MOST);
+        while queue.blocking_recv_many(&mut work, MOST) > 0 {
+            let (jobs, batches) = split(&mut work);
+            if let Some(span) = common_span(&jobs) {
+                run(|| span.in_scope(|| together(&mut writer, jobs)));
+            }
+            for batch in batches {
+                run(|| batch.span.clone().in_scope(|| all(&mut writer, batch)));
             }
         }
     });
+}
+
+/// A panic ends these updates and not the writer.
+fn run(transaction: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(transaction)).is_err() {
+        tracing::error!("a transaction has panicked");
+    }
+}
+
+/// Runs a batch.
+fn all(writer: &mut Writer, batch: Batch) {
+    let outcomes = writer.apply(&batch.updates(), Refused::All);
+    batch.answer(outcomes.map_err(|failure| failure.error));
 }
 
 /// Runs updates in one transaction, and answers them. If it was certainly rolled back for what one of them did, each is run
 /// in one of its own: none harms another.
 fn together(writer: &mut Writer, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    match writer.apply(&updates) {
+    match writer.apply(&updates, Refused::Alone) {
         Ok(outcomes) => {
             jobs.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome));
         }

@@ -1,0 +1,223 @@
+//! Batches: all or none, or each on its own.
+
+use m4_user_details::proto::{
+    Address, BatchUpdateUserDetailsRequest, BatchUpdateUserDetailsResponse, General,
+    UpdateUserDetailsError, UpdateUserDetailsRequest, UpdateUserDetailsResponse, UserDetails,
+    update_user_details_result::Result as UpdateResult,
+};
+use tonic::{Code, Status};
+
+use crate::support::{
+    app::{TestApp, reason, violations},
+    database::TestDatabase,
+    on_every_engine,
+};
+
+on_every_engine!(
+    all_are_stored_or_none,
+    each_may_be_on_its_own,
+    a_bad_batch_is_refused,
+    a_thousand_are_stored_beside_others,
+    a_repeated_batch_is_done_once,
+);
+
+fn update(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
+    let address = Address { city: Some(city.to_owned()), ..Address::default() };
+    UpdateUserDetailsRequest {
+        user_id,
+        user_details: Some(UserDetails { address: Some(address), ..UserDetails::default() }),
+        ..UpdateUserDetailsRequest::default()
+    }
+}
+
+fn manager(user_id: i64, responsible_manager_id: i64) -> UpdateUserDetailsRequest {
+    let responsible_manager_id = Some(responsible_manager_id);
+    let general = General { responsible_manager_id, ..General::default() };
+    UpdateUserDetailsRequest {
+        user_id,
+        user_details: Some(UserDetails { general: Some(general), ..UserDetails::default() }),
+        ..UpdateUserDetailsRequest::default()
+    }
+}
+
+fn batch(requests: Vec<UpdateUserDetailsRequest>) -> BatchUpdateUserDetailsRequest {
+    BatchUpdateUserDetailsRequest { requests, ..BatchUpdateUserDetailsRequest::default() }
+}
+
+impl TestApp {
+    async fn batch(
+        &self,
+        request: BatchUpdateUserDetailsRequest,
+    ) -> Result<BatchUpdateUserDetailsResponse, Status> {
+        self.users().batch_update_user_details(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn city(&self, user_id: i64) -> String {
+        self.read(user_id).await.address.unwrap().city.unwrap()
+    }
+}
+
+fn results(
+    answer: BatchUpdateUserDetailsResponse,
+) -> Vec<Result<UpdateUserDetailsResponse, UpdateUserDetailsError>> {
+    let result = |result| match result {
+        UpdateResult::Response(response) => Ok(response),
+        UpdateResult::Error(error) => Err(error),
+    };
+    answer.results.into_iter().map(|item| result(item.result.unwrap())).collect()
+}
+
+async fn entries(database: &TestDatabase) -> i64 {
+    database.number("SELECT count(*) FROM change_log").await
+}
+
+async fn all_are_stored_or_none(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let good = vec![
+        update(3, "Bonn"),
+        update(5, "Kaunas"),
+        manager(3, 6),
+        update(4, "York"),
+        update(3, "Riga"),
+        update(3, "Riga"),
+    ];
+    for (bad, expected, code) in [
+        (update(999, "x"), "USER_NOT_FOUND", Code::NotFound),
+        (update(2, "x"), "USER_NOT_FOUND", Code::NotFound),
+        (update(1, "x"), "ACCESS_DENIED", Code::PermissionDenied),
+        (update(4, "\u{1}"), "INVALID_DETAILS", Code::InvalidArgument),
+        (manager(4, 999), "MANAGER_INVALID", Code::InvalidArgument),
+        (
+            UpdateUserDetailsRequest { reason: "\u{1}".to_owned(), ..update(4, "x") },
+            "INVALID_REQUEST",
+            Code::InvalidArgument,
+        ),
+    ] {
+        let mut requests = good.clone();
+        requests.insert(2, bad);
+        let status = app.batch(batch(requests)).await.unwrap_err();
+        assert_eq!((reason(&status).as_str(), status.code()), (expected, code));
+        assert!(status.message().starts_with("requests[2]: "), "{status}");
+        for (field, _) in violations(&status) {
+            assert!(field.starts_with("requests[2]."), "{field}");
+        }
+        assert_eq!(entries(&database).await, 0);
+    }
+    let stored = results(app.batch(batch(good)).await.unwrap());
+    let versions: Vec<_> = stored
+        .iter()
+        .map(|result| result.as_ref().unwrap().user_details.clone().unwrap().etag)
+        .collect();
+    assert_eq!(versions, ["3-2", "5-2", "3-3", "4-2", "3-4", "3-4"]);
+    assert!(stored[5].as_ref().unwrap().changed_fields.as_ref().unwrap().paths.is_empty());
+    assert_eq!(entries(&database).await, 5);
+    let last = stored[4].as_ref().unwrap();
+    assert_eq!(last.user_details.clone().unwrap(), app.read(3).await);
+    assert_eq!((app.city(3).await, app.city(5).await), ("Riga".to_owned(), "Kaunas".to_owned()));
+    // Managers have the same rights here as for one update.
+    let as_assigned = BatchUpdateUserDetailsRequest {
+        acting_username: "assigned".to_owned(),
+        ..batch(vec![update(4, "Bonn"), update(5, "Bonn")])
+    };
+    let status = app.batch(as_assigned).await.unwrap_err();
+    assert_eq!(reason(&status), "USER_NOT_FOUND");
+    assert!(status.message().starts_with("requests[1]: "), "{status}");
+    assert_eq!(app.city(4).await, "York");
+}
+
+async fn each_may_be_on_its_own(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let requests = vec![
+        update(3, "Bonn"),
+        update(999, "x"),
+        UpdateUserDetailsRequest { request_id: "x".to_owned(), ..update(4, "x") },
+        update(4, "\u{1}"),
+        update(3, "Riga"),
+        update(5, "York"),
+    ];
+    let request = BatchUpdateUserDetailsRequest { allow_partial: true, ..batch(requests) };
+    let results = results(app.batch(request).await.unwrap());
+    let told = results.iter().map(|result| match result {
+        Ok(response) => response.user_details.clone().unwrap().etag,
+        Err(error) => error.reason.clone(),
+    });
+    let told: Vec<_> = told.collect();
+    let expected = ["3-2", "USER_NOT_FOUND", "INVALID_REQUEST", "INVALID_DETAILS", "3-3", "5-2"];
+    assert_eq!(told, expected);
+    let error = results[3].as_ref().unwrap_err();
+    assert_eq!(error.code, i32::from(Code::InvalidArgument));
+    assert_eq!(error.violations[0].field, "user_details.address.city");
+    assert!(!error.message.is_empty() && !error.violations[0].description.is_empty());
+    assert_eq!((app.city(3).await, app.city(5).await), ("Riga".to_owned(), "York".to_owned()));
+    assert_eq!(entries(&database).await, 3);
+}
+
+async fn a_bad_batch_is_refused(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let other =
+        UpdateUserDetailsRequest { acting_username: "manager".to_owned(), ..update(3, "x") };
+    let nobody = BatchUpdateUserDetailsRequest {
+        acting_username: "nobody".to_owned(),
+        ..batch(vec![update(3, "x")])
+    };
+    for (request, expected) in [
+        (batch(Vec::new()), "INVALID_REQUEST"),
+        (batch(vec![update(3, "x"); 1001]), "INVALID_REQUEST"),
+        (batch(vec![other]), "INVALID_REQUEST"),
+        (nobody, "ACCESS_DENIED"),
+    ] {
+        assert_eq!(reason(&app.batch(request).await.unwrap_err()), expected);
+    }
+    assert_eq!(entries(&database).await, 0);
+}
+
+async fn a_thousand_are_stored_beside_others(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let rows: Vec<_> =
+        (1001..=2000).map(|id| format!("({id}, 'user {id}', 'user', 0, 0, '')")).collect();
+    let insert = "INSERT INTO accounts (id, username, account_type, create_time, update_time, comment) VALUES ";
+    database.execute(&format!("{insert}{}", rows.join(", "))).await;
+    for allow_partial in [false, true] {
+        let city = |id: i64| format!("City {id} {allow_partial}");
+        let requests = (1001..=2000).rev().map(|id| update(id, &city(id))).collect();
+        let request = BatchUpdateUserDetailsRequest { allow_partial, ..batch(requests) };
+        let others = async {
+            for number in 0..20 {
+                app.update(update(3, &format!("{number} {allow_partial}"))).await.unwrap();
+                app.update(update(1001 + number * 40, &city(1001 + number * 40))).await.unwrap();
+            }
+        };
+        let (answer, ()) = tokio::join!(app.batch(request), others);
+        let results = results(answer.unwrap());
+        for (result, id) in results.into_iter().zip((1001..=2000).rev()) {
+            let stored = result.unwrap().user_details.unwrap();
+            assert_eq!((stored.user_id, stored.address.unwrap().city), (id, Some(city(id))));
+        }
+        let right = format!(
+            "SELECT count(*) FROM accounts WHERE id > 1000 AND city LIKE 'City % {allow_partial}'"
+        );
+        assert_eq!(database.number(&right).await, 1000);
+    }
+    assert_eq!(entries(&database).await, 2000 + 40);
+}
+
+async fn a_repeated_batch_is_done_once(database: TestDatabase) {
+    let replicas = [TestApp::start(&database).await, TestApp::start(&database).await];
+    let id = |number: u8| format!("0f8fad5b-d9cb-469f-a165-7086772895{number:02}");
+    let requests: Vec<_> = [(3, 1), (4, 2), (5, 3)]
+        .map(|(user, number)| UpdateUserDetailsRequest {
+            request_id: id(number),
+            ..update(user, "Bonn")
+        })
+        .into();
+    let (one, two) = tokio::join!(
+        replicas[0].batch(batch(requests.clone())),
+        replicas[1].batch(batch(requests.clone()))
+    );
+    assert_eq!(one.unwrap(), two.unwrap());
+    assert_eq!(entries(&database).await, 3);
+    let reused = UpdateUserDetailsRequest { request_id: id(1), ..update(3, "York") };
+    let status = replicas[0].batch(batch(vec![update(4, "York"), reused])).await.unwrap_err();
+    assert_eq!(reason(&status), "REQUEST_ID_REUSED");
+    assert_eq!(replicas[0].city(4).await, "Bonn");
+}
