@@ -100,6 +100,7 @@ fn facts() -> Facts {
     let mut facts = Facts {
         actors: HashMap::from([(USERNAME.to_owned(), admin)]),
         users: HashMap::from([(new.id, new)]),
+        requests: HashMap::new(),
         references: BTreeMap::from(references.map(|(kind, ids)| (kind, BTreeSet::from(ids)))),
     };
     let (updated, _) = rules::apply(&update(BEFORE), now(), &facts).expect("the sample is valid");

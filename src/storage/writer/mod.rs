@@ -74,6 +74,7 @@ impl Batch {
 }
 
 /// What waits in the queue.
+#[expect(clippy::large_enum_variant, reason = "nearly all of it is of the larger one")]
 enum Work {
     One(Job),
     All(Batch),
