@@ -12,7 +12,7 @@ use sea_orm::{
 };
 use tempfile::TempDir;
 
-use crate::{engine::Engine, fill};
+use crate::{callers::FIRST_ID, engine::Engine, fill};
 
 /// How long a server may take to let a database go.
 const DROP_PATIENCE: Duration = Duration::from_secs(60);
@@ -69,7 +69,8 @@ impl Database {
         self.acknowledged += updates;
     }
 
-    /// Demands that exactly the acknowledged updates are stored, each with its entry in the log.
+    /// Demands that exactly the acknowledged updates are stored, each with its entry in the log, and that each user has the
+    /// values of one update, which its newest entry tells.
     pub(crate) async fn check(&self) {
         let new = format!("SELECT count(*) FROM change_log WHERE id > {}", self.last_filled);
         // The limit calls its door by its own name.
@@ -80,6 +81,26 @@ impl Database {
         println!("{name}: {acknowledged} updates acknowledged so far, {stored} stored");
         assert_eq!(stored, i64::try_from(acknowledged).unwrap(), "what is acknowledged is stored");
         assert_eq!(logged, versions, "every change has its entry");
+        // What an update writes hangs together by the one number in it, and no two have the same.
+        let (text, city, number_type) = match self.connection.get_database_backend() {
+            DbBackend::MySql => ("CHAR", "CONCAT('%\"', a.city, '\"%')", "SIGNED"),
+            _ => ("TEXT", "'%\"' || a.city || '\"%'", "BIGINT"),
+        };
+        let torn = format!(
+            "SELECT count(*) FROM accounts WHERE id >= {FIRST_ID} AND version > 1 \
+             AND call_limit <> CAST(substr(city, 6) AS {number_type}) % 1000000"
+        );
+        assert_eq!(number(&self.connection, &torn).await, 0, "a user has another one's values");
+        let other = format!(
+            "SELECT count(*) FROM accounts a JOIN change_log c ON c.user_id = a.id AND c.version = a.version \
+             WHERE c.id > {} AND c.door <> 'limit' AND CAST(c.changes AS {text}) NOT LIKE {city}",
+            self.last_filled
+        );
+        assert_eq!(
+            number(&self.connection, &other).await,
+            0,
+            "the newest entry tells what is stored"
+        );
     }
 
     /// Lets go of it.
