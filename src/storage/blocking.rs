@@ -9,6 +9,7 @@ use sea_orm_blocking::{
 use tokio::runtime::Handle;
 
 use super::{
+    checkpoint::Checkpoints,
     connect::{Engine, Options, sqlite_file},
     failure::Failure,
 };
@@ -33,12 +34,14 @@ use transaction::Refused;
 pub(super) struct Writer {
     options: Options,
     connection: Option<DatabaseConnection>,
+    checkpoints: Checkpoints,
     runtime: Handle,
 }
 
 impl Writer {
     pub(super) fn new(options: Options, runtime: Handle) -> Self {
-        Self { options, connection: None, runtime }
+        let checkpoints = Checkpoints::start(options.clone());
+        Self { options, connection: None, checkpoints, runtime }
     }
 
     /// Applies updates, in their order, in one transaction.
@@ -58,13 +61,14 @@ impl Writer {
         // After a failure, such as that of a COMMIT, it may have a transaction open, which ends with it.
         if outcomes.is_ok() {
             self.connection = Some(connection);
+            self.checkpoints.stored(updates.len());
         }
         outcomes
     }
 }
 
 /// As [`super::connect`] sets its connections up.
-fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
+pub(super) fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
     let file = sqlite_file(&options.url).map_err(|error| Error::Unavailable(error.into()))?;
     let connection = Database::connect(ConnectOptions::new(format!("sqlite://{file}?mode=rw")))?;
     connection.execute_unprepared(SQLITE_SESSION)?;

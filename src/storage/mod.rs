@@ -7,6 +7,7 @@
 
 mod asynchronous;
 mod blocking;
+mod checkpoint;
 mod connect;
 mod demo;
 mod failure;

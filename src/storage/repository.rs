@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, Statement};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -235,12 +235,8 @@ impl Database {
     /// Loads what is needed to read.
     async fn load(&self, needs: &Needs) -> Result<Facts, Error> {
         let _connection = self.reading.acquire().await;
-        let begin = self.pools.read.begin();
-        let transaction = statement(self.engine(), "BEGIN", "", begin).await?;
-        let statements = Statements { engine: self.engine(), transaction: &transaction };
-        let facts = statements.load(needs, Lock::None).await;
-        transaction::rollback(transaction, self.engine()).await;
-        facts
+        let statements = Statements { engine: self.engine(), connection: &self.pools.read };
+        statements.load(needs, Lock::None).await
     }
 
     /// Which users an actor may list.

@@ -12,9 +12,8 @@ use super::{
     sea_orm::{
         self, ActiveModelTrait,
         ActiveValue::Set,
-        ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, Iterable,
-        JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select,
-        StatementBuilder,
+        ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, Iterable, JoinType,
+        QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, StatementBuilder,
         sea_query::{CaseStatement, Condition, Expr, ExprTrait, LockBehavior, LockType},
     },
 };
@@ -46,13 +45,13 @@ pub(in crate::storage) enum Lock {
     Wait,
 }
 
-/// An open transaction.
-pub(in crate::storage) struct Statements<'a> {
+/// An open transaction, or connections where nothing is changed.
+pub(in crate::storage) struct Statements<'a, C> {
     pub(in crate::storage) engine: Engine,
-    pub(in crate::storage) transaction: &'a DatabaseTransaction,
+    pub(in crate::storage) connection: &'a C,
 }
 
-impl Statements<'_> {
+impl<C: ConnectionTrait> Statements<'_, C> {
     /// Loads what is needed.
     pub(in crate::storage) async fn load(&self, needs: &Needs, lock: Lock) -> Result<Facts, Error> {
         // First what may wait for a lock: rights are those of the time after it.
@@ -86,7 +85,7 @@ impl Statements<'_> {
             .join(JoinType::LeftJoin, users_right())
             .filter(account::Column::Username.is_in(padded(names)))
             .into_model::<ActingRow>();
-        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.transaction))?;
+        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
         // By the name as stored: MariaDB ignores spaces at the end when it compares.
         rows.into_iter().map(|row| Ok((row.username.clone(), row.account()?))).collect()
     }
@@ -112,7 +111,7 @@ impl Statements<'_> {
             (_, Lock::Free) => select = select.lock_with_behavior(kind, LockBehavior::SkipLocked),
             (_, Lock::Wait) => select = select.lock(kind),
         }
-        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.transaction))?;
+        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
         rows.into_iter().map(|row| Ok((row.id, columns::user(row)?))).collect()
     }
 
@@ -122,7 +121,7 @@ impl Statements<'_> {
             return Ok(HashMap::new());
         }
         let select = request::Entity::find().filter(request::Column::Id.is_in(padded(ids)));
-        let rows = sql!(self.engine, "SELECT", "requests", select.all(self.transaction))?;
+        let rows = sql!(self.engine, "SELECT", "requests", select.all(self.connection))?;
         let answered = |row: request::Model| {
             let updated = columns::answer_from_json(&row.answer)?;
             Ok((row.id, Answered { content: row.content, updated }))
@@ -144,7 +143,7 @@ impl Statements<'_> {
             };
         for portion in answers.chunks(PORTION) {
             let insert = request::Entity::insert_many(portion.iter().map(row));
-            let insert = insert.exec_without_returning(self.transaction);
+            let insert = insert.exec_without_returning(self.connection);
             sql!(self.engine, "INSERT", "requests", insert)?;
         }
         Ok(())
@@ -184,7 +183,7 @@ impl Statements<'_> {
     ) -> Result<BTreeSet<i64>, Error> {
         let select = select.select_only().column(id).filter(id.is_in(padded(ids).copied()));
         let select = select.into_tuple::<i64>();
-        let ids = sql!(self.engine, "SELECT", table, select.all(self.transaction))?;
+        let ids = sql!(self.engine, "SELECT", table, select.all(self.connection))?;
         Ok(ids.into_iter().collect())
     }
 
@@ -229,12 +228,12 @@ impl Statements<'_> {
         table: &'static str,
         statement: &S,
     ) -> Result<usize, Error> {
-        let transaction = self.transaction;
+        let connection = self.connection;
         if self.engine == Engine::Sqlite {
-            let rows = sql!(self.engine, operation, table, transaction.query_all(statement))?;
+            let rows = sql!(self.engine, operation, table, connection.query_all(statement))?;
             return Ok(rows.len());
         }
-        let done = sql!(self.engine, operation, table, transaction.execute(statement))?;
+        let done = sql!(self.engine, operation, table, connection.execute(statement))?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 

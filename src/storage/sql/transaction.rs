@@ -41,7 +41,7 @@ pub(in crate::storage) async fn apply(
         needs.add_update(update);
     }
     let transaction = begin(connection, engine).await.map_err(Failure::at_begin)?;
-    let statements = Statements { engine, transaction: &transaction };
+    let statements = Statements { engine, connection: &transaction };
     let mut facts = statements.load(&needs, lock).await?;
     let distinct = needs.users.len() == updates.len();
     let mut decisions = Vec::with_capacity(updates.len());
