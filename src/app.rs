@@ -15,9 +15,11 @@ use crate::{
         clock::{Clock, SystemClock},
         error::{Cause, chain},
         hash::SecretKeys,
+        holders::Holders,
         service::Service,
     },
     grpc::server::Services,
+    jwt::Jwts,
     legacy::{self, Door},
     proto::Channel,
     storage::{OpenError, SqlStore},
@@ -79,6 +81,7 @@ struct Core {
     listener: TcpListener,
     services: Services,
     store: SqlStore,
+    jwts: Option<Arc<Jwts>>,
     demo: bool,
     keep_log: Option<TimeDelta>,
 }
@@ -89,7 +92,7 @@ impl Application {
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`], [`RunError::Database`].
     pub async fn service(config: &Config, demo: bool) -> Result<Self, RunError> {
-        let authentication = config
+        let mut authentication = config
             .authentication(demo)
             .map_err(|error| RunError::Configuration(error.to_string()))?;
         if authentication.open {
@@ -100,7 +103,7 @@ impl Application {
                 );
             } else {
                 tracing::info!(
-                    "callers on this machine need no token: demo data on a loopback address"
+                    "callers on this machine need no token while there is none: demo data on a loopback address"
                 );
             }
         }
@@ -110,7 +113,16 @@ impl Application {
         } else {
             config.keys.clone()
         };
-        let service = Arc::new(Service::new(Arc::new(store.clone()), Arc::new(SystemClock), keys));
+        let shared = Arc::new(store.clone());
+        let holders = Holders::new(Arc::clone(&shared) as _, Arc::new(SystemClock));
+        authentication.holders = Some(Arc::new(holders));
+        let mut jwts = None;
+        if let Some(provider) = &config.jwt {
+            let unusable = |problem| RunError::Configuration(format!("jwt.jwks: {problem}"));
+            jwts = Some(Jwts::new(provider).await.map_err(unusable)?);
+        }
+        authentication.jwts.clone_from(&jwts);
+        let service = Arc::new(Service::new(shared, Arc::new(SystemClock), keys));
         let deadline = config.limits.deadline;
         let services =
             Services::new(service, authentication, deadline).await.map_err(RunError::Failed)?;
@@ -118,7 +130,7 @@ impl Application {
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let router = door(config, services.in_process())?.router();
         let keep_log = config.keep_log;
-        let core = Some(Core { listener, services, store, demo, keep_log });
+        let core = Some(Core { listener, services, store, jwts, demo, keep_log });
         Ok(Self { http: (http, router), core, drain: config.drain })
     }
 
@@ -172,6 +184,13 @@ impl Application {
                 let served = services.serve(core.listener, ends, calls).await;
                 served.map_err(|error| RunError::Failed(error.into()))
             });
+            if let Some(jwts) = core.jwts {
+                let ends = ending.clone();
+                parts.spawn(async move {
+                    jwts.keep(ends).await;
+                    Ok(())
+                });
+            }
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
             parts.spawn(sweep(core.store.clone(), core.keep_log, ending.clone()).map(Ok));
             rest = Some(core.store);
