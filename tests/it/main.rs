@@ -15,6 +15,7 @@ mod change_log;
 mod concurrency;
 mod contract;
 mod http;
+mod identities;
 mod listing;
 mod parameters;
 mod properties;
