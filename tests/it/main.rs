@@ -16,6 +16,7 @@ mod concurrency;
 mod contract;
 mod http;
 mod identities;
+mod jwts;
 mod listing;
 mod parameters;
 mod properties;
