@@ -118,8 +118,7 @@ impl Application {
         authentication.holders = Some(Arc::new(holders));
         let mut jwts = None;
         if let Some(provider) = &config.jwt {
-            let unusable = |problem| RunError::Configuration(format!("jwt.jwks: {problem}"));
-            jwts = Some(Jwts::new(provider).await.map_err(unusable)?);
+            jwts = Some(Jwts::new(provider).await.map_err(RunError::Configuration)?);
         }
         authentication.jwts.clone_from(&jwts);
         let service = Arc::new(Service::new(shared, Arc::new(SystemClock), keys));

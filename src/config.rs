@@ -223,8 +223,9 @@ impl Reader<'_> {
     fn jwt(&mut self) -> Option<Provider> {
         let keys = ["jwt.jwks", "jwt.issuer", "jwt.audience"];
         let [jwks, issuer, audience] = keys.map(|key| self.text(key));
+        let tls_ca = Some(self.text("jwt.tls_ca")).filter(|path| !path.is_empty());
         let given = [&jwks, &issuer, &audience].map(|text| !text.is_empty());
-        if given == [false; 3] {
+        if given == [false; 3] && tls_ca.is_none() {
             return None;
         }
         for (key, _) in keys.into_iter().zip(given).filter(|(_, given)| !given) {
@@ -232,7 +233,9 @@ impl Reader<'_> {
         }
         let source = match jwks.split_once("://") {
             None => Some(Source::File(jwks.into())),
-            Some(("http" | "https", _)) => jwks.parse().ok().map(Source::Url),
+            Some(("http" | "https", _)) => {
+                jwks.parse().ok().map(|url| Source::Url(url, tls_ca.map(Into::into)))
+            }
             Some(_) => None,
         };
         if source.is_none() {

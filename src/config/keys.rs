@@ -69,6 +69,12 @@ pub const KEYS: &[Key] = &[
         "",
         "the keys of those whose JWTs are accepted: a file, or an `http://` or `https://` URL, with a JWKS",
     ),
+    key(
+        "jwt.tls_ca",
+        "M4_JWT_TLS_CA",
+        "",
+        "a PEM file: the authorities of the certificate of an `https://` URL, instead of the public ones",
+    ),
     key("jwt.issuer", "M4_JWT_ISSUER", "", "what `iss` of a JWT must be"),
     key("jwt.audience", "M4_JWT_AUDIENCE", "", "what must be among `aud` of a JWT"),
     key("http.listen", "M4_HTTP_LISTEN", "127.0.0.1:8080", "where the legacy call is served"),
