@@ -14,6 +14,7 @@ use tower::{ServiceBuilder, ServiceExt, util::MapFutureLayer};
 
 use super::{
     auth::{Authentication, InProcessDoor},
+    call::CallOptions,
     settings::SettingsSwitches,
     user_details::UserDetails,
 };
@@ -46,25 +47,25 @@ pub struct Services {
 }
 
 impl Services {
-    /// The services on the use cases. A call takes at most `deadline`.
+    /// The services on the use cases.
     ///
     /// # Errors
     /// Where the compiled protos cannot be read back: a defect.
     pub async fn new(
         service: Arc<Service>,
         authentication: Authentication,
-        deadline: Duration,
+        options: CallOptions,
     ) -> Result<Self, Cause> {
         let authentication = Arc::new(authentication);
         let users = UserDetailsServiceServer::new(UserDetails {
             service: Arc::clone(&service),
             authentication: Arc::clone(&authentication),
-            deadline,
+            options: options.clone(),
         });
         let settings = SettingsServiceServer::new(SettingsSwitches {
             service: Arc::clone(&service),
             authentication,
-            deadline,
+            deadline: options.deadline,
         });
         let (reporter, health) = tonic_health::server::health_reporter();
         // Some clients ask v1 only, some v1alpha only.

@@ -24,3 +24,4 @@ mod rows;
 mod rpc;
 mod settings;
 mod store;
+mod watch;

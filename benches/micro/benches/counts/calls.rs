@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use m4_user_details::{
     app::DEMO_KEY,
     domain::{clock::SystemClock, hash::SecretKeys, service::Service},
-    grpc::{auth::Authentication, server::Services},
+    grpc::{auth::Authentication, call::CallOptions, server::Services},
     legacy::{Answers, Door, Limits},
     proto::{
         Channel, General, UpdateUserDetailsRequest, UserDetails,
@@ -22,6 +22,7 @@ use m4_user_details::{
     telemetry::Telemetry,
 };
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::counted;
@@ -131,7 +132,9 @@ async fn start(url: String) -> Channel {
     let keys = SecretKeys::new([DEMO_KEY.into()]);
     let service = Arc::new(Service::new(Arc::new(store), Arc::new(SystemClock), keys));
     let authentication = Authentication { open: true, ..Authentication::default() };
-    Services::new(service, authentication, DEADLINE).await.unwrap().in_process()
+    let stop = CancellationToken::new();
+    let options = CallOptions { deadline: DEADLINE, heartbeat: DEADLINE, stop };
+    Services::new(service, authentication, options).await.unwrap().in_process()
 }
 
 fn update(call_limit: usize) -> UpdateUserDetailsRequest {
