@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use opentelemetry::{global, propagation::Extractor};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Extensions, Response, Status,
     metadata::{KeyRef, MetadataMap},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 

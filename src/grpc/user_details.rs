@@ -23,7 +23,8 @@ use crate::{
         GetUserDetailsResponse, ListUserDetailsChangesRequest, ListUserDetailsChangesResponse,
         ListUserDetailsRequest, ListUserDetailsResponse, RevertUserDetailsChangeRequest,
         RevertUserDetailsChangeResponse, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
-        UpdateUserDetailsResult, WatchUserDetailsRequest, WatchUserDetailsResponse, update_user_details_result::Result as UpdateResult,
+        UpdateUserDetailsResult, WatchUserDetailsRequest, WatchUserDetailsResponse,
+        update_user_details_result::Result as UpdateResult,
         user_details_service_server::UserDetailsService,
     },
 };

@@ -119,9 +119,9 @@ impl Stream {
         let mut check = interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         check.tick().await;
-        let mut beat = Instant::now();
-        let mut patience = beat + PATIENCE;
-        let mut waiting: VecDeque<WatchUserDetailsResponse> = VecDeque::new();
+        let mut beat = Instant::now() + self.options.heartbeat;
+        let mut patience = Instant::now() + PATIENCE;
+        let mut waiting = VecDeque::from([response(None, watch.position())]);
         loop {
             let idle = waiting.is_empty();
             tokio::select! {
@@ -173,8 +173,10 @@ impl Stream {
         if token.is_empty() {
             return Ok(None);
         }
-        let invalid =
-            |problem: &str| Error::InvalidRequest { field: "resume_token", problem: problem.to_owned() };
+        let invalid = |problem: &str| Error::InvalidRequest {
+            field: "resume_token",
+            problem: problem.to_owned(),
+        };
         let bytes = URL_SAFE_NO_PAD.decode(token).ok();
         let token = bytes.and_then(|bytes| Token::decode(&*bytes).ok());
         let position = token.as_ref().and_then(|token| {

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect, Select, Statement};
+use sea_orm::{ConnectionTrait, EntityTrait, Select, Statement};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{

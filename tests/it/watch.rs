@@ -5,11 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use m4_user_details::proto::{
     Address, General, ListUserDetailsChangesRequest, UpdateUserDetailsRequest, UserDetails,
     UserDetailsChange, WatchUserDetailsRequest, WatchUserDetailsResponse,
 };
+use prost::Message;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
@@ -31,6 +33,19 @@ on_every_engine!(
     a_service_that_stops_ends_its_watches,
     a_bad_token_is_refused,
 );
+
+/// What a token holds.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct Token {
+    #[prost(bytes = "vec", tag = "1")]
+    request: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    seen: i64,
+    #[prost(int64, repeated, tag = "3")]
+    missing: Vec<i64>,
+    #[prost(int64, tag = "4")]
+    told: i64,
+}
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,11 +74,14 @@ impl Watch {
 
     /// The next change, past signs that there is none.
     async fn change(&mut self) -> Result<UserDetailsChange, Status> {
-        loop {
-            if let Some(change) = self.response().await?.change {
-                return Ok(change);
+        let change = async {
+            loop {
+                if let Some(change) = self.response().await?.change {
+                    return Ok(change);
+                }
             }
-        }
+        };
+        timeout(PATIENCE, change).await.expect("no change")
     }
 
     /// The status with which it ends.
@@ -106,8 +124,9 @@ async fn a_change_comes_with_what_is_logged_of_it(database: TestDatabase) {
     set_city(&app, 3, "York").await;
     app.call("manager", "4", "hidden=1&fax=5").await;
     let mut seen = vec![watch.change().await.unwrap(), watch.change().await.unwrap()];
-    let listed = app.users().list_user_details_changes(ListUserDetailsChangesRequest::default());
-    let listed = listed.await.unwrap().into_inner().changes;
+    let request = ListUserDetailsChangesRequest::default();
+    let listed = app.users().list_user_details_changes(request).await.unwrap();
+    let listed = listed.into_inner().changes;
     seen.sort_by_key(|change| change.change_id);
     assert_eq!(seen, listed);
     assert_eq!(seen[1].door, "legacy");
@@ -140,7 +159,7 @@ async fn a_watch_of_one_user_has_no_other(database: TestDatabase) {
     let mut watch = Watch::start(&app, request).await.unwrap();
     let change = watch.change().await.unwrap();
     assert_eq!(change.details.unwrap().address.unwrap().city.unwrap(), "g");
-    let missing = Watch::start(&app, of(1)).await.err().unwrap();
+    let missing = Watch::start(&app, of(2)).await.err().unwrap();
     assert_eq!(reason(&missing), "USER_NOT_FOUND");
 }
 
@@ -203,9 +222,13 @@ async fn a_watch_that_is_killed_and_resumed_sees_every_change_once(database: Tes
                 };
                 let details = UserDetails { general: Some(general), ..UserDetails::default() };
                 let user_details = Some(details);
-                app.update(UpdateUserDetailsRequest { user_id, user_details, ..Default::default() })
-                    .await
-                    .unwrap();
+                app.update(UpdateUserDetailsRequest {
+                    user_id,
+                    user_details,
+                    ..Default::default()
+                })
+                .await
+                .unwrap();
             }
         }
     });
@@ -335,6 +358,10 @@ async fn a_bad_token_is_refused(database: TestDatabase) {
     let app = TestApp::start_with(&database, &[("change_log.days", "1")]).await;
     let watch = Watch::start(&app, everything()).await.unwrap();
     let mut cases = vec![behind("no token"), behind("AAAA")];
+    // Older than the change log is kept.
+    let mut token = Token::decode(&*URL_SAFE_NO_PAD.decode(&watch.token).unwrap()).unwrap();
+    token.told -= 24 * 3600;
+    cases.push(behind(&URL_SAFE_NO_PAD.encode(token.encode_to_vec())));
     // Of another request.
     cases.push(WatchUserDetailsRequest { resume_token: watch.token.clone(), ..of(3) });
     for request in cases {

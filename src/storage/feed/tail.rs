@@ -31,11 +31,13 @@ const FIRST_LOOK: u64 = 50_000;
 pub(super) async fn start(database: &Database) -> Result<Position, Error> {
     // On SQLite nothing is under way but what comes next.
     let look = if database.engine() == Engine::Sqlite { 1 } else { FIRST_LOOK };
-    let mut ids = database.newest_changes(look).await?.into_iter().rev();
+    let ids = database.newest_changes(look).await?;
     let mut position = Position::default();
-    // What is older is settled.
-    ids.next().into_iter().for_each(|id| position.see_alone(id));
-    ids.for_each(|id| position.see(id));
+    if ids.len() as u64 == look {
+        // What is older is settled.
+        ids.last().into_iter().for_each(|id| position.see_alone(*id));
+    }
+    ids.into_iter().rev().for_each(|id| position.see(id));
     Ok(position)
 }
 

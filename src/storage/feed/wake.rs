@@ -18,8 +18,7 @@ use crate::{
 };
 
 /// Tells other replicas that something was stored. It is no loss if that is not durable.
-const NOTIFY: &str =
-    "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY m4_change_log; COMMIT";
+const NOTIFY: &str = "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY m4_change_log; COMMIT";
 /// The name under which they listen.
 const CHANNEL: &str = "m4_change_log";
 /// The least time between two wake-up calls to other replicas.
