@@ -111,9 +111,9 @@ impl Application {
             config.keys.clone()
         };
         let service = Arc::new(Service::new(Arc::new(store.clone()), Arc::new(SystemClock), keys));
-        let deadline = config.limits.deadline;
-        let services =
-            Services::new(service, authentication, deadline).await.map_err(RunError::Failed)?;
+        let services = Services::new(service, authentication, config.limits)
+            .await
+            .map_err(RunError::Failed)?;
         let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN").await?;
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let router = door(config, services.in_process())?.router();

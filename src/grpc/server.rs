@@ -14,14 +14,17 @@ use tower::{ServiceBuilder, ServiceExt, util::MapFutureLayer};
 
 use super::{
     auth::{Authentication, InProcessDoor},
+    legacy::LegacyCalls,
     settings::SettingsSwitches,
     user_details::UserDetails,
 };
 use crate::{
     domain::{error::Cause, service::Service},
+    legacy::Limits,
     listen::Connections,
     proto::{
-        self, Channel, settings_service_server::SettingsServiceServer,
+        self, Channel, legacy_service_server::LegacyServiceServer,
+        settings_service_server::SettingsServiceServer,
         user_details_service_server::UserDetailsServiceServer,
     },
 };
@@ -46,15 +49,16 @@ pub struct Services {
 }
 
 impl Services {
-    /// The services on the use cases. A call takes at most `deadline`.
+    /// The services on the use cases, with what the door allows.
     ///
     /// # Errors
     /// Where the compiled protos cannot be read back: a defect.
     pub async fn new(
         service: Arc<Service>,
         authentication: Authentication,
-        deadline: Duration,
+        limits: Limits,
     ) -> Result<Self, Cause> {
+        let deadline = limits.deadline;
         let authentication = Arc::new(authentication);
         let users = UserDetailsServiceServer::new(UserDetails {
             service: Arc::clone(&service),
@@ -63,8 +67,13 @@ impl Services {
         });
         let settings = SettingsServiceServer::new(SettingsSwitches {
             service: Arc::clone(&service),
-            authentication,
+            authentication: Arc::clone(&authentication),
             deadline,
+        });
+        let legacy = LegacyServiceServer::new(LegacyCalls {
+            service: Arc::clone(&service),
+            authentication,
+            limits,
         });
         let (reporter, health) = tonic_health::server::health_reporter();
         // Some clients ask v1 only, some v1alpha only.
@@ -75,6 +84,7 @@ impl Services {
         };
         let routes = Routes::new(users.max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(settings.max_decoding_message_size(LARGEST_MESSAGE))
+            .add_service(legacy.max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
@@ -153,11 +163,12 @@ impl Services {
     }
 
     /// The names under which health is asked for.
-    fn watched() -> [&'static str; 3] {
+    fn watched() -> [&'static str; 4] {
         [
             "",
             UserDetailsServiceServer::<UserDetails>::NAME,
             SettingsServiceServer::<SettingsSwitches>::NAME,
+            LegacyServiceServer::<LegacyCalls>::NAME,
         ]
     }
 }
