@@ -30,8 +30,8 @@ use crate::counted;
 const WARM_UP: usize = 50;
 /// How many calls count.
 const COUNTED: usize = 201;
-/// The longest that a call may take.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// What the door allows.
+const LIMITS: Limits = Limits { body: 262_144, deadline: Duration::from_secs(10) };
 
 /// A whole call.
 pub(crate) struct Call {
@@ -93,8 +93,7 @@ pub(crate) fn allocations(call: &Call) -> u64 {
     let database = format!("sqlite://{}", folder.path().join("counts.db").display());
     let _telemetry = runtime.block_on(async { Telemetry::start("info") }).unwrap();
     let channel = runtime.block_on(start(database));
-    let limits = Limits { body: 262_144, deadline: DEADLINE };
-    let router = Door::new(channel.clone(), None, Answers::Xml, limits).unwrap().router();
+    let router = Door::new(channel.clone(), None, Answers::Xml, LIMITS).unwrap().router();
     let one = |number: usize| match call.asked {
         Asked::Legacy(parameters, answer) => {
             let target = format!(
@@ -131,7 +130,7 @@ async fn start(url: String) -> Channel {
     let keys = SecretKeys::new([DEMO_KEY.into()]);
     let service = Arc::new(Service::new(Arc::new(store), Arc::new(SystemClock), keys));
     let authentication = Authentication { open: true, ..Authentication::default() };
-    Services::new(service, authentication, DEADLINE).await.unwrap().in_process()
+    Services::new(service, authentication, LIMITS).await.unwrap().in_process()
 }
 
 fn update(call_limit: usize) -> UpdateUserDetailsRequest {
