@@ -13,3 +13,4 @@ pub mod settings;
 pub mod store;
 pub mod update;
 pub mod value;
+pub mod watch;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use chrono::SubsecRound;
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use futures_util::future::join_all;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -16,11 +16,15 @@ use super::{
     settings::Settings,
     store::Store,
     update::{Actor, Change, Edit, Edits, Origin, Update, Updated},
+    watch::{Position, Watch, Watched},
 };
 use crate::{credentials::LegacyCredentials, fields::parse_id};
 
 /// How long settings that were read are believed. A change on another replica is effective within this time.
 const SETTINGS_AGE: Duration = Duration::from_secs(1);
+
+/// How much earlier a position is too old than entries are deleted.
+const SLACK: TimeDelta = TimeDelta::hours(1);
 
 /// How many updates of a batch are under way at once: others have room beside them.
 const AT_ONCE: usize = 32;
@@ -33,6 +37,8 @@ pub struct Service {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     keys: SecretKeys,
+    /// How long the change log is kept; none is for ever.
+    keep_log: Option<TimeDelta>,
     /// When they were read last, and what they were if they could be read.
     settings: Mutex<Option<(Instant, Option<Settings>)>>,
 }
@@ -40,7 +46,14 @@ pub struct Service {
 impl Service {
     /// Use cases on a store, with the keys of legacy calls.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
-        Self { store, clock, keys, settings: Mutex::new(None) }
+        Self { store, clock, keys, keep_log: None, settings: Mutex::new(None) }
+    }
+
+    /// Tells how long the change log is kept; without it for ever.
+    #[must_use]
+    pub fn keeping_log(mut self, keep_log: Option<TimeDelta>) -> Self {
+        self.keep_log = keep_log;
+        self
     }
 
     /// Changes a user.
@@ -140,6 +153,41 @@ impl Service {
         query: &ChangeQuery,
     ) -> Result<Vec<LoggedChange>, Error> {
         self.store.list_changes(actor, query).await
+    }
+
+    /// Which users an actor may watch.
+    ///
+    /// # Errors
+    /// Those of [`Store::scope`], and with a user those of [`Store::read`].
+    pub async fn watched(&self, actor: &Actor, user_id: Option<i64>) -> Result<Watched, Error> {
+        if let Some(user_id) = user_id {
+            self.store.read(actor, user_id).await?;
+        }
+        Ok(Watched { user_id, scope: self.store.scope(actor).await? })
+    }
+
+    /// Watches the change log from a position on that was told at a time, or from now on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] where entries behind the position may have been deleted, and those of [`Store::watch`].
+    pub async fn watch(
+        &self,
+        from: Option<(Position, DateTime<Utc>)>,
+        watched: Watched,
+    ) -> Result<Box<dyn Watch>, Error> {
+        let old = |(_, told): &(Position, DateTime<Utc>)| {
+            self.keep_log.is_some_and(|keep| self.clock.now() - *told > keep - SLACK)
+        };
+        if from.as_ref().is_some_and(old) {
+            let problem = "is older than the change log is kept".to_owned();
+            return Err(Error::InvalidRequest { field: "resume_token", problem });
+        }
+        self.store.watch(from.map(|(position, _)| position), watched).await
+    }
+
+    /// The time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     /// Undoes a logged change; without an etag only where its fields hold what it gave them.

@@ -1,6 +1,6 @@
 //! `LegacyService`: reads a legacy call as the door does, has it checked, and tells what came of it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, header::CONTENT_TYPE};
@@ -15,7 +15,7 @@ use crate::{
         update::{Actor, Door, Update, Updated},
     },
     fields::parse_id,
-    legacy::{self, Limits, explain::Read, outcome},
+    legacy::{self, explain::Read, outcome},
     proto::{
         ExplainLegacyCallRequest, ExplainLegacyCallResponse, UpdateUserDetailsRequest,
         legacy_service_server::LegacyService,
@@ -26,8 +26,9 @@ use crate::{
 pub(super) struct LegacyCalls {
     pub(super) service: Arc<Service>,
     pub(super) authentication: Arc<Authentication>,
-    /// What the door allows.
-    pub(super) limits: Limits,
+    pub(super) deadline: Duration,
+    /// The largest body that the door reads, in bytes.
+    pub(super) largest_body: usize,
 }
 
 #[tonic::async_trait]
@@ -43,7 +44,7 @@ impl LegacyService for LegacyCalls {
             self.explain(&actor, request).await
         };
         let method = "m4.userdetails.v1.LegacyService/ExplainLegacyCall";
-        call::run(method, &metadata, &extensions, self.limits.deadline, call).await
+        call::run(method, &metadata, &extensions, self.deadline, call).await
     }
 }
 
@@ -55,7 +56,7 @@ impl LegacyCalls {
     ) -> Result<ExplainLegacyCallResponse, Error> {
         let include_hash = request.include_hash;
         let (address, request) = (address(&request.address)?, http_request(request)?);
-        let mut read = legacy::explain::read(request, &address, self.limits.body).await;
+        let mut read = legacy::explain::read(request, &address, self.largest_body).await;
         read.call.credentials = read.call.credentials.carried();
         let (settings, hash) = self.service.explain(actor, &read.call.credentials).await?;
         let update = update(&mut read)?;

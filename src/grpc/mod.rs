@@ -1,7 +1,7 @@
 //! The gRPC side: authenticate, convert, call the domain, convert back.
 
 pub mod auth;
-mod call;
+pub mod call;
 pub(crate) mod convert;
 mod errors;
 mod explanation;
@@ -10,3 +10,4 @@ mod listing;
 pub mod server;
 mod settings;
 mod user_details;
+mod watch;

@@ -14,13 +14,13 @@ use tower::{ServiceBuilder, ServiceExt, util::MapFutureLayer};
 
 use super::{
     auth::{Authentication, InProcessDoor},
+    call::CallOptions,
     legacy::LegacyCalls,
     settings::SettingsSwitches,
     user_details::UserDetails,
 };
 use crate::{
     domain::{error::Cause, service::Service},
-    legacy::Limits,
     listen::Connections,
     proto::{
         self, Channel, legacy_service_server::LegacyServiceServer,
@@ -49,31 +49,31 @@ pub struct Services {
 }
 
 impl Services {
-    /// The services on the use cases, with what the door allows.
+    /// The services on the use cases.
     ///
     /// # Errors
     /// Where the compiled protos cannot be read back: a defect.
     pub async fn new(
         service: Arc<Service>,
         authentication: Authentication,
-        limits: Limits,
+        options: CallOptions,
     ) -> Result<Self, Cause> {
-        let deadline = limits.deadline;
         let authentication = Arc::new(authentication);
         let users = UserDetailsServiceServer::new(UserDetails {
             service: Arc::clone(&service),
             authentication: Arc::clone(&authentication),
-            deadline,
+            options: options.clone(),
         });
         let settings = SettingsServiceServer::new(SettingsSwitches {
             service: Arc::clone(&service),
             authentication: Arc::clone(&authentication),
-            deadline,
+            deadline: options.deadline,
         });
         let legacy = LegacyServiceServer::new(LegacyCalls {
             service: Arc::clone(&service),
             authentication,
-            limits,
+            deadline: options.deadline,
+            largest_body: options.largest_body,
         });
         let (reporter, health) = tonic_health::server::health_reporter();
         // Some clients ask v1 only, some v1alpha only.

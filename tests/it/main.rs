@@ -25,3 +25,4 @@ mod rows;
 mod rpc;
 mod settings;
 mod store;
+mod watch;

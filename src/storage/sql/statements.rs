@@ -307,7 +307,7 @@ fn entry((Updated { user, changes }, entry): &(&Updated, &Entry)) -> change_log:
 }
 
 /// With the last one repeated up to a power of two: so there are few shapes of a statement, which stay prepared.
-fn padded<T: Clone>(
+pub(in crate::storage) fn padded<T: Clone>(
     items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator + DoubleEndedIterator + Clone>,
 ) -> impl Iterator<Item = T> {
     let items = items.into_iter();
