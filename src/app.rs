@@ -118,6 +118,7 @@ impl Application {
         let options = CallOptions {
             deadline: config.limits.deadline,
             heartbeat: config.heartbeat,
+            largest_body: config.limits.body,
             stop: ending.clone(),
         };
         let services =

@@ -10,6 +10,7 @@ use super::{
     account::User,
     clock::Clock,
     error::{Cause, Error},
+    explain::{self, Explained},
     hash::SecretKeys,
     listing::{ChangeFilter, ChangeQuery, LoggedChange, UserQuery},
     settings::Settings,
@@ -106,6 +107,24 @@ impl Service {
             return Err(Error::IncorrectHash);
         }
         Ok(())
+    }
+
+    /// Explains the hash of a legacy call, beside the settings with which it is checked.
+    ///
+    /// # Errors
+    /// Those of [`Store::administer`] and [`Store::settings`].
+    pub async fn explain(
+        &self,
+        actor: &Actor,
+        call: &LegacyCredentials,
+    ) -> Result<(Settings, Explained), Error> {
+        self.store.administer(actor).await?;
+        let settings = self.cached_settings().await?;
+        let (keys, call) = (self.keys.clone(), call.clone());
+        // Many hashes are tried.
+        let explain = move || explain::hash(&keys, &call.username, &call.user_id, &call.hash);
+        let explained = tokio::task::spawn_blocking(explain).await;
+        Ok((settings, explained.map_err(|panicked| Error::Internal(panicked.into()))?))
     }
 
     /// Reads a user.

@@ -22,6 +22,8 @@ pub struct CallOptions {
     pub deadline: Duration,
     /// How often one who watches hears of it that there is nothing to tell.
     pub heartbeat: Duration,
+    /// The largest body that the door reads, in bytes.
+    pub largest_body: usize,
     /// Ends those who watch.
     pub stop: CancellationToken,
 }

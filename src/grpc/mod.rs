@@ -4,6 +4,8 @@ pub mod auth;
 pub mod call;
 pub(crate) mod convert;
 mod errors;
+mod explanation;
+mod legacy;
 mod listing;
 pub mod server;
 mod settings;

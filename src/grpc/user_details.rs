@@ -228,7 +228,7 @@ fn address(extensions: &Extensions) -> String {
 }
 
 /// The update that a request asks for.
-fn update(
+pub(super) fn update(
     mut request: UpdateUserDetailsRequest,
     actor: Actor,
     door: Door,
@@ -256,7 +256,7 @@ fn update(
 }
 
 /// The answer of an update.
-fn answer(Updated { user, changes }: Updated) -> UpdateUserDetailsResponse {
+pub(super) fn answer(Updated { user, changes }: Updated) -> UpdateUserDetailsResponse {
     UpdateUserDetailsResponse {
         user_details: Some(convert::user_details(user)),
         changed_fields: Some(convert::paths(&changes)),

@@ -14,6 +14,7 @@ mod batch;
 mod change_log;
 mod concurrency;
 mod contract;
+mod explain;
 mod http;
 mod listing;
 mod parameters;

@@ -34,6 +34,9 @@ const COUNTED: usize = 201;
 /// The longest that a call may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// The largest body that the door reads, in bytes.
+const LARGEST_BODY: usize = 262_144;
+
 /// A whole call.
 pub(crate) struct Call {
     /// Its name.
@@ -94,7 +97,7 @@ pub(crate) fn allocations(call: &Call) -> u64 {
     let database = format!("sqlite://{}", folder.path().join("counts.db").display());
     let _telemetry = runtime.block_on(async { Telemetry::start("info") }).unwrap();
     let channel = runtime.block_on(start(database));
-    let limits = Limits { body: 262_144, deadline: DEADLINE };
+    let limits = Limits { body: LARGEST_BODY, deadline: DEADLINE };
     let router = Door::new(channel.clone(), None, Answers::Xml, limits).unwrap().router();
     let one = |number: usize| match call.asked {
         Asked::Legacy(parameters, answer) => {
@@ -133,7 +136,8 @@ async fn start(url: String) -> Channel {
     let service = Arc::new(Service::new(Arc::new(store), Arc::new(SystemClock), keys));
     let authentication = Authentication { open: true, ..Authentication::default() };
     let stop = CancellationToken::new();
-    let options = CallOptions { deadline: DEADLINE, heartbeat: DEADLINE, stop };
+    let options =
+        CallOptions { deadline: DEADLINE, heartbeat: DEADLINE, largest_body: LARGEST_BODY, stop };
     Services::new(service, authentication, options).await.unwrap().in_process()
 }
 
