@@ -18,7 +18,7 @@ use crate::{
         holders::Holders,
         service::Service,
     },
-    grpc::server::Services,
+    grpc::{call::CallOptions, server::Services},
     jwt::Jwts,
     legacy::{self, Door},
     proto::Channel,
@@ -74,6 +74,8 @@ pub struct Application {
     http: (TcpListener, axum::Router),
     core: Option<Core>,
     drain: Duration,
+    /// Tells every part to end.
+    ending: CancellationToken,
 }
 
 /// What a door of its own does not have.
@@ -121,16 +123,23 @@ impl Application {
             jwts = Some(Jwts::new(provider).await.map_err(RunError::Configuration)?);
         }
         authentication.jwts.clone_from(&jwts);
-        let service = Arc::new(Service::new(shared, Arc::new(SystemClock), keys));
-        let deadline = config.limits.deadline;
+        let service = Service::new(shared, Arc::new(SystemClock), keys);
+        let service = Arc::new(service.keeping_log(config.keep_log));
+        let ending = CancellationToken::new();
+        let options = CallOptions {
+            deadline: config.limits.deadline,
+            heartbeat: config.heartbeat,
+            largest_body: config.limits.body,
+            stop: ending.clone(),
+        };
         let services =
-            Services::new(service, authentication, deadline).await.map_err(RunError::Failed)?;
+            Services::new(service, authentication, options).await.map_err(RunError::Failed)?;
         let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN").await?;
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let router = door(config, services.in_process())?.router();
         let keep_log = config.keep_log;
         let core = Some(Core { listener, services, store, jwts, demo, keep_log });
-        Ok(Self { http: (http, router), core, drain: config.drain })
+        Ok(Self { http: (http, router), core, drain: config.drain, ending })
     }
 
     /// A door of its own, to the service at `upstream`.
@@ -148,7 +157,8 @@ impl Application {
             .map_err(|error| tonic::Status::unavailable(chain(&error)));
         let router = door(config, Channel::new(channel))?.router();
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
-        Ok(Self { http: (http, router), core: None, drain: config.drain })
+        let ending = CancellationToken::new();
+        Ok(Self { http: (http, router), core: None, drain: config.drain, ending })
     }
 
     /// Where gRPC is served; none for a door of its own.
@@ -169,9 +179,9 @@ impl Application {
     /// # Errors
     /// [`RunError::Database`], [`RunError::Failed`], [`RunError::NotDrained`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let ending = CancellationToken::new();
         let mut parts = JoinSet::new();
         let (listener, router) = self.http;
+        let ending = self.ending;
         let calls = TaskTracker::new();
         let http = legacy::server::serve(listener, router, ending.clone(), calls.clone());
         parts.spawn(http.map(Ok));

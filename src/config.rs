@@ -50,6 +50,8 @@ pub struct Config {
     pub drain: Duration,
     /// How long the change log is kept; none is for ever.
     pub keep_log: Option<TimeDelta>,
+    /// How often one who watches hears of it that there is nothing to tell.
+    pub heartbeat: Duration,
     /// What is logged: a filter such as `info` or `m4_user_details=debug,warn`.
     pub log: String,
 }
@@ -90,6 +92,7 @@ impl Config {
         let max_in_flight = read.number("max_in_flight", 1, 100_000);
         let drain = read.number("drain_seconds", 1, 3600);
         let days = read.number("change_log.days", 0, 36_500);
+        let heartbeat = read.number("watch_heartbeat_seconds", 1, 3600);
         let log = read.text("log");
         if log.parse::<tracing_subscriber::EnvFilter>().is_err() {
             read.wrong("log", "must be a filter such as info or m4_user_details=debug,warn");
@@ -115,6 +118,7 @@ impl Config {
             answers,
             limits: Limits { body, deadline: seconds(deadline) },
             drain: seconds(drain),
+            heartbeat: seconds(heartbeat),
             keep_log: i64::try_from(days).ok().filter(|days| *days > 0).map(TimeDelta::days),
             log,
         })

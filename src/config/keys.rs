@@ -124,6 +124,12 @@ pub const KEYS: &[Key] = &[
         "for how many days the change log is kept; 0 is for ever",
     ),
     key(
+        "watch_heartbeat_seconds",
+        "M4_WATCH_HEARTBEAT_SECONDS",
+        "10",
+        "how often one who watches hears of it that there is nothing to tell",
+    ),
+    key(
         "insecure",
         "M4_INSECURE",
         "false",

@@ -17,3 +17,4 @@ pub mod store;
 pub mod token;
 pub mod update;
 pub mod value;
+pub mod watch;

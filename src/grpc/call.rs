@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use opentelemetry::{global, propagation::Extractor};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Extensions, Response, Status,
     metadata::{KeyRef, MetadataMap},
@@ -13,6 +14,19 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{auth::InProcessDoor, errors};
 use crate::domain::error::{Error, chain};
+
+/// What every call is bound by.
+#[derive(Clone, Debug)]
+pub struct CallOptions {
+    /// The longest that a call takes; a watch goes on.
+    pub deadline: Duration,
+    /// How often one who watches hears of it that there is nothing to tell.
+    pub heartbeat: Duration,
+    /// The largest body that the door reads, in bytes.
+    pub largest_body: usize,
+    /// Ends those who watch.
+    pub stop: CancellationToken,
+}
 
 /// Runs a call: `method` is its full name, `longest` its deadline unless the caller's is sooner.
 pub(super) async fn run<T>(

@@ -14,6 +14,8 @@ use tower::{ServiceBuilder, ServiceExt, util::MapFutureLayer};
 
 use super::{
     auth::{Authentication, InProcessDoor},
+    call::CallOptions,
+    legacy::LegacyCalls,
     settings::SettingsSwitches,
     user_details::UserDetails,
 };
@@ -21,7 +23,8 @@ use crate::{
     domain::{error::Cause, service::Service},
     listen::Connections,
     proto::{
-        self, Channel, settings_service_server::SettingsServiceServer,
+        self, Channel, legacy_service_server::LegacyServiceServer,
+        settings_service_server::SettingsServiceServer,
         user_details_service_server::UserDetailsServiceServer,
     },
 };
@@ -46,25 +49,31 @@ pub struct Services {
 }
 
 impl Services {
-    /// The services on the use cases. A call takes at most `deadline`.
+    /// The services on the use cases.
     ///
     /// # Errors
     /// Where the compiled protos cannot be read back: a defect.
     pub async fn new(
         service: Arc<Service>,
         authentication: Authentication,
-        deadline: Duration,
+        options: CallOptions,
     ) -> Result<Self, Cause> {
         let authentication = Arc::new(authentication);
         let users = UserDetailsServiceServer::new(UserDetails {
             service: Arc::clone(&service),
             authentication: Arc::clone(&authentication),
-            deadline,
+            options: options.clone(),
         });
         let settings = SettingsServiceServer::new(SettingsSwitches {
             service: Arc::clone(&service),
+            authentication: Arc::clone(&authentication),
+            deadline: options.deadline,
+        });
+        let legacy = LegacyServiceServer::new(LegacyCalls {
+            service: Arc::clone(&service),
             authentication,
-            deadline,
+            deadline: options.deadline,
+            largest_body: options.largest_body,
         });
         let (reporter, health) = tonic_health::server::health_reporter();
         // Some clients ask v1 only, some v1alpha only.
@@ -75,6 +84,7 @@ impl Services {
         };
         let routes = Routes::new(users.max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(settings.max_decoding_message_size(LARGEST_MESSAGE))
+            .add_service(legacy.max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
@@ -153,11 +163,12 @@ impl Services {
     }
 
     /// The names under which health is asked for.
-    fn watched() -> [&'static str; 3] {
+    fn watched() -> [&'static str; 4] {
         [
             "",
             UserDetailsServiceServer::<UserDetails>::NAME,
             SettingsServiceServer::<SettingsSwitches>::NAME,
+            LegacyServiceServer::<LegacyCalls>::NAME,
         ]
     }
 }

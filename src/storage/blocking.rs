@@ -1,6 +1,8 @@
 //! The transactions on SeaORM's blocking twin: on SQLite, where the way to a driver's thread and back would cost more than
 //! most statements, and one thread writes.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use sea_orm_blocking as sea_orm;
 use sea_orm_blocking::{
@@ -12,6 +14,7 @@ use super::{
     checkpoint::Checkpoints,
     connect::{Engine, Options, sqlite_file},
     failure::Failure,
+    repository,
 };
 use crate::domain::{
     error::Error,
@@ -33,15 +36,20 @@ use transaction::Refused;
 /// The one connection that writes; it is made when it is used.
 pub(super) struct Writer {
     options: Options,
+    database: Arc<repository::Database>,
     connection: Option<DatabaseConnection>,
     checkpoints: Checkpoints,
     runtime: Handle,
 }
 
 impl Writer {
-    pub(super) fn new(options: Options, runtime: Handle) -> Self {
+    pub(super) fn new(
+        options: Options,
+        database: Arc<repository::Database>,
+        runtime: Handle,
+    ) -> Self {
         let checkpoints = Checkpoints::start(options.clone());
-        Self { options, connection: None, checkpoints, runtime }
+        Self { options, database, connection: None, checkpoints, runtime }
     }
 
     /// Applies updates, in their order, in one transaction.
@@ -59,9 +67,10 @@ impl Writer {
         let apply = transaction::apply(&connection, Engine::Sqlite, updates, lock, refused);
         let outcomes = self.runtime.block_on(apply);
         // After a failure, such as that of a COMMIT, it may have a transaction open, which ends with it.
-        if outcomes.is_ok() {
+        if let Ok(outcomes) = &outcomes {
             self.connection = Some(connection);
             self.checkpoints.stored(updates.len());
+            self.database.stored(outcomes);
         }
         outcomes
     }

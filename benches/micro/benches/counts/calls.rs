@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use m4_user_details::{
     app::DEMO_KEY,
     domain::{clock::SystemClock, hash::SecretKeys, service::Service},
-    grpc::{auth::Authentication, server::Services},
+    grpc::{auth::Authentication, call::CallOptions, server::Services},
     legacy::{Answers, Door, Limits},
     proto::{
         Channel, General, UpdateUserDetailsRequest, UserDetails,
@@ -22,6 +22,7 @@ use m4_user_details::{
     telemetry::Telemetry,
 };
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::counted;
@@ -32,6 +33,9 @@ const WARM_UP: usize = 50;
 const COUNTED: usize = 201;
 /// The longest that a call may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The largest body that the door reads, in bytes.
+const LARGEST_BODY: usize = 262_144;
 
 /// A whole call.
 pub(crate) struct Call {
@@ -93,7 +97,7 @@ pub(crate) fn allocations(call: &Call) -> u64 {
     let database = format!("sqlite://{}", folder.path().join("counts.db").display());
     let _telemetry = runtime.block_on(async { Telemetry::start("info") }).unwrap();
     let channel = runtime.block_on(start(database));
-    let limits = Limits { body: 262_144, deadline: DEADLINE };
+    let limits = Limits { body: LARGEST_BODY, deadline: DEADLINE };
     let router = Door::new(channel.clone(), None, Answers::Xml, limits).unwrap().router();
     let one = |number: usize| match call.asked {
         Asked::Legacy(parameters, answer) => {
@@ -131,7 +135,10 @@ async fn start(url: String) -> Channel {
     let keys = SecretKeys::new([DEMO_KEY.into()]);
     let service = Arc::new(Service::new(Arc::new(store), Arc::new(SystemClock), keys));
     let authentication = Authentication { open: true, ..Authentication::default() };
-    Services::new(service, authentication, DEADLINE).await.unwrap().in_process()
+    let stop = CancellationToken::new();
+    let options =
+        CallOptions { deadline: DEADLINE, heartbeat: DEADLINE, largest_body: LARGEST_BODY, stop };
+    Services::new(service, authentication, options).await.unwrap().in_process()
 }
 
 fn update(call_limit: usize) -> UpdateUserDetailsRequest {
