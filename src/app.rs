@@ -6,21 +6,22 @@ use chrono::TimeDelta;
 use futures_util::FutureExt;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::Endpoint;
 use tower::ServiceExt;
 
 use crate::{
-    config::Config,
+    config::{Config, Upstream},
     domain::{
         clock::{Clock, SystemClock},
         error::{Cause, chain},
         hash::SecretKeys,
         service::Service,
     },
-    grpc::server::Services,
+    grpc::server::{Bounds, Services},
     legacy::{self, Door},
+    listen::Age,
     proto::Channel,
     storage::{OpenError, SqlStore},
+    tls::{self, ClientTls, ServerTls},
 };
 
 /// The secret key of the demo data.
@@ -71,7 +72,16 @@ pub enum RunError {
 pub struct Application {
     http: (TcpListener, axum::Router),
     core: Option<Core>,
+    tls: Tls,
     drain: Duration,
+}
+
+/// TLS, where it is spoken; its files are followed.
+#[derive(Default)]
+struct Tls {
+    http: Option<ServerTls>,
+    grpc: Option<ServerTls>,
+    upstream: Option<ClientTls>,
 }
 
 /// What a door of its own does not have.
@@ -81,6 +91,7 @@ struct Core {
     store: SqlStore,
     demo: bool,
     keep_log: Option<TimeDelta>,
+    age: Age,
 }
 
 impl Application {
@@ -111,33 +122,42 @@ impl Application {
             config.keys.clone()
         };
         let service = Arc::new(Service::new(Arc::new(store.clone()), Arc::new(SystemClock), keys));
-        let deadline = config.limits.deadline;
+        let bounds = Bounds { deadline: config.limits.deadline, message: config.message_limit };
         let services =
-            Services::new(service, authentication, deadline).await.map_err(RunError::Failed)?;
+            Services::new(service, authentication, bounds).await.map_err(RunError::Failed)?;
         let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN").await?;
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let router = door(config, services.in_process())?.router();
         let keep_log = config.keep_log;
-        let core = Some(Core { listener, services, store, demo, keep_log });
-        Ok(Self { http: (http, router), core, drain: config.drain })
+        let core = Some(Core { listener, services, store, demo, keep_log, age: config.age });
+        let tls =
+            Tls { http: config.http_tls.clone(), grpc: config.grpc_tls.clone(), upstream: None };
+        Ok(Self { http: (http, router), core, tls, drain: config.drain })
     }
 
     /// A door of its own, to the service at `upstream`.
     ///
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`].
-    pub async fn door_only(config: &Config, upstream: &Endpoint) -> Result<Self, RunError> {
-        let channel = upstream
+    pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
+        let endpoint = upstream
+            .endpoint
             .clone()
             .connect_timeout(CONNECT_PATIENCE)
             .http2_keep_alive_interval(Duration::from_secs(30))
-            .tcp_nodelay(true)
-            .connect_lazy()
-            // Of a connection that breaks tonic itself would say UNKNOWN.
-            .map_err(|error| tonic::Status::unavailable(chain(&error)));
+            .tcp_nodelay(true);
+        let channel = match upstream.tls.clone() {
+            None => endpoint.connect_lazy(),
+            Some(tls) => endpoint.connect_with_connector_lazy(tower::service_fn(move |upstream| {
+                tls::connect(tls.clone(), upstream)
+            })),
+        };
+        // Of a connection that breaks tonic itself would say UNKNOWN.
+        let channel = channel.map_err(|error| tonic::Status::unavailable(chain(&error)));
         let router = door(config, Channel::new(channel))?.router();
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
-        Ok(Self { http: (http, router), core: None, drain: config.drain })
+        let tls = Tls { http: config.http_tls.clone(), grpc: None, upstream: upstream.tls.clone() };
+        Ok(Self { http: (http, router), core: None, tls, drain: config.drain })
     }
 
     /// Where gRPC is served; none for a door of its own.
@@ -162,16 +182,20 @@ impl Application {
         let mut parts = JoinSet::new();
         let (listener, router) = self.http;
         let calls = TaskTracker::new();
-        let http = legacy::server::serve(listener, router, ending.clone(), calls.clone());
+        let Tls { http: http_tls, grpc: grpc_tls, upstream } = self.tls;
+        for tls in [&http_tls, &grpc_tls].into_iter().flatten() {
+            parts.spawn(tls.clone().follow(ending.clone()).map(Ok));
+        }
+        if let Some(tls) = upstream {
+            parts.spawn(tls.follow(ending.clone()).map(Ok));
+        }
+        let http = legacy::server::serve(listener, http_tls, router, ending.clone(), calls.clone());
         parts.spawn(http.map(Ok));
         let mut rest = None;
         if let Some(core) = self.core {
             let (services, ends, calls) = (core.services, ending.clone(), calls.clone());
             parts.spawn(services.clone().watch_health(ending.clone()).map(Ok));
-            parts.spawn(async move {
-                let served = services.serve(core.listener, ends, calls).await;
-                served.map_err(|error| RunError::Failed(error.into()))
-            });
+            parts.spawn(services.serve(core.listener, grpc_tls, core.age, ends, calls).map(Ok));
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
             parts.spawn(sweep(core.store.clone(), core.keep_log, ending.clone()).map(Ok));
             rest = Some(core.store);

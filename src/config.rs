@@ -2,6 +2,7 @@
 
 mod keys;
 mod layers;
+mod transport;
 
 use std::{fmt, fs, net::SocketAddr, path::Path, time::Duration};
 
@@ -10,12 +11,15 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use keys::{KEYS, Key};
 pub use layers::{ConfigErrors, Layers};
+pub use transport::Upstream;
 
 use crate::{
     domain::hash::SecretKeys,
     grpc::auth::{Authentication, InternalToken},
     legacy::{Answers, Limits},
+    listen::Age,
     storage::{Engine, Options},
+    tls::{Protocol, ServerTls},
 };
 
 /// The effective configuration.
@@ -32,7 +36,15 @@ pub struct Config {
     /// The token of a door in a process of its own: what the service accepts, and what such a door shows.
     pub door_token: Option<SecretString>,
     /// The service that a door in a process of its own speaks to.
-    pub upstream: Option<tonic::transport::Endpoint>,
+    pub upstream: Option<Upstream>,
+    /// TLS of gRPC.
+    pub grpc_tls: Option<ServerTls>,
+    /// TLS of the legacy call.
+    pub http_tls: Option<ServerTls>,
+    /// The largest message of gRPC, in bytes.
+    pub message_limit: usize,
+    /// How long connections of gRPC live.
+    pub age: Age,
     /// Whether to start without authentication on addresses that others reach.
     pub insecure: bool,
     /// The secret keys of legacy calls.
@@ -67,7 +79,12 @@ impl Config {
         let service = read.text("grpc.token_name");
         let own_name = read.flag("grpc.token_own_name");
         let door_token = read.secret("door.token", "door.token_file");
-        let upstream = read.upstream("door.upstream");
+        let upstream = read.upstream();
+        let grpc_tls = read.server_tls(&transport::GRPC, Protocol::Http2);
+        let http_tls = read.server_tls(&transport::HTTP, Protocol::Http1);
+        let message_limit = read.number("grpc.message_limit", 2 << 20, 64 << 20);
+        let age = read.number("grpc.connection_age_seconds", 0, 86_400);
+        let grace = read.number("grpc.connection_grace_seconds", 1, 3600);
         let insecure = read.flag("insecure");
         let keys = read.keys();
         let answers = match read.text("http.answers").as_str() {
@@ -101,6 +118,10 @@ impl Config {
             internal: token.map(|token| InternalToken { service, token, own_name }),
             door_token,
             upstream,
+            grpc_tls,
+            http_tls,
+            message_limit,
+            age: Age { longest: seconds(age), grace: seconds(grace) },
             insecure,
             keys,
             answers,
@@ -189,22 +210,6 @@ impl Reader<'_> {
             self.wrong(key, "must be true or false");
             false
         })
-    }
-
-    fn upstream(&mut self, key: &'static str) -> Option<tonic::transport::Endpoint> {
-        let text = self.text(key);
-        if text.is_empty() {
-            return None;
-        }
-        let endpoint = tonic::transport::Endpoint::from_shared(text).ok();
-        let endpoint = endpoint.filter(|endpoint| {
-            let uri = endpoint.uri();
-            uri.scheme_str() == Some("http") && uri.host().is_some()
-        });
-        if endpoint.is_none() {
-            self.wrong(key, "must be http://HOST:PORT");
-        }
-        endpoint
     }
 
     /// A secret that stands in one key, or in a file that another one names.

@@ -13,10 +13,11 @@ pub mod domain;
 pub mod fields;
 pub mod grpc;
 pub mod legacy;
-mod listen;
+pub mod listen;
 pub mod proto;
 pub mod storage;
 pub mod telemetry;
+pub mod tls;
 
 /// Parts of a call that no other crate needs, for `benches/micro` to measure one by one.
 #[doc(hidden)]

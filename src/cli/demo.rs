@@ -64,6 +64,7 @@ impl Demo {
         config.database.url = format!("sqlite://{}", folder.path().join("demo.db").display());
         // Whatever is configured for a real service does not concern the demo.
         config.internal = None;
+        (config.grpc_tls, config.http_tls) = (None, None);
         config.keys = SecretKeys::new([DEMO_KEY.into()]);
         with_telemetry(&config, async {
             let stop = stop_signals()?;
@@ -107,7 +108,7 @@ async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(
         let user_id = parameter("user_id");
         let id = user_id.parse().unwrap_or_default();
         let before = read(grpc, id).await?;
-        let (_, xml) = http_client::send(http, Method::POST, target).await?;
+        let (_, xml) = http_client::send(http, None, Method::POST, target).await?;
         print::text(&xml);
         if xml.contains("Incorrect hash") {
             let hash = parameter("hash");
@@ -131,7 +132,7 @@ async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(
 async fn wait_until_ready(http: SocketAddr) -> Result<(), CliError> {
     let ready = async {
         while !matches!(
-            http_client::send(http, Method::GET, "/readyz").await,
+            http_client::send(http, None, Method::GET, "/readyz").await,
             Ok((StatusCode::OK, _))
         ) {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::{Extensions, Request, Response, Status, transport::server::TcpConnectInfo};
+use tonic::{Extensions, Request, Response, Status};
 
 use super::{
     auth::{Authentication, Caller},
@@ -16,6 +16,7 @@ use crate::{
         service::Service,
         update::{Actor, Door, Origin, Update, Updated},
     },
+    listen::Peer,
     proto::{
         BatchUpdateUserDetailsRequest, BatchUpdateUserDetailsResponse, GetUserDetailsRequest,
         GetUserDetailsResponse, ListUserDetailsChangesRequest, ListUserDetailsChangesResponse,
@@ -200,7 +201,7 @@ impl UserDetailsService for UserDetails {
 
 /// The address of a caller; empty where it is in this process.
 fn address(extensions: &Extensions) -> String {
-    let peer = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let peer = extensions.get::<Peer>().map(|peer| peer.address);
     peer.map(|peer| peer.ip().to_string()).unwrap_or_default()
 }
 

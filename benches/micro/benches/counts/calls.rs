@@ -12,7 +12,10 @@ use http_body_util::BodyExt;
 use m4_user_details::{
     app::DEMO_KEY,
     domain::{clock::SystemClock, hash::SecretKeys, service::Service},
-    grpc::{auth::Authentication, server::Services},
+    grpc::{
+        auth::Authentication,
+        server::{Bounds, Services},
+    },
     legacy::{Answers, Door, Limits},
     proto::{
         Channel, General, UpdateUserDetailsRequest, UserDetails,
@@ -131,7 +134,8 @@ async fn start(url: String) -> Channel {
     let keys = SecretKeys::new([DEMO_KEY.into()]);
     let service = Arc::new(Service::new(Arc::new(store), Arc::new(SystemClock), keys));
     let authentication = Authentication { open: true, ..Authentication::default() };
-    Services::new(service, authentication, DEADLINE).await.unwrap().in_process()
+    let bounds = Bounds { deadline: DEADLINE, message: 4 << 20 };
+    Services::new(service, authentication, bounds).await.unwrap().in_process()
 }
 
 fn update(call_limit: usize) -> UpdateUserDetailsRequest {
