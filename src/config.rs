@@ -115,7 +115,7 @@ impl Config {
             },
             grpc_listen,
             http_listen,
-            internal: token.map(|token| InternalToken { service, token, own_name }),
+            internal: token.map(|token| InternalToken::new(service, token, own_name)),
             door_token,
             upstream,
             grpc_tls,

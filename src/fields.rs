@@ -175,6 +175,11 @@ impl Field {
         FIELDS.into_iter().find(|field| field.path() == path)
     }
 
+    /// Whether a path means the field: its own, its group's or `*`.
+    pub fn is_within(self, path: &str) -> bool {
+        path == "*" || path == self.group() || path == self.path()
+    }
+
     /// The parameters of the legacy call that write this field.
     pub fn parameters(self) -> Vec<&'static str> {
         match self.kind() {

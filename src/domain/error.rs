@@ -1,5 +1,6 @@
 //! The one error type of the domain.
 
+use super::identity::Permission;
 use crate::fields::Field;
 
 /// Why a call was refused or failed.
@@ -17,6 +18,9 @@ pub enum Error {
     /// The acting account is unknown, blocked or a plain user, or acts upon itself.
     #[error("the acting account may not do this")]
     AccessDenied,
+    /// The caller's scopes do not allow this.
+    #[error("the caller may not do this: {0}")]
+    NotPermitted(#[from] NotPermitted),
     /// The acting manager's group lacks the right.
     #[error("the acting manager's group lacks the right `users`")]
     NotAuthorized,
@@ -69,6 +73,20 @@ pub enum Error {
     /// A defect.
     #[error("internal error")]
     Internal(#[source] Cause),
+}
+
+/// What the scopes of a caller do not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPermitted {
+    /// What this permission is for.
+    #[error("it lacks the scope `{}`", .0.as_str())]
+    Scope(Permission),
+    /// To act without naming an account.
+    #[error("without the scope `admin` it must name an `acting_username`")]
+    OwnName,
+    /// To change this field.
+    #[error("it may not change `{}`", .0.path())]
+    Field(Field),
 }
 
 /// What lies under an error; for the log, never for a client.

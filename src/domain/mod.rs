@@ -6,6 +6,7 @@ pub mod error;
 pub mod explain;
 pub mod facts;
 pub mod hash;
+pub mod identity;
 pub mod listing;
 pub mod rules;
 pub mod service;

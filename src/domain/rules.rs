@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     account::{AccountType, ActingAccount, Level, User},
-    error::{Error, Problem, Violation},
+    error::{Error, NotPermitted, Problem, Violation},
     facts::Facts,
     update::{Actor, Change, Edit, Edits, Entry, Update, Updated},
     value::{ListMode, Value, Values},
@@ -17,7 +17,7 @@ use crate::fields::{FIELDS, Field, Kind, Reference};
 /// validated only or changes nothing.
 ///
 /// # Errors
-/// In this order: [`Error::AccessDenied`], [`Error::NotAuthorized`], [`Error::AccessDenied`] (itself),
+/// In this order: [`Error::NotPermitted`], [`Error::AccessDenied`], [`Error::NotAuthorized`], [`Error::AccessDenied`] (itself),
 /// [`Error::UserNotFound`], [`Error::RequestIdReused`], [`Error::EtagMismatch`], [`Error::ChangedSince`],
 /// [`Error::Invalid`].
 pub fn apply(
@@ -25,6 +25,7 @@ pub fn apply(
     now: DateTime<Utc>,
     facts: &Facts,
 ) -> Result<(Updated, Option<Entry>), Error> {
+    permit(update)?;
     let actor = authorise(&update.actor, Level::Edit, update.user_id, facts)?;
     let stored = reach(actor, update.user_id, facts)?;
     if let Some(request) = update.kept_as()
@@ -105,6 +106,15 @@ pub fn administer(actor: &Actor, facts: &Facts) -> Result<(), Error> {
     match act(actor, facts)? {
         None | Some(ActingAccount { account_type: AccountType::Admin, .. }) => Ok(()),
         Some(_) => Err(Error::AccessDenied),
+    }
+}
+
+/// Checks that the caller may change the fields that an update means, whether or not their values would differ.
+fn permit(update: &Update) -> Result<(), Error> {
+    let Some(allowed) = &update.allowed else { return Ok(()) };
+    match update.edits.fields().find(|field| !allowed.has(*field)) {
+        Some(field) => Err(NotPermitted::Field(field).into()),
+        None => Ok(()),
     }
 }
 

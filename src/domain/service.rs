@@ -11,6 +11,7 @@ use super::{
     clock::Clock,
     error::{Cause, Error},
     hash::SecretKeys,
+    identity::FieldSet,
     listing::{ChangeFilter, ChangeQuery, LoggedChange, UserQuery},
     settings::Settings,
     store::Store,
@@ -130,6 +131,7 @@ impl Service {
     pub async fn revert(
         &self,
         actor: Actor,
+        allowed: Option<FieldSet>,
         origin: Origin,
         change_id: i64,
         etag: Option<String>,
@@ -152,6 +154,7 @@ impl Service {
         let request = None;
         self.update(Update {
             actor,
+            allowed,
             origin,
             user_id,
             edits,

@@ -3,6 +3,7 @@
 use super::{
     account::{User, Username},
     error::{Problem, Violation},
+    identity::FieldSet,
     value::{PartialDate, Value},
 };
 use crate::fields::Field;
@@ -98,6 +99,12 @@ impl Edits {
         self.edits.iter()
     }
 
+    /// The fields that are meant, whatever becomes of their values.
+    pub fn fields(&self) -> impl Iterator<Item = Field> {
+        let violations = self.violations.iter().map(|violation| violation.field);
+        self.edits.iter().map(|(field, _)| *field).chain(violations)
+    }
+
     /// The fields that were found invalid while they were parsed.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
@@ -109,6 +116,8 @@ impl Edits {
 pub struct Update {
     /// Who asks.
     pub actor: Actor,
+    /// The fields that the caller may change; none is all.
+    pub allowed: Option<FieldSet>,
     /// Whence it comes.
     pub origin: Origin,
     /// The id of the user.

@@ -1,16 +1,18 @@
 //! Who calls: an internal service with a token, or the legacy door with a legacy client's credentials.
 
+use std::sync::Arc;
+
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tonic::{Extensions, metadata::MetadataMap};
 
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
-    domain::{account::Username, error::Error, update::Actor},
+    domain::{
+        error::Error,
+        identity::{Identity, Permission},
+    },
 };
-
-/// The account as which a caller without a token acts, where none is needed.
-const OPEN_ACCOUNT: &str = "admin";
 
 /// Marks a request that comes from the door in this very process.
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +21,19 @@ pub struct InProcessDoor;
 /// The static token of internal callers.
 #[derive(Clone, Debug)]
 pub struct InternalToken {
-    /// The name that stands in the change log for changes in the caller's own name.
-    pub service: String,
+    /// Its holder.
+    pub identity: Arc<Identity>,
     /// The token.
     pub token: SecretString,
-    /// Whether a call without `acting_username` acts in the caller's own name, with an admin's rights.
-    pub own_name: bool,
+}
+
+impl InternalToken {
+    /// The token of a holder that may act as any account; with `own_name` in its own name too, with an admin's rights.
+    pub fn new(name: String, token: SecretString, own_name: bool) -> Self {
+        let permissions = Permission::ALL.into_iter();
+        let permissions = permissions.filter(|one| own_name || *one != Permission::Admin).collect();
+        Self { identity: Arc::new(Identity::new(name, permissions, None)), token }
+    }
 }
 
 /// What callers must prove.
@@ -40,46 +49,22 @@ pub struct Authentication {
 
 /// Who calls, proved.
 pub(super) enum Caller {
-    /// An internal service.
-    Internal(Internal),
+    /// A caller of the typed API.
+    Internal(Arc<Identity>),
     /// The door, for a legacy client whose hash is still to be checked.
     Legacy(LegacyCredentials),
 }
 
-/// How an internal service acts without an `acting_username`.
-pub(super) enum Internal {
-    /// As this account.
-    Account(&'static str),
-    /// In its own name.
-    OwnName(String),
-    /// Not at all.
-    Nobody,
-}
-
-impl Internal {
-    /// Who acts.
-    pub(super) fn actor(self, acting_username: &str) -> Result<Actor, Error> {
-        if !acting_username.is_empty() {
-            return Ok(Actor::Account(Username::parse(acting_username)));
-        }
-        match self {
-            Self::Account(name) => Ok(Actor::Account(Username::parse(name))),
-            Self::OwnName(service) => Ok(Actor::Service(service)),
-            Self::Nobody => Err(Error::AccessDenied),
-        }
-    }
-}
-
 impl Authentication {
     /// Who calls.
-    pub(super) fn caller(
+    pub(super) async fn caller(
         &self,
         metadata: &MetadataMap,
         extensions: &Extensions,
     ) -> Result<Caller, Error> {
         let Some(authorization) = text(metadata, "authorization")? else {
             if self.open {
-                return Ok(Caller::Internal(Internal::Account(OPEN_ACCOUNT)));
+                return Ok(Caller::Internal(Identity::open()));
             }
             return Err(Error::Unauthenticated);
         };
@@ -87,29 +72,29 @@ impl Authentication {
             Ok(credentials) if self.is_door(metadata, extensions)? => {
                 Ok(Caller::Legacy(credentials))
             }
-            Err(NotLegacy::OtherScheme) => self.internal(authorization).map(Caller::Internal),
+            Err(NotLegacy::OtherScheme) => Ok(Caller::Internal(self.internal(authorization)?)),
             Ok(_) | Err(NotLegacy::Malformed) => Err(Error::Unauthenticated),
         }
     }
 
     /// Who calls, where the door may not.
-    pub(super) fn internal_caller(
+    pub(super) async fn internal_caller(
         &self,
         metadata: &MetadataMap,
         extensions: &Extensions,
-    ) -> Result<Internal, Error> {
-        match self.caller(metadata, extensions)? {
-            Caller::Internal(internal) => Ok(internal),
+    ) -> Result<Arc<Identity>, Error> {
+        match self.caller(metadata, extensions).await? {
+            Caller::Internal(identity) => Ok(identity),
             Caller::Legacy(_) => Err(Error::Unauthenticated),
         }
     }
 
-    fn internal(&self, authorization: &str) -> Result<Internal, Error> {
-        let token = self.internal.as_ref().ok_or(Error::Unauthenticated)?;
-        if !is_bearer(authorization, &token.token) {
+    fn internal(&self, authorization: &str) -> Result<Arc<Identity>, Error> {
+        let internal = self.internal.as_ref().ok_or(Error::Unauthenticated)?;
+        if !is_bearer(authorization, &internal.token) {
             return Err(Error::Unauthenticated);
         }
-        Ok(if token.own_name { Internal::OwnName(token.service.clone()) } else { Internal::Nobody })
+        Ok(Arc::clone(&internal.identity))
     }
 
     fn is_door(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<bool, Error> {

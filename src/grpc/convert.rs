@@ -71,7 +71,7 @@ fn masked(name: &'static str, mask: &FieldMask) -> Result<[bool; FIELDS.len()], 
             named[field as usize] = true;
             continue;
         }
-        let covers = |field: &Field| path == "*" || path == field.group();
+        let covers = |field: &Field| field.is_within(path);
         if !FIELDS.iter().any(covers) {
             return refuse("is no field of the details");
         }

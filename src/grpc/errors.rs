@@ -23,7 +23,9 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::ApiDisabled => (Code::FailedPrecondition, ErrorReason::ApiDisabled),
         Error::GetDisabled => (Code::FailedPrecondition, ErrorReason::GetDisabled),
         Error::IncorrectHash => (Code::Unauthenticated, ErrorReason::IncorrectHash),
-        Error::AccessDenied => (Code::PermissionDenied, ErrorReason::AccessDenied),
+        Error::AccessDenied | Error::NotPermitted(_) => {
+            (Code::PermissionDenied, ErrorReason::AccessDenied)
+        }
         Error::NotAuthorized => (Code::PermissionDenied, ErrorReason::NotAuthorized),
         Error::UserNotFound => (Code::NotFound, ErrorReason::UserNotFound),
         Error::Invalid(violations) => {
@@ -80,6 +82,7 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::GetDisabled
         | Error::IncorrectHash
         | Error::AccessDenied
+        | Error::NotPermitted(_)
         | Error::NotAuthorized
         | Error::UserNotFound
         | Error::EtagMismatch
@@ -113,7 +116,7 @@ pub(super) fn item(error: &Error) -> UpdateUserDetailsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::error::Problem;
+    use crate::domain::error::{NotPermitted, Problem};
 
     #[test]
     fn every_error_has_its_code_reason_and_details() {
@@ -125,6 +128,7 @@ mod tests {
             (Error::GetDisabled, Code::FailedPrecondition, "GET_DISABLED", 0, false),
             (Error::IncorrectHash, Code::Unauthenticated, "INCORRECT_HASH", 0, false),
             (Error::AccessDenied, Code::PermissionDenied, "ACCESS_DENIED", 0, false),
+            (NotPermitted::OwnName.into(), Code::PermissionDenied, "ACCESS_DENIED", 0, false),
             (Error::NotAuthorized, Code::PermissionDenied, "NOT_AUTHORIZED", 0, false),
             (Error::UserNotFound, Code::NotFound, "USER_NOT_FOUND", 0, false),
             (

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{auth::Authentication, call};
 use crate::{
-    domain::{error::Error, hash::Recipe, service::Service, settings},
+    domain::{error::Error, hash::Recipe, identity::Permission, service::Service, settings},
     proto::{
         GetSettingsRequest, GetSettingsResponse, HashRecipe, Settings, UpdateSettingsRequest,
         UpdateSettingsResponse, settings_service_server::SettingsService,
@@ -29,8 +29,8 @@ impl SettingsService for SettingsSwitches {
     ) -> Result<Response<GetSettingsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
-            let actor = caller.actor(&request.acting_username)?;
+            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
+            let actor = caller.actor(Permission::Settings, &request.acting_username)?;
             let settings = self.service.settings(&actor).await?;
             Ok(GetSettingsResponse { settings: Some(to_proto(&settings)) })
         };
@@ -44,8 +44,8 @@ impl SettingsService for SettingsSwitches {
     ) -> Result<Response<UpdateSettingsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
-            let actor = caller.actor(&request.acting_username)?;
+            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
+            let actor = caller.actor(Permission::Settings, &request.acting_username)?;
             let asked = request.settings.unwrap_or_default();
             let change = change(&asked, request.update_mask.as_ref())?;
             let settings = self.service.update_settings(&actor, change).await?;

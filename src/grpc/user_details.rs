@@ -12,6 +12,7 @@ use crate::{
     domain::{
         account::Username,
         error::Error,
+        identity::{FieldSet, Permission},
         listing::Position,
         service::Service,
         update::{Actor, Door, Origin, Update, Updated},
@@ -45,8 +46,8 @@ impl UserDetailsService for UserDetails {
     ) -> Result<Response<GetUserDetailsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
-            let actor = caller.actor(&request.acting_username)?;
+            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
+            let actor = caller.actor(Permission::Read, &request.acting_username)?;
             let user = self.service.read(&actor, request.user_id).await?;
             Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
         };
@@ -60,18 +61,19 @@ impl UserDetailsService for UserDetails {
     ) -> Result<Response<UpdateUserDetailsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let call = async {
-            let (actor, door, address) = match self.authentication.caller(&metadata, &extensions)? {
-                Caller::Internal(internal) => {
-                    let address = address(&extensions);
-                    (internal.actor(&request.acting_username)?, Door::Grpc, address)
+            let caller = self.authentication.caller(&metadata, &extensions).await?;
+            let (actor, allowed, door, address) = match caller {
+                Caller::Internal(caller) => {
+                    let actor = caller.actor(Permission::Update, &request.acting_username)?;
+                    (actor, caller.fields(), Door::Grpc, address(&extensions))
                 }
                 Caller::Legacy(credentials) => {
                     self.service.authenticate(&credentials, request.user_id).await?;
                     let actor = Actor::Account(Username::parse(&credentials.username));
-                    (actor, Door::Legacy, credentials.address)
+                    (actor, None, Door::Legacy, credentials.address)
                 }
             };
-            let update = update(request, actor, door, address)?;
+            let update = update(request, (actor, allowed), door, address)?;
             Ok(answer(self.service.update(update).await?))
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
@@ -84,9 +86,9 @@ impl UserDetailsService for UserDetails {
     ) -> Result<Response<BatchUpdateUserDetailsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
+            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
             let acting_username = request.acting_username;
-            let actor = caller.actor(&acting_username)?;
+            let actor = caller.actor(Permission::Update, &acting_username)?;
             let address = address(&extensions);
             if !(1..=LARGEST_BATCH).contains(&request.requests.len()) {
                 let problem = format!("must be 1 to {LARGEST_BATCH} updates");
@@ -99,7 +101,7 @@ impl UserDetailsService for UserDetails {
                     let problem = "must be empty, or that of the batch".to_owned();
                     Err(Error::InvalidRequest { field: "acting_username", problem })
                 } else {
-                    update(one, actor.clone(), Door::Grpc, address.clone())
+                    update(one, (actor.clone(), caller.fields()), Door::Grpc, address.clone())
                 };
                 one.map_err(|error| (index, error))
             });
@@ -141,8 +143,8 @@ impl UserDetailsService for UserDetails {
     ) -> Result<Response<ListUserDetailsResponse>, Status> {
         let (metadata, extensions, mut request) = request.into_parts();
         let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
-            let actor = caller.actor(&request.acting_username)?;
+            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
+            let actor = caller.actor(Permission::Read, &request.acting_username)?;
             let mask = convert::read_mask(request.read_mask.as_ref())?;
             let paged = listing::users(std::mem::take(&mut request))?;
             let mut users = self.service.list(&actor, &paged.query).await?;
@@ -161,8 +163,8 @@ impl UserDetailsService for UserDetails {
     ) -> Result<Response<ListUserDetailsChangesResponse>, Status> {
         let (metadata, extensions, mut request) = request.into_parts();
         let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
-            let actor = caller.actor(&request.acting_username)?;
+            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
+            let actor = caller.actor(Permission::Read, &request.acting_username)?;
             let paged = listing::changes(std::mem::take(&mut request))?;
             let mut changes = self.service.list_changes(&actor, &paged.query).await?;
             let next_page_token = paged.cut(&mut changes, listing::position);
@@ -179,14 +181,15 @@ impl UserDetailsService for UserDetails {
     ) -> Result<Response<RevertUserDetailsChangeResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions)?;
-            let actor = caller.actor(&request.acting_username)?;
+            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
+            let actor = caller.actor(Permission::Update, &request.acting_username)?;
             let reason = convert::reason(request.reason)?;
             let address = address(&extensions);
             let origin = Origin { reason, address, ..Origin::of(Door::Grpc) };
             let etag = Some(request.etag).filter(|etag| !etag.is_empty());
             let (change_id, validate_only) = (request.change_id, request.validate_only);
-            let reverted = self.service.revert(actor, origin, change_id, etag, validate_only);
+            let reverted =
+                self.service.revert(actor, caller.fields(), origin, change_id, etag, validate_only);
             let Updated { user, changes } = reverted.await?;
             Ok(RevertUserDetailsChangeResponse {
                 user_details: Some(convert::user_details(user)),
@@ -205,10 +208,10 @@ fn address(extensions: &Extensions) -> String {
     peer.map(|peer| peer.ip().to_string()).unwrap_or_default()
 }
 
-/// The update that a request asks for.
+/// The update that a request asks for, of an actor that may change some fields, or all.
 fn update(
     mut request: UpdateUserDetailsRequest,
-    actor: Actor,
+    (actor, allowed): (Actor, Option<FieldSet>),
     door: Door,
     address: String,
 ) -> Result<Update, Error> {
@@ -223,6 +226,7 @@ fn update(
     let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
     Ok(Update {
         actor,
+        allowed,
         origin,
         user_id: request.user_id,
         edits: convert::edits(details, request.update_mask.as_ref())?,

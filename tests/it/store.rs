@@ -43,6 +43,7 @@ fn update(username: &str, user_id: i64, city: &str) -> Update {
     edits.add(Field::city, Value::text(Field::city, city.to_owned()).map(Edit::Set));
     Update {
         actor: Actor::Account(Username::parse(username)),
+        allowed: None,
         origin: Origin::of(Door::Grpc),
         user_id,
         edits,

@@ -64,6 +64,7 @@ fn update(query: &str) -> Update {
     let edits = edits(details, request.update_mask.as_ref()).expect("the mask is valid");
     Update {
         actor: Actor::Account(Username::parse(USERNAME)),
+        allowed: None,
         origin: Origin::of(Door::Legacy),
         user_id: request.user_id,
         edits,
