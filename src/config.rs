@@ -1,5 +1,6 @@
 //! Configuration: defaults, then a TOML file, then the environment, then flags. Read once, and every error at once.
 
+mod certificates;
 mod keys;
 mod layers;
 mod transport;
@@ -15,7 +16,10 @@ pub use transport::Upstream;
 
 use crate::{
     domain::hash::SecretKeys,
-    grpc::auth::{Authentication, InternalToken},
+    grpc::{
+        auth::{Authentication, InternalToken},
+        certificates::Certificates,
+    },
     legacy::{Answers, Limits},
     listen::Age,
     storage::{Engine, Options},
@@ -37,6 +41,8 @@ pub struct Config {
     pub door_token: Option<SecretString>,
     /// The service that a door in a process of its own speaks to.
     pub upstream: Option<Upstream>,
+    /// Whose client certificates are.
+    pub certificates: Certificates,
     /// TLS of gRPC.
     pub grpc_tls: Option<ServerTls>,
     /// TLS of the legacy call.
@@ -81,6 +87,7 @@ impl Config {
         let door_token = read.secret("door.token", "door.token_file");
         let upstream = read.upstream();
         let grpc_tls = read.server_tls(&transport::GRPC, Protocol::Http2);
+        let certificates = read.certificates();
         let http_tls = read.server_tls(&transport::HTTP, Protocol::Http1);
         let message_limit = read.number("grpc.message_limit", 2 << 20, 64 << 20);
         let age = read.number("grpc.connection_age_seconds", 0, 86_400);
@@ -118,6 +125,7 @@ impl Config {
             internal: token.map(|token| InternalToken::new(service, token, own_name)),
             door_token,
             upstream,
+            certificates,
             grpc_tls,
             http_tls,
             message_limit,
@@ -132,22 +140,28 @@ impl Config {
         })
     }
 
-    /// What callers must prove. Without any token, demo data on a loopback address is open to all, and so is
+    /// What callers must prove. Without any token or certificate, demo data on a loopback address is open to all, and so is
     /// everything with `insecure`.
     ///
     /// # Errors
     /// Where others than this machine would reach the service without authentication.
     pub fn authentication(&self, demo: bool) -> Result<Authentication, Unauthenticated> {
         let loopback = self.grpc_listen.ip().is_loopback();
-        if self.internal.is_none() && !loopback && !self.insecure {
+        let nobody = self.internal.is_none() && self.certificates.is_empty();
+        if nobody && !loopback && !self.insecure {
             return Err(Unauthenticated::Grpc(self.grpc_listen));
         }
         // Everybody knows the secret key of the demo data.
         if demo && self.keys.is_empty() && !self.http_listen.ip().is_loopback() && !self.insecure {
             return Err(Unauthenticated::Demo(self.http_listen));
         }
-        let open = self.internal.is_none() && (self.insecure || (demo && loopback));
-        Ok(Authentication { internal: self.internal.clone(), door: self.door_token.clone(), open })
+        let open = nobody && (self.insecure || (demo && loopback));
+        Ok(Authentication {
+            internal: self.internal.clone(),
+            door: self.door_token.clone(),
+            certificates: self.certificates.clone(),
+            open,
+        })
     }
 }
 
@@ -157,7 +171,7 @@ pub enum Unauthenticated {
     /// Over gRPC.
     #[error(
         "{0} is not a loopback address and no token is configured: anybody who reaches it could call. \
-         Set grpc.token (M4_GRPC_TOKEN or M4_GRPC_TOKEN_FILE), or say --insecure"
+         Set grpc.token (M4_GRPC_TOKEN or M4_GRPC_TOKEN_FILE) or grpc.certificates_file, or say --insecure"
     )]
     Grpc(SocketAddr),
     /// Over HTTP, with the secret key of the demo data.

@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     domain::{explain, hash::SecretKeys},
     fields::FIELDS,
+    grpc::certificates::Certificates,
     legacy::query_parameter,
     proto::{
         GetUserDetailsRequest, UserDetails, user_details_service_client::UserDetailsServiceClient,
@@ -64,6 +65,7 @@ impl Demo {
         config.database.url = format!("sqlite://{}", folder.path().join("demo.db").display());
         // Whatever is configured for a real service does not concern the demo.
         config.internal = None;
+        config.certificates = Certificates::default();
         (config.grpc_tls, config.http_tls) = (None, None);
         config.keys = SecretKeys::new([DEMO_KEY.into()]);
         with_telemetry(&config, async {

@@ -77,6 +77,12 @@ pub const KEYS: &[Key] = &[
         "with `grpc.tls_client_ca`: whether a client must have a certificate (`required`) or may (`optional`)",
     ),
     key(
+        "grpc.certificates_file",
+        "M4_GRPC_CERTIFICATES_FILE",
+        "",
+        "a TOML file that says whose client certificates are",
+    ),
+    key(
         "grpc.message_limit",
         "M4_GRPC_MESSAGE_LIMIT",
         "4194304",

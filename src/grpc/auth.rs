@@ -1,4 +1,4 @@
-//! Who calls: an internal service with a token, or the legacy door with a legacy client's credentials.
+//! Who calls: an internal service with a token or a client certificate, or the legacy door with a legacy client's credentials.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tonic::{Extensions, metadata::MetadataMap};
 
+use super::certificates::Certificates;
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
     domain::{
@@ -43,6 +44,8 @@ pub struct Authentication {
     pub internal: Option<InternalToken>,
     /// The token of a door in a process of its own.
     pub door: Option<SecretString>,
+    /// Whose client certificates are.
+    pub certificates: Certificates,
     /// Nothing need be proved: no token is configured, and it is demo data on a loopback address, or `--insecure`.
     pub open: bool,
 }
@@ -63,10 +66,9 @@ impl Authentication {
         extensions: &Extensions,
     ) -> Result<Caller, Error> {
         let Some(authorization) = text(metadata, "authorization")? else {
-            if self.open {
-                return Ok(Caller::Internal(Identity::open()));
-            }
-            return Err(Error::Unauthenticated);
+            let certified = self.certificates.identity(extensions);
+            let identity = certified.or_else(|| self.open.then(Identity::open));
+            return identity.map(Caller::Internal).ok_or(Error::Unauthenticated);
         };
         match LegacyCredentials::from_header(authorization) {
             Ok(credentials) if self.is_door(metadata, extensions)? => {
@@ -103,6 +105,7 @@ impl Authentication {
         }
         let identity = text(metadata, DOOR_IDENTITY)?;
         Ok(match (&self.door, identity) {
+            (_, None) if self.certificates.is_door(extensions) => true,
             (Some(token), Some(identity)) => is_bearer(identity, token),
             (None, None) => self.open,
             _ => false,

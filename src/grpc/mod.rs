@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod call;
+pub mod certificates;
 pub(crate) mod convert;
 mod errors;
 mod listing;
