@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opentelemetry::{global, propagation::Extractor};
-use tokio::time::{Instant, timeout};
+use prost::Message;
+use tokio::time::Instant;
 use tonic::{
     Extensions, Response, Status,
     metadata::{KeyRef, MetadataMap},
@@ -12,10 +13,13 @@ use tracing::{Instrument, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{auth::InProcessDoor, errors};
-use crate::domain::error::{Error, chain};
+use crate::domain::{
+    deadline::within,
+    error::{Error, chain},
+};
 
 /// Runs a call: `method` is its full name, `longest` its deadline unless the caller's is sooner.
-pub(super) async fn run<T>(
+pub(super) async fn run<T: Message>(
     method: &'static str,
     metadata: &MetadataMap,
     extensions: &Extensions,
@@ -38,7 +42,7 @@ pub(super) async fn run<T>(
     let begun = Instant::now();
     let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);
     let deadline = deadline(metadata).map_or(longest, |deadline| in_time(deadline).min(longest));
-    let outcome = timeout(deadline, call).instrument(span.clone()).await;
+    let outcome = within(deadline, call).instrument(span.clone()).await;
     let result = outcome.unwrap_or(Err(Error::DeadlineExceeded));
     let outcome = result.as_ref().map_or_else(errors::reason, |_| "OK");
     span.record("outcome", outcome);
@@ -59,11 +63,25 @@ pub(super) async fn run<T>(
         }
         _ => tracing::info!(rpc.method = method, outcome, milliseconds, "call"),
     }
-    result.map(Response::new).map_err(|error| errors::status(&error))
+    match result {
+        Ok(answer) => {
+            let asked = metadata.contains_key("grpc-accept-encoding");
+            let small = asked && answer.encoded_len() < LEAST_COMPRESSED;
+            let mut response = Response::new(answer);
+            if small {
+                response.disable_compression();
+            }
+            Ok(response)
+        }
+        Err(error) => Err(errors::status(&error)),
+    }
 }
 
 /// How much sooner than at the caller's deadline a call ends, at most: the answer must be there in time.
 const MARGIN: Duration = Duration::from_millis(20);
+
+/// The least answer that is compressed, in bytes: a smaller one fits in a packet as it is.
+const LEAST_COMPRESSED: usize = 1024;
 
 /// The caller's deadline: up to 8 digits and a unit, as the gRPC specification of HTTP/2 has it.
 fn deadline(metadata: &MetadataMap) -> Option<Duration> {

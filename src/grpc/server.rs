@@ -19,6 +19,7 @@ use tower::{ServiceBuilder, ServiceExt};
 
 use super::{
     auth::{Authentication, InProcessDoor},
+    errors,
     settings::SettingsSwitches,
     user_details::UserDetails,
 };
@@ -78,7 +79,7 @@ impl Services {
         let users = UserDetailsServiceServer::new(UserDetails {
             service: Arc::clone(&service),
             authentication: Arc::clone(&authentication),
-            deadline,
+            bounds,
         });
         let settings = SettingsServiceServer::new(SettingsSwitches {
             service: Arc::clone(&service),
@@ -148,6 +149,7 @@ impl Services {
             let service = ServiceBuilder::new()
                 .map_request(tell_peer)
                 .map_future(move |call| calls.track_future(call))
+                .map_response(errors::explained)
                 .service(routes.clone());
             http.serve_connection(stream, TowerToHyperService::new(service))
         };

@@ -1,12 +1,13 @@
 //! `UserDetailsService`: convert, call, convert.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tonic::{Extensions, Request, Response, Status};
 
 use super::{
     auth::{Authentication, Caller},
     call, convert, errors, listing,
+    server::Bounds,
 };
 use crate::{
     domain::{
@@ -35,7 +36,7 @@ const LARGEST_BATCH: usize = 1000;
 pub(super) struct UserDetails {
     pub(super) service: Arc<Service>,
     pub(super) authentication: Arc<Authentication>,
-    pub(super) deadline: Duration,
+    pub(super) bounds: Bounds,
 }
 
 #[tonic::async_trait]
@@ -52,7 +53,7 @@ impl UserDetailsService for UserDetails {
             Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
         };
         let method = "m4.userdetails.v1.UserDetailsService/GetUserDetails";
-        call::run(method, &metadata, &extensions, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
     }
 
     async fn update_user_details(
@@ -77,7 +78,7 @@ impl UserDetailsService for UserDetails {
             Ok(answer(self.service.update(update).await?))
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-        call::run(method, &metadata, &extensions, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
     }
 
     async fn batch_update_user_details(
@@ -134,7 +135,7 @@ impl UserDetailsService for UserDetails {
             Ok(BatchUpdateUserDetailsResponse { results })
         };
         let method = "m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
-        call::run(method, &metadata, &extensions, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
     }
 
     async fn list_user_details(
@@ -147,14 +148,16 @@ impl UserDetailsService for UserDetails {
             let actor = caller.actor(Permission::Read, &request.acting_username)?;
             let mask = convert::read_mask(request.read_mask.as_ref())?;
             let paged = listing::users(std::mem::take(&mut request))?;
-            let mut users = self.service.list(&actor, &paged.query).await?;
+            let users = self.service.list(&actor, &paged.query).await?;
             let key = paged.query.order.key;
-            let next_page_token = paged.cut(&mut users, |user| Position::of(user, key));
-            let user_details = users.into_iter().map(|user| convert::masked_details(user, &mask));
-            Ok(ListUserDetailsResponse { user_details: user_details.collect(), next_page_token })
+            let place = |user: &_| Position::of(user, key);
+            let convert = |user| convert::masked_details(user, &mask);
+            let (user_details, next_page_token) =
+                paged.page(users, self.bounds.message, place, convert);
+            Ok(ListUserDetailsResponse { user_details, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetails";
-        call::run(method, &metadata, &extensions, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
     }
 
     async fn list_user_details_changes(
@@ -166,13 +169,13 @@ impl UserDetailsService for UserDetails {
             let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
             let actor = caller.actor(Permission::Read, &request.acting_username)?;
             let paged = listing::changes(std::mem::take(&mut request))?;
-            let mut changes = self.service.list_changes(&actor, &paged.query).await?;
-            let next_page_token = paged.cut(&mut changes, listing::position);
-            let changes = changes.into_iter().map(listing::change).collect();
+            let changes = self.service.list_changes(&actor, &paged.query).await?;
+            let (changes, next_page_token) =
+                paged.page(changes, self.bounds.message, listing::position, listing::change);
             Ok(ListUserDetailsChangesResponse { changes, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetailsChanges";
-        call::run(method, &metadata, &extensions, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
     }
 
     async fn revert_user_details_change(
@@ -198,7 +201,7 @@ impl UserDetailsService for UserDetails {
             })
         };
         let method = "m4.userdetails.v1.UserDetailsService/RevertUserDetailsChange";
-        call::run(method, &metadata, &extensions, self.deadline, call).await
+        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
     }
 }
 

@@ -114,3 +114,50 @@ fn contents(source: &impl Source) -> Result<(Vec<Vec<u8>>, Digests), TlsError> {
     let digests = contents.iter().map(|content| Sha1::digest(content).into()).collect();
     Ok((contents, digests))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of which what it holds is made, if it is `good`.
+    impl Source for File {
+        type Made = Vec<u8>;
+
+        fn files(&self) -> Vec<&File> {
+            vec![self]
+        }
+
+        fn make(&self, contents: &[Vec<u8>]) -> Result<Vec<u8>, TlsError> {
+            let good = contents.concat().starts_with(b"good");
+            if good { Ok(contents.concat()) } else { Err(self.wrong("is bad")) }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let write = |content| std::fs::write(&path, content).unwrap();
+        write("good");
+        let file = File { key: "grpc.tls_key", path: path.clone() };
+        let followed = Followed::read(file.clone()).unwrap();
+        let mut seen = Ok(followed.0.first.clone());
+        let mut look = || {
+            let now = followed.look(seen.clone());
+            let changed = now != seen;
+            seen = now;
+            (changed, followed.current().to_vec())
+        };
+        assert_eq!(look(), (false, b"good".to_vec()));
+        write("bad");
+        assert_eq!(look(), (true, b"good".to_vec()));
+        assert_eq!(look(), (false, b"good".to_vec()), "it is told once");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(look(), (true, b"good".to_vec()));
+        write("good again");
+        assert_eq!(look(), (true, b"good again".to_vec()));
+        write("bad");
+        let error = Followed::read(file).unwrap_err();
+        assert_eq!(error.to_string(), "grpc.tls_key is bad");
+    }
+}

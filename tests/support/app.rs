@@ -86,6 +86,13 @@ impl TestApp {
 
     /// Starts with a configuration.
     pub async fn start_config(config: &Config, demo: bool) -> Self {
+        let app = Self::launch(config, demo).await;
+        app.wait_until_ready().await;
+        app
+    }
+
+    /// Starts, and does not wait until it is ready.
+    pub async fn launch(config: &Config, demo: bool) -> Self {
         let application = Application::service(config, demo).await.unwrap();
         let http = application.http_address().unwrap();
         let grpc = application.grpc_address().unwrap();
@@ -94,9 +101,7 @@ impl TestApp {
         let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
         let channel = endpoint.connect_lazy();
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let app = Self { http, grpc, channel, client, stop, running };
-        app.wait_until_ready().await;
-        app
+        Self { http, grpc, channel, client, stop, running }
     }
 
     /// Waits until the service says that it is ready; what it waits for is bounded.
