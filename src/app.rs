@@ -6,7 +6,6 @@ use chrono::TimeDelta;
 use futures_util::FutureExt;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
 
 use crate::{
     config::{Config, Upstream},
@@ -21,7 +20,8 @@ use crate::{
     listen::Age,
     proto::Channel,
     storage::{OpenError, SqlStore},
-    tls::{self, ClientTls, ServerTls},
+    tls::{ClientTls, ServerTls},
+    upstream,
 };
 
 /// The secret key of the demo data.
@@ -35,9 +35,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long connections may take to end after the last answer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long a door waits for a connection to its upstream.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-
 /// Why the program cannot be run, or ended badly.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -140,21 +137,7 @@ impl Application {
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`].
     pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
-        let endpoint = upstream
-            .endpoint
-            .clone()
-            .connect_timeout(CONNECT_PATIENCE)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .tcp_nodelay(true);
-        let channel = match upstream.tls.clone() {
-            None => endpoint.connect_lazy(),
-            Some(tls) => endpoint.connect_with_connector_lazy(tower::service_fn(move |upstream| {
-                tls::connect(tls.clone(), upstream)
-            })),
-        };
-        // Of a connection that breaks tonic itself would say UNKNOWN.
-        let channel = channel.map_err(|error| tonic::Status::unavailable(chain(&error)));
-        let router = door(config, Channel::new(channel))?.router();
+        let router = door(config, upstream::channel(upstream))?.router();
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let tls = Tls { http: config.http_tls.clone(), grpc: None, upstream: upstream.tls.clone() };
         Ok(Self { http: (http, router), core: None, tls, drain: config.drain })

@@ -213,3 +213,32 @@ fn time(time: Option<Timestamp>, field: &'static str) -> Result<Option<DateTime<
 fn invalid(field: &'static str, problem: &str) -> Error {
     Error::InvalidRequest { field, problem: problem.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_as_many_items_as_fit_in_a_message_and_one_at_least() {
+        let request = ListUserDetailsRequest { page_size: 5, ..Default::default() };
+        let texts = |sizes: &[usize]| sizes.iter().map(|size| "x".repeat(*size)).collect();
+        let at = |id: usize| Position { username: String::new(), update_time: 0, id: id as i64 };
+        for (sizes, expected, more) in [
+            (&[100; 5][..], 5, false),
+            (&[100; 6], 5, true),
+            (&[40_000, 40_000, 40_000], 2, true),
+            (&[40_000, 40_000], 2, false),
+            (&[200_000, 1], 1, true),
+            (&[], 0, false),
+        ] {
+            let items: Vec<String> = texts(sizes);
+            let paged = users(request.clone()).unwrap();
+            let (page, token) = paged.page(items, 100_000, |item| at(item.len()), |item| item);
+            assert_eq!((page.len(), !token.is_empty()), (expected, more), "{sizes:?}");
+            if more {
+                let place = after(&token, &digest(&ListUserDetailsRequest::default())).unwrap();
+                assert_eq!(place.unwrap().id, at(page[expected - 1].len()).id);
+            }
+        }
+    }
+}

@@ -1,22 +1,15 @@
 //! TLS of a client: a door towards its upstream, and the health check.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
-use http::Uri;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{
-        ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-        pki_types::{CertificateDer, ServerName, UnixTime},
-    },
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::{ClientTls, File, ServerFiles, Source, TlsError, provider};
+use super::{File, ServerFiles, Source, TlsError, provider};
 
 /// The files of a door's TLS towards its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,20 +45,6 @@ impl Source for ClientFiles {
         made.alpn_protocols = vec![b"h2".to_vec()];
         Ok(made)
     }
-}
-
-/// Connects to an upstream, with the certificates of the time.
-pub(crate) async fn connect(
-    tls: ClientTls,
-    upstream: Uri,
-) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
-    let host = upstream.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let stream = TcpStream::connect((host.as_str(), upstream.port_u16().unwrap_or(443))).await?;
-    stream.set_nodelay(true)?;
-    let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    let stream = TlsConnector::from(tls.current()).connect(name, stream).await?;
-    Ok(TokioIo::new(stream))
 }
 
 /// A client that asks its own listener, whatever the name in its certificate. Where the listener demands a client's

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{
 };
 
 pub use client::ClientFiles;
-pub(crate) use client::{connect, of_itself};
+pub(crate) use client::of_itself;
 pub use files::{Followed, Source};
 pub(crate) use server::names;
 pub use server::{ClientCertificates, Protocol, ServerFiles};

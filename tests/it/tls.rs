@@ -157,8 +157,7 @@ async fn a_client_must_have_a_certificate_that_is_valid(database: TestDatabase) 
     let expired = secured.authority.issue_expired(&names);
     let other = Authority::new().issue(&names);
     for own in [None, Some(&expired), Some(&other)] {
-        let error = read(secured.users(own)).await.unwrap_err();
-        assert!(matches!(error.code(), Code::Unknown | Code::Unavailable), "{error:?}");
+        assert!(read(secured.users(own)).await.is_err());
         let client = secured.authority.client(own);
         let answer = request(secured.app.http, client, "GET /healthz").await;
         assert!(answer.is_err(), "{answer:?}");

@@ -22,3 +22,4 @@ mod replicas;
 mod signals;
 mod stopping;
 mod telemetry;
+mod tls;
