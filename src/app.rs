@@ -13,9 +13,11 @@ use crate::{
         clock::{Clock, SystemClock},
         error::{Cause, chain},
         hash::SecretKeys,
+        holders::Holders,
         service::Service,
     },
     grpc::server::{Bounds, Services},
+    jwt::Jwts,
     legacy::{self, Door},
     listen::Age,
     proto::Channel,
@@ -86,6 +88,7 @@ struct Core {
     listener: TcpListener,
     services: Services,
     store: SqlStore,
+    jwts: Option<Arc<Jwts>>,
     demo: bool,
     keep_log: Option<TimeDelta>,
     age: Age,
@@ -97,7 +100,7 @@ impl Application {
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`], [`RunError::Database`].
     pub async fn service(config: &Config, demo: bool) -> Result<Self, RunError> {
-        let authentication = config
+        let mut authentication = config
             .authentication(demo)
             .map_err(|error| RunError::Configuration(error.to_string()))?;
         if authentication.open {
@@ -108,7 +111,7 @@ impl Application {
                 );
             } else {
                 tracing::info!(
-                    "callers on this machine need no token: demo data on a loopback address"
+                    "callers on this machine need no token while there is none: demo data on a loopback address"
                 );
             }
         }
@@ -118,7 +121,16 @@ impl Application {
         } else {
             config.keys.clone()
         };
-        let service = Arc::new(Service::new(Arc::new(store.clone()), Arc::new(SystemClock), keys));
+        let shared = Arc::new(store.clone());
+        let holders = Holders::new(Arc::clone(&shared) as _, Arc::new(SystemClock));
+        authentication.holders = Some(Arc::new(holders));
+        let mut jwts = None;
+        if let Some(provider) = &config.jwt {
+            let unusable = |problem| RunError::Configuration(format!("jwt.jwks: {problem}"));
+            jwts = Some(Jwts::new(provider).await.map_err(unusable)?);
+        }
+        authentication.jwts.clone_from(&jwts);
+        let service = Arc::new(Service::new(shared, Arc::new(SystemClock), keys));
         let bounds = Bounds { deadline: config.limits.deadline, message: config.message_limit };
         let services =
             Services::new(service, authentication, bounds).await.map_err(RunError::Failed)?;
@@ -126,7 +138,8 @@ impl Application {
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let router = door(config, services.in_process())?.router();
         let keep_log = config.keep_log;
-        let core = Some(Core { listener, services, store, demo, keep_log, age: config.age });
+        let age = config.age;
+        let core = Some(Core { listener, services, store, jwts, demo, keep_log, age });
         let tls =
             Tls { http: config.http_tls.clone(), grpc: config.grpc_tls.clone(), upstream: None };
         Ok(Self { http: (http, router), core, tls, drain: config.drain })
@@ -179,6 +192,13 @@ impl Application {
             let (services, ends, calls) = (core.services, ending.clone(), calls.clone());
             parts.spawn(services.clone().watch_health(ending.clone()).map(Ok));
             parts.spawn(services.serve(core.listener, grpc_tls, core.age, ends, calls).map(Ok));
+            if let Some(jwts) = core.jwts {
+                let ends = ending.clone();
+                parts.spawn(async move {
+                    jwts.keep(ends).await;
+                    Ok(())
+                });
+            }
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
             parts.spawn(sweep(core.store.clone(), core.keep_log, ending.clone()).map(Ok));
             rest = Some(core.store);

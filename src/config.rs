@@ -20,6 +20,7 @@ use crate::{
         auth::{Authentication, InternalToken},
         certificates::Certificates,
     },
+    jwt::{Provider, Source},
     legacy::{Answers, Limits},
     listen::Age,
     storage::{Engine, Options},
@@ -35,8 +36,12 @@ pub struct Config {
     pub grpc_listen: SocketAddr,
     /// Where the legacy call is served.
     pub http_listen: SocketAddr,
-    /// The token of internal callers.
+    /// The static token of internal callers.
     pub internal: Option<InternalToken>,
+    /// Whether callers must prove who they are even where nothing is configured by which they could.
+    pub require_token: bool,
+    /// Whose JWTs are accepted.
+    pub jwt: Option<Provider>,
     /// The token of a door in a process of its own: what the service accepts, and what such a door shows.
     pub door_token: Option<SecretString>,
     /// The service that a door in a process of its own speaks to.
@@ -84,6 +89,8 @@ impl Config {
         let token = read.secret("grpc.token", "grpc.token_file");
         let service = read.text("grpc.token_name");
         let own_name = read.flag("grpc.token_own_name");
+        let require_token = read.flag("grpc.require_token");
+        let jwt = read.jwt();
         let door_token = read.secret("door.token", "door.token_file");
         let upstream = read.upstream();
         let grpc_tls = read.server_tls(&transport::GRPC, Protocol::Http2);
@@ -123,6 +130,8 @@ impl Config {
             grpc_listen,
             http_listen,
             internal: token.map(|token| InternalToken::new(service, token, own_name)),
+            require_token,
+            jwt,
             door_token,
             upstream,
             certificates,
@@ -140,27 +149,31 @@ impl Config {
         })
     }
 
-    /// What callers must prove. Without any token or certificate, demo data on a loopback address is open to all, and so is
-    /// everything with `insecure`.
+    /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback address
+    /// is open to all, and so is everything with `insecure`.
     ///
     /// # Errors
     /// Where others than this machine would reach the service without authentication.
     pub fn authentication(&self, demo: bool) -> Result<Authentication, Unauthenticated> {
         let loopback = self.grpc_listen.ip().is_loopback();
-        let nobody = self.internal.is_none() && self.certificates.is_empty();
-        if nobody && !loopback && !self.insecure {
+        let closed = self.internal.is_some()
+            || self.jwt.is_some()
+            || self.require_token
+            || !self.certificates.is_empty();
+        if !closed && !loopback && !self.insecure {
             return Err(Unauthenticated::Grpc(self.grpc_listen));
         }
         // Everybody knows the secret key of the demo data.
         if demo && self.keys.is_empty() && !self.http_listen.ip().is_loopback() && !self.insecure {
             return Err(Unauthenticated::Demo(self.http_listen));
         }
-        let open = nobody && (self.insecure || (demo && loopback));
+        let open = !closed && (self.insecure || (demo && loopback));
         Ok(Authentication {
             internal: self.internal.clone(),
             door: self.door_token.clone(),
             certificates: self.certificates.clone(),
             open,
+            ..Authentication::default()
         })
     }
 }
@@ -170,8 +183,10 @@ impl Config {
 pub enum Unauthenticated {
     /// Over gRPC.
     #[error(
-        "{0} is not a loopback address and no token is configured: anybody who reaches it could call. \
-         Set grpc.token (M4_GRPC_TOKEN or M4_GRPC_TOKEN_FILE) or grpc.certificates_file, or say --insecure"
+        "{0} is not a loopback address and nothing is configured by which callers prove who they are: anybody who \
+         reaches it could call. Set grpc.require_token (M4_GRPC_REQUIRE_TOKEN) and make tokens with `token create`, or \
+         set grpc.token (M4_GRPC_TOKEN or M4_GRPC_TOKEN_FILE), jwt.jwks (M4_JWT_JWKS) or grpc.certificates_file, or \
+         say --insecure"
     )]
     Grpc(SocketAddr),
     /// Over HTTP, with the secret key of the demo data.
@@ -224,6 +239,28 @@ impl Reader<'_> {
             self.wrong(key, "must be true or false");
             false
         })
+    }
+
+    /// Whose JWTs are accepted: all three keys, or none of them.
+    fn jwt(&mut self) -> Option<Provider> {
+        let keys = ["jwt.jwks", "jwt.issuer", "jwt.audience"];
+        let [jwks, issuer, audience] = keys.map(|key| self.text(key));
+        let given = [&jwks, &issuer, &audience].map(|text| !text.is_empty());
+        if given == [false; 3] {
+            return None;
+        }
+        for (key, _) in keys.into_iter().zip(given).filter(|(_, given)| !given) {
+            self.wrong(key, "must be set where the other keys of jwt are");
+        }
+        let source = match jwks.split_once("://") {
+            None => Some(Source::File(jwks.into())),
+            Some(("http" | "https", _)) => jwks.parse().ok().map(Source::Url),
+            Some(_) => None,
+        };
+        if source.is_none() {
+            self.wrong("jwt.jwks", "must be a file, or an http:// or https:// URL");
+        }
+        Some(Provider { source: source?, issuer, audience })
     }
 
     /// A secret that stands in one key, or in a file that another one names.

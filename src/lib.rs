@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod domain;
 pub mod fields;
 pub mod grpc;
+pub mod jwt;
 pub mod legacy;
 pub mod listen;
 pub mod proto;

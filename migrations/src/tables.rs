@@ -60,6 +60,7 @@ pub(crate) fn steps() -> Vec<Step> {
             "requests_time_idx",
             Index::create().col("answer_time").take(),
         ),
+        Step::table("m0028_service_tokens", service_tokens()),
     ]
 }
 
@@ -203,6 +204,23 @@ fn requests() -> TableCreateStatement {
         .col(ColumnDef::new("content").string_len(40).not_null())
         .col(micros_of_time("answer_time"))
         .col(ColumnDef::new("answer").json().not_null())
+        .take()
+}
+
+/// Tokens of services, of which only a hash is kept. `scopes` are words with a space between them, and so are `fields`: those
+/// that may be changed, all where it is NULL.
+fn service_tokens() -> TableCreateStatement {
+    Table::create()
+        .table("service_tokens")
+        .col(ColumnDef::new("id").string_len(16).not_null().primary_key())
+        .col(ColumnDef::new("name").string_len(255).not_null())
+        .col(ColumnDef::new("token_hash").string_len(64).not_null())
+        .col(ColumnDef::new("scopes").string_len(255).not_null())
+        .col(ColumnDef::new("fields").text())
+        .col(micros_of_time("create_time"))
+        .col(ColumnDef::new("expire_time").big_integer())
+        .col(ColumnDef::new("revoke_time").big_integer())
+        .col(ColumnDef::new("last_used_time").big_integer())
         .take()
 }
 

@@ -7,6 +7,7 @@ mod http_client;
 mod print;
 mod serve;
 mod settings;
+mod token;
 
 use std::{env, path::PathBuf};
 
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     app::RunError,
     config::{Config, ConfigErrors, Layers},
+    domain::error::Error,
     storage::migrate,
     telemetry::{Telemetry, TelemetryError},
 };
@@ -66,6 +68,8 @@ enum Command {
     Hash(hash::Hash),
     /// Read or change the switches of the legacy call.
     Settings(settings::Settings),
+    /// Make, list and revoke the tokens of services.
+    Token(token::Token),
     /// Ask a running service whether it is ready; for containers.
     Healthcheck,
 }
@@ -81,6 +85,8 @@ enum CliError {
     Telemetry(#[from] TelemetryError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Store(#[from] Error),
     #[error("{0}")]
     Failed(String),
 }
@@ -93,7 +99,7 @@ impl CliError {
             | Self::Usage(_)
             | Self::Telemetry(_)
             | Self::Run(RunError::Configuration(_)) => 2,
-            Self::Run(_) | Self::Failed(_) => 1,
+            Self::Run(_) | Self::Store(_) | Self::Failed(_) => 1,
         }
     }
 }
@@ -126,6 +132,7 @@ impl Cli {
             }
             Command::Hash(hash) => hash.run(&config),
             Command::Settings(settings) => settings.run(&config).await,
+            Command::Token(token) => token.run(&config).await,
             Command::Healthcheck => healthcheck::run(&config).await,
         }
     }

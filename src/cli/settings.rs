@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::{CliError, print};
 use crate::{
     config::Config,
-    domain::{error::chain, hash::Recipe, settings::Settings as Switches, store::Store},
+    domain::{hash::Recipe, settings::Settings as Switches, store::Store},
     storage::SqlStore,
 };
 
@@ -49,7 +49,7 @@ impl Settings {
             Action::Set { .. } => store.update_settings(Box::new(apply)).await,
         };
         store.close().await;
-        let settings = settings.map_err(|error| CliError::Failed(chain(&error)))?;
+        let settings = settings?;
         let word = |flag| if flag { "on" } else { "off" };
         let recipes: Vec<_> = settings.hash_recipes.iter().map(|recipe| recipe.as_str()).collect();
         print::text(&format!(

@@ -58,6 +58,20 @@ pub const KEYS: &[Key] = &[
         "whether its holder may act in its own name, with an admin's rights",
     ),
     key(
+        "grpc.require_token",
+        "M4_GRPC_REQUIRE_TOKEN",
+        "false",
+        "demand a token though none is configured: those of `token create` are in the database",
+    ),
+    key(
+        "jwt.jwks",
+        "M4_JWT_JWKS",
+        "",
+        "the keys of those whose JWTs are accepted: a file, or an `http://` or `https://` URL, with a JWKS",
+    ),
+    key("jwt.issuer", "M4_JWT_ISSUER", "", "what `iss` of a JWT must be"),
+    key("jwt.audience", "M4_JWT_AUDIENCE", "", "what must be among `aud` of a JWT"),
+    key(
         "grpc.tls_certificate",
         "M4_GRPC_TLS_CERTIFICATE",
         "",

@@ -1,15 +1,15 @@
 //! The use cases, as both transports call them.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::SubsecRound;
 use futures_util::future::join_all;
-use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     account::User,
     clock::Clock,
     error::{Cause, Error},
+    fresh::Fresh,
     hash::SecretKeys,
     identity::FieldSet,
     listing::{ChangeFilter, ChangeQuery, LoggedChange, UserQuery},
@@ -19,28 +19,21 @@ use super::{
 };
 use crate::{credentials::LegacyCredentials, fields::parse_id};
 
-/// How long settings that were read are believed. A change on another replica is effective within this time.
-const SETTINGS_AGE: Duration = Duration::from_secs(1);
-
 /// How many updates of a batch are under way at once: others have room beside them.
 const AT_ONCE: usize = 32;
-
-/// How long it is believed that they cannot be read: long enough for all who wait for them at the same time.
-const FAILURE_AGE: Duration = Duration::from_millis(50);
 
 /// The use cases.
 pub struct Service {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     keys: SecretKeys,
-    /// When they were read last, and what they were if they could be read.
-    settings: Mutex<Option<(Instant, Option<Settings>)>>,
+    settings: Fresh<Settings>,
 }
 
 impl Service {
     /// Use cases on a store, with the keys of legacy calls.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
-        Self { store, clock, keys, settings: Mutex::new(None) }
+        Self { store, clock, keys, settings: Fresh::default() }
     }
 
     /// Changes a user.
@@ -81,7 +74,7 @@ impl Service {
     /// In this order: [`Error::ApiDisabled`], [`Error::GetDisabled`], [`Error::IncorrectHash`]; and those of
     /// [`Store::settings`].
     pub async fn authenticate(&self, call: &LegacyCredentials, user_id: i64) -> Result<(), Error> {
-        let settings = self.cached_settings().await?;
+        let settings = self.settings.get(async { self.store.settings().await }).await?;
         if !settings.allow_api || self.keys.is_empty() {
             return Err(Error::ApiDisabled);
         }
@@ -186,7 +179,7 @@ impl Service {
     ) -> Result<Settings, Error> {
         self.store.administer(actor).await?;
         let settings = self.store.update_settings(Box::new(change)).await?;
-        *self.settings.lock().await = None;
+        self.settings.forget().await;
         Ok(settings)
     }
 
@@ -196,18 +189,5 @@ impl Service {
     /// What it said instead.
     pub async fn ready(&self) -> Result<(), Cause> {
         self.store.ready().await
-    }
-
-    async fn cached_settings(&self) -> Result<Settings, Error> {
-        let mut cached = self.settings.lock().await;
-        if let Some((read_at, settings)) = &*cached
-            && read_at.elapsed() < if settings.is_some() { SETTINGS_AGE } else { FAILURE_AGE }
-        {
-            let unavailable = || Error::Unavailable("the settings could not be read".into());
-            return settings.clone().ok_or_else(unavailable);
-        }
-        let settings = self.store.settings().await;
-        *cached = Some((Instant::now(), settings.as_ref().ok().cloned()));
-        settings
     }
 }

@@ -11,8 +11,11 @@ use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
     domain::{
         error::Error,
+        holders::Holders,
         identity::{Identity, Permission},
+        token::ServiceToken,
     },
+    jwt::Jwts,
 };
 
 /// Marks a request that comes from the door in this very process.
@@ -38,15 +41,20 @@ impl InternalToken {
 }
 
 /// What callers must prove.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Authentication {
-    /// The token of internal callers.
+    /// The static token of internal callers.
     pub internal: Option<InternalToken>,
+    /// The holders of service tokens.
+    pub holders: Option<Arc<Holders>>,
+    /// The JWTs that are accepted.
+    pub jwts: Option<Arc<Jwts>>,
     /// The token of a door in a process of its own.
     pub door: Option<SecretString>,
     /// Whose client certificates are.
     pub certificates: Certificates,
-    /// Nothing need be proved: no token is configured, and it is demo data on a loopback address, or `--insecure`.
+    /// Nothing need be proved while there is no service token: none is configured, and it is demo data on a loopback
+    /// address, or `--insecure`.
     pub open: bool,
 }
 
@@ -66,15 +74,19 @@ impl Authentication {
         extensions: &Extensions,
     ) -> Result<Caller, Error> {
         let Some(authorization) = text(metadata, "authorization")? else {
-            let certified = self.certificates.identity(extensions);
-            let identity = certified.or_else(|| self.open.then(Identity::open));
-            return identity.map(Caller::Internal).ok_or(Error::Unauthenticated);
+            if let Some(identity) = self.certificates.identity(extensions) {
+                return Ok(Caller::Internal(identity));
+            }
+            if self.is_open().await? {
+                return Ok(Caller::Internal(Identity::open()));
+            }
+            return Err(Error::Unauthenticated);
         };
         match LegacyCredentials::from_header(authorization) {
-            Ok(credentials) if self.is_door(metadata, extensions)? => {
+            Ok(credentials) if self.is_door(metadata, extensions).await? => {
                 Ok(Caller::Legacy(credentials))
             }
-            Err(NotLegacy::OtherScheme) => Ok(Caller::Internal(self.internal(authorization)?)),
+            Err(NotLegacy::OtherScheme) => Ok(Caller::Internal(self.holder(authorization).await?)),
             Ok(_) | Err(NotLegacy::Malformed) => Err(Error::Unauthenticated),
         }
     }
@@ -91,23 +103,46 @@ impl Authentication {
         }
     }
 
-    fn internal(&self, authorization: &str) -> Result<Arc<Identity>, Error> {
-        let internal = self.internal.as_ref().ok_or(Error::Unauthenticated)?;
-        if !is_bearer(authorization, &internal.token) {
-            return Err(Error::Unauthenticated);
+    /// The holder of a bearer token of any kind.
+    async fn holder(&self, authorization: &str) -> Result<Arc<Identity>, Error> {
+        let token = bearer(authorization).ok_or(Error::Unauthenticated)?;
+        if let Some(internal) = &self.internal
+            && is_token(token, &internal.token)
+        {
+            return Ok(Arc::clone(&internal.identity));
         }
-        Ok(Arc::clone(&internal.identity))
+        match (&self.holders, &self.jwts) {
+            (Some(holders), _) if ServiceToken::id_of(token).is_some() => {
+                holders.holder(token).await
+            }
+            (_, Some(jwts)) => Ok(Arc::new(jwts.holder(token).await?)),
+            _ => Err(Error::Unauthenticated),
+        }
     }
 
-    fn is_door(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<bool, Error> {
+    /// Whether nothing need be proved.
+    async fn is_open(&self) -> Result<bool, Error> {
+        match &self.holders {
+            Some(holders) if self.open => Ok(!holders.exist().await?),
+            _ => Ok(self.open),
+        }
+    }
+
+    async fn is_door(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<bool, Error> {
         if extensions.get::<InProcessDoor>().is_some() {
             return Ok(true);
         }
         let identity = text(metadata, DOOR_IDENTITY)?;
         Ok(match (&self.door, identity) {
             (_, None) if self.certificates.is_door(extensions) => true,
-            (Some(token), Some(identity)) => is_bearer(identity, token),
-            (None, None) => self.open,
+            (Some(token), Some(identity)) => {
+                bearer(identity).is_some_and(|sent| is_token(sent, token))
+            }
+            (None, None) => self.is_open().await?,
             _ => false,
         })
     }
@@ -118,9 +153,12 @@ fn text<'a>(metadata: &'a MetadataMap, key: &'static str) -> Result<Option<&'a s
     text.transpose().map_err(|_| Error::Unauthenticated)
 }
 
-fn is_bearer(authorization: &str, token: &SecretString) -> bool {
+fn bearer(authorization: &str) -> Option<&str> {
     // The scheme's name is compared without regard to case: RFC 9110, section 11.1.
-    let Some((scheme, sent)) = authorization.split_once(' ') else { return false };
-    scheme.eq_ignore_ascii_case("bearer")
-        && bool::from(sent.as_bytes().ct_eq(token.expose_secret().as_bytes()))
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn is_token(sent: &str, token: &SecretString) -> bool {
+    sent.as_bytes().ct_eq(token.expose_secret().as_bytes()).into()
 }

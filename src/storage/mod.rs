@@ -17,6 +17,7 @@ mod repository;
 mod settings;
 mod spans;
 mod sweep;
+mod tokens;
 mod writer;
 
 pub use connect::{Engine, OpenError, Options};

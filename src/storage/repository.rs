@@ -118,12 +118,12 @@ impl SqlStore {
     }
 
     /// Room for one more call.
-    fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)
     }
 
     /// The database, once its schema is up to date.
-    fn prepared(&self) -> Result<&Database, Error> {
+    pub(super) fn prepared(&self) -> Result<&Database, Error> {
         self.writers.get().map(|_| &*self.database).ok_or_else(not_prepared)
     }
 }

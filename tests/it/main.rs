@@ -16,6 +16,8 @@ mod concurrency;
 mod contract;
 mod deadlines;
 mod http;
+mod identities;
+mod jwts;
 mod listing;
 mod manners;
 mod parameters;

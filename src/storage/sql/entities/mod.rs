@@ -10,4 +10,5 @@ pub(in crate::storage) mod manager_group;
 pub(in crate::storage) mod manager_group_right;
 pub(in crate::storage) mod number_pool;
 pub(in crate::storage) mod request;
+pub(in crate::storage) mod service_token;
 pub(in crate::storage) mod setting;

@@ -1,0 +1,112 @@
+//! The holders of service tokens, as they were at most a second ago. All tokens are read at once, so a flood of calls with
+//! tokens that do not exist costs the storage nothing.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::Semaphore;
+
+use super::{
+    clock::Clock,
+    error::{Error, chain},
+    fresh::Fresh,
+    identity::Identity,
+    token::{ServiceToken, TokenStore},
+};
+
+/// How exactly it is known when a token was last used.
+pub const USED_WITHIN: TimeDelta = TimeDelta::minutes(1);
+
+/// How many uses are noted at once; others are noted later.
+const NOTED_AT_ONCE: usize = 4;
+
+/// Tells the holders of tokens.
+pub struct Holders {
+    store: Arc<dyn TokenStore>,
+    clock: Arc<dyn Clock>,
+    known: Fresh<Arc<Known>>,
+    noting: Arc<Semaphore>,
+}
+
+/// The active tokens by id.
+struct Known {
+    holders: HashMap<String, Holder>,
+    /// Whether there is any token, active or not.
+    any: bool,
+}
+
+struct Holder {
+    token: ServiceToken,
+    identity: Arc<Identity>,
+    /// Whether the use of it was noted since it was read, or need not be.
+    noted: AtomicBool,
+}
+
+impl Holders {
+    /// The holders of the tokens in a store.
+    pub fn new(store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>) -> Self {
+        let noting = Arc::new(Semaphore::new(NOTED_AT_ONCE));
+        Self { store, clock, known: Fresh::default(), noting }
+    }
+
+    /// Whether there is a token, active or not.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    pub async fn exist(&self) -> Result<bool, Error> {
+        Ok(self.known().await?.any)
+    }
+
+    /// The holder of a token, if it is an active one.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    pub async fn holder(&self, text: &str) -> Result<Arc<Identity>, Error> {
+        let id = ServiceToken::id_of(text).ok_or(Error::Unauthenticated)?;
+        let known = self.known().await?;
+        let now = self.clock.now();
+        let holder = known.holders.get(id).filter(|holder| holder.token.proves(text, now));
+        let holder = holder.ok_or(Error::Unauthenticated)?;
+        self.note(holder, now);
+        Ok(Arc::clone(&holder.identity))
+    }
+
+    async fn known(&self) -> Result<Arc<Known>, Error> {
+        let read = async {
+            let now = self.clock.now();
+            let tokens = self.store.active_tokens(now).await?;
+            let any = !tokens.is_empty() || self.store.has_tokens().await?;
+            let holder = |token: ServiceToken| {
+                let recent = token.last_used_time.is_some_and(|used| now - used < USED_WITHIN);
+                let (identity, noted) = (Arc::new(token.holder()), AtomicBool::new(recent));
+                (token.id.clone(), Holder { token, identity, noted })
+            };
+            Ok(Arc::new(Known { holders: tokens.into_iter().map(holder).collect(), any }))
+        };
+        self.known.get(read).await
+    }
+
+    /// Notes the use of a token, off the call's path.
+    fn note(&self, holder: &Holder, now: DateTime<Utc>) {
+        if holder.noted.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(turn) = Arc::clone(&self.noting).try_acquire_owned() else { return };
+        if holder.noted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (store, id) = (Arc::clone(&self.store), holder.token.id.clone());
+        tokio::spawn(async move {
+            if let Err(error) = store.token_used(&id, now).await {
+                tracing::warn!(error = chain(&error), "the use of a token could not be noted");
+            }
+            drop(turn);
+        });
+    }
+}

@@ -1,0 +1,192 @@
+//! Where the keys of an identity provider come from: a file, or a URL. They are read again every now and then, and at once
+//! when a JWT names a key that is not known; the old ones stay while they cannot be read.
+
+use std::{fs::File, io::Read, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Keys;
+use crate::domain::error::{Error, chain};
+
+/// The largest key set, in bytes.
+const LARGEST: u64 = 1024 * 1024;
+/// How long a URL may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where a key set is.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In a file.
+    File(PathBuf),
+    /// At an `http://` or `https://` URL.
+    Url(Uri),
+}
+
+impl Source {
+    /// How often it is read.
+    fn interval(&self) -> Duration {
+        match self {
+            Self::File(_) => Duration::from_secs(1),
+            Self::Url(_) => Duration::from_secs(300),
+        }
+    }
+
+    /// How long it is left alone after it was read, whatever keys JWTs name.
+    fn rest(&self) -> Duration {
+        match self {
+            Self::File(_) => Duration::from_secs(1),
+            Self::Url(_) => Duration::from_secs(5),
+        }
+    }
+}
+
+/// The key set of a source.
+#[derive(Debug)]
+pub(super) struct Jwks {
+    source: Source,
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    known: watch::Sender<Known>,
+    /// Told when a JWT names a key that is not known.
+    missed: Notify,
+}
+
+/// The keys that were read last, if any could be.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    keys: Option<Arc<Keys>>,
+    /// When it was last tried.
+    at: Option<Instant>,
+}
+
+impl Jwks {
+    /// Those of a file are read before it returns.
+    pub(super) async fn new(source: &Source) -> Result<Self, String> {
+        let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http();
+        let client = Client::builder(TokioExecutor::new()).build(connector.enable_http1().build());
+        let (known, missed) = (watch::Sender::default(), Notify::new());
+        let jwks = Self { source: source.clone(), client, known, missed };
+        if let Source::File(_) = source {
+            jwks.store(jwks.read().await)?;
+        }
+        Ok(jwks)
+    }
+
+    /// Reads the keys again and again, until `stop`.
+    pub(super) async fn keep(&self, stop: CancellationToken) {
+        let mut failed = false;
+        loop {
+            let read = tokio::select! {
+                () = stop.cancelled() => return,
+                read = self.read() => read,
+            };
+            let outcome = self.store(read);
+            match &outcome {
+                Err(problem) if !failed => {
+                    tracing::warn!(
+                        problem,
+                        "the keys of JWTs could not be read; the old ones stay"
+                    );
+                }
+                Ok(()) if failed => tracing::info!("the keys of JWTs can be read again"),
+                _ => {}
+            }
+            failed = outcome.is_err();
+            let rested = Instant::now() + self.source.rest();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(self.source.interval()) => {}
+                () = self.missed.notified() => sleep_until(rested).await,
+            }
+        }
+    }
+
+    /// The key that a JWT names.
+    pub(super) async fn key(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<DecodingKey, Error> {
+        let mut watching = self.known.subscribe();
+        let known = watching.borrow_and_update().clone();
+        let find = |known: &Known| known.keys.as_ref()?.find(id, algorithm).cloned();
+        if let Some(key) = find(&known) {
+            return Ok(key);
+        }
+        // It may be new. While the source is left alone nothing is asked of it, whoever makes keys up.
+        let mut latest = known;
+        if latest.at.is_none_or(|at| at.elapsed() >= self.source.rest()) {
+            self.missed.notify_one();
+            if timeout(PATIENCE, watching.changed()).await.is_ok() {
+                latest = watching.borrow().clone();
+            }
+        }
+        find(&latest).ok_or_else(|| match latest.keys {
+            Some(_) => Error::Unauthenticated,
+            None => Error::Unavailable("the keys of JWTs were never read".into()),
+        })
+    }
+
+    fn store(&self, read: Result<Keys, String>) -> Result<(), String> {
+        let (keys, outcome) = match read {
+            Ok(keys) => (Some(Arc::new(keys)), Ok(())),
+            Err(problem) => (None, Err(problem)),
+        };
+        self.known.send_modify(|known| {
+            known.at = Some(Instant::now());
+            if keys.is_some() {
+                known.keys = keys;
+            }
+        });
+        outcome
+    }
+
+    async fn read(&self) -> Result<Keys, String> {
+        match &self.source {
+            Source::File(path) => {
+                let path = path.clone();
+                let read = tokio::task::spawn_blocking(move || read_file(path));
+                Keys::parse(&read.await.map_err(|error| error.to_string())??)
+            }
+            Source::Url(url) => {
+                let fetched = timeout(PATIENCE, self.fetch(url)).await;
+                Keys::parse(&fetched.unwrap_or_else(|_| Err("it does not answer".to_owned()))?)
+            }
+        }
+    }
+
+    async fn fetch(&self, url: &Uri) -> Result<Bytes, String> {
+        let request = Request::get(url).header(http::header::ACCEPT, "application/json");
+        let request = request.body(Empty::new()).map_err(|error| chain(&error))?;
+        let answer = self.client.request(request).await.map_err(|error| chain(&error))?;
+        if answer.status() != StatusCode::OK {
+            return Err(format!("it answers {}", answer.status()));
+        }
+        let largest = usize::try_from(LARGEST).unwrap_or(usize::MAX);
+        let body = Limited::new(answer.into_body(), largest).collect().await;
+        Ok(body.map_err(|error| error.to_string())?.to_bytes())
+    }
+}
+
+fn read_file(path: PathBuf) -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(|error| format!("it cannot be read: {}", error.kind()))?;
+    let read = file.take(LARGEST + 1).read_to_end(&mut text);
+    read.map_err(|error| format!("it cannot be read: {}", error.kind()))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > LARGEST {
+        return Err(format!("it is over {LARGEST} bytes"));
+    }
+    Ok(text)
+}
