@@ -22,6 +22,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a connection that is silent is asked whether it lives.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How often a request is sent at most.
+const ATTEMPTS: u32 = 3;
+
 /// Connects when it is used, and again when a connection has ended.
 pub(crate) fn channel(upstream: &Upstream) -> Channel {
     let endpoint = upstream
@@ -50,25 +53,32 @@ async fn connect(tls: ClientTls, upstream: Uri) -> io::Result<TokioIo<TlsStream<
     Ok(TokioIo::new(stream))
 }
 
-/// Sends a request; again, if it never left, as its connection was just being ended: a service does that to old ones.
+/// Sends a request; again, if the upstream had not begun it, as its connection was just being ended: a service does that to
+/// those that are old.
 async fn send(
     channel: transport::Channel,
     request: http::Request<Body>,
 ) -> Result<http::Response<Body>, Status> {
     let (parts, body) = request.into_parts();
     let body = Full::new(body.collect().await?.to_bytes());
-    let send = || {
-        channel.clone().oneshot(http::Request::from_parts(parts.clone(), Body::new(body.clone())))
-    };
-    let answer = match send().await {
-        Err(error) if never_left(&error) => send().await,
-        answer => answer,
-    };
-    // Of a connection that breaks tonic itself would say UNKNOWN.
-    answer.map_err(|error| Status::unavailable(chain(&error)))
+    let mut attempt = 1;
+    loop {
+        let request = http::Request::from_parts(parts.clone(), Body::new(body.clone()));
+        match channel.clone().oneshot(request).await {
+            Err(error) if attempt < ATTEMPTS && was_not_begun(&error) => attempt += 1,
+            // Of a connection that breaks tonic itself would say UNKNOWN.
+            answer => return answer.map_err(|error| Status::unavailable(chain(&error))),
+        }
+    }
 }
 
-fn never_left(error: &transport::Error) -> bool {
-    let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
-    causes.any(hyper::Error::is_canceled)
+/// Whether a request never left, or came behind the last one of which GOAWAY says that it is still answered.
+fn was_not_begun(error: &transport::Error) -> bool {
+    causes(error).any(|cause| {
+        let unsent = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        let behind = cause.downcast_ref::<h2::Error>().is_some_and(|error| {
+            error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+        });
+        unsent || behind
+    })
 }

@@ -18,6 +18,7 @@ use crate::{
 on_sqlite!(
     a_door_speaks_tls_to_its_upstream_and_proves_itself_by_its_certificate,
     the_health_check_speaks_tls,
+    a_door_does_not_feel_that_its_connections_grow_old,
     a_door_says_by_when_it_wants_an_answer_and_does_not_wait_longer,
 );
 
@@ -77,6 +78,24 @@ async fn the_health_check_speaks_tls(database: TestDatabase) {
         let plain = [("M4_HTTP_LISTEN", http.as_str())];
         assert_eq!(run(&["healthcheck"], &plain).status.code(), Some(1));
     }
+}
+
+async fn a_door_does_not_feel_that_its_connections_grow_old(database: TestDatabase) {
+    let variables = [("M4_GRPC_CONNECTION_AGE_SECONDS", "1")];
+    let service = Program::demo(&database, &variables).await;
+    let door = Program::door(service.grpc.unwrap(), &[]).await;
+    door.wait_for_status("/readyz", StatusCode::OK).await;
+    let begun = Instant::now();
+    let callers = (0..16).map(|caller| {
+        let door = &door;
+        async move {
+            while begun.elapsed() < Duration::from_secs(4) {
+                let answer = door.call("admin", &format!("{}", 3 + caller % 3), "hidden=1").await;
+                assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+            }
+        }
+    });
+    futures_util::future::join_all(callers).await;
 }
 
 async fn a_door_says_by_when_it_wants_an_answer_and_does_not_wait_longer(database: TestDatabase) {
