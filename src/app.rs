@@ -37,6 +37,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long connections may take to end after the last answer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Why the program cannot be run, or ended badly.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {

@@ -7,34 +7,27 @@ use std::{
 
 use futures_util::future::join_all;
 use m4_user_details::proto::{
-    Address, GetUserDetailsRequest, ListUserDetailsChangesRequest, UpdateUserDetailsRequest,
-    UserDetails,
+    GetUserDetailsRequest, ListUserDetailsChangesRequest, UpdateUserDetailsRequest, UserDetails,
 };
 use tonic::{Code, Request};
 
-use crate::support::{app::TestApp, database::TestDatabase, on_every_engine};
+use crate::support::{
+    app::{TestApp, set_city},
+    database::TestDatabase,
+    on_every_engine,
+};
 
 on_every_engine!(
     an_update_waits_for_a_lock_no_longer_than_its_caller,
     no_commit_is_torn_when_callers_go_away,
 );
 
-fn set(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
-    let address = Address { city: Some(city.to_owned()), ..Address::default() };
-    let details = UserDetails { address: Some(address), ..UserDetails::default() };
-    UpdateUserDetailsRequest {
-        user_id,
-        user_details: Some(details),
-        ..UpdateUserDetailsRequest::default()
-    }
-}
-
 async fn an_update_waits_for_a_lock_no_longer_than_its_caller(database: TestDatabase) {
     // What is under way keeps its room until it has ended.
     let app = TestApp::start_with(&database, &[("max_in_flight", "1")]).await;
     let lock = database.lock_alice().await;
     let begun = Instant::now();
-    let mut request = Request::new(set(3, "Late"));
+    let mut request = Request::new(set_city(3, "Late"));
     request.set_timeout(Duration::from_millis(300));
     let error = app.users().update_user_details(request).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
@@ -52,7 +45,7 @@ async fn an_update_waits_for_a_lock_no_longer_than_its_caller(database: TestData
     // Where there is no hurry, a lock is waited for as long as ever.
     let lock = database.lock_alice().await;
     let users = app.users();
-    let update = async { users.clone().update_user_details(set(3, "York")).await };
+    let update = async { users.clone().update_user_details(set_city(3, "York")).await };
     let release = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         lock.release().await;
@@ -74,7 +67,7 @@ async fn no_commit_is_torn_when_callers_go_away(database: TestDatabase) {
                 let patience =
                     Duration::from_micros((caller * 7919 + call * 104_729) as u64 % 30_000);
                 let mut users = users.clone();
-                let update = users.update_user_details(set(user_id, &city));
+                let update = users.update_user_details(set_city(user_id, &city));
                 if let Ok(Ok(answer)) = tokio::time::timeout(patience, update).await {
                     let etag = answer.into_inner().user_details.unwrap().etag;
                     acknowledged.push((user_id, etag, city));

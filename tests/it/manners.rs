@@ -7,8 +7,8 @@ use std::{
 
 use futures_util::StreamExt;
 use m4_user_details::proto::{
-    Address, Comment, GetSettingsRequest, GetUserDetailsRequest, UpdateUserDetailsRequest,
-    UserDetails, settings_service_client::SettingsServiceClient,
+    Comment, GetSettingsRequest, GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
+    settings_service_client::SettingsServiceClient,
     user_details_service_client::UserDetailsServiceClient,
 };
 use tonic::{
@@ -18,7 +18,7 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{
-    app::{TestApp, reason},
+    app::{TestApp, reason, set_city},
     database::TestDatabase,
     on_sqlite,
     tls::counted,
@@ -30,16 +30,6 @@ on_sqlite!(
     a_message_that_is_too_large_is_refused_even_if_it_was_small_on_the_way,
 );
 
-fn set(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
-    let address = Address { city: Some(city.to_owned()), ..Address::default() };
-    let details = UserDetails { address: Some(address), ..UserDetails::default() };
-    UpdateUserDetailsRequest {
-        user_id,
-        user_details: Some(details),
-        ..UpdateUserDetailsRequest::default()
-    }
-}
-
 async fn an_old_connection_takes_no_new_calls_and_finishes_those_under_way(database: TestDatabase) {
     let keys = [("grpc.connection_age_seconds", "1"), ("grpc.connection_grace_seconds", "3")];
     let app = TestApp::start_with(&database, &keys).await;
@@ -49,7 +39,8 @@ async fn an_old_connection_takes_no_new_calls_and_finishes_those_under_way(datab
     // Two that are under way when the connection grows old: a call, and a stream without end.
     let lock = database.lock_alice().await;
     let mut call_users = users.clone();
-    let call = tokio::spawn(async move { call_users.update_user_details(set(3, "York")).await });
+    let call =
+        tokio::spawn(async move { call_users.update_user_details(set_city(3, "York")).await });
     let watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await;
     let mut watch = watch.unwrap().into_inner();
     watch.next().await.unwrap().unwrap();
@@ -82,7 +73,7 @@ async fn messages_are_compressed_where_the_client_asks(database: TestDatabase) {
     for (encoding, name) in [(Gzip, "gzip"), (Zstd, "zstd")] {
         let mut users = app.users().send_compressed(encoding).accept_compressed(encoding);
         let request =
-            UpdateUserDetailsRequest { user_details: Some(details.clone()), ..set(3, "") };
+            UpdateUserDetailsRequest { user_details: Some(details.clone()), ..set_city(3, "") };
         users.update_user_details(request).await.unwrap();
         let request = GetUserDetailsRequest { user_id: 3, ..GetUserDetailsRequest::default() };
         let answer = users.get_user_details(request).await.unwrap();
@@ -110,7 +101,7 @@ async fn a_message_that_is_too_large_is_refused_even_if_it_was_small_on_the_way(
     let app = TestApp::start_with(&database, &[("grpc.message_limit", "2097152")]).await;
     let comment = Comment { comment: Some("x".repeat(64 << 20)) };
     let details = UserDetails { comment: Some(comment), ..UserDetails::default() };
-    let request = UpdateUserDetailsRequest { user_details: Some(details), ..set(3, "") };
+    let request = UpdateUserDetailsRequest { user_details: Some(details), ..set_city(3, "") };
     let users = app.users();
     for mut users in
         [users.clone(), users.clone().send_compressed(Gzip), users.clone().send_compressed(Zstd)]
@@ -121,6 +112,9 @@ async fn a_message_that_is_too_large_is_refused_even_if_it_was_small_on_the_way(
         assert!(error.message().contains("grpc.message_limit"), "{error:?}");
     }
     let mut users = users.send_compressed(Gzip);
-    users.update_user_details(set(3, "York")).await.expect("the connection is as good as before");
+    users
+        .update_user_details(set_city(3, "York"))
+        .await
+        .expect("the connection is as good as before");
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 1);
 }

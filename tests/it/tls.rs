@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use m4_user_details::proto::{
-    Address, GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
+    GetUserDetailsRequest, UpdateUserDetailsRequest,
     user_details_service_client::UserDetailsServiceClient,
 };
 use tokio::net::TcpStream;
@@ -17,7 +17,7 @@ use tonic::{
 };
 
 use crate::support::{
-    app::{TestApp, config, reason, target},
+    app::{TestApp, config, reason, set_city, target},
     database::TestDatabase,
     on_sqlite,
     tls::{Authority, Files, Own, channel, connect, request},
@@ -93,17 +93,13 @@ async fn read(mut users: UserDetailsServiceClient<Channel>) -> Result<(), Status
     users.get_user_details(request).await.map(drop)
 }
 
-async fn set_city(
+async fn update(
     mut users: UserDetailsServiceClient<Channel>,
     acting_username: &str,
 ) -> Result<(), Status> {
-    let address = Address { city: Some("Kaunas".to_owned()), ..Address::default() };
-    let details = UserDetails { address: Some(address), ..UserDetails::default() };
     let request = UpdateUserDetailsRequest {
-        user_id: 3,
-        user_details: Some(details),
         acting_username: acting_username.to_owned(),
-        ..UpdateUserDetailsRequest::default()
+        ..set_city(3, "Kaunas")
     };
     users.update_user_details(request).await.map(drop)
 }
@@ -198,11 +194,11 @@ async fn the_name_in_a_certificate_is_an_identity_with_its_scopes(database: Test
     let users = |name| secured.users(Some(&secured.authority.issue(&["x.internal", name])));
 
     read(users("spiffe://billing/reports")).await.unwrap();
-    let error = set_city(users("spiffe://billing/reports"), "admin").await.unwrap_err();
+    let error = update(users("spiffe://billing/reports"), "admin").await.unwrap_err();
     assert_eq!(error.code(), Code::PermissionDenied);
-    let error = set_city(users("phones.internal"), "admin").await.unwrap_err();
+    let error = update(users("phones.internal"), "admin").await.unwrap_err();
     assert_eq!(error.code(), Code::PermissionDenied);
-    set_city(users("billing.internal"), "").await.unwrap();
+    update(users("billing.internal"), "").await.unwrap();
     let actor = database.text("SELECT service FROM change_log").await;
     assert_eq!(actor, "billing");
 

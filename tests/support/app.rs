@@ -13,8 +13,8 @@ use m4_user_details::{
     app::{Application, RunError},
     config::{Config, Layers},
     proto::{
-        GetUserDetailsRequest, UpdateUserDetailsRequest, UpdateUserDetailsResponse, UserDetails,
-        settings_service_client::SettingsServiceClient,
+        Address, GetUserDetailsRequest, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
+        UserDetails, settings_service_client::SettingsServiceClient,
         user_details_service_client::UserDetailsServiceClient,
     },
 };
@@ -159,6 +159,17 @@ impl TestApp {
         request: UpdateUserDetailsRequest,
     ) -> Result<UpdateUserDetailsResponse, Status> {
         self.users().update_user_details(request).await.map(tonic::Response::into_inner)
+    }
+}
+
+/// A request that gives a user another city.
+pub fn set_city(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
+    let address = Address { city: Some(city.to_owned()), ..Address::default() };
+    let details = UserDetails { address: Some(address), ..UserDetails::default() };
+    UpdateUserDetailsRequest {
+        user_id,
+        user_details: Some(details),
+        ..UpdateUserDetailsRequest::default()
     }
 }
 
