@@ -4,8 +4,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "m4/userdetails/v1/error_reason.proto",
+    "m4/userdetails/v1/legacy_service.proto",
     "m4/userdetails/v1/settings_service.proto",
     "m4/userdetails/v1/user_details.proto",
     "m4/userdetails/v1/user_details_service.proto",

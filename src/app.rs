@@ -16,7 +16,7 @@ use crate::{
         holders::Holders,
         service::Service,
     },
-    grpc::server::{Bounds, Services},
+    grpc::{call::CallOptions, server::Services},
     jwt::Jwts,
     legacy::{self, Door},
     listen::Age,
@@ -74,6 +74,8 @@ pub struct Application {
     core: Option<Core>,
     tls: Tls,
     drain: Duration,
+    /// Tells every part to end.
+    ending: CancellationToken,
 }
 
 /// TLS, where it is spoken; its files are followed.
@@ -127,14 +129,21 @@ impl Application {
         authentication.holders = Some(Arc::new(holders));
         let mut jwts = None;
         if let Some(provider) = &config.jwt {
-            let unusable = |problem| RunError::Configuration(format!("jwt.jwks: {problem}"));
-            jwts = Some(Jwts::new(provider).await.map_err(unusable)?);
+            jwts = Some(Jwts::new(provider).await.map_err(RunError::Configuration)?);
         }
         authentication.jwts.clone_from(&jwts);
-        let service = Arc::new(Service::new(shared, Arc::new(SystemClock), keys));
-        let bounds = Bounds { deadline: config.limits.deadline, message: config.message_limit };
+        let service = Service::new(shared, Arc::new(SystemClock), keys);
+        let service = Arc::new(service.keeping_log(config.keep_log));
+        let ending = CancellationToken::new();
+        let options = CallOptions {
+            deadline: config.limits.deadline,
+            heartbeat: config.heartbeat,
+            largest_body: config.limits.body,
+            largest_message: config.message_limit,
+            stop: ending.clone(),
+        };
         let services =
-            Services::new(service, authentication, bounds).await.map_err(RunError::Failed)?;
+            Services::new(service, authentication, options).await.map_err(RunError::Failed)?;
         let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN").await?;
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let router = door(config, services.in_process())?.router();
@@ -143,7 +152,7 @@ impl Application {
         let core = Some(Core { listener, services, store, jwts, demo, keep_log, age });
         let tls =
             Tls { http: config.http_tls.clone(), grpc: config.grpc_tls.clone(), upstream: None };
-        Ok(Self { http: (http, router), core, tls, drain: config.drain })
+        Ok(Self { http: (http, router), core, tls, drain: config.drain, ending })
     }
 
     /// A door of its own, to the service at `upstream`.
@@ -154,7 +163,8 @@ impl Application {
         let router = door(config, upstream::channel(upstream))?.router();
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let tls = Tls { http: config.http_tls.clone(), grpc: None, upstream: upstream.tls.clone() };
-        Ok(Self { http: (http, router), core: None, tls, drain: config.drain })
+        let ending = CancellationToken::new();
+        Ok(Self { http: (http, router), core: None, tls, drain: config.drain, ending })
     }
 
     /// Where gRPC is served; none for a door of its own.
@@ -175,9 +185,9 @@ impl Application {
     /// # Errors
     /// [`RunError::Database`], [`RunError::Failed`], [`RunError::NotDrained`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let ending = CancellationToken::new();
         let mut parts = JoinSet::new();
         let (listener, router) = self.http;
+        let ending = self.ending;
         let calls = TaskTracker::new();
         let Tls { http: http_tls, grpc: grpc_tls, upstream } = self.tls;
         for tls in [&http_tls, &grpc_tls].into_iter().flatten() {

@@ -68,6 +68,8 @@ pub struct Config {
     pub drain: Duration,
     /// How long the change log is kept; none is for ever.
     pub keep_log: Option<TimeDelta>,
+    /// How often one who watches hears of it that there is nothing to tell.
+    pub heartbeat: Duration,
     /// What is logged: a filter such as `info` or `m4_user_details=debug,warn`.
     pub log: String,
 }
@@ -114,6 +116,7 @@ impl Config {
         let max_in_flight = read.number("max_in_flight", 1, 100_000);
         let drain = read.number("drain_seconds", 1, 3600);
         let days = read.number("change_log.days", 0, 36_500);
+        let heartbeat = read.number("watch_heartbeat_seconds", 1, 3600);
         let log = read.text("log");
         if log.parse::<tracing_subscriber::EnvFilter>().is_err() {
             read.wrong("log", "must be a filter such as info or m4_user_details=debug,warn");
@@ -144,6 +147,7 @@ impl Config {
             answers,
             limits: Limits { body, deadline: seconds(deadline) },
             drain: seconds(drain),
+            heartbeat: seconds(heartbeat),
             keep_log: i64::try_from(days).ok().filter(|days| *days > 0).map(TimeDelta::days),
             log,
         })
@@ -245,8 +249,9 @@ impl Reader<'_> {
     fn jwt(&mut self) -> Option<Provider> {
         let keys = ["jwt.jwks", "jwt.issuer", "jwt.audience"];
         let [jwks, issuer, audience] = keys.map(|key| self.text(key));
+        let tls_ca = Some(self.text("jwt.tls_ca")).filter(|path| !path.is_empty());
         let given = [&jwks, &issuer, &audience].map(|text| !text.is_empty());
-        if given == [false; 3] {
+        if given == [false; 3] && tls_ca.is_none() {
             return None;
         }
         for (key, _) in keys.into_iter().zip(given).filter(|(_, given)| !given) {
@@ -254,7 +259,9 @@ impl Reader<'_> {
         }
         let source = match jwks.split_once("://") {
             None => Some(Source::File(jwks.into())),
-            Some(("http" | "https", _)) => jwks.parse().ok().map(Source::Url),
+            Some(("http" | "https", _)) => {
+                jwks.parse().ok().map(|url| Source::Url(url, tls_ca.map(Into::into)))
+            }
             Some(_) => None,
         };
         if source.is_none() {

@@ -30,13 +30,25 @@ pub struct LegacyCredentials {
 impl LegacyCredentials {
     /// The value of `authorization`. Credentials over [`LONGEST`] go without their hash, and are refused for that.
     pub fn to_header(&self) -> String {
-        let length = self.username.len() + self.user_id.len() + self.hash.len();
-        let parts: [&str; 5] = if length > LONGEST {
+        let parts: [&str; 5] = if self.is_too_long() {
             ["", "", "", &self.method, &self.address]
         } else {
             [&self.username, &self.user_id, &self.hash, &self.method, &self.address]
         };
         SCHEME.to_owned() + &parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
+    }
+
+    /// The credentials as they arrive at the other end of [`Self::to_header`].
+    pub fn carried(self) -> Self {
+        if !self.is_too_long() {
+            return self;
+        }
+        let [username, user_id, hash] = [const { String::new() }; 3];
+        Self { username, user_id, hash, ..self }
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.username.len() + self.user_id.len() + self.hash.len() > LONGEST
     }
 
     /// Reads a value of `authorization`.

@@ -1,6 +1,7 @@
 //! The authority for the details of a user of a telecom billing system.
 //!
-//! A request enters at [`grpc`], or at [`legacy`], which is a client of the generated gRPC client and of nothing else.
+//! A request enters at [`grpc`], or at [`legacy`], which is a client of the generated gRPC client and of nothing else;
+//! what [`grpc`] tells of a legacy call it has from the door's own parsing and rendering, which know nobody.
 //! The rules are in [`domain`], which knows neither transport nor SQL; the data lies behind [`storage`], which loads what
 //! the rules must know and stores what they decide, in one transaction. [`fields`] is the table of a user's fields, a
 //! leaf that every layer may import; [`app`] puts the parts together, and [`cli`] runs them.

@@ -6,11 +6,13 @@ use clap::Args;
 use http::{Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, http_client, print, serve::stop_signals, with_telemetry};
+use super::{
+    CliError, hash::explain_query, http_client, print, serve::stop_signals, with_telemetry,
+};
 use crate::{
     app::{Application, DEMO_KEY},
     config::Config,
-    domain::{explain, hash::SecretKeys},
+    domain::hash::SecretKeys,
     fields::FIELDS,
     grpc::certificates::Certificates,
     legacy::query_parameter,
@@ -106,15 +108,13 @@ async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(
     for (number, (title, target)) in (1..).zip(CALLS) {
         print::text(&format!("\n{number}. {title}\nPOST http://{http}{target}\n"));
         let query = target.split_once('?').map_or("", |(_, query)| query);
-        let parameter = |name| query_parameter(query, name).unwrap_or_default();
-        let user_id = parameter("user_id");
-        let id = user_id.parse().unwrap_or_default();
+        let id = query_parameter(query, "user_id").and_then(|id| id.parse().ok());
+        let id = id.unwrap_or_default();
         let before = read(grpc, id).await?;
         let (_, xml) = http_client::send(http, None, Method::POST, target).await?;
         print::text(&xml);
         if xml.contains("Incorrect hash") {
-            let hash = parameter("hash");
-            print::text(&explain::hash(keys, &parameter("u"), &user_id, Some(&hash)));
+            print::text(&explain_query(keys, query));
         }
         let after = read(grpc, id).await?;
         print::text(&format!("read back over gRPC: {}\n", difference(before, after)));

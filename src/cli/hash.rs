@@ -1,9 +1,19 @@
 //! `hash`: computes the hash of a legacy call, and explains the one that a URL has.
 
+use std::fmt::Write;
+
 use clap::Args;
+use secrecy::ExposeSecret;
 
 use super::{CliError, print};
-use crate::{config::Config, domain::explain, legacy::query_parameter};
+use crate::{
+    config::Config,
+    domain::{
+        explain::{self, Explained, Verdict},
+        hash::SecretKeys,
+    },
+    legacy::{query_parameter, target},
+};
 
 /// Compute and explain the hash of a legacy call. Needs the secret key, from the configuration.
 #[derive(Debug, Args)]
@@ -26,18 +36,48 @@ impl Hash {
                 "no secret key is configured: set M4_API_SECRET_KEY or M4_API_SECRET_KEY_FILE";
             return Err(CliError::Usage(problem.to_owned()));
         }
-        let query = self.url.map(|url| match url.split_once('?') {
-            Some((_, query)) => query.split('#').next().unwrap_or_default().to_owned(),
-            None => url,
-        });
-        let parameter = |name: &str, given: Option<String>| match &query {
-            Some(query) => query_parameter(query, name),
-            None => given,
+        let text = if let Some(url) = self.url {
+            let target = target(&url)
+                .map_err(|error| CliError::Usage(format!("the URL cannot be sent: {error}")))?;
+            explain_query(&config.keys, target.query().unwrap_or_default())
+        } else {
+            let (username, user_id) =
+                (self.u.unwrap_or_default(), self.user_id.unwrap_or_default());
+            text(&explain::hash(&config.keys, &username, &user_id, ""))
         };
-        let username = parameter("u", self.u).unwrap_or_default();
-        let user_id = parameter("user_id", self.user_id).unwrap_or_default();
-        let hash = parameter("hash", None);
-        print::text(&explain::hash(&config.keys, &username, &user_id, hash.as_deref()));
+        print::text(&text);
         Ok(())
+    }
+}
+
+/// Explains the hash in a query string.
+pub(super) fn explain_query(keys: &SecretKeys, query: &str) -> String {
+    let [username, user_id, hash] =
+        ["u", "user_id", "hash"].map(|name| query_parameter(query, name).unwrap_or_default());
+    text(&explain::hash(keys, &username, &user_id, &hash))
+}
+
+fn text(explained: &Explained) -> String {
+    let mut text = String::new();
+    for hashed in &explained.recipes {
+        let (recipe, before) = (hashed.recipe.as_str(), &hashed.before_key);
+        let hash = hashed.hash.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
+        // Writing into a string does not fail.
+        let _ = writeln!(text, "recipe {recipe}: sha1({before:?} + <secret key>) = {hash}");
+    }
+    text + &match &explained.verdict {
+        Verdict::NoSecretKey | Verdict::Missing => String::new(),
+        Verdict::NoSha1 => "the hash that was sent is no SHA-1: 40 hexadecimal digits\n".to_owned(),
+        Verdict::Right { recipe, previous_key } => {
+            let key = if *previous_key { ", made with a key that is being retired" } else { "" };
+            format!("the hash that was sent is right by the recipe {}{key}\n", recipe.as_str())
+        }
+        Verdict::OtherUserId(id) => format!(
+            "the hash that was sent is wrong for this call\n\
+             it was made for user_id={id}, with the same u and secret key\n"
+        ),
+        Verdict::Wrong => "the hash that was sent is wrong for this call\n\
+             it was made of another u, another user_id or another secret key\n"
+            .to_owned(),
     }
 }

@@ -69,6 +69,12 @@ pub const KEYS: &[Key] = &[
         "",
         "the keys of those whose JWTs are accepted: a file, or an `http://` or `https://` URL, with a JWKS",
     ),
+    key(
+        "jwt.tls_ca",
+        "M4_JWT_TLS_CA",
+        "",
+        "a PEM file: the authorities of the certificate of an `https://` URL, instead of the public ones",
+    ),
     key("jwt.issuer", "M4_JWT_ISSUER", "", "what `iss` of a JWT must be"),
     key("jwt.audience", "M4_JWT_AUDIENCE", "", "what must be among `aud` of a JWT"),
     key(
@@ -191,6 +197,12 @@ pub const KEYS: &[Key] = &[
         "M4_CHANGE_LOG_DAYS",
         "0",
         "for how many days the change log is kept; 0 is for ever",
+    ),
+    key(
+        "watch_heartbeat_seconds",
+        "M4_WATCH_HEARTBEAT_SECONDS",
+        "10",
+        "how often one who watches hears of it that there is nothing to tell",
     ),
     key(
         "insecure",

@@ -15,12 +15,15 @@ pub enum Error {
     /// The hash of a legacy call is missing or wrong, or belongs to another user id.
     #[error("the hash is missing or wrong")]
     IncorrectHash,
-    /// The acting account is unknown, blocked or a plain user, or acts upon itself.
+    /// The caller may not do this.
     #[error("the acting account may not do this")]
     AccessDenied,
     /// The caller's scopes do not allow this.
     #[error("the caller may not do this: {0}")]
     NotPermitted(#[from] NotPermitted),
+    /// The acting account may not act, or not upon itself. Callers are not told which.
+    #[error("the acting account may not do this")]
+    ActorRefused(Refusal),
     /// The acting manager's group lacks the right.
     #[error("the acting manager's group lacks the right `users`")]
     NotAuthorized,
@@ -87,6 +90,19 @@ pub enum NotPermitted {
     /// To change this field.
     #[error("it may not change `{}`", .0.path())]
     Field(Field),
+}
+
+/// Why an acting account is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such account.
+    Unknown,
+    /// It is a plain user.
+    PlainUser,
+    /// It is blocked.
+    Blocked,
+    /// It acts upon itself.
+    Itself,
 }
 
 /// What lies under an error; for the log, never for a client.

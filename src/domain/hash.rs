@@ -37,13 +37,20 @@ impl Recipe {
         Self::ALL.into_iter().filter(|recipe| recipes.contains(recipe)).collect()
     }
 
+    /// What is hashed before the key, one after the other.
+    pub fn before_key<'a>(self, username: &'a str, user_id: &'a str) -> [&'a str; 2] {
+        match self {
+            Self::UsernameUserId => [username, user_id],
+            Self::UserId => ["", user_id],
+        }
+    }
+
     /// The hash of a call with a key.
     pub fn hash(self, username: &str, user_id: &str, key: &SecretString) -> [u8; 20] {
         let mut sha1 = Sha1::new();
-        if self == Self::UsernameUserId {
-            sha1.update(username);
+        for part in self.before_key(username, user_id) {
+            sha1.update(part);
         }
-        sha1.update(user_id);
         sha1.update(key.expose_secret());
         sha1.finalize().into()
     }
@@ -67,6 +74,11 @@ impl SecretKeys {
     /// The key that new hashes are made with.
     pub fn current(&self) -> Option<&SecretString> {
         self.0.first()
+    }
+
+    /// Each key alone, the current one first.
+    pub fn one_by_one(&self) -> impl Iterator<Item = Self> {
+        self.0.iter().map(|key| Self(vec![key.clone()]))
     }
 
     /// Whether `hash` (hex of either case) is right for the parameters under any of the recipes and keys. The time it

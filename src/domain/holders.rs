@@ -110,3 +110,59 @@ impl Holders {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicUsize, time::Duration};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::domain::clock::SystemClock;
+
+    /// Without tokens. Counts how often it is asked for them.
+    #[derive(Default)]
+    struct Empty(AtomicUsize);
+
+    #[async_trait]
+    impl TokenStore for Empty {
+        async fn active_tokens(&self, _now: DateTime<Utc>) -> Result<Vec<ServiceToken>, Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Vec::new())
+        }
+
+        async fn tokens(&self) -> Result<Vec<ServiceToken>, Error> {
+            Ok(Vec::new())
+        }
+
+        async fn has_tokens(&self) -> Result<bool, Error> {
+            Ok(false)
+        }
+
+        async fn create_token(&self, _token: ServiceToken) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn revoke_tokens(&self, _name: &str, _now: DateTime<Utc>) -> Result<u64, Error> {
+            Ok(0)
+        }
+
+        async fn token_used(&self, _id: &str, _now: DateTime<Utc>) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_unknown_tokens_asks_the_storage_once_a_second() {
+        let store = Arc::new(Empty::default());
+        let holders = Holders::new(Arc::clone(&store) as _, Arc::new(SystemClock));
+        for second in 1..=3 {
+            for number in 0..1000 {
+                let outcome = holders.holder(&format!("m4_{number:016x}_0")).await;
+                assert!(matches!(outcome, Err(Error::Unauthenticated)));
+            }
+            assert_eq!(store.0.load(Ordering::Relaxed), second);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+}

@@ -18,3 +18,4 @@ pub mod store;
 pub mod token;
 pub mod update;
 pub mod value;
+pub mod watch;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     account::{AccountType, ActingAccount, Level, User},
-    error::{Error, NotPermitted, Problem, Violation},
+    error::{Error, NotPermitted, Problem, Refusal, Violation},
     facts::Facts,
     update::{Actor, Change, Edit, Edits, Entry, Update, Updated},
     value::{ListMode, Value, Values},
@@ -17,7 +17,7 @@ use crate::fields::{FIELDS, Field, Kind, Reference};
 /// validated only or changes nothing.
 ///
 /// # Errors
-/// In this order: [`Error::NotPermitted`], [`Error::AccessDenied`], [`Error::NotAuthorized`], [`Error::AccessDenied`] (itself),
+/// In this order: [`Error::NotPermitted`], [`Error::ActorRefused`], [`Error::NotAuthorized`], [`Error::ActorRefused`] (itself),
 /// [`Error::UserNotFound`], [`Error::RequestIdReused`], [`Error::EtagMismatch`], [`Error::ChangedSince`],
 /// [`Error::Invalid`].
 pub fn apply(
@@ -70,7 +70,7 @@ pub fn apply(
 /// Reads a user.
 ///
 /// # Errors
-/// [`Error::AccessDenied`], [`Error::NotAuthorized`], [`Error::UserNotFound`].
+/// [`Error::ActorRefused`], [`Error::NotAuthorized`], [`Error::UserNotFound`].
 pub fn read<'a>(actor: &Actor, user_id: i64, facts: &'a Facts) -> Result<&'a User, Error> {
     let actor = authorise(actor, Level::Read, user_id, facts)?;
     reach(actor, user_id, facts)
@@ -88,7 +88,7 @@ pub enum Scope {
 /// Which users an actor may list.
 ///
 /// # Errors
-/// [`Error::AccessDenied`], [`Error::NotAuthorized`].
+/// [`Error::ActorRefused`], [`Error::NotAuthorized`].
 pub fn scope(actor: &Actor, facts: &Facts) -> Result<Scope, Error> {
     // There is no account 0, which might be the actor itself.
     let actor = authorise(actor, Level::Read, 0, facts)?;
@@ -101,7 +101,7 @@ pub fn scope(actor: &Actor, facts: &Facts) -> Result<Scope, Error> {
 /// Checks that an actor may read and change settings: an admin, or a service in its own name.
 ///
 /// # Errors
-/// [`Error::AccessDenied`].
+/// [`Error::ActorRefused`], [`Error::AccessDenied`].
 pub fn administer(actor: &Actor, facts: &Facts) -> Result<(), Error> {
     match act(actor, facts)? {
         None | Some(ActingAccount { account_type: AccountType::Admin, .. }) => Ok(()),
@@ -122,11 +122,14 @@ fn permit(update: &Update) -> Result<(), Error> {
 fn act<'a>(actor: &Actor, facts: &'a Facts) -> Result<Option<&'a ActingAccount>, Error> {
     let name = match actor {
         Actor::Service(_) => return Ok(None),
-        Actor::Account(name) => name.as_ref().ok_or(Error::AccessDenied)?,
+        Actor::Account(name) => name.as_ref().ok_or(Error::ActorRefused(Refusal::Unknown))?,
     };
-    let account = facts.actors.get(name.as_str()).ok_or(Error::AccessDenied)?;
-    if account.blocked || account.account_type == AccountType::User {
-        return Err(Error::AccessDenied);
+    let account = facts.actors.get(name.as_str()).ok_or(Error::ActorRefused(Refusal::Unknown))?;
+    if account.account_type == AccountType::User {
+        return Err(Error::ActorRefused(Refusal::PlainUser));
+    }
+    if account.blocked {
+        return Err(Error::ActorRefused(Refusal::Blocked));
     }
     Ok(Some(account))
 }
@@ -143,7 +146,7 @@ fn authorise<'a>(
         return Err(Error::NotAuthorized);
     }
     if account.id == user_id {
-        return Err(Error::AccessDenied);
+        return Err(Error::ActorRefused(Refusal::Itself));
     }
     Ok(Some(account))
 }

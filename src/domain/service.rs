@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use chrono::SubsecRound;
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use futures_util::future::join_all;
 
 use super::{
     account::User,
     clock::Clock,
     error::{Cause, Error},
+    explain::{self, Explained},
     fresh::Fresh,
     hash::SecretKeys,
     identity::FieldSet,
@@ -16,8 +17,12 @@ use super::{
     settings::Settings,
     store::Store,
     update::{Actor, Change, Edit, Edits, Origin, Update, Updated},
+    watch::{Position, Watch, Watched},
 };
 use crate::{credentials::LegacyCredentials, fields::parse_id};
+
+/// How much earlier a position is too old than entries are deleted.
+const SLACK: TimeDelta = TimeDelta::hours(1);
 
 /// How many updates of a batch are under way at once: others have room beside them.
 const AT_ONCE: usize = 32;
@@ -27,13 +32,22 @@ pub struct Service {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     keys: SecretKeys,
+    /// How long the change log is kept; none is for ever.
+    keep_log: Option<TimeDelta>,
     settings: Fresh<Settings>,
 }
 
 impl Service {
     /// Use cases on a store, with the keys of legacy calls.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
-        Self { store, clock, keys, settings: Fresh::default() }
+        Self { store, clock, keys, keep_log: None, settings: Fresh::default() }
+    }
+
+    /// Tells how long the change log is kept; without it for ever.
+    #[must_use]
+    pub fn keeping_log(mut self, keep_log: Option<TimeDelta>) -> Self {
+        self.keep_log = keep_log;
+        self
     }
 
     /// Changes a user.
@@ -74,7 +88,7 @@ impl Service {
     /// In this order: [`Error::ApiDisabled`], [`Error::GetDisabled`], [`Error::IncorrectHash`]; and those of
     /// [`Store::settings`].
     pub async fn authenticate(&self, call: &LegacyCredentials, user_id: i64) -> Result<(), Error> {
-        let settings = self.settings.get(async { self.store.settings().await }).await?;
+        let settings = self.cached_settings().await?;
         if !settings.allow_api || self.keys.is_empty() {
             return Err(Error::ApiDisabled);
         }
@@ -87,6 +101,24 @@ impl Service {
             return Err(Error::IncorrectHash);
         }
         Ok(())
+    }
+
+    /// Explains the hash of a legacy call, beside the settings with which it is checked.
+    ///
+    /// # Errors
+    /// Those of [`Store::administer`] and [`Store::settings`].
+    pub async fn explain(
+        &self,
+        actor: &Actor,
+        call: &LegacyCredentials,
+    ) -> Result<(Settings, Explained), Error> {
+        self.store.administer(actor).await?;
+        let settings = self.cached_settings().await?;
+        let (keys, call) = (self.keys.clone(), call.clone());
+        // Many hashes are tried.
+        let explain = move || explain::hash(&keys, &call.username, &call.user_id, &call.hash);
+        let explained = tokio::task::spawn_blocking(explain).await;
+        Ok((settings, explained.map_err(|panicked| Error::Internal(panicked.into()))?))
     }
 
     /// Reads a user.
@@ -115,6 +147,41 @@ impl Service {
         query: &ChangeQuery,
     ) -> Result<Vec<LoggedChange>, Error> {
         self.store.list_changes(actor, query).await
+    }
+
+    /// Which users an actor may watch.
+    ///
+    /// # Errors
+    /// Those of [`Store::scope`], and with a user those of [`Store::read`].
+    pub async fn watched(&self, actor: &Actor, user_id: Option<i64>) -> Result<Watched, Error> {
+        if let Some(user_id) = user_id {
+            self.store.read(actor, user_id).await?;
+        }
+        Ok(Watched { user_id, scope: self.store.scope(actor).await? })
+    }
+
+    /// Watches the change log from a position on that was told at a time, or from now on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] where entries behind the position may have been deleted, and those of [`Store::watch`].
+    pub async fn watch(
+        &self,
+        from: Option<(Position, DateTime<Utc>)>,
+        watched: Watched,
+    ) -> Result<Box<dyn Watch>, Error> {
+        let old = |(_, told): &(Position, DateTime<Utc>)| {
+            self.keep_log.is_some_and(|keep| self.clock.now() - *told > keep - SLACK)
+        };
+        if from.as_ref().is_some_and(old) {
+            let problem = "is older than the change log is kept".to_owned();
+            return Err(Error::InvalidRequest { field: "resume_token", problem });
+        }
+        self.store.watch(from.map(|(position, _)| position), watched).await
+    }
+
+    /// The time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     /// Undoes a logged change; without an etag only where its fields hold what it gave them.
@@ -189,5 +256,9 @@ impl Service {
     /// What it said instead.
     pub async fn ready(&self) -> Result<(), Cause> {
         self.store.ready().await
+    }
+
+    async fn cached_settings(&self) -> Result<Settings, Error> {
+        self.settings.get(async { self.store.settings().await }).await
     }
 }

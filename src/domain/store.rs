@@ -7,8 +7,10 @@ use super::{
     account::User,
     error::{Cause, Error},
     listing::{ChangeQuery, LoggedChange, UserQuery},
+    rules::Scope,
     settings::Settings,
     update::{Actor, Update, Updated},
+    watch::{Position, Watch, Watched},
 };
 
 /// The stored data. A change is applied in a transaction of its own, or one is shared among several.
@@ -52,6 +54,22 @@ pub trait Store: Send + Sync {
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Vec<LoggedChange>, Error>;
+
+    /// Which users an actor may list.
+    ///
+    /// # Errors
+    /// Those of [`super::rules::scope`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn scope(&self, actor: &Actor) -> Result<Scope, Error>;
+
+    /// Watches the change log from a position on, or from now on.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] where too many watch, and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn watch(
+        &self,
+        from: Option<Position>,
+        watched: Watched,
+    ) -> Result<Box<dyn Watch>, Error>;
 
     /// Checks that an actor may read and change settings.
     ///

@@ -5,6 +5,7 @@ use std::time::Duration;
 use opentelemetry::{global, propagation::Extractor};
 use prost::Message;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Extensions, Response, Status,
     metadata::{KeyRef, MetadataMap},
@@ -18,8 +19,39 @@ use crate::domain::{
     error::{Error, chain},
 };
 
+/// What every call is bound by.
+#[derive(Clone, Debug)]
+pub struct CallOptions {
+    /// The longest that a call takes; a watch goes on.
+    pub deadline: Duration,
+    /// How often one who watches hears of it that there is nothing to tell.
+    pub heartbeat: Duration,
+    /// The largest body that the door reads, in bytes.
+    pub largest_body: usize,
+    /// The largest message, in bytes, either way and when it is not compressed.
+    pub largest_message: usize,
+    /// Ends those who watch.
+    pub stop: CancellationToken,
+}
+
 /// Runs a call: `method` is its full name, `longest` its deadline unless the caller's is sooner.
 pub(super) async fn run<T: Message>(
+    method: &'static str,
+    metadata: &MetadataMap,
+    extensions: &Extensions,
+    longest: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<Response<T>, Status> {
+    let mut response = open(method, metadata, extensions, longest, call).await?;
+    let asked = metadata.contains_key("grpc-accept-encoding");
+    if asked && response.get_ref().encoded_len() < LEAST_COMPRESSED {
+        response.disable_compression();
+    }
+    Ok(response)
+}
+
+/// Runs a call that answers with a stream, until that is open.
+pub(super) async fn open<T>(
     method: &'static str,
     metadata: &MetadataMap,
     extensions: &Extensions,
@@ -63,18 +95,7 @@ pub(super) async fn run<T: Message>(
         }
         _ => tracing::info!(rpc.method = method, outcome, milliseconds, "call"),
     }
-    match result {
-        Ok(answer) => {
-            let asked = metadata.contains_key("grpc-accept-encoding");
-            let small = asked && answer.encoded_len() < LEAST_COMPRESSED;
-            let mut response = Response::new(answer);
-            if small {
-                response.disable_compression();
-            }
-            Ok(response)
-        }
-        Err(error) => Err(errors::status(&error)),
-    }
+    result.map(Response::new).map_err(|error| errors::status(&error))
 }
 
 /// How much sooner than at the caller's deadline a call ends, at most: the answer must be there in time.

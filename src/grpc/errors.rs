@@ -23,7 +23,7 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::ApiDisabled => (Code::FailedPrecondition, ErrorReason::ApiDisabled),
         Error::GetDisabled => (Code::FailedPrecondition, ErrorReason::GetDisabled),
         Error::IncorrectHash => (Code::Unauthenticated, ErrorReason::IncorrectHash),
-        Error::AccessDenied | Error::NotPermitted(_) => {
+        Error::AccessDenied | Error::ActorRefused(_) | Error::NotPermitted(_) => {
             (Code::PermissionDenied, ErrorReason::AccessDenied)
         }
         Error::NotAuthorized => (Code::PermissionDenied, ErrorReason::NotAuthorized),
@@ -83,6 +83,7 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::IncorrectHash
         | Error::AccessDenied
         | Error::NotPermitted(_)
+        | Error::ActorRefused(_)
         | Error::NotAuthorized
         | Error::UserNotFound
         | Error::EtagMismatch
@@ -132,7 +133,7 @@ pub(super) fn item(error: &Error) -> UpdateUserDetailsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::error::{NotPermitted, Problem};
+    use crate::domain::error::{NotPermitted, Problem, Refusal};
 
     #[test]
     fn every_error_has_its_code_reason_and_details() {
@@ -145,6 +146,13 @@ mod tests {
             (Error::IncorrectHash, Code::Unauthenticated, "INCORRECT_HASH", 0, false),
             (Error::AccessDenied, Code::PermissionDenied, "ACCESS_DENIED", 0, false),
             (NotPermitted::OwnName.into(), Code::PermissionDenied, "ACCESS_DENIED", 0, false),
+            (
+                Error::ActorRefused(Refusal::Itself),
+                Code::PermissionDenied,
+                "ACCESS_DENIED",
+                0,
+                false,
+            ),
             (Error::NotAuthorized, Code::PermissionDenied, "NOT_AUTHORIZED", 0, false),
             (Error::UserNotFound, Code::NotFound, "USER_NOT_FOUND", 0, false),
             (

@@ -19,7 +19,9 @@ use tower::{ServiceBuilder, ServiceExt};
 
 use super::{
     auth::{Authentication, InProcessDoor},
+    call::CallOptions,
     errors,
+    legacy::LegacyCalls,
     settings::SettingsSwitches,
     user_details::UserDetails,
 };
@@ -27,7 +29,8 @@ use crate::{
     domain::{error::Cause, service::Service},
     listen::{self, Age, Peer, Stream},
     proto::{
-        self, Channel, settings_service_server::SettingsServiceServer,
+        self, Channel, legacy_service_server::LegacyServiceServer,
+        settings_service_server::SettingsServiceServer,
         user_details_service_server::UserDetailsServiceServer,
     },
     tls::ServerTls,
@@ -47,15 +50,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it may take to answer.
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// What bounds a call.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// The longest that it takes, unless its caller's deadline is sooner.
-    pub deadline: Duration,
-    /// The largest message, in bytes, either way and when it is no longer compressed.
-    pub message: usize,
-}
-
 /// The services, and the reporter of their health.
 #[derive(Clone)]
 pub struct Services {
@@ -72,19 +66,25 @@ impl Services {
     pub async fn new(
         service: Arc<Service>,
         authentication: Authentication,
-        bounds: Bounds,
+        options: CallOptions,
     ) -> Result<Self, Cause> {
-        let Bounds { deadline, message } = bounds;
+        let largest = options.largest_message;
         let authentication = Arc::new(authentication);
         let users = UserDetailsServiceServer::new(UserDetails {
             service: Arc::clone(&service),
             authentication: Arc::clone(&authentication),
-            bounds,
+            options: options.clone(),
         });
         let settings = SettingsServiceServer::new(SettingsSwitches {
             service: Arc::clone(&service),
+            authentication: Arc::clone(&authentication),
+            deadline: options.deadline,
+        });
+        let legacy = LegacyServiceServer::new(LegacyCalls {
+            service: Arc::clone(&service),
             authentication,
-            deadline,
+            deadline: options.deadline,
+            largest_body: options.largest_body,
         });
         let (reporter, health) = tonic_health::server::health_reporter();
         // Some clients ask v1 only, some v1alpha only.
@@ -100,12 +100,13 @@ impl Services {
                     .accept_compressed(Zstd)
                     .send_compressed(Gzip)
                     .send_compressed(Zstd)
-                    .max_decoding_message_size(message)
-                    .max_encoding_message_size(message)
+                    .max_decoding_message_size(largest)
+                    .max_encoding_message_size(largest)
             };
         }
         let routes = Routes::new(compressed!(users))
             .add_service(compressed!(settings))
+            .add_service(compressed!(legacy))
             .add_service(compressed!(health))
             .add_service(compressed!(reflection().build_v1()?))
             .add_service(compressed!(reflection().build_v1alpha()?))
@@ -190,11 +191,12 @@ impl Services {
     }
 
     /// The names under which health is asked for.
-    fn watched() -> [&'static str; 3] {
+    fn watched() -> [&'static str; 4] {
         [
             "",
             UserDetailsServiceServer::<UserDetails>::NAME,
             SettingsServiceServer::<SettingsSwitches>::NAME,
+            LegacyServiceServer::<LegacyCalls>::NAME,
         ]
     }
 }

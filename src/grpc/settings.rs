@@ -56,15 +56,19 @@ impl SettingsService for SettingsSwitches {
     }
 }
 
-fn to_proto(settings: &settings::Settings) -> Settings {
-    let recipe = |recipe: &Recipe| match recipe {
+/// A recipe as the wire has it.
+pub(super) fn recipe(recipe: Recipe) -> HashRecipe {
+    match recipe {
         Recipe::UsernameUserId => HashRecipe::UUserId,
         Recipe::UserId => HashRecipe::UserId,
-    };
+    }
+}
+
+fn to_proto(settings: &settings::Settings) -> Settings {
     Settings {
         allow_api: Some(settings.allow_api),
         allow_get_api: Some(settings.allow_get_api),
-        hash_recipes: settings.hash_recipes.iter().map(|own| recipe(own) as i32).collect(),
+        hash_recipes: settings.hash_recipes.iter().map(|own| recipe(*own).into()).collect(),
     }
 }
 

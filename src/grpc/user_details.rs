@@ -1,13 +1,14 @@
 //! `UserDetailsService`: convert, call, convert.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
+use futures_util::stream::{Stream, poll_fn};
 use tonic::{Extensions, Request, Response, Status};
 
 use super::{
     auth::{Authentication, Caller},
-    call, convert, errors, listing,
-    server::Bounds,
+    call::{self, CallOptions},
+    convert, errors, listing, watch,
 };
 use crate::{
     domain::{
@@ -24,7 +25,8 @@ use crate::{
         GetUserDetailsResponse, ListUserDetailsChangesRequest, ListUserDetailsChangesResponse,
         ListUserDetailsRequest, ListUserDetailsResponse, RevertUserDetailsChangeRequest,
         RevertUserDetailsChangeResponse, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
-        UpdateUserDetailsResult, update_user_details_result::Result as UpdateResult,
+        UpdateUserDetailsResult, WatchUserDetailsRequest, WatchUserDetailsResponse,
+        update_user_details_result::Result as UpdateResult,
         user_details_service_server::UserDetailsService,
     },
 };
@@ -36,7 +38,7 @@ const LARGEST_BATCH: usize = 1000;
 pub(super) struct UserDetails {
     pub(super) service: Arc<Service>,
     pub(super) authentication: Arc<Authentication>,
-    pub(super) bounds: Bounds,
+    pub(super) options: CallOptions,
 }
 
 #[tonic::async_trait]
@@ -53,7 +55,7 @@ impl UserDetailsService for UserDetails {
             Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
         };
         let method = "m4.userdetails.v1.UserDetailsService/GetUserDetails";
-        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
+        call::run(method, &metadata, &extensions, self.options.deadline, call).await
     }
 
     async fn update_user_details(
@@ -78,7 +80,7 @@ impl UserDetailsService for UserDetails {
             Ok(answer(self.service.update(update).await?))
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
+        call::run(method, &metadata, &extensions, self.options.deadline, call).await
     }
 
     async fn batch_update_user_details(
@@ -135,7 +137,7 @@ impl UserDetailsService for UserDetails {
             Ok(BatchUpdateUserDetailsResponse { results })
         };
         let method = "m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
-        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
+        call::run(method, &metadata, &extensions, self.options.deadline, call).await
     }
 
     async fn list_user_details(
@@ -153,11 +155,11 @@ impl UserDetailsService for UserDetails {
             let place = |user: &_| Position::of(user, key);
             let convert = |user| convert::masked_details(user, &mask);
             let (user_details, next_page_token) =
-                paged.page(users, self.bounds.message, place, convert);
+                paged.page(users, self.options.largest_message, place, convert);
             Ok(ListUserDetailsResponse { user_details, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetails";
-        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
+        call::run(method, &metadata, &extensions, self.options.deadline, call).await
     }
 
     async fn list_user_details_changes(
@@ -170,12 +172,36 @@ impl UserDetailsService for UserDetails {
             let actor = caller.actor(Permission::Read, &request.acting_username)?;
             let paged = listing::changes(std::mem::take(&mut request))?;
             let changes = self.service.list_changes(&actor, &paged.query).await?;
-            let (changes, next_page_token) =
-                paged.page(changes, self.bounds.message, listing::position, listing::change);
+            let (changes, next_page_token) = paged.page(
+                changes,
+                self.options.largest_message,
+                listing::position,
+                listing::change,
+            );
             Ok(ListUserDetailsChangesResponse { changes, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetailsChanges";
-        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
+        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+    }
+
+    type WatchUserDetailsStream =
+        Pin<Box<dyn Stream<Item = Result<WatchUserDetailsResponse, Status>> + Send>>;
+
+    async fn watch_user_details(
+        &self,
+        request: Request<WatchUserDetailsRequest>,
+    ) -> Result<Response<Self::WatchUserDetailsStream>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = async {
+            let parts = (metadata.clone(), extensions.clone(), request);
+            let (service, authentication) =
+                (Arc::clone(&self.service), Arc::clone(&self.authentication));
+            let stream = watch::Stream::new(service, authentication, self.options.clone(), parts);
+            let mut responses = stream.open().await?;
+            let responses = poll_fn(move |context| responses.poll_recv(context));
+            Ok(Box::pin(responses) as Self::WatchUserDetailsStream)
+        };
+        call::open(watch::METHOD, &metadata, &extensions, self.options.deadline, call).await
     }
 
     async fn revert_user_details_change(
@@ -201,7 +227,7 @@ impl UserDetailsService for UserDetails {
             })
         };
         let method = "m4.userdetails.v1.UserDetailsService/RevertUserDetailsChange";
-        call::run(method, &metadata, &extensions, self.bounds.deadline, call).await
+        call::run(method, &metadata, &extensions, self.options.deadline, call).await
     }
 }
 
@@ -212,7 +238,7 @@ fn address(extensions: &Extensions) -> String {
 }
 
 /// The update that a request asks for, of an actor that may change some fields, or all.
-fn update(
+pub(super) fn update(
     mut request: UpdateUserDetailsRequest,
     (actor, allowed): (Actor, Option<FieldSet>),
     door: Door,
@@ -241,7 +267,7 @@ fn update(
 }
 
 /// The answer of an update.
-fn answer(Updated { user, changes }: Updated) -> UpdateUserDetailsResponse {
+pub(super) fn answer(Updated { user, changes }: Updated) -> UpdateUserDetailsResponse {
     UpdateUserDetailsResponse {
         user_details: Some(convert::user_details(user)),
         changed_fields: Some(convert::paths(&changes)),

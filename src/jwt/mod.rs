@@ -1,6 +1,7 @@
 //! JWTs of an identity provider, by which callers of the typed API prove who they are: `RS256`, `ES256` and `EdDSA`, checked
 //! against the provider's keys.
 
+mod client;
 mod keys;
 mod ring;
 mod source;
@@ -15,7 +16,6 @@ use crate::domain::{
     error::Error,
     identity::{FieldSet, Identity, Permission},
 };
-use keys::Keys;
 use source::Jwks;
 pub use source::Source;
 
@@ -53,7 +53,7 @@ impl Jwts {
     /// The JWTs of a provider, whose keys are read while [`Self::keep`] runs. Those in a file are read before it returns.
     ///
     /// # Errors
-    /// Where the file with the keys cannot be used.
+    /// Where the file with the keys, or the one with authorities, cannot be used: what is wrong with which key of the configuration.
     pub async fn new(provider: &Provider) -> Result<Arc<Self>, String> {
         ring::install();
         let mut validation = Validation::new(Algorithm::RS256);

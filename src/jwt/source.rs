@@ -6,11 +6,6 @@ use std::{fs::File, io::Read, path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::{
     sync::{Notify, watch},
@@ -18,7 +13,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Keys;
+use super::{
+    client::{self, HttpClient},
+    keys::Keys,
+};
 use crate::domain::error::{Error, chain};
 
 /// The largest key set, in bytes.
@@ -31,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Source {
     /// In a file.
     File(PathBuf),
-    /// At an `http://` or `https://` URL.
-    Url(Uri),
+    /// At an `http://` or `https://` URL, whose certificate is from an authority in a PEM file, or else a public one.
+    Url(Uri, Option<PathBuf>),
 }
 
 impl Source {
@@ -40,7 +38,7 @@ impl Source {
     fn interval(&self) -> Duration {
         match self {
             Self::File(_) => Duration::from_secs(1),
-            Self::Url(_) => Duration::from_secs(300),
+            Self::Url(..) => Duration::from_secs(300),
         }
     }
 
@@ -48,7 +46,7 @@ impl Source {
     fn rest(&self) -> Duration {
         match self {
             Self::File(_) => Duration::from_secs(1),
-            Self::Url(_) => Duration::from_secs(5),
+            Self::Url(..) => Duration::from_secs(5),
         }
     }
 }
@@ -57,7 +55,7 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Jwks {
     source: Source,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: HttpClient,
     known: watch::Sender<Known>,
     /// Told when a JWT names a key that is not known.
     missed: Notify,
@@ -74,12 +72,16 @@ struct Known {
 impl Jwks {
     /// Those of a file are read before it returns.
     pub(super) async fn new(source: &Source) -> Result<Self, String> {
-        let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http();
-        let client = Client::builder(TokioExecutor::new()).build(connector.enable_http1().build());
+        let authorities = match source {
+            Source::File(_) => None,
+            Source::Url(_, authorities) => authorities.as_deref(),
+        };
+        let client = client::trusting(authorities)?;
         let (known, missed) = (watch::Sender::default(), Notify::new());
         let jwks = Self { source: source.clone(), client, known, missed };
         if let Source::File(_) = source {
-            jwks.store(jwks.read().await)?;
+            let read = jwks.store(jwks.read().await);
+            read.map_err(|problem| format!("jwt.jwks: {problem}"))?;
         }
         Ok(jwks)
     }
@@ -160,7 +162,7 @@ impl Jwks {
                 let read = tokio::task::spawn_blocking(move || read_file(path));
                 Keys::parse(&read.await.map_err(|error| error.to_string())??)
             }
-            Source::Url(url) => {
+            Source::Url(url, _) => {
                 let fetched = timeout(PATIENCE, self.fetch(url)).await;
                 Keys::parse(&fetched.unwrap_or_else(|_| Err("it does not answer".to_owned()))?)
             }

@@ -2,13 +2,16 @@
 //! client and of nothing else: no database, no secret, no rule.
 
 mod body;
-mod outcome;
+pub(crate) mod explain;
+pub(crate) mod outcome;
 pub(crate) mod parameters;
+mod request;
 mod router;
 pub mod server;
 pub(crate) mod translate;
 pub(crate) mod xml;
 
+pub use request::target;
 pub use router::{Answers, Door, Limits};
 
 /// The value of a parameter in a query string, as the call reads it; none where it is missing or no text.

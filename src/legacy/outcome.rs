@@ -11,11 +11,11 @@ use crate::{fields::Field, proto::ErrorReason};
 
 /// What the client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// The HTTP status; 200 wherever the call was answered.
-    pub(super) http: StatusCode,
+    pub(crate) http: StatusCode,
     /// The XML.
-    pub(super) answer: Answer,
+    pub(crate) answer: Answer,
     /// When to try again.
     pub(super) retry_after: Option<Duration>,
 }
@@ -40,7 +40,7 @@ impl Outcome {
 }
 
 /// The outcome of a call.
-pub(super) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
+pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
     let is_manager_unfit = call.unfit.contains_key(&Field::responsible_manager_id);
     let status = match result {
         Ok(()) if call.unfit.is_empty() => {
@@ -92,26 +92,35 @@ fn reason(status: &Status) -> ErrorReason {
     })
 }
 
-/// A message for each invalid parameter, found here or by the service, in the order of the field table. Where the
-/// manager is invalid, that is the error itself and no message.
+/// A message for each invalid parameter. Where the manager is invalid, that is the error itself and no message.
 fn invalid(is_manager: bool, call: &Translated, status: Option<&Status>) -> Outcome {
-    let mut messages: BTreeMap<Field, String> = BTreeMap::new();
+    let mut invalid = violations(call, status);
+    let text = if is_manager { "Manager is invalid" } else { "User was not updated" };
+    if is_manager {
+        invalid.remove(&Field::responsible_manager_id);
+    }
+    let messages = invalid.into_values().map(|(name, allowed)| format!("{name} {allowed}"));
+    Outcome::error(true, text, messages.collect())
+}
+
+/// The invalid parameters, found here or by the service, with what is allowed; in the order of the field table.
+pub(crate) fn violations(
+    call: &Translated,
+    status: Option<&Status>,
+) -> BTreeMap<Field, (&'static str, String)> {
+    let mut violations = BTreeMap::new();
     let details = status.and_then(Status::get_details_bad_request);
     for violation in details.into_iter().flat_map(|details| details.field_violations) {
         let field = violation.field.strip_prefix("user_details.").and_then(Field::from_path);
         if let Some(field) = field {
             let name = call.names.get(&field).copied().unwrap_or(field.name());
-            messages.insert(field, format!("{name} {}", violation.description));
+            violations.insert(field, (name, violation.description));
         }
     }
     for (field, name) in &call.unfit {
-        messages.insert(*field, format!("{name} {}", field.allowed()));
+        violations.insert(*field, (*name, field.allowed().to_owned()));
     }
-    let text = if is_manager { "Manager is invalid" } else { "User was not updated" };
-    if is_manager {
-        messages.remove(&Field::responsible_manager_id);
-    }
-    Outcome::error(true, text, messages.into_values().collect())
+    violations
 }
 
 #[cfg(test)]

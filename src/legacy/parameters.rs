@@ -22,6 +22,17 @@ impl Given {
     }
 }
 
+/// Whether the call knows a parameter.
+pub(super) fn is_known(name: &str) -> bool {
+    KNOWN.contains_key(name.as_bytes())
+}
+
+/// Takes the parameters of one place, in the order in which they stand there.
+pub(super) trait Take: Default {
+    /// Takes a parameter with its value, or with none, which undoes one that it had before.
+    fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<Given>);
+}
+
 /// The parameters that the call knows; others are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters(HashMap<&'static str, Given>);
@@ -32,28 +43,31 @@ static KNOWN: LazyLock<HashMap<&'static [u8], &'static str>> = LazyLock::new(|| 
     ["u", "user_id", "hash"].into_iter().chain(fields).map(|name| (name.as_bytes(), name)).collect()
 });
 
-impl Parameters {
-    /// The parameters of a query string or of a form: `name=value` joined by `&`, percent-encoded, `+` for a space.
-    pub fn from_form(form: &[u8]) -> Self {
-        let mut parameters = Self::default();
-        for pair in form.split(|byte| *byte == b'&') {
-            let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-            let name = decode(&pair[..middle]);
-            if let Some(name) = KNOWN.get(&*name) {
-                let value = decode(pair.get(middle + 1..).unwrap_or_default());
-                parameters.0.insert(*name, Given::from_bytes(value.into_owned()));
-            }
-        }
-        parameters
+/// The parameters of a query string or of a form: `name=value` joined by `&`, percent-encoded, `+` for a space.
+pub(super) fn from_form<T: Take>(form: &[u8]) -> T {
+    let mut taken = T::default();
+    for pair in form.split(|byte| *byte == b'&') {
+        let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        let value = || decode(pair.get(middle + 1..).unwrap_or_default());
+        taken.take(&decode(&pair[..middle]), || Some(Given::from_bytes(value().into_owned())));
     }
+    taken
+}
 
-    /// Gives a parameter its value, or none; what it had before is forgotten.
-    pub(super) fn set(&mut self, name: &str, given: Option<Given>) {
-        let Some(name) = KNOWN.get(name.as_bytes()) else { return };
-        match given {
+impl Take for Parameters {
+    fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<Given>) {
+        let Some(name) = KNOWN.get(name) else { return };
+        match given() {
             Some(given) => self.0.insert(name, given),
             None => self.0.remove(name),
         };
+    }
+}
+
+impl Parameters {
+    /// Those of a query string or of a form.
+    pub fn from_form(form: &[u8]) -> Self {
+        from_form(form)
     }
 
     /// These parameters, and those of `others` that are not among them.

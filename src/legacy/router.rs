@@ -32,9 +32,9 @@ use tracing::{Instrument, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{
-    body,
     outcome::{self, Outcome},
     parameters::Parameters,
+    request::{self, PATHS},
     translate::translate,
 };
 use crate::{
@@ -43,9 +43,6 @@ use crate::{
         Channel, UpdateUserDetailsRequest, user_details_service_client::UserDetailsServiceClient,
     },
 };
-
-/// The paths of the call.
-const PATHS: [&str; 2] = ["/billing/api/user_details_update", "/api/user_details_update"];
 
 /// The media type of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,18 +100,17 @@ impl Door {
         router
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .fallback(|State(door): State<Arc<Self>>| async move {
-                let outcome = Outcome::refused(StatusCode::NOT_FOUND, "There is no such API");
-                door.respond(&outcome)
-            })
+            .fallback(
+                |State(door): State<Arc<Self>>| async move { door.respond(&request::not_found()) },
+            )
             .with_state(Arc::new(self))
     }
 
     /// Answers a call to one of the paths.
     async fn answer(&self, request: Request) -> Outcome {
         let (parts, body) = request.into_parts();
-        if !matches!(parts.method, Method::GET | Method::HEAD | Method::POST) {
-            return Outcome::refused(StatusCode::METHOD_NOT_ALLOWED, "Method is not allowed");
+        if let Some(refused) = request::refused(&parts.method) {
+            return refused;
         }
         let begun = Instant::now();
         let body = match tokio::time::timeout(
@@ -125,13 +121,14 @@ impl Door {
         {
             Ok(Ok(body)) => body,
             Ok(Err(error)) if is_too_large(&error) => {
-                return Outcome::refused(StatusCode::PAYLOAD_TOO_LARGE, "Request is too large");
+                return request::too_large();
             }
             // The client went away or was too slow.
             Ok(Err(_)) | Err(_) => return Outcome::unavailable(),
         };
-        let query = Parameters::from_form(parts.uri.query().unwrap_or_default().as_bytes());
-        let parameters = query.or(body::parameters(&parts.headers, body).await);
+        let (query, body): (Parameters, _) =
+            request::parameters(&parts.uri, &parts.headers, body).await;
+        let parameters = query.or(body.unwrap_or_default());
         let mut call = translate(&parameters, parts.method.as_str(), &address(&parts));
         let request = std::mem::take(&mut call.request);
         let left = self.limits.deadline.saturating_sub(begun.elapsed());
@@ -200,8 +197,7 @@ impl Door {
 
 /// One call: a span with its route and never its query string, and one line in the log.
 async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let route = request.uri().path().trim_end_matches('/');
-    let route = PATHS.into_iter().find(|path| *path == route).unwrap_or_default();
+    let route = request::route(request.uri().path()).unwrap_or_default();
     let method = request.method().clone();
     let span = tracing::info_span!(
         "http",

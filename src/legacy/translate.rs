@@ -16,7 +16,7 @@ pub struct Translated {
     /// The RPC.
     pub request: UpdateUserDetailsRequest,
     /// What the legacy client sent to prove itself.
-    pub(super) credentials: LegacyCredentials,
+    pub(crate) credentials: LegacyCredentials,
     /// The parameters whose values no typed field can hold. With any of them the RPC validates only.
     pub(super) unfit: BTreeMap<Field, &'static str>,
     /// The parameter that stands for a field in messages: for a date the first of its parts that was sent.

@@ -1,7 +1,7 @@
 //! The transactions on SeaORM's blocking twin: on SQLite, where the way to a driver's thread and back would cost more than
 //! most statements, and one thread writes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sea_orm_blocking as sea_orm;
@@ -14,6 +14,7 @@ use super::{
     checkpoint::Checkpoints,
     connect::{Engine, Options, PATIENCE, sqlite_file},
     failure::Failure,
+    repository,
 };
 use crate::domain::{
     error::Error,
@@ -35,15 +36,20 @@ use transaction::Refused;
 /// The one connection that writes; it is made when it is used.
 pub(super) struct Writer {
     options: Options,
+    database: Arc<repository::Database>,
     connection: Option<DatabaseConnection>,
     checkpoints: Checkpoints,
     runtime: Handle,
 }
 
 impl Writer {
-    pub(super) fn new(options: Options, runtime: Handle) -> Self {
+    pub(super) fn new(
+        options: Options,
+        database: Arc<repository::Database>,
+        runtime: Handle,
+    ) -> Self {
         let checkpoints = Checkpoints::start(options.clone());
-        Self { options, connection: None, checkpoints, runtime }
+        Self { options, database, connection: None, checkpoints, runtime }
     }
 
     /// Applies updates, in their order, in one transaction. `patience` is how long to wait for another writer, if not as long
@@ -66,12 +72,13 @@ impl Writer {
         let apply = transaction::apply(&connection, Engine::Sqlite, updates, lock, refused);
         let outcomes = self.runtime.block_on(apply);
         // After a failure, such as that of a COMMIT, it may have a transaction open, which ends with it.
-        if outcomes.is_ok() {
+        if let Ok(outcomes) = &outcomes {
             if patience.is_some() {
                 wait(&connection, PATIENCE)?;
             }
             self.connection = Some(connection);
             self.checkpoints.stored(updates.len());
+            self.database.stored(outcomes);
         }
         outcomes
     }

@@ -1,6 +1,6 @@
 //! Pages of users and of the change log: each one statement, whose rows are found by an index.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, Order as Direction, QueryFilter, QueryOrder, QuerySelect,
@@ -12,6 +12,7 @@ use super::{
     asynchronous::{
         columns,
         entities::{account, change_log},
+        statements::padded,
     },
     failure::Corrupt,
 };
@@ -20,6 +21,7 @@ use crate::domain::{
     listing::{ChangeQuery, LoggedChange, OrderKey, UserFilter, UserQuery},
     rules::Scope,
     update::{Door, Origin},
+    watch::Position,
 };
 
 /// How much the clocks of replicas, and the waiting of a change for its turn, may differ: ids and times of the change log
@@ -141,6 +143,66 @@ pub(super) fn changes(
         .filter(condition)
         .order_by(change_log::Column::Id, direction)
         .limit(query.limit)
+}
+
+/// How many gaps in a position are looked into one by one.
+pub(super) const GAPS: usize = 500;
+
+/// The entries behind a position, of one user or of all.
+pub(super) fn behind(
+    position: &Position,
+    user_id: Option<i64>,
+    limit: u64,
+) -> Select<change_log::Entity> {
+    let id = change_log::Column::Id;
+    let gap = |(first, last): &(i64, i64)| id.between(*first, *last);
+    let unseen = padded(position.missing())
+        .fold(Condition::any().add(id.gt(position.seen())), |unseen, range| unseen.add(gap(range)));
+    change_log::Entity::find()
+        // An index leads to it.
+        .filter(id.gt(position.floor()))
+        .filter(unseen)
+        .filter(
+            Condition::all()
+                .add_option(user_id.map(|user_id| change_log::Column::UserId.eq(user_id))),
+        )
+        .order_by_asc(id)
+        .limit(limit)
+}
+
+/// The ids of the entries behind what a position has no gaps below.
+pub(super) fn ids_behind(floor: i64, user_id: Option<i64>) -> Select<change_log::Entity> {
+    let user = change_log::Column::UserId;
+    change_log::Entity::find()
+        .select_only()
+        .column(change_log::Column::Id)
+        .filter(change_log::Column::Id.gt(floor))
+        .filter(Condition::all().add_option(user_id.map(|user_id| user.eq(user_id))))
+        .order_by_asc(change_log::Column::Id)
+}
+
+/// The entries of these ids.
+pub(super) fn of_ids(ids: impl IntoIterator<Item = i64>) -> Select<change_log::Entity> {
+    let id = change_log::Column::Id;
+    change_log::Entity::find().filter(id.is_in(ids)).order_by_asc(id)
+}
+
+/// The ids of the newest entries, the newest first.
+pub(super) fn newest(limit: u64) -> Select<change_log::Entity> {
+    change_log::Entity::find()
+        .select_only()
+        .column(change_log::Column::Id)
+        .order_by_desc(change_log::Column::Id)
+        .limit(limit)
+}
+
+/// Those of some users whose responsible manager this is.
+pub(super) fn assigned(manager: i64, users: &BTreeSet<i64>) -> Select<account::Entity> {
+    account::Entity::find()
+        .select_only()
+        .column(account::Column::Id)
+        .filter(account::Column::Id.is_in(padded(users).copied()))
+        .filter(account::Column::ResponsibleManagerId.eq(manager))
 }
 
 /// A row as an entry.

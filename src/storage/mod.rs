@@ -11,6 +11,7 @@ mod checkpoint;
 mod connect;
 mod demo;
 mod failure;
+mod feed;
 mod listing;
 mod migrate;
 mod repository;

@@ -1,10 +1,13 @@
 //! The store on a database.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, EntityTrait, Select, Statement};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -15,6 +18,7 @@ use super::{
     },
     connect::{Engine, OpenError, Options, Pools, open},
     failure::Failure,
+    feed::{Feed, Wake},
     listing,
     migrate::migrate,
     settings,
@@ -31,6 +35,7 @@ use crate::domain::{
     settings::Settings,
     store::Store,
     update::{Actor, Update, Updated},
+    watch::{Position, Watch, Watched},
 };
 
 /// The store on a database.
@@ -42,6 +47,7 @@ pub struct SqlStore {
     room: Arc<Semaphore>,
     /// Started once the schema is up to date.
     writers: Arc<OnceLock<Writers>>,
+    feed: Arc<Feed>,
 }
 
 impl SqlStore {
@@ -52,9 +58,11 @@ impl SqlStore {
     pub fn new(options: Options) -> Result<Self, OpenError> {
         let pools = open(&options)?;
         let reading = Semaphore::new(readers(pools.engine, options.max_connections));
-        let database = Arc::new(Database { pools, reading });
+        let wake = Wake::default();
+        let database = Arc::new(Database { options: options.clone(), pools, reading, wake });
+        let feed = Arc::new(Feed::new(Arc::clone(&database)));
         let room = Arc::new(Semaphore::new(options.max_in_flight));
-        Ok(Self { options, database, room, writers: Arc::default() })
+        Ok(Self { options, database, room, writers: Arc::default(), feed })
     }
 
     /// Brings the schema up to date; with `demo`, fills a database that has no account with the demo data.
@@ -170,6 +178,20 @@ impl Store for SqlStore {
         self.prepared()?.list_changes(actor, query).await
     }
 
+    async fn scope(&self, actor: &Actor) -> Result<Scope, Error> {
+        let _room = self.room()?;
+        self.prepared()?.scope(actor).await
+    }
+
+    async fn watch(
+        &self,
+        from: Option<Position>,
+        watched: Watched,
+    ) -> Result<Box<dyn Watch>, Error> {
+        self.prepared()?;
+        Ok(Box::new(self.feed.watch(from, watched).await?))
+    }
+
     async fn administer(&self, actor: &Actor) -> Result<(), Error> {
         let _room = self.room()?;
         let mut needs = Needs::default();
@@ -208,9 +230,11 @@ fn readers(engine: Engine, connections: u32) -> usize {
 /// A database, and its transactions.
 #[derive(Debug)]
 pub(super) struct Database {
+    options: Options,
     pools: Pools,
     /// For what reads: it leaves connections to what writes.
     reading: Semaphore,
+    wake: Wake,
 }
 
 impl Database {
@@ -222,6 +246,16 @@ impl Database {
         &self.pools
     }
 
+    /// The wake-up calls.
+    pub(super) fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    /// The URL of a PostgreSQL server.
+    pub(super) fn postgres_url(&self) -> Option<&str> {
+        (self.engine() == Engine::Postgres).then_some(&self.options.url)
+    }
+
     /// Applies updates, in their order, in one transaction.
     pub(super) async fn apply(
         &self,
@@ -229,7 +263,17 @@ impl Database {
         lock: Lock,
         refused: Refused,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-        transaction::apply(&self.pools.write, self.engine(), updates, lock, refused).await
+        let applied =
+            transaction::apply(&self.pools.write, self.engine(), updates, lock, refused).await?;
+        self.stored(&applied);
+        Ok(applied)
+    }
+
+    /// Calls those who read the growing change log, if anything was stored.
+    pub(super) fn stored(&self, outcomes: &[Result<Updated, Error>]) {
+        if outcomes.iter().flatten().any(|updated| !updated.changes.is_empty()) {
+            self.wake.stored();
+        }
     }
 
     /// Loads what is needed to read.
@@ -281,6 +325,53 @@ impl Database {
     async fn boundary(&self, since: Option<i64>, until: Option<i64>) -> Result<Option<i64>, Error> {
         let boundary = listing::boundary(since, until).into_tuple().one(&self.pools.read);
         Ok(statement(self.engine(), "SELECT", "change_log", boundary).await?)
+    }
+
+    /// The ids of the newest entries of the change log, the newest first.
+    pub(super) async fn newest_changes(&self, limit: u64) -> Result<Vec<i64>, Error> {
+        self.ids("change_log", listing::newest(limit)).await
+    }
+
+    /// Those of some users whose responsible manager this is.
+    pub(super) async fn assigned(
+        &self,
+        manager: i64,
+        users: &BTreeSet<i64>,
+    ) -> Result<BTreeSet<i64>, Error> {
+        let assigned = self.ids("accounts", listing::assigned(manager, users)).await?;
+        Ok(assigned.into_iter().collect())
+    }
+
+    /// The entries behind a position, of one user or of all, in the order of their ids, as they are visible at one moment.
+    pub(super) async fn changes_behind(
+        &self,
+        position: &Position,
+        user_id: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<Arc<LoggedChange>>, Error> {
+        let page = if position.missing().len() <= listing::GAPS {
+            listing::behind(position, user_id, limit)
+        } else {
+            let behind = listing::ids_behind(position.floor(), user_id);
+            let ids = self.ids("change_log", behind).await?;
+            let unseen = ids.into_iter().filter(|id| !position.contains(*id));
+            let most = usize::try_from(limit).unwrap_or(usize::MAX);
+            listing::of_ids(unseen.take(most))
+        };
+        let _connection = self.reading.acquire().await;
+        let rows = statement(self.engine(), "SELECT", "change_log", page.all(&self.pools.read));
+        let entries = rows.await?.into_iter().map(|row| Ok(Arc::new(listing::logged(row)?)));
+        entries.collect()
+    }
+
+    async fn ids<E: EntityTrait>(
+        &self,
+        table: &'static str,
+        select: Select<E>,
+    ) -> Result<Vec<i64>, Error> {
+        let _connection = self.reading.acquire().await;
+        let ids = select.into_tuple().all(&self.pools.read);
+        Ok(statement(self.engine(), "SELECT", table, ids).await?)
     }
 
     async fn settings(&self) -> Result<Settings, Error> {

@@ -70,8 +70,12 @@ fn a_leaf_that_is_set_can_be_taken_out_again() {
 async fn health_tells_that_each_service_is_serving(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let mut health = HealthClient::new(app.channel.clone());
-    for service in ["", "m4.userdetails.v1.UserDetailsService", "m4.userdetails.v1.SettingsService"]
-    {
+    for service in [
+        "",
+        "m4.userdetails.v1.UserDetailsService",
+        "m4.userdetails.v1.SettingsService",
+        "m4.userdetails.v1.LegacyService",
+    ] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let answer = health.check(request).await.unwrap();
         assert_eq!(answer.get_ref().status(), ServingStatus::Serving, "{service}");
@@ -85,6 +89,7 @@ async fn reflection_answers_v1_and_v1alpha(database: TestDatabase) {
     let services = BTreeSet::from([
         "m4.userdetails.v1.UserDetailsService".to_owned(),
         "m4.userdetails.v1.SettingsService".to_owned(),
+        "m4.userdetails.v1.LegacyService".to_owned(),
     ]);
     macro_rules! listed {
         ($version:ident) => {{

@@ -6,9 +6,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use m4_user_details::proto::{
-    GetUserDetailsRequest, ListUserDetailsChangesRequest, UpdateUserDetailsRequest, UserDetails,
-};
+use m4_user_details::proto::{GetUserDetailsRequest, ListUserDetailsChangesRequest, UserDetails};
 use tonic::{Code, Request};
 
 use crate::support::{

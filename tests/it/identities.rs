@@ -10,9 +10,10 @@ use m4_user_details::{
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
     },
     proto::{
-        Address, BatchUpdateUserDetailsRequest, General, GetSettingsRequest, GetUserDetailsRequest,
-        ListUserDetailsChangesRequest, ListUserDetailsRequest, RevertUserDetailsChangeRequest,
-        Settings, UpdateSettingsRequest, UpdateUserDetailsRequest, UserDetails,
+        Address, BatchUpdateUserDetailsRequest, ExplainLegacyCallRequest, General,
+        GetSettingsRequest, GetUserDetailsRequest, ListUserDetailsChangesRequest,
+        ListUserDetailsRequest, RevertUserDetailsChangeRequest, Settings, UpdateSettingsRequest,
+        UpdateUserDetailsRequest, UserDetails, WatchUserDetailsRequest,
         update_user_details_result::Result as UpdateResult,
     },
     storage::SqlStore,
@@ -35,6 +36,7 @@ on_every_engine!(
     changes_in_its_own_name_bear_the_name_of_the_token,
     a_token_expires,
     a_revoked_token_is_refused_on_every_replica_within_two_seconds,
+    a_watch_ends_when_its_token_is_revoked,
     the_first_token_closes_what_was_open_for_good,
     what_is_secret_of_a_token_is_not_stored,
     the_last_use_of_a_token_is_noted,
@@ -42,15 +44,17 @@ on_every_engine!(
 );
 
 /// Every RPC, and its scope.
-const RPCS: [(&str, Permission); 8] = [
+const RPCS: [(&str, Permission); 10] = [
     ("GetUserDetails", Permission::Read),
     ("ListUserDetails", Permission::Read),
     ("ListUserDetailsChanges", Permission::Read),
+    ("WatchUserDetails", Permission::Read),
     ("UpdateUserDetails", Permission::Update),
     ("BatchUpdateUserDetails", Permission::Update),
     ("RevertUserDetailsChange", Permission::Update),
     ("GetSettings", Permission::Settings),
     ("UpdateSettings", Permission::Settings),
+    ("ExplainLegacyCall", Permission::Admin),
 ];
 
 /// Stores a token, as `token create` does.
@@ -138,6 +142,11 @@ async fn call(app: &TestApp, rpc: &str, token: &str, acting: &str) -> Result<(),
             let request = ListUserDetailsChangesRequest { acting_username, ..Default::default() };
             users.list_user_details_changes(with(token, request)).await.map(drop)
         }
+        "WatchUserDetails" => {
+            let request = WatchUserDetailsRequest { acting_username, ..Default::default() };
+            let answer = users.watch_user_details(with(token, request)).await?;
+            answer.into_inner().message().await.map(drop)
+        }
         "UpdateUserDetails" => {
             let request = UpdateUserDetailsRequest { acting_username, ..move_to("Kaunas") };
             users.update_user_details(with(token, request)).await.map(drop)
@@ -169,6 +178,10 @@ async fn call(app: &TestApp, rpc: &str, token: &str, acting: &str) -> Result<(),
                 ..Default::default()
             };
             settings.update_settings(with(token, request)).await.map(drop)
+        }
+        "ExplainLegacyCall" => {
+            let request = ExplainLegacyCallRequest { acting_username, ..Default::default() };
+            app.legacy().explain_legacy_call(with(token, request)).await.map(drop)
         }
         other => panic!("{other}"),
     }
@@ -359,6 +372,25 @@ async fn a_revoked_token_is_refused_on_every_replica_within_two_seconds(database
     for app in [&left, &right] {
         assert_eq!(read(app, &other, "admin").await.unwrap().username, "alice");
     }
+}
+
+async fn a_watch_ends_when_its_token_is_revoked(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let token = token(&database, &[Permission::Admin], None, None).await;
+    until_it_is_known(&app, &token).await;
+    let request = with(&token, WatchUserDetailsRequest::default());
+    let mut watch = app.users().watch_user_details(request).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    revoke(&database, &token).await;
+    // It is looked for once a second, in what was read a second ago.
+    let ended = tokio::time::timeout(Duration::from_secs(3), async {
+        loop {
+            if let Err(status) = watch.message().await {
+                return status;
+            }
+        }
+    });
+    assert_eq!(ended.await.unwrap().code(), Code::Unauthenticated);
 }
 
 async fn the_first_token_closes_what_was_open_for_good(database: TestDatabase) {

@@ -104,9 +104,9 @@ async fn updates_at_once_do_not_harm_each_other(database: TestDatabase) {
     let outcomes = join_all(updates.into_iter().map(|update| apply(&store, update))).await;
     for round in outcomes.chunks(11) {
         assert!(round[..3].iter().all(Result::is_ok), "{round:?}");
-        assert!(matches!(round[3], Err(Error::AccessDenied)));
+        assert!(matches!(round[3], Err(Error::ActorRefused(_))));
         assert!(matches!(round[4], Err(Error::NotAuthorized)));
-        assert!(matches!(round[5], Err(Error::AccessDenied)));
+        assert!(matches!(round[5], Err(Error::ActorRefused(_))));
         assert!(matches!(round[6], Err(Error::UserNotFound)));
         assert!(matches!(round[7], Err(Error::UserNotFound)));
         let Err(Error::Invalid(violations)) = &round[8] else { panic!("{round:?}") };

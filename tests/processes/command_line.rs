@@ -160,6 +160,11 @@ fn a_hash_is_explained() {
     assert!(explain("123").contains("is no SHA-1"));
     assert!(explain(&"0".repeat(40)).contains("another secret key"));
     assert_ends(&run(&["hash", "--u", "admin"], &[]), 2);
+    let keys = [("M4_API_SECRET_KEY", "newer"), ("M4_API_SECRET_KEY_PREVIOUS", "secret")];
+    let query = "u=admin&user_id=3&hash=09574460be862d62efd300117fcee3328a10b48a";
+    let printed = text(&run(&["hash", query], &keys).stdout);
+    assert!(printed.contains("made with a key that is being retired"), "{printed}");
+    assert_ends(&run(&["hash", "u=admin&city=New York"], &keys), 2);
 }
 
 #[test]

@@ -23,3 +23,4 @@ mod signals;
 mod stopping;
 mod telemetry;
 mod tls;
+mod tokens;

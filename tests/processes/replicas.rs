@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use m4_user_details::proto::{
-    Settings, UpdateSettingsRequest, settings_service_client::SettingsServiceClient,
+    Settings, UpdateSettingsRequest, WatchUserDetailsRequest, WatchUserDetailsResponse,
+    settings_service_client::SettingsServiceClient,
 };
 use m4_user_details_migrations::Migrator;
 use sea_orm_migration::MigratorTrait;
+use tokio::time::timeout;
 
 use crate::{
     program::Program,
@@ -18,6 +20,7 @@ on_every_engine!(
     replicas_that_start_at_once_do_not_race,
     an_etag_guards_between_replicas,
     a_setting_is_effective_on_the_other_replica_within_two_seconds,
+    a_watch_goes_on_at_another_replica_and_after_a_crash,
 );
 
 async fn replicas_that_start_at_once_do_not_race(database: TestDatabase) {
@@ -66,4 +69,49 @@ async fn a_setting_is_effective_on_the_other_replica_within_two_seconds(database
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+async fn a_watch_goes_on_at_another_replica_and_after_a_crash(database: TestDatabase) {
+    let left = Program::demo(&database, &[]).await;
+    let right = Program::demo(&database, &[]).await;
+    // A change that the other replica makes comes as well.
+    let (_, token) = watch(&left, "", 0, async { left.read(3).await }).await;
+    let stored = async { right.set_city("one", "").await.unwrap() };
+    let (cities, token) = watch(&left, &token, 1, stored).await;
+    assert_eq!(cities, ["one"]);
+    right.set_city("two", "").await.unwrap();
+    left.kill();
+    let (cities, token) =
+        watch(&right, &token, 2, async { right.set_city("three", "").await }).await;
+    assert_eq!(cities, ["two", "three"]);
+    right.set_city("four", "").await.unwrap();
+    right.kill();
+    let again = Program::demo(&database, &[]).await;
+    let (cities, _) = watch(&again, &token, 2, async { again.set_city("five", "").await }).await;
+    assert_eq!(cities, ["four", "five"]);
+}
+
+/// Watches from a token on, does something once the stream has begun, and answers the cities of so many changes and the last token.
+async fn watch<T>(
+    program: &Program,
+    token: &str,
+    changes: usize,
+    meanwhile: impl Future<Output = T>,
+) -> (Vec<String>, String) {
+    let request = WatchUserDetailsRequest { resume_token: token.to_owned(), ..Default::default() };
+    let mut stream = program.users().watch_user_details(request).await.unwrap().into_inner();
+    let mut next = async || -> WatchUserDetailsResponse {
+        let response = timeout(Duration::from_secs(20), stream.message()).await;
+        response.unwrap().unwrap().unwrap()
+    };
+    let mut token = next().await.resume_token;
+    meanwhile.await;
+    let mut cities = Vec::new();
+    while cities.len() < changes {
+        let response = next().await;
+        token = response.resume_token;
+        let details = response.change.and_then(|change| change.details);
+        cities.extend(details.and_then(|details| details.address?.city));
+    }
+    (cities, token)
 }

@@ -8,6 +8,9 @@ use std::{
 };
 
 use http::{Method, StatusCode};
+use m4_user_details::proto::{
+    ExplainLegacyCallRequest, legacy_service_client::LegacyServiceClient,
+};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -168,11 +171,27 @@ async fn logs_tell_no_secrets(database: TestDatabase) {
         }
         assert_eq!((info(&door), info(&service)), (number, number));
     }
+    for url in &calls {
+        let explain = ExplainLegacyCallRequest {
+            url: url.clone(),
+            include_hash: true,
+            acting_username: "admin".to_owned(),
+            ..ExplainLegacyCallRequest::default()
+        };
+        let mut explain = Request::new(explain);
+        let token = "Bearer hush-internal-token".parse().unwrap();
+        explain.metadata_mut().insert("authorization", token);
+        let mut client = LegacyServiceClient::new(service.channel());
+        let explained = client.explain_legacy_call(explain).await.unwrap().into_inner();
+        let told = explained.hash.unwrap();
+        assert!(told.recipes.iter().all(|recipe| recipe.hash.len() == 40));
+    }
     service.signal("TERM");
     service.ended().await;
     let log = door.log() + &service.log();
+    assert!(log.contains("LegacyService/ExplainLegacyCall"));
     assert!(log.contains("INCORRECT_HASH") && log.contains("Incorrect hash"));
-    for secret in ["ecognisable", "hush", &hash("admin", "3"), "hash="] {
+    for secret in ["ecognisable", "hush", &hash("admin", "3"), &hash("", "3"), "hash="] {
         assert!(!log.contains(secret), "{secret}");
     }
 }

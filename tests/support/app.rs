@@ -14,7 +14,8 @@ use m4_user_details::{
     config::{Config, Layers},
     proto::{
         Address, GetUserDetailsRequest, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
-        UserDetails, settings_service_client::SettingsServiceClient,
+        UserDetails, legacy_service_client::LegacyServiceClient,
+        settings_service_client::SettingsServiceClient,
         user_details_service_client::UserDetailsServiceClient,
     },
 };
@@ -128,6 +129,10 @@ impl TestApp {
 
     pub fn settings(&self) -> SettingsServiceClient<Channel> {
         SettingsServiceClient::new(self.channel.clone())
+    }
+
+    pub fn legacy(&self) -> LegacyServiceClient<Channel> {
+        LegacyServiceClient::new(self.channel.clone())
     }
 
     /// Sends one HTTP request.

@@ -68,11 +68,31 @@ impl TestDatabase {
         Lock(connection)
     }
 
+    /// Begins a transaction of the test's own.
+    pub async fn begin(&self) -> Transaction {
+        let connection = self.connect().await;
+        connection.execute_unprepared("BEGIN").await.unwrap();
+        Transaction(connection)
+    }
+
     /// Runs a statement.
     pub async fn execute(&self, sql: &str) {
         let connection = self.connect().await;
         connection.execute_unprepared(sql).await.unwrap();
         connection.close().await.unwrap();
+    }
+}
+
+/// A transaction of the test's own.
+pub struct Transaction(DatabaseConnection);
+
+impl Transaction {
+    pub async fn execute(&self, sql: &str) {
+        self.0.execute_unprepared(sql).await.unwrap();
+    }
+
+    pub async fn commit(self) {
+        self.execute("COMMIT").await;
     }
 }
 

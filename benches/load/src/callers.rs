@@ -1,8 +1,13 @@
 //! Callers of the service: over gRPC, and over HTTP as legacy clients.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,8 +15,8 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use m4_user_details::proto::{
-    Address, General, GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
-    user_details_service_client::UserDetailsServiceClient,
+    Address, BatchUpdateUserDetailsRequest, General, GetUserDetailsRequest, ListUserDetailsRequest,
+    UpdateUserDetailsRequest, UserDetails, user_details_service_client::UserDetailsServiceClient,
 };
 use sha1::{Digest, Sha1};
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
@@ -32,6 +37,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) enum Call {
     /// `UpdateUserDetails` at this address.
     Update(SocketAddr),
+    /// `BatchUpdateUserDetails` of [`BATCH`] users at this address.
+    Batch(SocketAddr),
+    /// The next page of `ListUserDetails` at this address.
+    Page(SocketAddr),
     /// `GetUserDetails` at this address.
     Get(SocketAddr),
     /// The health check at this address: what a call costs that does nothing.
@@ -43,8 +52,39 @@ pub(crate) enum Call {
 impl Call {
     fn address(self) -> SocketAddr {
         match self {
-            Self::Update(own) | Self::Get(own) | Self::Ping(own) | Self::Legacy(own) => own,
+            Self::Update(own)
+            | Self::Batch(own)
+            | Self::Page(own)
+            | Self::Get(own)
+            | Self::Ping(own)
+            | Self::Legacy(own) => own,
         }
+    }
+}
+
+/// How many updates a batch has.
+pub(crate) const BATCH: usize = 1000;
+
+/// When each update was sent, by its city, and when its event was there; none where nobody asks.
+type Sent = HashMap<String, (Instant, Option<Instant>)>;
+static SENT: Mutex<Option<Sent>> = Mutex::new(None);
+
+/// Begins, or ends, to remember when updates are sent. Answers what was remembered.
+pub(crate) fn remember_sending(begin: bool) -> Sent {
+    std::mem::replace(&mut *SENT.lock().unwrap(), begin.then(HashMap::new)).unwrap_or_default()
+}
+
+fn sending(value: u64) {
+    if let Some(sent) = &mut *SENT.lock().unwrap() {
+        sent.insert(format!("City {value}"), (Instant::now(), None));
+    }
+}
+
+/// The event of an update is there.
+pub(crate) fn arrived(city: &str) {
+    if let Some((_, arrived)) = SENT.lock().unwrap().as_mut().and_then(|sent| sent.get_mut(city)) {
+        assert!(arrived.is_none(), "a change was told twice");
+        *arrived = Some(Instant::now());
     }
 }
 
@@ -59,6 +99,16 @@ pub(crate) fn next_value() -> u64 {
 /// Runs `callers` at once for a time, each with its next call as soon as it has the answer. They are dealt out evenly
 /// among several calls.
 pub(crate) async fn run(calls: &[Call], callers: usize, users: i64, time: Duration) -> Run {
+    run_on(calls, callers, 0..users, time).await
+}
+
+/// The same on some of the users.
+pub(crate) async fn run_on(
+    calls: &[Call],
+    callers: usize,
+    users: Range<i64>,
+    time: Duration,
+) -> Run {
     let channels: Vec<Vec<Channel>> = calls
         .iter()
         .map(|call| channels(call.address(), (CHANNELS / calls.len()).min(callers)))
@@ -69,13 +119,14 @@ pub(crate) async fn run(calls: &[Call], callers: usize, users: i64, time: Durati
         let (turn, replica) = (number / calls.len(), number % calls.len());
         let (call, channels) = (calls[replica], &channels[replica]);
         let channel = channels[turn % channels.len()].clone();
+        let users = users.clone();
         tasks.spawn(async move {
             let mut times = Vec::new();
             let mut caller = Caller::new(call, channel).await;
             while begun.elapsed() < time {
-                let id = random_user(users);
+                let id = random_of(&users);
                 let sent = Instant::now();
-                caller.call(id).await;
+                caller.call(id, &users).await;
                 times.push(sent.elapsed());
             }
             times
@@ -87,7 +138,11 @@ pub(crate) async fn run(calls: &[Call], callers: usize, users: i64, time: Durati
 
 /// The id of one of the users that are changed.
 pub(crate) fn random_user(users: i64) -> i64 {
-    FIRST_ID + rand::random_range(0..users)
+    random_of(&(0..users))
+}
+
+fn random_of(users: &Range<i64>) -> i64 {
+    FIRST_ID + rand::random_range(users.clone())
 }
 
 /// Connections for calls over gRPC; they connect when they are used.
@@ -99,6 +154,9 @@ pub(crate) fn channels(address: SocketAddr, number: usize) -> Vec<Channel> {
 /// One caller, with its connection.
 enum Caller {
     Update(UserDetailsServiceClient<Channel>),
+    Batch(UserDetailsServiceClient<Channel>),
+    /// With the token of the next page.
+    Page(UserDetailsServiceClient<Channel>, String),
     Get(UserDetailsServiceClient<Channel>),
     Ping(HealthClient<Channel>),
     Legacy(SendRequest<Empty<bytes::Bytes>>),
@@ -108,16 +166,42 @@ impl Caller {
     async fn new(call: Call, channel: Channel) -> Self {
         match call {
             Call::Update(_) => Self::Update(UserDetailsServiceClient::new(channel)),
+            Call::Batch(_) => Self::Batch(UserDetailsServiceClient::new(channel)),
+            Call::Page(_) => Self::Page(UserDetailsServiceClient::new(channel), String::new()),
             Call::Get(_) => Self::Get(UserDetailsServiceClient::new(channel)),
             Call::Ping(_) => Self::Ping(HealthClient::new(channel)),
             Call::Legacy(address) => Self::Legacy(connect(address).await),
         }
     }
 
-    async fn call(&mut self, id: i64) {
+    async fn call(&mut self, id: i64, users: &Range<i64>) {
         match self {
             Self::Update(client) => {
                 client.update_user_details(update(id)).await.unwrap();
+            }
+            Self::Batch(client) => {
+                let mut ids = BTreeSet::new();
+                while ids.len() < BATCH {
+                    ids.insert(random_of(users));
+                }
+                let one =
+                    |id| UpdateUserDetailsRequest { acting_username: String::new(), ..update(id) };
+                let request = BatchUpdateUserDetailsRequest {
+                    requests: ids.into_iter().map(one).collect(),
+                    acting_username: "admin".to_owned(),
+                    ..BatchUpdateUserDetailsRequest::default()
+                };
+                client.batch_update_user_details(request).await.unwrap();
+            }
+            Self::Page(client, token) => {
+                let request = ListUserDetailsRequest {
+                    page_token: std::mem::take(token),
+                    order_by: "username".to_owned(),
+                    acting_username: "admin".to_owned(),
+                    ..ListUserDetailsRequest::default()
+                };
+                *token =
+                    client.list_user_details(request).await.unwrap().into_inner().next_page_token;
             }
             Self::Get(client) => {
                 client.get_user_details(read(id)).await.unwrap();
@@ -149,6 +233,7 @@ pub(crate) fn read(user_id: i64) -> GetUserDetailsRequest {
 /// An update of three fields.
 pub(crate) fn update(user_id: i64) -> UpdateUserDetailsRequest {
     let value = next_value();
+    sending(value);
     UpdateUserDetailsRequest {
         user_id,
         user_details: Some(UserDetails {

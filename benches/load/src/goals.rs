@@ -163,6 +163,38 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
             None,
         ),
         own("two replicas ÷ one, 64 callers", replicas, least(0.9), None),
+        own(
+            "singles beside a batch of 1000: p99 ÷ usual",
+            played.batch.map(|batch| batch.beside.p99 / batch.alone.p99),
+            most(5.0),
+            None,
+        ),
+        own(
+            "users a second by batches ÷ by 16 callers",
+            played.batch.map(|batch| batch.users / batch.alone.rate),
+            None,
+            None,
+        ),
+        own(
+            "updates while one watches all ÷ nobody",
+            played.watch.map(|watch| watch.everything.rate / watch.nobody.rate),
+            least(0.9),
+            None,
+        ),
+        own(
+            "updates while 100 watch a user each ÷ nobody",
+            played.watch.map(|watch| watch.single_users.rate / watch.nobody.rate),
+            least(0.9),
+            None,
+        ),
+        own("update to event, p50 ms", played.watch.map(|watch| watch.event.p50), None, None),
+        own("update to event, p99 ms", played.watch.map(|watch| watch.event.p99), None, None),
+        own(
+            "a page of 10⁶ users ÷ of --users",
+            played.list.map(|list| list.large.rate / list.small.rate),
+            least(0.85),
+            None,
+        ),
         own("RPC, largest table ÷ smallest", largest(&played.sizes), least(0.85), least(0.95)),
         own("RPC, long log ÷ empty", long_log(&played.sizes), least(0.85), least(0.95)),
     ]

@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
         long,
         value_delimiter = ',',
         value_enum,
-        default_value = "paths,start,overload,replicas"
+        default_value = "paths,start,overload,replicas,batch,watch,list"
     )]
     scenes: Vec<Scene>,
     /// In the scene of sizes: how many users the tables have; as many as `--users` if none is given.
@@ -85,6 +85,12 @@ pub(crate) enum Scene {
     Overload,
     /// Two replicas beside one; not on SQLite.
     Replicas,
+    /// Batches of 1000 updates, and single ones beside them.
+    Batch,
+    /// Pages of the list, on tables of two sizes.
+    List,
+    /// Those who watch.
+    Watch,
     /// Tables and logs of several sizes.
     Sizes,
 }

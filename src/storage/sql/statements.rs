@@ -204,15 +204,16 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(ids.into_iter().collect())
     }
 
-    /// Stores changes, in their order, with their entries in the change log. Where each is of another user, a server stores
-    /// those of the same fields by one statement.
+    /// Stores changes, in their order, with their entries in the change log. Where each is of another user, those of the same
+    /// fields are stored by one statement: on servers, and on SQLite where there are many, as it pays only then.
     pub(super) async fn write(&self, mut writes: Vec<(&Updated, &Entry)>) -> Result<(), Error> {
         let fields = |(updated, _): &(&Updated, &Entry)| {
             updated.changes.iter().map(|change| change.field).collect::<Vec<_>>()
         };
         let mut users = BTreeSet::new();
         let distinct = writes.iter().all(|(updated, _)| users.insert(updated.user.id));
-        let combine = distinct && self.engine != Engine::Sqlite;
+        let many = self.engine != Engine::Sqlite || writes.len() > PORTION;
+        let combine = distinct && many;
         if combine {
             writes.sort_by_cached_key(fields);
         }
@@ -225,7 +226,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         if writes.is_empty() {
             return Ok(());
         }
-        let entries = writes.chunks(if self.engine == Engine::Sqlite { 1 } else { PORTION });
+        let entries = writes.chunks(if many { PORTION } else { 1 });
         for entries in entries {
             let insert = change_log::Entity::insert_many(entries.iter().map(entry));
             let mut insert = insert.into_query();
@@ -324,7 +325,7 @@ fn entry((Updated { user, changes }, entry): &(&Updated, &Entry)) -> change_log:
 }
 
 /// With the last one repeated up to a power of two: so there are few shapes of a statement, which stay prepared.
-fn padded<T: Clone>(
+pub(in crate::storage) fn padded<T: Clone>(
     items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator + DoubleEndedIterator + Clone>,
 ) -> impl Iterator<Item = T> {
     let items = items.into_iter();

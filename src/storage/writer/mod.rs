@@ -16,6 +16,7 @@ use tracing::Span;
 
 use super::{
     connect::{Engine, Options, PATIENCE},
+    feed::wake,
     repository::Database,
 };
 use crate::domain::{
@@ -111,8 +112,9 @@ impl Writers {
     pub(super) fn start(database: &Arc<Database>, options: &Options) -> Self {
         let (sender, queue) = mpsc::unbounded_channel();
         match database.engine() {
-            Engine::Sqlite => sqlite::start(queue, options.clone()),
+            Engine::Sqlite => sqlite::start(queue, options.clone(), Arc::clone(database)),
             Engine::Postgres | Engine::MySql => {
+                wake::start(database);
                 servers::start(queue, Arc::clone(database), options.max_connections);
             }
         }

@@ -1,6 +1,9 @@
 //! The writer on SQLite: a thread with the one connection that writes. While it commits, the next updates gather.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -8,13 +11,18 @@ use super::{Batch, Job, MOST, Work, common_span, patience, split, unknown};
 use crate::storage::{
     blocking::{Writer, transaction::Refused},
     connect::Options,
+    repository::Database,
 };
 
 /// Starts the writer.
-pub(super) fn start(mut queue: mpsc::UnboundedReceiver<Work>, options: Options) {
+pub(super) fn start(
+    mut queue: mpsc::UnboundedReceiver<Work>,
+    options: Options,
+    database: Arc<Database>,
+) {
     let runtime = Handle::current();
     std::thread::spawn(move || {
-        let mut writer = Writer::new(options, runtime);
+        let mut writer = Writer::new(options, database, runtime);
         let mut work = Vec::with_capacity(MOST);
         while queue.blocking_recv_many(&mut work, MOST) > 0 {
             let (jobs, batches) = split(&mut work);

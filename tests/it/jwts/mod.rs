@@ -3,6 +3,7 @@
 mod provider;
 
 use std::{
+    convert::Infallible,
     fs,
     sync::{
         Arc, Mutex,
@@ -12,15 +13,24 @@ use std::{
 };
 
 use axum::{Router, routing::get};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use m4_user_details::{
     app::{Application, RunError},
     domain::clock::{Clock, SystemClock},
     proto::{GetUserDetailsRequest, UpdateUserDetailsRequest},
 };
 use prost_types::FieldMask;
+use rcgen::{CertifiedKey as Certified, generate_simple_self_signed};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, crypto::ring::default_provider, pki_types::PrivatePkcs8KeyDer},
+};
 use tonic::Code;
 
 use crate::{
@@ -285,7 +295,7 @@ fn keys_at_a_url_are_asked_for_when_a_new_one_is_named_but_not_by_a_flood() {
         let (text, times) = (Arc::clone(&served), Arc::clone(&asked));
         let answer = move || async move {
             times.fetch_add(1, Ordering::Relaxed);
-            text.lock().unwrap().clone().ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE)
+            text.lock().unwrap().clone().ok_or(http::StatusCode::SERVICE_UNAVAILABLE)
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/jwks", listener.local_addr().unwrap());
@@ -313,6 +323,52 @@ fn keys_at_a_url_are_asked_for_when_a_new_one_is_named_but_not_by_a_flood() {
         // The provider may go: its keys stay.
         server.abort();
         assert_eq!(code(&app, &by_new).await, Code::Ok);
+    });
+}
+
+#[test]
+fn keys_come_over_tls_from_whom_the_authority_certifies() {
+    run(Kind::Sqlite, |database| async move {
+        let signer = Signer::eddsa("key");
+        let Certified { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        fs::write(&file, cert.pem()).unwrap();
+        let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+        let server = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key.into())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let set = jwks(&[&signer]);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // A client that does not trust it takes its leave here.
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let set = set.clone();
+                let answer = service_fn(move |_| {
+                    let set = Full::new(Bytes::from(set.clone()));
+                    async { Ok::<_, Infallible>(http::Response::new(set)) }
+                });
+                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+            }
+        });
+        let url = format!("https://localhost:{port}/jwks");
+        let jwt = signer.jwt(&claims("m4:read"));
+        // None of the public ones certifies it.
+        let app = start(&database, &url).await;
+        assert_eq!(code(&app, &jwt).await, Code::Unavailable);
+        app.stop().await.unwrap();
+        let keys: Vec<_> =
+            keys(&url).into_iter().chain([("jwt.tls_ca", file.to_str().unwrap())]).collect();
+        let app = TestApp::start_with(&database, &keys).await;
+        assert_eq!(code(&app, &jwt).await, Code::Ok);
     });
 }
 

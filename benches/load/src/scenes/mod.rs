@@ -1,14 +1,19 @@
 //! The scenes, one file each.
 
+mod batch;
+mod list;
 mod overload;
 mod paths;
 mod replicas;
 mod sizes;
 mod start;
+mod watch;
 
 use serde::Serialize;
 
-pub(crate) use self::{overload::Overload, replicas::Replicas, start::Start};
+pub(crate) use self::{
+    batch::Batch, list::List, overload::Overload, replicas::Replicas, start::Start, watch::Watch,
+};
 use crate::{Arguments, Scene, database::Database, engine::Engine, measured::Row};
 
 /// What the scenes found on one engine.
@@ -26,6 +31,12 @@ pub(crate) struct Played {
     pub(crate) overload: Option<Overload>,
     /// Two replicas beside one.
     pub(crate) replicas: Option<Replicas>,
+    /// Batches, and single updates beside them.
+    pub(crate) batch: Option<Batch>,
+    /// Those who watch.
+    pub(crate) watch: Option<Watch>,
+    /// Pages of the list.
+    pub(crate) list: Option<List>,
     /// Some paths on tables of several sizes.
     pub(crate) sizes: Vec<Row>,
 }
@@ -40,10 +51,14 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         start: None,
         overload: None,
         replicas: None,
+        batch: None,
+        watch: None,
+        list: None,
         sizes: Vec::new(),
     };
     let with_server = engine.server().is_some();
-    if arguments.scenes.iter().any(|scene| *scene != Scene::Sizes) {
+    let own = [Scene::Sizes, Scene::List];
+    if arguments.scenes.iter().any(|scene| !own.contains(scene)) {
         let mut database = Database::filled(&engine, arguments.users, 0).await;
         if chosen(Scene::Start) {
             played.start = Some(start::play(&database).await);
@@ -61,7 +76,16 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         if chosen(Scene::Replicas) && with_server {
             played.replicas = Some(replicas::play(&mut database, &arguments).await);
         }
+        if chosen(Scene::Batch) {
+            played.batch = Some(batch::play(&mut database, &arguments).await);
+        }
+        if chosen(Scene::Watch) {
+            played.watch = Some(watch::play(&mut database, &arguments).await);
+        }
         database.close().await;
+    }
+    if chosen(Scene::List) {
+        played.list = Some(list::play(&engine, &arguments).await);
     }
     if chosen(Scene::Sizes) {
         played.sizes = sizes::play(&engine, &arguments).await;

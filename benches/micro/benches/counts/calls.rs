@@ -12,10 +12,7 @@ use http_body_util::BodyExt;
 use m4_user_details::{
     app::DEMO_KEY,
     domain::{clock::SystemClock, hash::SecretKeys, service::Service},
-    grpc::{
-        auth::Authentication,
-        server::{Bounds, Services},
-    },
+    grpc::{auth::Authentication, call::CallOptions, server::Services},
     legacy::{Answers, Door, Limits},
     proto::{
         Channel, General, UpdateUserDetailsRequest, UserDetails,
@@ -25,6 +22,7 @@ use m4_user_details::{
     telemetry::Telemetry,
 };
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::counted;
@@ -35,6 +33,9 @@ const WARM_UP: usize = 50;
 const COUNTED: usize = 201;
 /// The longest that a call may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The largest body that the door reads, in bytes.
+const LARGEST_BODY: usize = 262_144;
 
 /// A whole call.
 pub(crate) struct Call {
@@ -96,7 +97,7 @@ pub(crate) fn allocations(call: &Call) -> u64 {
     let database = format!("sqlite://{}", folder.path().join("counts.db").display());
     let _telemetry = runtime.block_on(async { Telemetry::start("info") }).unwrap();
     let channel = runtime.block_on(start(database));
-    let limits = Limits { body: 262_144, deadline: DEADLINE };
+    let limits = Limits { body: LARGEST_BODY, deadline: DEADLINE };
     let router = Door::new(channel.clone(), None, Answers::Xml, limits).unwrap().router();
     let one = |number: usize| match call.asked {
         Asked::Legacy(parameters, answer) => {
@@ -134,8 +135,15 @@ async fn start(url: String) -> Channel {
     let keys = SecretKeys::new([DEMO_KEY.into()]);
     let service = Arc::new(Service::new(Arc::new(store), Arc::new(SystemClock), keys));
     let authentication = Authentication { open: true, ..Authentication::default() };
-    let bounds = Bounds { deadline: DEADLINE, message: 4 << 20 };
-    Services::new(service, authentication, bounds).await.unwrap().in_process()
+    let stop = CancellationToken::new();
+    let options = CallOptions {
+        deadline: DEADLINE,
+        heartbeat: DEADLINE,
+        largest_body: LARGEST_BODY,
+        largest_message: 4 << 20,
+        stop,
+    };
+    Services::new(service, authentication, options).await.unwrap().in_process()
 }
 
 fn update(call_limit: usize) -> UpdateUserDetailsRequest {

@@ -1,0 +1,127 @@
+//! What watching costs those who write, and how soon a change is told.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use m4_user_details::proto::{
+    UserDetailsChange, WatchUserDetailsRequest,
+    user_details_service_client::UserDetailsServiceClient,
+};
+use serde::Serialize;
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{
+    Arguments,
+    callers::{self, Call, PATIENCE, random_user},
+    database::Database,
+    measured::{Figures, Run},
+    program::Program,
+};
+
+/// How many callers write.
+const WRITERS: usize = 16;
+/// How many watch one user each.
+const WATCHERS: usize = 100;
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Watch {
+    /// Updates while nobody watches.
+    pub(crate) nobody: Figures,
+    /// Updates while one watches everything.
+    pub(crate) everything: Figures,
+    /// Updates while 100 watch one user each.
+    pub(crate) single_users: Figures,
+    /// From the moment at which an update is sent to that at which its event is there.
+    pub(crate) event: Figures,
+}
+
+/// Plays the scene.
+pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Watch {
+    let service = Program::service(&database.url).await;
+    let (call, users, time) = (Call::Update(service.grpc()), database.users, arguments.time());
+    let mut runs: [Vec<Run>; 4] = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..arguments.rounds {
+        let nobody = callers::run(&[call], WRITERS, users, time).await;
+
+        let seen = Arc::new(AtomicUsize::new(0));
+        callers::remember_sending(true);
+        let mut watchers = watch(&service, vec![None], &seen).await;
+        let everything = callers::run(&[call], WRITERS, users, time).await;
+        let all = async {
+            while seen.load(Ordering::Relaxed) < everything.times.len() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, all).await.expect("a change was not told");
+        watchers.abort_all();
+        let events = watchers.join_next().await.unwrap().err();
+        assert!(events.is_some_and(|ended| ended.is_cancelled()), "the watch has ended");
+        let events = callers::remember_sending(false);
+        let event = Run::new(latencies(events), time);
+        assert_eq!(event.times.len(), everything.times.len(), "each change is told once");
+
+        let chosen = (0..WATCHERS).map(|_| Some(random_user(users))).collect();
+        let watchers = watch(&service, chosen, &seen).await;
+        let single_users = callers::run(&[call], WRITERS, users, time).await;
+        drop(watchers);
+
+        for run in [&nobody, &everything, &single_users] {
+            database.acknowledge(run.times.len());
+        }
+        for (runs, run) in runs.iter_mut().zip([nobody, everything, single_users, event]) {
+            runs.push(run);
+        }
+    }
+    database.check().await;
+    service.stop().await;
+    let [nobody, everything, single_users, event] = runs.map(|runs| Figures::of(&runs));
+    println!(
+        "{}: updates {:.0} a second, {:.0} while one watches, {:.0} while 100 watch a user each; events {event:.1?}",
+        database.engine.name(),
+        nobody.rate,
+        everything.rate,
+        single_users.rate
+    );
+    Watch { nobody, everything, single_users, event }
+}
+
+/// Starts to watch users, or all of them; each stream has begun.
+async fn watch(service: &Program, users: Vec<Option<i64>>, seen: &Arc<AtomicUsize>) -> JoinSet<()> {
+    let channels = callers::channels(service.grpc(), 4);
+    let mut watchers = JoinSet::new();
+    for (number, user_id) in users.into_iter().enumerate() {
+        let mut client = UserDetailsServiceClient::new(channels[number % channels.len()].clone());
+        let request = WatchUserDetailsRequest { user_id, ..WatchUserDetailsRequest::default() };
+        let mut stream = client.watch_user_details(request).await.unwrap().into_inner();
+        stream.message().await.unwrap().unwrap();
+        let seen = Arc::clone(seen);
+        watchers.spawn(async move {
+            while let Some(response) = stream.message().await.unwrap() {
+                if let Some(change) = response.change {
+                    if let Some(city) = city(change) {
+                        callers::arrived(&city);
+                    }
+                    seen.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    watchers
+}
+
+fn city(change: UserDetailsChange) -> Option<String> {
+    change.details?.address?.city
+}
+
+/// How long each change took that was sent and told.
+fn latencies(events: HashMap<String, (Instant, Option<Instant>)>) -> Vec<Duration> {
+    let told = events.into_values().filter_map(|(sent, told)| Some(told?.duration_since(sent)));
+    told.collect()
+}

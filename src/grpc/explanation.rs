@@ -1,0 +1,190 @@
+//! What `LegacyService` tells of a call, in the contract's words.
+
+use std::collections::BTreeMap;
+
+use secrecy::ExposeSecret;
+
+use super::settings;
+use crate::{
+    domain::{
+        error::{Error, Refusal},
+        explain::{Explained, Verdict},
+        settings::Settings,
+        update::Updated,
+    },
+    fields::Field,
+    legacy::{explain::Named, outcome::Outcome},
+    proto::{
+        InvalidLegacyParameter, LegacyCheck, LegacyHash, LegacyHashRecipe, LegacyHashVerdict,
+        LegacyParameter, LegacyParameterUse,
+    },
+};
+
+/// A check, and why it decides the answer.
+pub(super) type Finding = (LegacyCheck, String);
+
+/// Invalid parameters: each with its name and what is allowed.
+pub(super) type Invalid = BTreeMap<Field, (&'static str, String)>;
+
+/// What keeps a call from the service.
+pub(super) fn of_door(refused: &Outcome) -> Finding {
+    let http = refused.http.as_u16();
+    // The checks of the door have the numbers of its answers.
+    let check = LegacyCheck::try_from(i32::from(http)).unwrap_or_default();
+    let why = match check {
+        LegacyCheck::NoSuchApi => "the path is none of the call's",
+        LegacyCheck::MethodNotAllowed => "the method is not GET, HEAD or POST",
+        LegacyCheck::TooLarge => "the body is larger than http.body_limit",
+        _ => "the door does not pass it on",
+    };
+    (check, why.to_owned())
+}
+
+/// What is to be said where everything would be stored.
+pub(super) fn of_update(updated: &Updated) -> Finding {
+    let why = format!("everything would be stored; fields that differ: {}", updated.changes.len());
+    (LegacyCheck::Passed, why)
+}
+
+/// What is to be said of invalid values.
+pub(super) fn of_values(invalid: &Invalid) -> Finding {
+    let check = if invalid.contains_key(&Field::responsible_manager_id) {
+        LegacyCheck::ManagerInvalid
+    } else {
+        LegacyCheck::InvalidDetails
+    };
+    let names: Vec<_> = invalid.values().map(|(name, _)| *name).collect();
+    (check, format!("invalid values: {}", names.join(", ")))
+}
+
+/// What the service's error means for the call; `exists` is whether there is such a user at all.
+///
+/// # Errors
+/// An error that is none of the call's checks is given back.
+pub(super) fn of_error(
+    error: Error,
+    settings: &Settings,
+    hash: &Explained,
+    exists: bool,
+    invalid: &Invalid,
+) -> Result<Finding, Error> {
+    let (check, why) = match error {
+        Error::ApiDisabled if settings.allow_api => {
+            (LegacyCheck::ApiDisabled, "there is no secret key")
+        }
+        Error::ApiDisabled => (LegacyCheck::ApiDisabled, "the setting allow_api is off"),
+        Error::GetDisabled => (LegacyCheck::GetDisabled, "the setting allow_get_api is off"),
+        Error::IncorrectHash => (
+            LegacyCheck::IncorrectHash,
+            match verdict(hash, settings) {
+                LegacyHashVerdict::Missing => {
+                    "there is no hash; or u, user_id or hash is no UTF-8 text, or they have over 8 KiB together"
+                }
+                LegacyHashVerdict::NoSha1 => "the hash is no SHA-1: 40 hexadecimal digits",
+                LegacyHashVerdict::NotAccepted => {
+                    "the hash is right by a recipe that the setting hash_recipes does not name"
+                }
+                LegacyHashVerdict::OtherUserId => "the hash was made for another user_id",
+                _ => "the hash was made of another u, another user_id or another secret key",
+            },
+        ),
+        Error::ActorRefused(Refusal::Unknown) => {
+            (LegacyCheck::ActingAccount, "there is no account with the username u")
+        }
+        Error::ActorRefused(Refusal::PlainUser) => {
+            (LegacyCheck::ActingAccount, "the acting account is a plain user")
+        }
+        Error::ActorRefused(Refusal::Blocked) => {
+            (LegacyCheck::ActingAccount, "the acting account is blocked")
+        }
+        Error::ActorRefused(Refusal::Itself) => {
+            (LegacyCheck::Itself, "user_id is the acting account itself")
+        }
+        Error::NotAuthorized => (
+            LegacyCheck::NotAuthorized,
+            "the acting manager's group lacks the right users at level edit",
+        ),
+        Error::UserNotFound if exists => (
+            LegacyCheck::UserNotFound,
+            "the acting manager shows only assigned users, and is not this one's responsible manager",
+        ),
+        Error::UserNotFound => {
+            (LegacyCheck::UserNotFound, "user_id is missing, no number, or no plain user's")
+        }
+        Error::Invalid(_) => return Ok(of_values(invalid)),
+        error @ (Error::AccessDenied
+        | Error::NotPermitted(_)
+        | Error::EtagMismatch
+        | Error::RequestIdReused
+        | Error::InBatch { .. }
+        | Error::ChangedSince
+        | Error::ChangeNotFound
+        | Error::InvalidRequest { .. }
+        | Error::Unauthenticated
+        | Error::Overloaded
+        | Error::Unavailable(_)
+        | Error::DeadlineExceeded
+        | Error::Internal(_)) => return Err(error),
+    };
+    Ok((check, why.to_owned()))
+}
+
+/// A parameter as the wire has it.
+pub(super) fn parameter(named: Named) -> LegacyParameter {
+    let fate = match (named.known, named.overridden) {
+        (false, _) => LegacyParameterUse::Unknown,
+        (true, true) => LegacyParameterUse::Overridden,
+        (true, false) => LegacyParameterUse::Read,
+    };
+    LegacyParameter {
+        name: named.name,
+        in_body: named.in_body,
+        r#use: fate.into(),
+        field: named.field.map(Field::path).unwrap_or_default().to_owned(),
+    }
+}
+
+/// An invalid parameter as the wire has it.
+pub(super) fn invalid(
+    (field, (name, allowed)): (Field, (&'static str, String)),
+) -> InvalidLegacyParameter {
+    InvalidLegacyParameter { name: name.to_owned(), field: field.path().to_owned(), allowed }
+}
+
+/// What is told of the hash; the right ones only with `include_hash`.
+pub(super) fn hash(hash: Explained, settings: &Settings, include_hash: bool) -> LegacyHash {
+    let mut told = LegacyHash { verdict: verdict(&hash, settings).into(), ..LegacyHash::default() };
+    match hash.verdict {
+        Verdict::Right { recipe, previous_key } => {
+            told.recipe = settings::recipe(recipe).into();
+            told.previous_key = previous_key;
+        }
+        Verdict::OtherUserId(user_id) => told.made_for_user_id = user_id,
+        Verdict::NoSecretKey | Verdict::Missing | Verdict::NoSha1 | Verdict::Wrong => {}
+    }
+    let recipes = hash.recipes.into_iter().map(|hashed| {
+        let right = hashed.hash.filter(|_| include_hash);
+        LegacyHashRecipe {
+            recipe: settings::recipe(hashed.recipe).into(),
+            accepted: settings.hash_recipes.contains(&hashed.recipe),
+            hashed: hashed.before_key + "<secret key>",
+            hash: right.map(|hash| hash.expose_secret().to_owned()).unwrap_or_default(),
+        }
+    });
+    told.recipes = recipes.collect();
+    told
+}
+
+fn verdict(hash: &Explained, settings: &Settings) -> LegacyHashVerdict {
+    match &hash.verdict {
+        Verdict::NoSecretKey => LegacyHashVerdict::NoSecretKey,
+        Verdict::Missing => LegacyHashVerdict::Missing,
+        Verdict::NoSha1 => LegacyHashVerdict::NoSha1,
+        Verdict::Right { recipe, .. } if settings.hash_recipes.contains(recipe) => {
+            LegacyHashVerdict::Right
+        }
+        Verdict::Right { .. } => LegacyHashVerdict::NotAccepted,
+        Verdict::OtherUserId(_) => LegacyHashVerdict::OtherUserId,
+        Verdict::Wrong => LegacyHashVerdict::Wrong,
+    }
+}

@@ -1,0 +1,165 @@
+//! `LegacyService`: reads a legacy call as the door does, has it checked, and tells what came of it.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, header::CONTENT_TYPE};
+use tonic::{Request, Response, Status};
+
+use super::{auth::Authentication, call, errors, explanation, user_details};
+use crate::{
+    domain::{
+        account::Username,
+        error::Error,
+        identity::Permission,
+        service::Service,
+        update::{Actor, Door, Update, Updated},
+    },
+    fields::parse_id,
+    legacy::{self, explain::Read, outcome},
+    proto::{
+        ExplainLegacyCallRequest, ExplainLegacyCallResponse, UpdateUserDetailsRequest,
+        legacy_service_server::LegacyService,
+    },
+};
+
+/// The service.
+pub(super) struct LegacyCalls {
+    pub(super) service: Arc<Service>,
+    pub(super) authentication: Arc<Authentication>,
+    pub(super) deadline: Duration,
+    /// The largest body that the door reads, in bytes.
+    pub(super) largest_body: usize,
+}
+
+#[tonic::async_trait]
+impl LegacyService for LegacyCalls {
+    async fn explain_legacy_call(
+        &self,
+        request: Request<ExplainLegacyCallRequest>,
+    ) -> Result<Response<ExplainLegacyCallResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = async {
+            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
+            let actor = caller.actor(Permission::Admin, &request.acting_username)?;
+            self.explain(&actor, request).await
+        };
+        let method = "m4.userdetails.v1.LegacyService/ExplainLegacyCall";
+        call::run(method, &metadata, &extensions, self.deadline, call).await
+    }
+}
+
+impl LegacyCalls {
+    async fn explain(
+        &self,
+        actor: &Actor,
+        request: ExplainLegacyCallRequest,
+    ) -> Result<ExplainLegacyCallResponse, Error> {
+        let include_hash = request.include_hash;
+        let (address, request) = (address(&request.address)?, http_request(request)?);
+        let mut read = legacy::explain::read(request, &address, self.largest_body).await;
+        read.call.credentials = read.call.credentials.carried();
+        let (settings, hash) = self.service.explain(actor, &read.call.credentials).await?;
+        let update = update(&mut read)?;
+        // Those that the service finds without its data are told even where it does not get as far.
+        let found = errors::status(&Error::Invalid(update.edits.violations().to_vec()));
+        let mut invalid = outcome::violations(&read.call, Some(&found));
+        let mut updated = None;
+        let (outcome, (check, explanation)) = if let Some(refused) = read.refused.take() {
+            let finding = explanation::of_door(&refused);
+            (refused, finding)
+        } else {
+            match self.check(&read, update).await {
+                Ok(would) => {
+                    let outcome = outcome::of(Ok(()), &read.call);
+                    updated = Some(would).filter(|_| invalid.is_empty());
+                    let finding = match &updated {
+                        Some(updated) => explanation::of_update(updated),
+                        None => explanation::of_values(&invalid),
+                    };
+                    (outcome, finding)
+                }
+                Err(error) => {
+                    let status = errors::status(&error);
+                    if matches!(error, Error::Invalid(_)) {
+                        invalid = outcome::violations(&read.call, Some(&status));
+                    }
+                    let exists = match error {
+                        Error::UserNotFound => self.exists(actor, &read).await?,
+                        _ => false,
+                    };
+                    let finding = explanation::of_error(error, &settings, &hash, exists, &invalid)?;
+                    (outcome::of(Err(&status), &read.call), finding)
+                }
+            }
+        };
+        Ok(ExplainLegacyCallResponse {
+            check: check.into(),
+            explanation,
+            http_status: outcome.http.as_u16().into(),
+            xml: String::from_utf8_lossy(&outcome.answer.to_xml()).into_owned(),
+            update: updated.map(user_details::answer),
+            parameters: read.parameters.into_iter().map(explanation::parameter).collect(),
+            invalid_parameters: invalid.into_iter().map(explanation::invalid).collect(),
+            body_ignored: read.body_ignored,
+            hash: Some(explanation::hash(hash, &settings, include_hash)),
+        })
+    }
+
+    /// What the service makes of the call.
+    async fn check(&self, read: &Read, update: Update) -> Result<Updated, Error> {
+        self.service.authenticate(&read.call.credentials, update.user_id).await?;
+        self.service.update(update).await
+    }
+
+    /// Whether there is such a plain user, within the reach of the admin who asks.
+    async fn exists(&self, admin: &Actor, read: &Read) -> Result<bool, Error> {
+        let Some(user_id) = parse_id(&read.call.credentials.user_id) else { return Ok(false) };
+        match self.service.read(admin, user_id).await {
+            Ok(_) => Ok(true),
+            Err(Error::UserNotFound | Error::ActorRefused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The update that the call asks for, without storing it.
+fn update(read: &mut Read) -> Result<Update, Error> {
+    let asked = std::mem::take(&mut read.call.request);
+    let asked = UpdateUserDetailsRequest { validate_only: true, ..asked };
+    let credentials = &read.call.credentials;
+    let actor = Actor::Account(Username::parse(&credentials.username));
+    user_details::update(asked, (actor, None), Door::Legacy, credentials.address.clone())
+}
+
+/// The request that a client of the call would send.
+fn http_request(request: ExplainLegacyCallRequest) -> Result<http::Request<Bytes>, Error> {
+    let method = match &*request.method {
+        "" => Method::POST,
+        method => Method::from_bytes(method.as_bytes())
+            .map_err(|_| refuse("method", "is no HTTP method"))?,
+    };
+    let target = legacy::target(&request.url)
+        .map_err(|error| refuse("url", &format!("cannot be sent: {error}")))?;
+    let mut http = http::Request::new(Bytes::from(request.body));
+    (*http.method_mut(), *http.uri_mut()) = (method, target);
+    if let Some(content_type) = request.content_type {
+        let content_type = HeaderValue::from_str(&content_type)
+            .map_err(|_| refuse("content_type", "cannot stand in a header"))?;
+        http.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    Ok(http)
+}
+
+/// The address of the client as the door would tell it.
+fn address(address: &str) -> Result<String, Error> {
+    if address.is_empty() {
+        return Ok(String::new());
+    }
+    let address = address.parse::<IpAddr>().map_err(|_| refuse("address", "is no IP address"))?;
+    Ok(address.to_string())
+}
+
+fn refuse(field: &'static str, problem: &str) -> Error {
+    Error::InvalidRequest { field, problem: problem.to_owned() }
+}

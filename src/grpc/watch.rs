@@ -1,0 +1,200 @@
+//! `WatchUserDetails`: the stream of one who watches.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use prost::Message;
+use sha1::{Digest, Sha1};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
+};
+use tonic::{Extensions, Status, metadata::MetadataMap};
+
+use super::{auth::Authentication, call::CallOptions, errors, listing};
+use crate::{
+    domain::{
+        error::Error,
+        identity::Permission,
+        listing::LoggedChange,
+        service::Service,
+        watch::{Position, Watch, Watched},
+    },
+    proto::{WatchUserDetailsRequest, WatchUserDetailsResponse},
+};
+
+/// How many responses wait for the client.
+const QUEUE: usize = 16;
+/// How long a client may leave them waiting.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the caller's rights are checked again: one that is withdrawn is gone within two seconds.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a resume token holds; opaque to callers.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct Token {
+    /// Of the request without its token: a token goes with its own request only.
+    #[prost(bytes = "vec", tag = "1")]
+    request: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    seen: i64,
+    /// First and last ids by turns.
+    #[prost(int64, repeated, tag = "3")]
+    missing: Vec<i64>,
+    /// When it was told, in seconds since 1970.
+    #[prost(int64, tag = "4")]
+    told: i64,
+}
+
+/// One who watches.
+pub(super) struct Stream {
+    service: Arc<Service>,
+    authentication: Arc<Authentication>,
+    options: CallOptions,
+    metadata: MetadataMap,
+    extensions: Extensions,
+    request: WatchUserDetailsRequest,
+    /// What its tokens are bound to.
+    bound: Vec<u8>,
+}
+
+/// What a stream sends.
+pub(super) type Responses = mpsc::Receiver<Result<WatchUserDetailsResponse, Status>>;
+
+impl Stream {
+    /// One who sent a request with this metadata.
+    pub(super) fn new(
+        service: Arc<Service>,
+        authentication: Arc<Authentication>,
+        options: CallOptions,
+        (metadata, extensions, request): (MetadataMap, Extensions, WatchUserDetailsRequest),
+    ) -> Self {
+        let unbound = WatchUserDetailsRequest { resume_token: String::new(), ..request.clone() };
+        let bound = Sha1::digest(unbound.encode_to_vec())[..8].to_vec();
+        Self { service, authentication, options, metadata, extensions, request, bound }
+    }
+
+    /// Opens the stream.
+    pub(super) async fn open(self) -> Result<Responses, Error> {
+        let from = self.from()?;
+        let watched = self.watched().await?;
+        let watch = self.service.watch(from, watched.clone()).await?;
+        let (sender, responses) = mpsc::channel(QUEUE);
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = self.send(watch, watched, &sender) => ended,
+                () = self.options.stop.cancelled() => {
+                    Some(Error::Unavailable("the service is stopping".into()))
+                }
+                () = sender.closed() => None,
+            };
+            if let Some(error) = ended {
+                let outcome = errors::reason(&error);
+                tracing::info!(rpc.method = METHOD, outcome, "a watch has ended");
+                // One who does not take it has gone, or does not listen.
+                let _ = timeout(PATIENCE, sender.send(Err(errors::status(&error)))).await;
+            }
+        });
+        Ok(responses)
+    }
+
+    /// What the caller may watch, as of now.
+    async fn watched(&self) -> Result<Watched, Error> {
+        let caller = self.authentication.internal_caller(&self.metadata, &self.extensions).await?;
+        let actor = caller.actor(Permission::Read, &self.request.acting_username)?;
+        self.service.watched(&actor, self.request.user_id).await
+    }
+
+    /// Sends until the client does not listen, or something fails.
+    async fn send(
+        &self,
+        mut watch: Box<dyn Watch>,
+        watched: Watched,
+        sender: &mpsc::Sender<Result<WatchUserDetailsResponse, Status>>,
+    ) -> Option<Error> {
+        let response = |change: Option<&LoggedChange>, position: &Position| {
+            let change = change.cloned().map(listing::change);
+            WatchUserDetailsResponse { change, resume_token: self.token(position) }
+        };
+        let mut check = interval(CHECK_INTERVAL);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        check.tick().await;
+        let mut beat = Instant::now() + self.options.heartbeat;
+        let mut patience = Instant::now() + PATIENCE;
+        let mut waiting = VecDeque::from([response(None, watch.position())]);
+        loop {
+            let idle = waiting.is_empty();
+            tokio::select! {
+                biased;
+                _ = check.tick() => match self.watched().await {
+                    Ok(now) if now == watched => {}
+                    // It may come back, for what it may see now.
+                    Ok(_) => return Some(Error::Unavailable("the caller's rights have changed".into())),
+                    Err(error) => return Some(error),
+                },
+                room = timeout_at(patience, sender.reserve()), if !idle => {
+                    // One that does not listen is let go.
+                    let Ok(Ok(room)) = room else { return None };
+                    if let Some(response) = waiting.pop_front() {
+                        room.send(Ok(response));
+                    }
+                    patience = Instant::now() + PATIENCE;
+                    beat = Instant::now() + self.options.heartbeat;
+                }
+                () = sleep_until(beat), if idle => {
+                    waiting.push_back(response(None, watch.position()));
+                    patience = Instant::now() + PATIENCE;
+                }
+                portion = watch.next(), if idle => match portion {
+                    Ok(portion) => {
+                        let changes = portion.iter();
+                        waiting.extend(changes.map(|(change, behind)| response(Some(change), behind)));
+                        patience = Instant::now() + PATIENCE;
+                    }
+                    Err(error) => return Some(error),
+                },
+            }
+        }
+    }
+
+    fn token(&self, position: &Position) -> String {
+        let token = Token {
+            request: self.bound.clone(),
+            seen: position.seen(),
+            missing: position.missing().iter().flat_map(|(first, last)| [*first, *last]).collect(),
+            told: self.service.now().timestamp(),
+        };
+        URL_SAFE_NO_PAD.encode(token.encode_to_vec())
+    }
+
+    /// Where the request says that the stream begins, and when it was told so.
+    fn from(&self) -> Result<Option<(Position, DateTime<Utc>)>, Error> {
+        let token = &self.request.resume_token;
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let invalid = |problem: &str| Error::InvalidRequest {
+            field: "resume_token",
+            problem: problem.to_owned(),
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok();
+        let token = bytes.and_then(|bytes| Token::decode(&*bytes).ok());
+        let position = token.as_ref().and_then(|token| {
+            let (pairs, rest) = token.missing.as_chunks::<2>();
+            let missing = pairs.iter().map(|[first, last]| (*first, *last)).collect();
+            Position::new(token.seen, missing).filter(|_| rest.is_empty())
+        });
+        let told = token.as_ref().and_then(|token| DateTime::from_timestamp(token.told, 0));
+        let (Some(token), Some(position), Some(told)) = (token, position, told) else {
+            return Err(invalid("is none that was given"));
+        };
+        if token.request != self.bound {
+            return Err(invalid("is of another request: only resume_token may differ"));
+        }
+        Ok(Some((position, told)))
+    }
+}
+
+/// The full name of the method.
+pub(super) const METHOD: &str = "m4.userdetails.v1.UserDetailsService/WatchUserDetails";

@@ -1,0 +1,100 @@
+//! What the door would make of a call: the same steps as the router's, without the RPC.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use http::Request;
+
+use super::{
+    outcome::Outcome,
+    parameters::{self, Given, Parameters, Take},
+    request,
+    translate::{Translated, translate},
+};
+use crate::fields::{FIELDS, Field};
+
+/// A call as the door reads it.
+pub(crate) struct Read {
+    /// The answer, where the call does not even reach the service.
+    pub(crate) refused: Option<Outcome>,
+    /// Its parameters as they stand: those of the query string, then those of the body.
+    pub(crate) parameters: Vec<Named>,
+    /// Whether it has a body that counts as absent.
+    pub(crate) body_ignored: bool,
+    /// What the door asks the service for.
+    pub(crate) call: Translated,
+}
+
+/// A parameter as it stands in a call.
+pub(crate) struct Named {
+    /// Its name, decoded; bytes that are not UTF-8 are replaced.
+    pub(crate) name: String,
+    /// Whether it stands in the body.
+    pub(crate) in_body: bool,
+    /// Whether another one of its name counts instead.
+    pub(crate) overridden: bool,
+    /// Whether the call knows it.
+    pub(crate) known: bool,
+    /// The field that it writes.
+    pub(crate) field: Option<Field>,
+}
+
+/// The parameters of one place, and the names of those that have a value, as they stand.
+#[derive(Default)]
+struct Place {
+    parameters: Parameters,
+    names: Vec<String>,
+}
+
+impl Take for Place {
+    fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<Given>) {
+        let given = given();
+        if given.is_some() && !name.is_empty() {
+            self.names.push(String::from_utf8_lossy(name).into_owned());
+        }
+        self.parameters.take(name, || given);
+    }
+}
+
+/// Reads a call from a client at `address`. A body that is larger than `limit`, in bytes, is not read.
+pub(crate) async fn read(request: Request<Bytes>, address: &str, limit: usize) -> Read {
+    let (parts, body) = request.into_parts();
+    let has_body = !body.is_empty();
+    let too_large = body.len() > limit;
+    let refused = match request::route(parts.uri.path()) {
+        None => Some(request::not_found()),
+        Some(_) => request::refused(&parts.method).or_else(|| too_large.then(request::too_large)),
+    };
+    let body = if too_large { Bytes::new() } else { body };
+    let (query, body): (Place, Option<Place>) =
+        request::parameters(&parts.uri, &parts.headers, body).await;
+    let body_ignored = has_body && body.is_none();
+    let body = body.unwrap_or_default();
+    let parameters = named(query.names, body.names);
+    let call = translate(&query.parameters.or(body.parameters), parts.method.as_str(), address);
+    Read { refused, parameters, body_ignored, call }
+}
+
+fn named(query: Vec<String>, body: Vec<String>) -> Vec<Named> {
+    let fields: HashMap<&str, Field> = FIELDS
+        .into_iter()
+        .flat_map(|field| field.parameters().into_iter().map(move |name| (name, field)))
+        .collect();
+    let in_query = query.len();
+    let mut names: Vec<_> = query.into_iter().chain(body).collect();
+    // From the one that counts to those that it overrides: the query string before the body, in each the last one first.
+    let mut seen = HashSet::new();
+    let mut named: Vec<_> = (0..in_query)
+        .rev()
+        .chain((in_query..names.len()).rev())
+        .map(|index| (index, !seen.insert(names[index].clone())))
+        .collect();
+    named.sort_unstable();
+    let named = named.into_iter().map(|(index, overridden)| {
+        let name = std::mem::take(&mut names[index]);
+        let known = parameters::is_known(&name);
+        let field = fields.get(&*name).copied();
+        Named { name, in_body: index >= in_query, overridden, known, field }
+    });
+    named.collect()
+}

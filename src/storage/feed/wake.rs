@@ -1,0 +1,91 @@
+//! Wake-up calls for those who read the growing change log: within this process at once, to other replicas on PostgreSQL by
+//! `NOTIFY`. All of them may be lost: readers look every now and then, too.
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::{
+    ConnectionTrait, DbErr, RuntimeErr,
+    sqlx::{self, postgres::PgListener},
+};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    domain::error::chain,
+    storage::{connect::Engine, failure::cause, repository::Database},
+};
+
+/// Tells other replicas that something was stored. It is no loss if that is not durable.
+const NOTIFY: &str = "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY m4_change_log; COMMIT";
+/// The name under which they listen.
+const CHANNEL: &str = "m4_change_log";
+/// The least time between two wake-up calls to other replicas.
+const REST: Duration = Duration::from_millis(10);
+/// How long to wait after a failure.
+const LONG_REST: Duration = Duration::from_secs(1);
+/// How long one call may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Wake-up calls.
+#[derive(Debug, Default)]
+pub(in crate::storage) struct Wake {
+    reader: Notify,
+    others: Notify,
+}
+
+impl Wake {
+    /// Something was stored.
+    pub(in crate::storage) fn stored(&self) {
+        self.reader.notify_one();
+        self.others.notify_one();
+    }
+
+    /// Waits until something was stored, as far as is known here.
+    pub(super) async fn called(&self) {
+        self.reader.notified().await;
+    }
+}
+
+/// Passes wake-up calls on to other replicas, while the database is used.
+pub(in crate::storage) fn start(database: &Arc<Database>) {
+    if database.engine() != Engine::Postgres {
+        return;
+    }
+    let database = Arc::downgrade(database);
+    tokio::spawn(async move {
+        while let Some(database) = database.upgrade() {
+            // Without holding the database for ever.
+            if timeout(LONG_REST, database.wake().others.notified()).await.is_err() {
+                continue;
+            }
+            let told = database.pools().write.execute_unprepared(NOTIFY);
+            match timeout(PATIENCE, told).await {
+                Ok(Ok(_)) => sleep(REST).await,
+                Ok(Err(_)) | Err(_) => sleep(LONG_REST).await,
+            }
+        }
+    });
+}
+
+/// Hears the wake-up calls of other replicas, as long as it is polled.
+pub(super) async fn listen(database: &Database) {
+    let Some(url) = database.postgres_url() else { return std::future::pending().await };
+    loop {
+        let heard = async {
+            let mut listener = PgListener::connect(url).await?;
+            listener.listen(CHANNEL).await?;
+            loop {
+                listener.recv().await?;
+                database.wake().reader.notify_one();
+            }
+        };
+        let heard: Result<(), sqlx::Error> = heard.await;
+        if let Err(error) = heard {
+            let error = cause(DbErr::Conn(RuntimeErr::SqlxError(error.into())));
+            tracing::warn!(error = chain(&*error), "wake-up calls of other replicas are not heard");
+        }
+        sleep(LONG_REST).await;
+    }
+}
