@@ -6,11 +6,9 @@ use chrono::TimeDelta;
 use futures_util::FutureExt;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::Endpoint;
-use tower::ServiceExt;
 
 use crate::{
-    config::Config,
+    config::{Config, Upstream},
     domain::{
         clock::{Clock, SystemClock},
         error::{Cause, chain},
@@ -21,8 +19,11 @@ use crate::{
     grpc::{call::CallOptions, server::Services},
     jwt::Jwts,
     legacy::{self, Door},
+    listen::Age,
     proto::Channel,
     storage::{OpenError, SqlStore},
+    tls::{ClientTls, ServerTls},
+    upstream,
 };
 
 /// The secret key of the demo data.
@@ -36,8 +37,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long connections may take to end after the last answer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long a door waits for a connection to its upstream.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the program cannot be run, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +72,18 @@ pub enum RunError {
 pub struct Application {
     http: (TcpListener, axum::Router),
     core: Option<Core>,
+    tls: Tls,
     drain: Duration,
     /// Tells every part to end.
     ending: CancellationToken,
+}
+
+/// TLS, where it is spoken; its files are followed.
+#[derive(Default)]
+struct Tls {
+    http: Option<ServerTls>,
+    grpc: Option<ServerTls>,
+    upstream: Option<ClientTls>,
 }
 
 /// What a door of its own does not have.
@@ -86,6 +94,7 @@ struct Core {
     jwts: Option<Arc<Jwts>>,
     demo: bool,
     keep_log: Option<TimeDelta>,
+    age: Age,
 }
 
 impl Application {
@@ -130,6 +139,7 @@ impl Application {
             deadline: config.limits.deadline,
             heartbeat: config.heartbeat,
             largest_body: config.limits.body,
+            largest_message: config.message_limit,
             stop: ending.clone(),
         };
         let services =
@@ -138,27 +148,23 @@ impl Application {
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
         let router = door(config, services.in_process())?.router();
         let keep_log = config.keep_log;
-        let core = Some(Core { listener, services, store, jwts, demo, keep_log });
-        Ok(Self { http: (http, router), core, drain: config.drain, ending })
+        let age = config.age;
+        let core = Some(Core { listener, services, store, jwts, demo, keep_log, age });
+        let tls =
+            Tls { http: config.http_tls.clone(), grpc: config.grpc_tls.clone(), upstream: None };
+        Ok(Self { http: (http, router), core, tls, drain: config.drain, ending })
     }
 
     /// A door of its own, to the service at `upstream`.
     ///
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`].
-    pub async fn door_only(config: &Config, upstream: &Endpoint) -> Result<Self, RunError> {
-        let channel = upstream
-            .clone()
-            .connect_timeout(CONNECT_PATIENCE)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .tcp_nodelay(true)
-            .connect_lazy()
-            // Of a connection that breaks tonic itself would say UNKNOWN.
-            .map_err(|error| tonic::Status::unavailable(chain(&error)));
-        let router = door(config, Channel::new(channel))?.router();
+    pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
+        let router = door(config, upstream::channel(upstream))?.router();
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
+        let tls = Tls { http: config.http_tls.clone(), grpc: None, upstream: upstream.tls.clone() };
         let ending = CancellationToken::new();
-        Ok(Self { http: (http, router), core: None, drain: config.drain, ending })
+        Ok(Self { http: (http, router), core: None, tls, drain: config.drain, ending })
     }
 
     /// Where gRPC is served; none for a door of its own.
@@ -183,16 +189,20 @@ impl Application {
         let (listener, router) = self.http;
         let ending = self.ending;
         let calls = TaskTracker::new();
-        let http = legacy::server::serve(listener, router, ending.clone(), calls.clone());
+        let Tls { http: http_tls, grpc: grpc_tls, upstream } = self.tls;
+        for tls in [&http_tls, &grpc_tls].into_iter().flatten() {
+            parts.spawn(tls.clone().follow(ending.clone()).map(Ok));
+        }
+        if let Some(tls) = upstream {
+            parts.spawn(tls.follow(ending.clone()).map(Ok));
+        }
+        let http = legacy::server::serve(listener, http_tls, router, ending.clone(), calls.clone());
         parts.spawn(http.map(Ok));
         let mut rest = None;
         if let Some(core) = self.core {
             let (services, ends, calls) = (core.services, ending.clone(), calls.clone());
             parts.spawn(services.clone().watch_health(ending.clone()).map(Ok));
-            parts.spawn(async move {
-                let served = services.serve(core.listener, ends, calls).await;
-                served.map_err(|error| RunError::Failed(error.into()))
-            });
+            parts.spawn(services.serve(core.listener, grpc_tls, core.age, ends, calls).map(Ok));
             if let Some(jwts) = core.jwts {
                 let ends = ending.clone();
                 parts.spawn(async move {

@@ -1,7 +1,9 @@
 //! Configuration: defaults, then a TOML file, then the environment, then flags. Read once, and every error at once.
 
+mod certificates;
 mod keys;
 mod layers;
+mod transport;
 
 use std::{fmt, fs, net::SocketAddr, path::Path, time::Duration};
 
@@ -10,13 +12,19 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use keys::{KEYS, Key};
 pub use layers::{ConfigErrors, Layers};
+pub use transport::Upstream;
 
 use crate::{
     domain::hash::SecretKeys,
-    grpc::auth::{Authentication, InternalToken},
+    grpc::{
+        auth::{Authentication, InternalToken},
+        certificates::Certificates,
+    },
     jwt::{Provider, Source},
     legacy::{Answers, Limits},
+    listen::Age,
     storage::{Engine, Options},
+    tls::{Protocol, ServerTls},
 };
 
 /// The effective configuration.
@@ -37,7 +45,17 @@ pub struct Config {
     /// The token of a door in a process of its own: what the service accepts, and what such a door shows.
     pub door_token: Option<SecretString>,
     /// The service that a door in a process of its own speaks to.
-    pub upstream: Option<tonic::transport::Endpoint>,
+    pub upstream: Option<Upstream>,
+    /// Whose client certificates are.
+    pub certificates: Certificates,
+    /// TLS of gRPC.
+    pub grpc_tls: Option<ServerTls>,
+    /// TLS of the legacy call.
+    pub http_tls: Option<ServerTls>,
+    /// The largest message of gRPC, in bytes.
+    pub message_limit: usize,
+    /// How long connections of gRPC live.
+    pub age: Age,
     /// Whether to start without authentication on addresses that others reach.
     pub insecure: bool,
     /// The secret keys of legacy calls.
@@ -76,7 +94,13 @@ impl Config {
         let require_token = read.flag("grpc.require_token");
         let jwt = read.jwt();
         let door_token = read.secret("door.token", "door.token_file");
-        let upstream = read.upstream("door.upstream");
+        let upstream = read.upstream();
+        let grpc_tls = read.server_tls(&transport::GRPC, Protocol::Http2);
+        let certificates = read.certificates();
+        let http_tls = read.server_tls(&transport::HTTP, Protocol::Http1);
+        let message_limit = read.number("grpc.message_limit", 2 << 20, 64 << 20);
+        let age = read.number("grpc.connection_age_seconds", 0, 86_400);
+        let grace = read.number("grpc.connection_grace_seconds", 1, 3600);
         let insecure = read.flag("insecure");
         let keys = read.keys();
         let answers = match read.text("http.answers").as_str() {
@@ -113,6 +137,11 @@ impl Config {
             jwt,
             door_token,
             upstream,
+            certificates,
+            grpc_tls,
+            http_tls,
+            message_limit,
+            age: Age { longest: seconds(age), grace: seconds(grace) },
             insecure,
             keys,
             answers,
@@ -124,14 +153,17 @@ impl Config {
         })
     }
 
-    /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback
-    /// address is open to all, and so is everything with `insecure`.
+    /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback address
+    /// is open to all, and so is everything with `insecure`.
     ///
     /// # Errors
     /// Where others than this machine would reach the service without authentication.
     pub fn authentication(&self, demo: bool) -> Result<Authentication, Unauthenticated> {
         let loopback = self.grpc_listen.ip().is_loopback();
-        let closed = self.internal.is_some() || self.jwt.is_some() || self.require_token;
+        let closed = self.internal.is_some()
+            || self.jwt.is_some()
+            || self.require_token
+            || !self.certificates.is_empty();
         if !closed && !loopback && !self.insecure {
             return Err(Unauthenticated::Grpc(self.grpc_listen));
         }
@@ -140,8 +172,13 @@ impl Config {
             return Err(Unauthenticated::Demo(self.http_listen));
         }
         let open = !closed && (self.insecure || (demo && loopback));
-        let (internal, door) = (self.internal.clone(), self.door_token.clone());
-        Ok(Authentication { internal, door, open, ..Authentication::default() })
+        Ok(Authentication {
+            internal: self.internal.clone(),
+            door: self.door_token.clone(),
+            certificates: self.certificates.clone(),
+            open,
+            ..Authentication::default()
+        })
     }
 }
 
@@ -152,7 +189,8 @@ pub enum Unauthenticated {
     #[error(
         "{0} is not a loopback address and nothing is configured by which callers prove who they are: anybody who \
          reaches it could call. Set grpc.require_token (M4_GRPC_REQUIRE_TOKEN) and make tokens with `token create`, or \
-         set grpc.token (M4_GRPC_TOKEN or M4_GRPC_TOKEN_FILE) or jwt.jwks (M4_JWT_JWKS), or say --insecure"
+         set grpc.token (M4_GRPC_TOKEN or M4_GRPC_TOKEN_FILE), jwt.jwks (M4_JWT_JWKS) or grpc.certificates_file, or \
+         say --insecure"
     )]
     Grpc(SocketAddr),
     /// Over HTTP, with the secret key of the demo data.
@@ -205,22 +243,6 @@ impl Reader<'_> {
             self.wrong(key, "must be true or false");
             false
         })
-    }
-
-    fn upstream(&mut self, key: &'static str) -> Option<tonic::transport::Endpoint> {
-        let text = self.text(key);
-        if text.is_empty() {
-            return None;
-        }
-        let endpoint = tonic::transport::Endpoint::from_shared(text).ok();
-        let endpoint = endpoint.filter(|endpoint| {
-            let uri = endpoint.uri();
-            uri.scheme_str() == Some("http") && uri.host().is_some()
-        });
-        if endpoint.is_none() {
-            self.wrong(key, "must be http://HOST:PORT");
-        }
-        endpoint
     }
 
     /// Whose JWTs are accepted: all three keys, or none of them.

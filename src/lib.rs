@@ -15,10 +15,12 @@ pub mod fields;
 pub mod grpc;
 pub mod jwt;
 pub mod legacy;
-mod listen;
+pub mod listen;
 pub mod proto;
 pub mod storage;
 pub mod telemetry;
+pub mod tls;
+mod upstream;
 
 /// Parts of a call that no other crate needs, for `benches/micro` to measure one by one.
 #[doc(hidden)]

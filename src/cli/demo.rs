@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     domain::hash::SecretKeys,
     fields::FIELDS,
+    grpc::certificates::Certificates,
     legacy::query_parameter,
     proto::{
         GetUserDetailsRequest, UserDetails, user_details_service_client::UserDetailsServiceClient,
@@ -66,6 +67,8 @@ impl Demo {
         config.database.url = format!("sqlite://{}", folder.path().join("demo.db").display());
         // Whatever is configured for a real service does not concern the demo.
         config.internal = None;
+        config.certificates = Certificates::default();
+        (config.grpc_tls, config.http_tls) = (None, None);
         config.keys = SecretKeys::new([DEMO_KEY.into()]);
         with_telemetry(&config, async {
             let stop = stop_signals()?;
@@ -108,7 +111,7 @@ async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(
         let id = query_parameter(query, "user_id").and_then(|id| id.parse().ok());
         let id = id.unwrap_or_default();
         let before = read(grpc, id).await?;
-        let (_, xml) = http_client::send(http, Method::POST, target).await?;
+        let (_, xml) = http_client::send(http, None, Method::POST, target).await?;
         print::text(&xml);
         if xml.contains("Incorrect hash") {
             print::text(&explain_query(keys, query));
@@ -131,7 +134,7 @@ async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(
 async fn wait_until_ready(http: SocketAddr) -> Result<(), CliError> {
     let ready = async {
         while !matches!(
-            http_client::send(http, Method::GET, "/readyz").await,
+            http_client::send(http, None, Method::GET, "/readyz").await,
             Ok((StatusCode::OK, _))
         ) {
             tokio::time::sleep(Duration::from_millis(10)).await;

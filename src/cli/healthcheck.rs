@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::{Method, StatusCode};
 
 use super::{CliError, http_client};
-use crate::config::Config;
+use crate::{config::Config, tls::of_itself};
 
 pub(super) async fn run(config: &Config) -> Result<(), CliError> {
     let mut address = config.http_listen;
@@ -14,7 +14,9 @@ pub(super) async fn run(config: &Config) -> Result<(), CliError> {
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    match http_client::send(address, Method::GET, "/readyz").await? {
+    let tls = config.http_tls.as_ref().map(|tls| of_itself(tls.source())).transpose();
+    let tls = tls.map_err(|error| CliError::Failed(error.to_string()))?;
+    match http_client::send(address, tls, Method::GET, "/readyz").await? {
         (StatusCode::OK, _) => Ok(()),
         (status, _) => Err(CliError::Failed(format!("{address} answers {status}"))),
     }

@@ -1,21 +1,24 @@
 //! One HTTP request, for the demo and the health check.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, rustls::ClientConfig};
+use tokio_util::either::Either;
 
 use super::CliError;
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Sends a request without a body, and reads the answer.
+/// Sends a request without a body, over TLS if that is given, and reads the answer.
 pub(super) async fn send(
     address: SocketAddr,
+    tls: Option<ClientConfig>,
     method: Method,
     target: &str,
 ) -> Result<(StatusCode, String), CliError> {
@@ -23,6 +26,14 @@ pub(super) async fn send(
     let exchange = async {
         let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
+        let stream = match tls {
+            None => Either::Left(stream),
+            Some(tls) => {
+                let connector = TlsConnector::from(Arc::new(tls));
+                let secured = connector.connect(address.ip().into(), stream).await;
+                Either::Right(secured.map_err(|error| failed(&error))?)
+            }
+        };
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| failed(&error))?;
         let connection = tokio::spawn(connection);

@@ -16,8 +16,8 @@ pub(super) struct Serve {
     /// Serve the legacy call only, through the service at `--upstream`: needs no database and no secret key.
     #[arg(long, conflicts_with = "demo")]
     door_only: bool,
-    /// The service that a door of its own speaks to.
-    #[arg(long, value_name = "http://HOST:PORT", requires = "door_only")]
+    /// The service that a door of its own speaks to: `http://HOST:PORT` or `https://HOST:PORT`.
+    #[arg(long, value_name = "URL", requires = "door_only")]
     upstream: Option<String>,
 }
 

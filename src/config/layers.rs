@@ -118,7 +118,7 @@ impl Layers {
 }
 
 /// Why a file cannot be read, without the lines of it that TOML's own errors quote: a secret may stand there.
-fn shown(error: &Error) -> String {
+pub(super) fn shown(error: &Error) -> String {
     let text = error.to_string();
     let lines = text.lines().filter(|line| !line.contains('|') && !line.trim().is_empty());
     lines.collect::<Vec<_>>().join(": ")

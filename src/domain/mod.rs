@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod clock;
+pub mod deadline;
 pub mod error;
 pub mod explain;
 pub mod facts;

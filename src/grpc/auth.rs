@@ -1,4 +1,4 @@
-//! Who calls: an internal service with a token, or the legacy door with a legacy client's credentials.
+//! Who calls: an internal service with a token or a client certificate, or the legacy door with a legacy client's credentials.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tonic::{Extensions, metadata::MetadataMap};
 
+use super::certificates::Certificates;
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
     domain::{
@@ -50,6 +51,8 @@ pub struct Authentication {
     pub jwts: Option<Arc<Jwts>>,
     /// The token of a door in a process of its own.
     pub door: Option<SecretString>,
+    /// Whose client certificates are.
+    pub certificates: Certificates,
     /// Nothing need be proved while there is no service token: none is configured, and it is demo data on a loopback
     /// address, or `--insecure`.
     pub open: bool,
@@ -71,6 +74,9 @@ impl Authentication {
         extensions: &Extensions,
     ) -> Result<Caller, Error> {
         let Some(authorization) = text(metadata, "authorization")? else {
+            if let Some(identity) = self.certificates.identity(extensions) {
+                return Ok(Caller::Internal(identity));
+            }
             if self.is_open().await? {
                 return Ok(Caller::Internal(Identity::open()));
             }
@@ -132,6 +138,7 @@ impl Authentication {
         }
         let identity = text(metadata, DOOR_IDENTITY)?;
         Ok(match (&self.door, identity) {
+            (_, None) if self.certificates.is_door(extensions) => true,
             (Some(token), Some(identity)) => {
                 bearer(identity).is_some_and(|sent| is_token(sent, token))
             }

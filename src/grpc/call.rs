@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opentelemetry::{global, propagation::Extractor};
-use tokio::time::{Instant, timeout};
+use prost::Message;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Extensions, Response, Status,
@@ -13,7 +14,10 @@ use tracing::{Instrument, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{auth::InProcessDoor, errors};
-use crate::domain::error::{Error, chain};
+use crate::domain::{
+    deadline::within,
+    error::{Error, chain},
+};
 
 /// What every call is bound by.
 #[derive(Clone, Debug)]
@@ -24,12 +28,30 @@ pub struct CallOptions {
     pub heartbeat: Duration,
     /// The largest body that the door reads, in bytes.
     pub largest_body: usize,
+    /// The largest message, in bytes, either way and when it is not compressed.
+    pub largest_message: usize,
     /// Ends those who watch.
     pub stop: CancellationToken,
 }
 
 /// Runs a call: `method` is its full name, `longest` its deadline unless the caller's is sooner.
-pub(super) async fn run<T>(
+pub(super) async fn run<T: Message>(
+    method: &'static str,
+    metadata: &MetadataMap,
+    extensions: &Extensions,
+    longest: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<Response<T>, Status> {
+    let mut response = open(method, metadata, extensions, longest, call).await?;
+    let asked = metadata.contains_key("grpc-accept-encoding");
+    if asked && response.get_ref().encoded_len() < LEAST_COMPRESSED {
+        response.disable_compression();
+    }
+    Ok(response)
+}
+
+/// Runs a call that answers with a stream, until that is open.
+pub(super) async fn open<T>(
     method: &'static str,
     metadata: &MetadataMap,
     extensions: &Extensions,
@@ -52,7 +74,7 @@ pub(super) async fn run<T>(
     let begun = Instant::now();
     let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);
     let deadline = deadline(metadata).map_or(longest, |deadline| in_time(deadline).min(longest));
-    let outcome = timeout(deadline, call).instrument(span.clone()).await;
+    let outcome = within(deadline, call).instrument(span.clone()).await;
     let result = outcome.unwrap_or(Err(Error::DeadlineExceeded));
     let outcome = result.as_ref().map_or_else(errors::reason, |_| "OK");
     span.record("outcome", outcome);
@@ -78,6 +100,9 @@ pub(super) async fn run<T>(
 
 /// How much sooner than at the caller's deadline a call ends, at most: the answer must be there in time.
 const MARGIN: Duration = Duration::from_millis(20);
+
+/// The least answer that is compressed, in bytes: a smaller one fits in a packet as it is.
+const LEAST_COMPRESSED: usize = 1024;
 
 /// The caller's deadline: up to 8 digits and a unit, as the gRPC specification of HTTP/2 has it.
 fn deadline(metadata: &MetadataMap) -> Option<Duration> {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
@@ -96,6 +96,22 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::Internal(_) => {}
     }
     Status::with_error_details(classify(error).0, error.to_string(), details)
+}
+
+/// What tonic itself answers to a message over its limit, in this service's words: it has no details, and that it says
+/// `RESOURCE_EXHAUSTED` of one that is compressed would invite to try again.
+pub(super) fn explained(answer: http::Response<Body>) -> http::Response<Body> {
+    let headers = answer.headers();
+    let code = headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
+    match code {
+        Some(Code::OutOfRange | Code::ResourceExhausted)
+            if !headers.contains_key(Status::GRPC_STATUS_DETAILS) =>
+        {
+            let problem = "is larger than grpc.message_limit allows".to_owned();
+            status(&Error::InvalidRequest { field: "message", problem }).into_http()
+        }
+        _ => answer,
+    }
 }
 
 /// What the status of an error says, as a result of a batch.

@@ -24,6 +24,10 @@ use crate::{
 const USUAL_PAGE: i32 = 50;
 /// How many items a page has at most.
 const LARGEST_PAGE: i32 = 1000;
+/// The bytes of a message that are kept for the token of the next page.
+const TOKEN_ROOM: usize = 4096;
+/// The bytes that an item takes beside its own: a tag and a length.
+const ITEM_ROOM: usize = 8;
 
 /// What a page token holds; opaque to callers.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -48,16 +52,33 @@ pub(super) struct Paged<Q> {
 }
 
 impl<Q> Paged<Q> {
-    /// Cuts the items to the page, and answers the token of the next one: empty where there is none.
-    pub(super) fn cut<T>(self, items: &mut Vec<T>, position: impl Fn(&T) -> Position) -> String {
-        if items.len() <= self.size {
-            return String::new();
+    /// The page: as many items as are asked for and have room in a message of `limit` bytes, and the token of the next page,
+    /// which is empty where there is none.
+    pub(super) fn page<T, M: Message>(
+        self,
+        items: Vec<T>,
+        limit: usize,
+        position: impl Fn(&T) -> Position,
+        convert: impl Fn(T) -> M,
+    ) -> (Vec<M>, String) {
+        let mut page = Vec::with_capacity(items.len());
+        let mut room = limit.saturating_sub(TOKEN_ROOM);
+        let mut last = None;
+        for item in items {
+            let place = position(&item);
+            let item = convert(item);
+            let length = item.encoded_len() + ITEM_ROOM;
+            if let Some(Position { username, update_time, id }) = last
+                && (page.len() == self.size || length > room)
+            {
+                let token = Token { request: self.request, id, username, update_time };
+                return (page, URL_SAFE_NO_PAD.encode(token.encode_to_vec()));
+            }
+            room = room.saturating_sub(length);
+            page.push(item);
+            last = Some(place);
         }
-        items.truncate(self.size);
-        let Some(last) = items.last() else { return String::new() };
-        let Position { username, update_time, id } = position(last);
-        let token = Token { request: self.request, id, username, update_time };
-        URL_SAFE_NO_PAD.encode(token.encode_to_vec())
+        (page, String::new())
     }
 }
 
@@ -191,4 +212,33 @@ fn time(time: Option<Timestamp>, field: &'static str) -> Result<Option<DateTime<
 
 fn invalid(field: &'static str, problem: &str) -> Error {
     Error::InvalidRequest { field, problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_as_many_items_as_fit_in_a_message_and_one_at_least() {
+        let request = ListUserDetailsRequest { page_size: 5, ..Default::default() };
+        let texts = |sizes: &[usize]| sizes.iter().map(|size| "x".repeat(*size)).collect();
+        let at = |id: usize| Position { username: String::new(), update_time: 0, id: id as i64 };
+        for (sizes, expected, more) in [
+            (&[100; 5][..], 5, false),
+            (&[100; 6], 5, true),
+            (&[40_000, 40_000, 40_000], 2, true),
+            (&[40_000, 40_000], 2, false),
+            (&[200_000, 1], 1, true),
+            (&[], 0, false),
+        ] {
+            let items: Vec<String> = texts(sizes);
+            let paged = users(request.clone()).unwrap();
+            let (page, token) = paged.page(items, 100_000, |item| at(item.len()), |item| item);
+            assert_eq!((page.len(), !token.is_empty()), (expected, more), "{sizes:?}");
+            if more {
+                let place = after(&token, &digest(&ListUserDetailsRequest::default())).unwrap();
+                assert_eq!(place.unwrap().id, at(page[expected - 1].len()).id);
+            }
+        }
+    }
 }

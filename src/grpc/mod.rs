@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod call;
+pub mod certificates;
 pub(crate) mod convert;
 mod errors;
 mod explanation;

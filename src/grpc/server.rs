@@ -2,35 +2,40 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
+    codec::CompressionEncoding::{Gzip, Zstd},
     server::NamedService,
     service::Routes,
-    transport::{Error as TransportError, Server},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::{ServiceBuilder, ServiceExt, util::MapFutureLayer};
+use tower::{ServiceBuilder, ServiceExt};
 
 use super::{
     auth::{Authentication, InProcessDoor},
     call::CallOptions,
+    errors,
     legacy::LegacyCalls,
     settings::SettingsSwitches,
     user_details::UserDetails,
 };
 use crate::{
     domain::{error::Cause, service::Service},
-    listen::Connections,
+    listen::{self, Age, Peer, Stream},
     proto::{
         self, Channel, legacy_service_server::LegacyServiceServer,
         settings_service_server::SettingsServiceServer,
         user_details_service_server::UserDetailsServiceServer,
     },
+    tls::ServerTls,
 };
 
-/// The largest message that is accepted, in bytes: more than the largest body of a legacy call may make.
-const LARGEST_MESSAGE: usize = 2 * 1024 * 1024;
 /// How often the storage is asked whether it still answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is asked until it answers for the first time.
@@ -39,6 +44,11 @@ const HASTY_INTERVAL: Duration = Duration::from_millis(20);
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// How many calls may be under way on one connection.
 const STREAMS: u32 = 256;
+
+/// How often a connection that is silent is asked whether it lives.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it may take to answer.
+const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The services, and the reporter of their health.
 #[derive(Clone)]
@@ -58,6 +68,7 @@ impl Services {
         authentication: Authentication,
         options: CallOptions,
     ) -> Result<Self, Cause> {
+        let largest = options.largest_message;
         let authentication = Arc::new(authentication);
         let users = UserDetailsServiceServer::new(UserDetails {
             service: Arc::clone(&service),
@@ -82,12 +93,23 @@ impl Services {
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let routes = Routes::new(users.max_decoding_message_size(LARGEST_MESSAGE))
-            .add_service(settings.max_decoding_message_size(LARGEST_MESSAGE))
-            .add_service(legacy.max_decoding_message_size(LARGEST_MESSAGE))
-            .add_service(health)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
+        macro_rules! compressed {
+            ($server:expr) => {
+                $server
+                    .accept_compressed(Gzip)
+                    .accept_compressed(Zstd)
+                    .send_compressed(Gzip)
+                    .send_compressed(Zstd)
+                    .max_decoding_message_size(largest)
+                    .max_encoding_message_size(largest)
+            };
+        }
+        let routes = Routes::new(compressed!(users))
+            .add_service(compressed!(settings))
+            .add_service(compressed!(legacy))
+            .add_service(compressed!(health))
+            .add_service(compressed!(reflection().build_v1()?))
+            .add_service(compressed!(reflection().build_v1alpha()?))
             .prepare();
         let services = Self { routes, health: reporter, service };
         services.report(false).await;
@@ -105,28 +127,34 @@ impl Services {
     }
 
     /// Answers calls on a listener until `stop`, then finishes those under way, which `calls` counts.
-    ///
-    /// # Errors
-    /// Where the listener fails.
     pub async fn serve(
         self,
         listener: TcpListener,
+        tls: Option<ServerTls>,
+        age: Age,
         stop: CancellationToken,
         calls: TaskTracker,
-    ) -> Result<(), TransportError> {
-        let connections =
-            futures_util::stream::unfold(Connections::new(listener), |connections| async {
-                let accepted = connections.accept().await.map(|(connection, _)| connection);
-                Some((accepted, connections))
-            });
-        Server::builder()
-            .layer(MapFutureLayer::new(move |call| calls.track_future(call)))
+    ) {
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
-            .http2_keepalive_interval(Some(Duration::from_secs(60)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .add_routes(self.routes)
-            .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
-            .await
+            .keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_PATIENCE);
+        let routes = self.routes;
+        let protocol = move |stream: Stream, peer: Peer| {
+            let tell_peer = move |mut request: http::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(peer.clone());
+                request.map(tonic::body::Body::new)
+            };
+            let calls = calls.clone();
+            let service = ServiceBuilder::new()
+                .map_request(tell_peer)
+                .map_future(move |call| calls.track_future(call))
+                .map_response(errors::explained)
+                .service(routes.clone());
+            http.serve_connection(stream, TowerToHyperService::new(service))
+        };
+        listen::serve(listener, tls, age, stop, protocol).await;
     }
 
     /// Reports as healthy while the storage answers, until `stop`. Then those who watch are told, and let go.

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::stream::{Stream, poll_fn};
-use tonic::{Extensions, Request, Response, Status, transport::server::TcpConnectInfo};
+use tonic::{Extensions, Request, Response, Status};
 
 use super::{
     auth::{Authentication, Caller},
@@ -19,6 +19,7 @@ use crate::{
         service::Service,
         update::{Actor, Door, Origin, Update, Updated},
     },
+    listen::Peer,
     proto::{
         BatchUpdateUserDetailsRequest, BatchUpdateUserDetailsResponse, GetUserDetailsRequest,
         GetUserDetailsResponse, ListUserDetailsChangesRequest, ListUserDetailsChangesResponse,
@@ -149,11 +150,13 @@ impl UserDetailsService for UserDetails {
             let actor = caller.actor(Permission::Read, &request.acting_username)?;
             let mask = convert::read_mask(request.read_mask.as_ref())?;
             let paged = listing::users(std::mem::take(&mut request))?;
-            let mut users = self.service.list(&actor, &paged.query).await?;
+            let users = self.service.list(&actor, &paged.query).await?;
             let key = paged.query.order.key;
-            let next_page_token = paged.cut(&mut users, |user| Position::of(user, key));
-            let user_details = users.into_iter().map(|user| convert::masked_details(user, &mask));
-            Ok(ListUserDetailsResponse { user_details: user_details.collect(), next_page_token })
+            let place = |user: &_| Position::of(user, key);
+            let convert = |user| convert::masked_details(user, &mask);
+            let (user_details, next_page_token) =
+                paged.page(users, self.options.largest_message, place, convert);
+            Ok(ListUserDetailsResponse { user_details, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetails";
         call::run(method, &metadata, &extensions, self.options.deadline, call).await
@@ -168,9 +171,13 @@ impl UserDetailsService for UserDetails {
             let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
             let actor = caller.actor(Permission::Read, &request.acting_username)?;
             let paged = listing::changes(std::mem::take(&mut request))?;
-            let mut changes = self.service.list_changes(&actor, &paged.query).await?;
-            let next_page_token = paged.cut(&mut changes, listing::position);
-            let changes = changes.into_iter().map(listing::change).collect();
+            let changes = self.service.list_changes(&actor, &paged.query).await?;
+            let (changes, next_page_token) = paged.page(
+                changes,
+                self.options.largest_message,
+                listing::position,
+                listing::change,
+            );
             Ok(ListUserDetailsChangesResponse { changes, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetailsChanges";
@@ -194,7 +201,7 @@ impl UserDetailsService for UserDetails {
             let responses = poll_fn(move |context| responses.poll_recv(context));
             Ok(Box::pin(responses) as Self::WatchUserDetailsStream)
         };
-        call::run(watch::METHOD, &metadata, &extensions, self.options.deadline, call).await
+        call::open(watch::METHOD, &metadata, &extensions, self.options.deadline, call).await
     }
 
     async fn revert_user_details_change(
@@ -226,7 +233,7 @@ impl UserDetailsService for UserDetails {
 
 /// The address of a caller; empty where it is in this process.
 fn address(extensions: &Extensions) -> String {
-    let peer = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let peer = extensions.get::<Peer>().map(|peer| peer.address);
     peer.map(|peer| peer.ip().to_string()).unwrap_or_default()
 }
 

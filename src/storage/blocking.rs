@@ -1,7 +1,7 @@
 //! The transactions on SeaORM's blocking twin: on SQLite, where the way to a driver's thread and back would cost more than
 //! most statements, and one thread writes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sea_orm_blocking as sea_orm;
@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use super::{
     checkpoint::Checkpoints,
-    connect::{Engine, Options, sqlite_file},
+    connect::{Engine, Options, PATIENCE, sqlite_file},
     failure::Failure,
     repository,
 };
@@ -52,28 +52,43 @@ impl Writer {
         Self { options, database, connection: None, checkpoints, runtime }
     }
 
-    /// Applies updates, in their order, in one transaction.
+    /// Applies updates, in their order, in one transaction. `patience` is how long to wait for another writer, if not as long
+    /// as usual.
     pub(super) fn apply(
         &mut self,
         updates: &[(&Update, DateTime<Utc>)],
         refused: Refused,
+        patience: Option<Duration>,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => connect(&self.options)?,
         };
+        if let Some(patience) = patience {
+            wait(&connection, patience)?;
+        }
         // Nothing in it waits: it is compiled with the blocking twin.
-        let lock = statements::Lock::Wait;
+        let lock = statements::Lock::Wait(None);
         let apply = transaction::apply(&connection, Engine::Sqlite, updates, lock, refused);
         let outcomes = self.runtime.block_on(apply);
         // After a failure, such as that of a COMMIT, it may have a transaction open, which ends with it.
         if let Ok(outcomes) = &outcomes {
+            if patience.is_some() {
+                wait(&connection, PATIENCE)?;
+            }
             self.connection = Some(connection);
             self.checkpoints.stored(updates.len());
             self.database.stored(outcomes);
         }
         outcomes
     }
+}
+
+/// Sets how long a connection waits for another writer.
+fn wait(connection: &DatabaseConnection, patience: Duration) -> Result<(), Error> {
+    let milliseconds = patience.as_millis().max(1);
+    connection.execute_unprepared(&format!("PRAGMA busy_timeout = {milliseconds}"))?;
+    Ok(())
 }
 
 /// As [`super::connect`] sets its connections up.

@@ -17,7 +17,7 @@ use super::failure::cause;
 use crate::domain::error::Cause;
 
 /// The longest that a statement waits for a lock, and a caller for a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many connections to a server are kept ready. To make one takes 90 ms where it has TLS, as the driver leaves Nagle's
 /// algorithm on.

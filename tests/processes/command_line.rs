@@ -72,7 +72,7 @@ fn every_configuration_error_is_reported_at_once() {
         "drain_seconds (environment) must be a number from 1 to 3600",
         "database.url (environment) must be sqlite://FILE",
         "api.secret_key_file (environment) cannot be read",
-        "door.upstream (environment) must be http://HOST:PORT",
+        "door.upstream (environment) must be http://HOST:PORT or https://HOST:PORT",
         "insecure (environment) must be true or false",
     ] {
         assert!(errors.contains(expected), "{expected}: {errors}");

@@ -22,4 +22,5 @@ mod replicas;
 mod signals;
 mod stopping;
 mod telemetry;
+mod tls;
 mod tokens;

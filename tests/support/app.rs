@@ -13,8 +13,9 @@ use m4_user_details::{
     app::{Application, RunError},
     config::{Config, Layers},
     proto::{
-        GetUserDetailsRequest, UpdateUserDetailsRequest, UpdateUserDetailsResponse, UserDetails,
-        legacy_service_client::LegacyServiceClient, settings_service_client::SettingsServiceClient,
+        Address, GetUserDetailsRequest, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
+        UserDetails, legacy_service_client::LegacyServiceClient,
+        settings_service_client::SettingsServiceClient,
         user_details_service_client::UserDetailsServiceClient,
     },
 };
@@ -86,6 +87,13 @@ impl TestApp {
 
     /// Starts with a configuration.
     pub async fn start_config(config: &Config, demo: bool) -> Self {
+        let app = Self::launch(config, demo).await;
+        app.wait_until_ready().await;
+        app
+    }
+
+    /// Starts, and does not wait until it is ready.
+    pub async fn launch(config: &Config, demo: bool) -> Self {
         let application = Application::service(config, demo).await.unwrap();
         let http = application.http_address().unwrap();
         let grpc = application.grpc_address().unwrap();
@@ -94,9 +102,7 @@ impl TestApp {
         let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
         let channel = endpoint.connect_lazy();
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let app = Self { http, grpc, channel, client, stop, running };
-        app.wait_until_ready().await;
-        app
+        Self { http, grpc, channel, client, stop, running }
     }
 
     /// Waits until the service says that it is ready; what it waits for is bounded.
@@ -158,6 +164,17 @@ impl TestApp {
         request: UpdateUserDetailsRequest,
     ) -> Result<UpdateUserDetailsResponse, Status> {
         self.users().update_user_details(request).await.map(tonic::Response::into_inner)
+    }
+}
+
+/// A request that gives a user another city.
+pub fn set_city(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
+    let address = Address { city: Some(city.to_owned()), ..Address::default() };
+    let details = UserDetails { address: Some(address), ..UserDetails::default() };
+    UpdateUserDetailsRequest {
+        user_id,
+        user_details: Some(details),
+        ..UpdateUserDetailsRequest::default()
     }
 }
 

@@ -10,6 +10,20 @@
 
 pub mod app;
 pub mod database;
+pub mod tls;
+
+/// Runs each of the named `async fn(TestDatabase)` on SQLite: for what does not depend on the storage.
+macro_rules! on_sqlite {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[test]
+            fn $name() {
+                $crate::support::database::run($crate::support::database::Kind::Sqlite, super::$name);
+            })*
+        }
+    };
+}
+pub(crate) use on_sqlite;
 
 /// Runs each of the named `async fn(TestDatabase)` on every engine, in a database of its own.
 macro_rules! on_every_engine {

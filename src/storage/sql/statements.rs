@@ -1,6 +1,9 @@
 //! The SQL statements of a transaction: what the rules need to know, for one call or many at once, and what they decide.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 
@@ -12,7 +15,7 @@ use super::{
     sea_orm::{
         self, ActiveModelTrait,
         ActiveValue::Set,
-        ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, Iterable, JoinType,
+        ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Iterable, JoinType,
         QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, StatementBuilder,
         sea_query::{CaseStatement, Condition, Expr, ExprTrait, LockBehavior, LockType},
     },
@@ -41,8 +44,8 @@ pub(in crate::storage) enum Lock {
     None,
     /// To be changed, but for those that another transaction has locked: as if they did not exist.
     Free,
-    /// To be changed.
-    Wait,
+    /// To be changed. How long to wait for those that another transaction has locked, if not as long as usual.
+    Wait(Option<Duration>),
 }
 
 /// An open transaction, or connections where nothing is changed.
@@ -54,6 +57,10 @@ pub(in crate::storage) struct Statements<'a, C> {
 impl<C: ConnectionTrait> Statements<'_, C> {
     /// Loads what is needed.
     pub(in crate::storage) async fn load(&self, needs: &Needs, lock: Lock) -> Result<Facts, Error> {
+        if let (Engine::Postgres, Lock::Wait(Some(patience))) = (self.engine, lock) {
+            let bound = format!("SET LOCAL statement_timeout = {}", patience.as_millis().max(1));
+            sql!(self.engine, "SET", "", self.connection.execute_unprepared(&bound))?;
+        }
         // First what may wait for a lock: rights are those of the time after it.
         let users = self.users(&needs.users, lock).await?;
         let actors = self.actors(&needs.actors).await?;
@@ -96,7 +103,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
         let mut select =
             account::Entity::find().filter(account::Column::Id.is_in(padded(ids).copied()));
-        if lock == Lock::Wait && ids.len() > 1 {
+        if matches!(lock, Lock::Wait(_)) && ids.len() > 1 {
             // Who waits for several locks takes them in one order.
             select = select.order_by_asc(account::Column::Id);
         }
@@ -109,9 +116,19 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             // On SQLite a transaction that writes is the only one.
             (Engine::Sqlite, _) | (_, Lock::None) => {}
             (_, Lock::Free) => select = select.lock_with_behavior(kind, LockBehavior::SkipLocked),
-            (_, Lock::Wait) => select = select.lock(kind),
+            (_, Lock::Wait(_)) => select = select.lock(kind),
         }
-        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
+        let rows = if let (Engine::MySql, Lock::Wait(Some(patience))) = (self.engine, lock) {
+            let mut select = select.build(DbBackend::MySql);
+            // MariaDB alone reads such a comment. In tenths of seconds: not many statements are to be kept prepared.
+            let tenths = patience.as_millis().div_ceil(100).max(1);
+            let bound = format!("SET STATEMENT max_statement_time={}.{}", tenths / 10, tenths % 10);
+            select.sql = format!("/*M!100100 {bound} FOR */ {}", select.sql);
+            let select = account::Entity::find().from_raw_sql(select);
+            sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?
+        } else {
+            sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?
+        };
         rows.into_iter().map(|row| Ok((row.id, columns::user(row)?))).collect()
     }
 

@@ -5,18 +5,22 @@ mod sqlite;
 
 pub(super) use servers::writing;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    time::Instant,
+};
 use tracing::Span;
 
 use super::{
-    connect::{Engine, Options},
+    connect::{Engine, Options, PATIENCE},
     feed::wake,
     repository::Database,
 };
 use crate::domain::{
+    deadline,
     error::{Error, chain},
     update::{Update, Updated},
 };
@@ -24,11 +28,15 @@ use crate::domain::{
 /// How many updates one transaction has at most.
 const MOST: usize = 32;
 
+/// How much longer than its callers a transaction waits: so they end by their deadline and not by its failure.
+const SLACK: Duration = Duration::from_millis(50);
+
 /// An update that waits.
 struct Job {
     update: Update,
     now: DateTime<Utc>,
     answer: oneshot::Sender<Result<Updated, Error>>,
+    deadline: Option<Instant>,
     span: Span,
     /// Kept until it is answered.
     room: OwnedSemaphorePermit,
@@ -48,6 +56,7 @@ struct Batch {
     updates: Vec<Update>,
     now: DateTime<Utc>,
     answer: oneshot::Sender<Result<Vec<Updated>, Error>>,
+    deadline: Option<Instant>,
     span: Span,
     /// Kept until it is answered.
     room: OwnedSemaphorePermit,
@@ -120,7 +129,8 @@ impl Writers {
         room: OwnedSemaphorePermit,
     ) -> Result<Updated, Error> {
         let (answer, answered) = oneshot::channel();
-        let job = Job { update, now, answer, span: Span::current(), room };
+        let job =
+            Job { update, now, answer, deadline: deadline::current(), span: Span::current(), room };
         self.0.send(Work::One(job)).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
@@ -133,10 +143,25 @@ impl Writers {
         room: OwnedSemaphorePermit,
     ) -> Result<Vec<Updated>, Error> {
         let (answer, answered) = oneshot::channel();
-        let batch = Batch { updates, now, answer, span: Span::current(), room };
+        let batch = Batch {
+            updates,
+            now,
+            answer,
+            deadline: deadline::current(),
+            span: Span::current(),
+            room,
+        };
         self.0.send(Work::All(batch)).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
+}
+
+/// How long a transaction for callers with these deadlines waits for locks, if not as long as usual: none of them waits longer.
+fn patience(deadlines: impl IntoIterator<Item = Option<Instant>>) -> Option<Duration> {
+    let last =
+        deadlines.into_iter().try_fold(None, |last, deadline| Some(last.max(Some(deadline?))));
+    let patience = last??.saturating_duration_since(Instant::now()) + SLACK;
+    (patience < PATIENCE).then_some(patience)
 }
 
 fn ended() -> Error {

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use super::{Batch, Job, MOST, Work, common_span, split, unknown};
+use super::{Batch, Job, MOST, Work, common_span, patience, split, unknown};
 use crate::{
     domain::{
         error::Error,
@@ -131,7 +131,7 @@ fn alone(shared: &Arc<Shared>, mut job: Job) {
             () = job.answer.closed() => return,
             connection = shared.lone.acquire() => connection,
         };
-        let outcomes = lone(&shared, &[(&job.update, job.now)], Refused::Alone).await;
+        let outcomes = lone(&shared, &[(&job.update, job.now)], Refused::Alone, job.deadline).await;
         job.answer(outcomes.and_then(|mut outcomes| outcomes.remove(0)));
     };
     tokio::spawn(run.instrument(span));
@@ -146,21 +146,25 @@ fn all(shared: &Arc<Shared>, mut batch: Batch) {
             () = batch.answer.closed() => return,
             connection = shared.lone.acquire() => connection,
         };
-        let outcomes = lone(&shared, &batch.updates(), Refused::All).await;
+        let outcomes = lone(&shared, &batch.updates(), Refused::All, batch.deadline).await;
         batch.answer(outcomes);
     };
     tokio::spawn(run.instrument(span));
 }
 
-/// Runs a transaction that waits for locks, again where it loses against another one.
+/// Runs a transaction that waits for locks, again where it loses against another one; not when its caller has gone.
 async fn lone(
     shared: &Shared,
     updates: &[(&Update, DateTime<Utc>)],
     refused: Refused,
+    deadline: Option<Instant>,
 ) -> Result<Vec<Result<Updated, Error>>, Error> {
     let mut attempt = 1;
     loop {
-        match apply(shared, updates, Lock::Wait, refused).await {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Error::DeadlineExceeded);
+        }
+        match apply(shared, updates, Lock::Wait(patience([deadline])), refused).await {
             Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
             outcomes => return outcomes.map_err(|failure| failure.error),
         }

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Batch, Job, MOST, Work, common_span, split, unknown};
+use super::{Batch, Job, MOST, Work, common_span, patience, split, unknown};
 use crate::storage::{
     blocking::{Writer, transaction::Refused},
     connect::Options,
@@ -45,7 +45,7 @@ fn run(transaction: impl FnOnce()) {
 
 /// Runs a batch.
 fn all(writer: &mut Writer, batch: Batch) {
-    let outcomes = writer.apply(&batch.updates(), Refused::All);
+    let outcomes = writer.apply(&batch.updates(), Refused::All, patience([batch.deadline]));
     batch.answer(outcomes.map_err(|failure| failure.error));
 }
 
@@ -53,7 +53,8 @@ fn all(writer: &mut Writer, batch: Batch) {
 /// in one of its own: none harms another.
 fn together(writer: &mut Writer, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    match writer.apply(&updates, Refused::Alone) {
+    let patience = patience(jobs.iter().map(|job| job.deadline));
+    match writer.apply(&updates, Refused::Alone, patience) {
         Ok(outcomes) => {
             jobs.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome));
         }

@@ -136,8 +136,13 @@ async fn start(url: String) -> Channel {
     let service = Arc::new(Service::new(Arc::new(store), Arc::new(SystemClock), keys));
     let authentication = Authentication { open: true, ..Authentication::default() };
     let stop = CancellationToken::new();
-    let options =
-        CallOptions { deadline: DEADLINE, heartbeat: DEADLINE, largest_body: LARGEST_BODY, stop };
+    let options = CallOptions {
+        deadline: DEADLINE,
+        heartbeat: DEADLINE,
+        largest_body: LARGEST_BODY,
+        largest_message: 4 << 20,
+        stop,
+    };
     Services::new(service, authentication, options).await.unwrap().in_process()
 }
 

@@ -1,5 +1,7 @@
 //! Accepting connections on both doors: there is a bound to their number, and a deadline for a client's first word.
 
+mod serve;
+
 use std::{
     io,
     net::SocketAddr,
@@ -15,7 +17,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
-use tonic::transport::server::{Connected, TcpConnectInfo};
+
+pub use serve::Age;
+pub(crate) use serve::{Peer, Stream, serve};
 
 /// How many connections a listener has at once; others wait to be accepted.
 const CONNECTIONS: usize = 1024;
@@ -26,14 +30,14 @@ const REST: Duration = Duration::from_millis(50);
 
 /// Accepts connections.
 #[derive(Debug)]
-pub(crate) struct Connections {
+struct Connections {
     listener: TcpListener,
     room: Arc<Semaphore>,
 }
 
 impl Connections {
     /// Accepts on a bound listener.
-    pub(crate) fn new(listener: TcpListener) -> Self {
+    fn new(listener: TcpListener) -> Self {
         Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) }
     }
 
@@ -41,7 +45,7 @@ impl Connections {
     ///
     /// # Errors
     /// None in practice: where there is never room again.
-    pub(crate) async fn accept(&self) -> io::Result<(Connection, SocketAddr)> {
+    async fn accept(&self) -> io::Result<(Connection, SocketAddr)> {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
         loop {
             match self.listener.accept().await {
@@ -113,14 +117,6 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
     }
 }
 

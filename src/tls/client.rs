@@ -1,0 +1,105 @@
+//! TLS of a client: a door towards its upstream, and the health check.
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+use super::{File, ServerFiles, Source, TlsError, provider};
+
+/// The files of a door's TLS towards its upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The authorities that issue the upstream's certificate.
+    pub authorities: File,
+    /// The door's own certificate and its private key.
+    pub own: Option<(File, File)>,
+}
+
+impl Source for ClientFiles {
+    type Made = ClientConfig;
+
+    fn files(&self) -> Vec<&File> {
+        let own = self.own.iter().flat_map(|(certificate, key)| [certificate, key]);
+        std::iter::once(&self.authorities).chain(own).collect()
+    }
+
+    fn make(&self, contents: &[Vec<u8>]) -> Result<ClientConfig, TlsError> {
+        let content = |index: usize| contents.get(index).map_or(&[][..], Vec::as_slice);
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| self.authorities.unfit(&error))?
+            .with_root_certificates(self.authorities.authorities(content(0))?);
+        let mut made = match &self.own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let certificates = certificate.certificates(content(1))?;
+                let own = builder.with_client_auth_cert(certificates, key.private_key(content(2))?);
+                own.map_err(|error| key.unfit(&error))?
+            }
+        };
+        made.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(made)
+    }
+}
+
+/// A client that asks its own listener, whatever the name in its certificate. Where the listener demands a client's
+/// certificate it shows the listener's own.
+pub(crate) fn of_itself(listener: &ServerFiles) -> Result<ClientConfig, TlsError> {
+    let (certificate, key) = (&listener.certificate, &listener.key);
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| certificate.unfit(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unverified(provider())));
+    if listener.clients.is_none() {
+        return Ok(builder.with_no_client_auth());
+    }
+    let own = certificate.certificates(&certificate.read()?)?;
+    let made = builder.with_client_auth_cert(own, key.private_key(&key.read()?)?);
+    made.map_err(|error| key.unfit(&error))
+}
+
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _between: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

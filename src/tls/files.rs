@@ -1,0 +1,163 @@
+//! What is made of files, and made again when they change. Connections that live keep what they began with.
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use sha1::{Digest, Sha1};
+use tokio_util::sync::CancellationToken;
+
+use super::{File, TlsError};
+
+/// How often the files are read again.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// What can be made of files.
+pub trait Source: Clone + Send + Sync + 'static {
+    /// What is made of them.
+    type Made: Send + Sync + 'static;
+
+    /// The files.
+    fn files(&self) -> Vec<&File>;
+
+    /// Makes it of what they hold, in their order.
+    ///
+    /// # Errors
+    /// Where one of them cannot be used.
+    fn make(&self, contents: &[Vec<u8>]) -> Result<Self::Made, TlsError>;
+}
+
+/// Something made of files that follows their changes.
+#[derive(Clone)]
+pub struct Followed<S: Source>(Arc<Shared<S>>);
+
+struct Shared<S: Source> {
+    source: S,
+    current: RwLock<Arc<S::Made>>,
+    /// A digest of what the files held at first.
+    first: Digests,
+}
+
+/// A digest of each file: keys must not lie in memory twice.
+type Digests = Vec<[u8; 20]>;
+
+impl<S: Source> Followed<S> {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read or used.
+    pub fn read(source: S) -> Result<Self, TlsError> {
+        let (contents, first) = contents(&source)?;
+        let current = RwLock::new(Arc::new(source.make(&contents)?));
+        Ok(Self(Arc::new(Shared { source, current, first })))
+    }
+
+    /// The files.
+    pub(crate) fn source(&self) -> &S {
+        &self.0.source
+    }
+
+    /// What the files make now.
+    pub(crate) fn current(&self) -> Arc<S::Made> {
+        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Follows changes of the files until `stop`. Of files that cannot be used nothing is taken, and a line in the log says so.
+    pub(crate) async fn follow(self, stop: CancellationToken) {
+        let mut seen = Ok(self.0.first.clone());
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            let following = self.clone();
+            let before = seen.clone();
+            // A disk may be slow.
+            let looked = tokio::task::spawn_blocking(move || following.look(before));
+            if let Ok(now) = looked.await {
+                seen = now;
+            }
+        }
+    }
+
+    /// Takes what the files hold, if it is not what was seen `before`. Answers what is seen now.
+    fn look(&self, before: Result<Digests, TlsError>) -> Result<Digests, TlsError> {
+        let read = contents(&self.0.source);
+        let now = read.as_ref().map(|(_, digests)| digests.clone()).map_err(Clone::clone);
+        if now == before {
+            return before;
+        }
+        match read.and_then(|(contents, _)| self.0.source.make(&contents)) {
+            Ok(made) => {
+                *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
+                let keys: Vec<_> = self.0.source.files().iter().map(|file| file.key).collect();
+                tracing::info!(?keys, "certificates were read anew");
+            }
+            Err(error) => tracing::error!(%error, "certificates stay as they were"),
+        }
+        now
+    }
+}
+
+impl<S: Source> fmt::Debug for Followed<S> {
+    /// Without what the files hold.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.0.source.files().iter().map(|file| file.key).collect();
+        formatter.debug_struct("Followed").field("keys", &keys).finish_non_exhaustive()
+    }
+}
+
+fn contents(source: &impl Source) -> Result<(Vec<Vec<u8>>, Digests), TlsError> {
+    let contents: Vec<_> = source.files().into_iter().map(File::read).collect::<Result<_, _>>()?;
+    let digests = contents.iter().map(|content| Sha1::digest(content).into()).collect();
+    Ok((contents, digests))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of which what it holds is made, if it is `good`.
+    impl Source for File {
+        type Made = Vec<u8>;
+
+        fn files(&self) -> Vec<&File> {
+            vec![self]
+        }
+
+        fn make(&self, contents: &[Vec<u8>]) -> Result<Vec<u8>, TlsError> {
+            let good = contents.concat().starts_with(b"good");
+            if good { Ok(contents.concat()) } else { Err(self.wrong("is bad")) }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let write = |content| std::fs::write(&path, content).unwrap();
+        write("good");
+        let file = File { key: "grpc.tls_key", path: path.clone() };
+        let followed = Followed::read(file.clone()).unwrap();
+        let mut seen = Ok(followed.0.first.clone());
+        let mut look = || {
+            let now = followed.look(seen.clone());
+            let changed = now != seen;
+            seen = now;
+            (changed, followed.current().to_vec())
+        };
+        assert_eq!(look(), (false, b"good".to_vec()));
+        write("bad");
+        assert_eq!(look(), (true, b"good".to_vec()));
+        assert_eq!(look(), (false, b"good".to_vec()), "it is told once");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(look(), (true, b"good".to_vec()));
+        write("good again");
+        assert_eq!(look(), (true, b"good again".to_vec()));
+        write("bad");
+        let error = Followed::read(file).unwrap_err();
+        assert_eq!(error.to_string(), "grpc.tls_key is bad");
+    }
+}

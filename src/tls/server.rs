@@ -1,0 +1,96 @@
+//! TLS of a listener, and whom a client's certificate names.
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::{
+    ServerConfig,
+    pki_types::CertificateDer,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+};
+
+use super::{File, Source, TlsError, provider};
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// What is demanded of clients' certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities that issue them.
+    pub authorities: File,
+    /// Whether a client must have one; else it may.
+    pub required: bool,
+}
+
+/// The files of a listener's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// The listener's certificate, with those between it and its authority.
+    pub certificate: File,
+    /// Its private key.
+    pub key: File,
+    /// Whose certificates are accepted; without, none is asked for.
+    pub clients: Option<ClientCertificates>,
+    /// What is spoken.
+    pub protocol: Protocol,
+}
+
+impl Source for ServerFiles {
+    type Made = ServerConfig;
+
+    fn files(&self) -> Vec<&File> {
+        let authorities = self.clients.as_ref().map(|clients| &clients.authorities);
+        [&self.certificate, &self.key].into_iter().chain(authorities).collect()
+    }
+
+    fn make(&self, contents: &[Vec<u8>]) -> Result<ServerConfig, TlsError> {
+        let content = |index: usize| contents.get(index).map_or(&[][..], Vec::as_slice);
+        let certificates = self.certificate.certificates(content(0))?;
+        let key = self.key.private_key(content(1))?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| self.certificate.unfit(&error))?;
+        let builder = match &self.clients {
+            None => builder.with_no_client_auth(),
+            Some(ClientCertificates { authorities, required }) => {
+                let roots = authorities.authorities(content(2))?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+                let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
+                let verifier = verifier.build();
+                builder.with_client_cert_verifier(
+                    verifier
+                        .map_err(|error| authorities.wrong(format!("cannot be used: {error}")))?,
+                )
+            }
+        };
+        let made = builder.with_single_cert(certificates, key);
+        let mut made = made.map_err(|error| self.key.unfit(&error))?;
+        let protocol: &[u8] = match self.protocol {
+            Protocol::Http1 => b"http/1.1",
+            Protocol::Http2 => b"h2",
+        };
+        made.alpn_protocols = vec![protocol.to_vec()];
+        if self.clients.is_some() {
+            // In a session that is resumed the client's certificate would not be looked at again: it may have expired.
+            made.session_storage = Arc::new(NoServerSessionStorage {});
+            made.send_tls13_tickets = 0;
+        }
+        Ok(made)
+    }
+}
+
+/// The names in a client's certificate: its subject alternative names that are URIs or names of hosts.
+pub(crate) fn names(certificates: Option<&[CertificateDer<'_>]>) -> Vec<String> {
+    let certificate = certificates.and_then(<[_]>::first);
+    let Some(Ok(certificate)) = certificate.map(webpki::EndEntityCert::try_from) else {
+        return Vec::new();
+    };
+    let hosts = certificate.valid_dns_names();
+    certificate.valid_uri_names().chain(hosts).map(str::to_owned).collect()
+}

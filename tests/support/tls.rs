@@ -1,0 +1,172 @@
+//! Certificates, and clients that speak TLS.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use hyper_util::rt::TokioIo;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, RootCertStore, SupportedProtocolVersion,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        version::{TLS12, TLS13},
+    },
+};
+use tonic::transport::{Channel, Endpoint};
+
+/// Who issues certificates.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+pub struct Own {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut parameters = CertificateParams::new([]).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(parameters, key).unwrap())
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for names: hosts, addresses or URIs.
+    pub fn issue(&self, names: &[&str]) -> Own {
+        self.issue_until(names, 4000)
+    }
+
+    /// One that has expired.
+    pub fn issue_expired(&self, names: &[&str]) -> Own {
+        self.issue_until(names, 2001)
+    }
+
+    fn issue_until(&self, names: &[&str], year: i32) -> Own {
+        let mut parameters = CertificateParams::new([]).unwrap();
+        let name = |name: &&str| match name.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) if name.contains("://") => SanType::URI((*name).try_into().unwrap()),
+            Err(_) => SanType::DnsName((*name).try_into().unwrap()),
+        };
+        parameters.subject_alt_names = names.iter().map(name).collect();
+        parameters.not_before = date_time_ymd(2000, 1, 1);
+        parameters.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters.signed_by(&key, &self.0).unwrap();
+        Own { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// A client that trusts this authority.
+    pub fn client(&self, own: Option<&Own>) -> ClientConfig {
+        self.client_of(own, &[&TLS12, &TLS13])
+    }
+
+    /// One that speaks these versions only.
+    pub fn client_of(
+        &self,
+        own: Option<&Own>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem().as_bytes()).unwrap()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots);
+        let Some(own) = own else { return builder.with_no_client_auth() };
+        let certificate = CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+        builder.with_client_auth_cert(vec![certificate], key).unwrap()
+    }
+}
+
+/// Files with certificates.
+pub struct Files(tempfile::TempDir);
+
+impl Files {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file as a whole.
+    pub fn write(&self, name: &str, content: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(format!("{path}.new"), content).unwrap();
+        std::fs::rename(format!("{path}.new"), &path).unwrap();
+        path
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`.
+    pub fn write_own(&self, name: &str, own: &Own) -> (String, String) {
+        (
+            self.write(&format!("{name}.pem"), &own.certificate),
+            self.write(&format!("{name}.key"), &own.key),
+        )
+    }
+}
+
+/// Connects with TLS.
+pub async fn connect(
+    address: SocketAddr,
+    mut config: ClientConfig,
+    protocol: &str,
+) -> io::Result<TlsStream<TcpStream>> {
+    config.alpn_protocols = vec![protocol.into()];
+    let stream = TcpStream::connect(address).await?;
+    TlsConnector::from(Arc::new(config)).connect(address.ip().into(), stream).await
+}
+
+/// One HTTP request over TLS, and the whole answer.
+pub async fn request(address: SocketAddr, config: ClientConfig, head: &str) -> io::Result<String> {
+    let mut stream = connect(address, config, "http/1.1").await?;
+    let request = format!("{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// A channel over TLS.
+pub fn channel(address: SocketAddr, config: ClientConfig) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+    endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+        let config = config.clone();
+        async move { connect(address, config, "h2").await.map(TokioIo::new) }
+    }))
+}
+
+/// A channel in the clear, and how many connections it has made.
+pub fn counted(address: SocketAddr) -> (Channel, Arc<AtomicUsize>) {
+    let made = Arc::new(AtomicUsize::new(0));
+    let counter = made.clone();
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async move { TcpStream::connect(address).await.map(TokioIo::new) }
+    }));
+    (channel, made)
+}
