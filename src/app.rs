@@ -229,6 +229,7 @@ impl Application {
             }
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
             parts.spawn(sweep(core.store.clone(), core.keep_log, ending.clone()).map(Ok));
+            parts.spawn(core.store.clone().measure(ending.clone()).map(Ok));
             rest = Some(core.store);
         }
         let mut outcome = Ok(());

@@ -8,7 +8,7 @@ macro_rules! names {
 
         /// All of them.
         #[cfg(test)]
-        const ALL: &[&str] = &[$($name),*];
+        pub(crate) const ALL: &[&str] = &[$($name),*];
     };
 }
 
@@ -83,4 +83,64 @@ names! {
     CALLS_IN_FLIGHT = "m4.calls.in_flight";
     /// How many updates a transaction stored.
     WRITER_BATCH = "m4.writer.batch";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// The sources, below a folder.
+    fn sources(folder: &Path) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(sources(&path));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn fields_of_spans_have_names_that_stand_here() {
+        // Names of fields must be literals in the macros.
+        let prefixes = ["rpc.", "http.", "db.", "url.", "error.", "network.", "server.", "client."];
+        let mut count = 0;
+        for (path, text) in sources(Path::new("src")) {
+            for line in text.lines() {
+                let line = line.trim();
+                let Some((name, _)) = line.split_once(" = ") else { continue };
+                let is_name = |name: &str| {
+                    name.chars().all(|letter| letter.is_ascii_lowercase() || "._".contains(letter))
+                };
+                if prefixes.iter().any(|prefix| name.starts_with(prefix)) && is_name(name) {
+                    assert!(ALL.contains(&name), "{path}: {name}");
+                    count += 1;
+                }
+            }
+        }
+        assert!(count >= 8, "{count} names were found");
+    }
+
+    #[test]
+    fn the_names_of_older_conventions_are_gone() {
+        // Written so that this file does not have them.
+        let old = [
+            ["rpc.server", "duration"],
+            ["rpc.client", "duration"],
+            ["rpc.grpc", "status_code"],
+            ["db", "system\""],
+            ["db", "statement"],
+            ["http", "status_code"],
+        ];
+        for (path, text) in sources(Path::new("src")) {
+            for name in old {
+                assert!(!text.contains(&name.join(".")), "{path}: {}", name.join("."));
+            }
+        }
+    }
 }
