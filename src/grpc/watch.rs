@@ -28,8 +28,9 @@ use crate::{
 const QUEUE: usize = 16;
 /// How long a client may leave them waiting.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often the caller's rights are checked again: one that is withdrawn is gone within two seconds.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the caller's rights are checked again. What they hang on was read up to a second before: one that is withdrawn is
+/// gone within two seconds.
+const CHECK_INTERVAL: Duration = Duration::from_millis(700);
 
 /// What a resume token holds; opaque to callers.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -101,9 +102,13 @@ impl Stream {
 
     /// What the caller may watch, as of now.
     async fn watched(&self) -> Result<Watched, Error> {
-        let caller = self.authentication.internal_caller(&self.metadata, &self.extensions).await?;
-        let actor = caller.actor(Permission::Read, &self.request.acting_username)?;
-        self.service.watched(&actor, self.request.user_id).await
+        let watched = async {
+            let (metadata, extensions) = (&self.metadata, &self.extensions);
+            let caller = self.authentication.internal_caller(metadata, extensions).await?;
+            let actor = caller.actor(Permission::Read, &self.request.acting_username)?;
+            self.service.watched(&actor, self.request.user_id).await
+        };
+        timeout(self.options.deadline, watched).await.unwrap_or(Err(Error::DeadlineExceeded))
     }
 
     /// Sends until the client does not listen, or something fails.
