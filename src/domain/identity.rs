@@ -60,11 +60,6 @@ impl Permissions {
     pub fn allow(self, permission: Permission) -> bool {
         self.0[permission as usize] || self.0[Permission::Admin as usize]
     }
-
-    /// Whether there is none.
-    pub fn is_empty(self) -> bool {
-        self == Self::default()
-    }
 }
 
 impl FromIterator<Permission> for Permissions {

@@ -17,9 +17,9 @@ use crate::fields::{FIELDS, Field, Kind, Reference};
 /// validated only or changes nothing.
 ///
 /// # Errors
-/// In this order: [`Error::NotPermitted`], [`Error::ActorRefused`], [`Error::NotAuthorized`], [`Error::ActorRefused`] (itself),
-/// [`Error::UserNotFound`], [`Error::RequestIdReused`], [`Error::EtagMismatch`], [`Error::ChangedSince`],
-/// [`Error::Invalid`].
+/// In this order: [`Error::NotPermitted`], [`Error::ActorRefused`], [`Error::NotAuthorized`],
+/// [`Error::ActorRefused`] (itself), [`Error::UserNotFound`], [`Error::RequestIdReused`], [`Error::EtagMismatch`],
+/// [`Error::ChangedSince`], [`Error::Invalid`].
 pub fn apply(
     update: &Update,
     now: DateTime<Utc>,

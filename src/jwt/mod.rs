@@ -53,7 +53,7 @@ impl Jwts {
     /// The JWTs of a provider, whose keys are read while [`Self::keep`] runs. Those in a file are read before it returns.
     ///
     /// # Errors
-    /// Where the file with the keys, or the one with authorities, cannot be used: what is wrong with which key of the configuration.
+    /// What is wrong with which key of the configuration, where the file with the keys or with authorities cannot be used.
     pub async fn new(provider: &Provider) -> Result<Arc<Self>, String> {
         ring::install();
         let mut validation = Validation::new(Algorithm::RS256);
