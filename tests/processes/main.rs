@@ -15,6 +15,7 @@ mod commands;
 mod door;
 mod exports;
 mod health;
+mod metrics;
 mod outages;
 mod program;
 mod relay;
