@@ -13,8 +13,8 @@ mod watch;
 use serde::Serialize;
 
 pub(crate) use self::{
-    batch::Batch, list::List, overload::Overload, replicas::Replicas, start::Start, telemetry::Telemetry,
-    watch::Watch,
+    batch::Batch, list::List, overload::Overload, replicas::Replicas, start::Start,
+    telemetry::Telemetry, watch::Watch,
 };
 use crate::{Arguments, Scene, database::Database, engine::Engine, measured::Row};
 
