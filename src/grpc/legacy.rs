@@ -10,7 +10,7 @@ use super::{auth::Authentication, call, errors, explanation, user_details};
 use crate::{
     domain::{
         account::Username,
-        error::Error,
+        error::{Error, NotPermitted},
         identity::Permission,
         service::Service,
         update::{Actor, Door, Update, Updated},

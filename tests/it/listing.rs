@@ -452,8 +452,10 @@ async fn a_change_is_reverted_unless_a_later_one_touched_its_fields(database: Te
     for city in ["One", "Two", "One"] {
         app.move_to(4, city, "").await;
     }
-    let request =
-        ListUserDetailsChangesRequest { user_id: Some(4), ..ListUserDetailsChangesRequest::default() };
+    let request = ListUserDetailsChangesRequest {
+        user_id: Some(4),
+        ..ListUserDetailsChangesRequest::default()
+    };
     let change_id = app.changes(request).await.unwrap().changes[0].change_id;
     let request = RevertUserDetailsChangeRequest { change_id, ..revert() };
     assert_eq!(reason(&app.revert(request).await.unwrap_err()), "CHANGED_SINCE");

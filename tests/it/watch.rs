@@ -313,7 +313,10 @@ async fn a_portion_that_commits_late_is_told_to_its_end_whoever_is_killed_within
     let mut watch = Watch::start(&app, everything()).await.unwrap();
     let slow = database.begin().await;
     let row = |number: usize| {
-        format!("(5, {}, 1800000000000000, 'grpc', '[{{\"field\": \"address.city\", \"old\": \"\", \"new\": \"{number}\"}}]')", number + 2)
+        format!(
+            "(5, {}, 1800000000000000, 'grpc', '[{{\"field\": \"address.city\", \"old\": \"\", \"new\": \"{number}\"}}]')",
+            number + 2
+        )
     };
     let rows: Vec<_> = (0..LATE).map(row).collect();
     slow.execute(&format!(
