@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 
 use super::{
     account::User,
+    acting::Acting,
     clock::Clock,
     error::{Cause, Error},
     explain::{self, Explained},
@@ -222,6 +223,7 @@ impl Service {
             request,
             unchanged,
             validate_only,
+            acting: Acting::current(),
         })
         .await
     }
