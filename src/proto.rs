@@ -1,5 +1,7 @@
 //! The generated gRPC contract, and access to a field of `UserDetails` by its row in the field table.
 
+use tonic::Code;
+
 use crate::fields::{Field, user_fields};
 
 /// The messages, clients and servers of `m4.userdetails.v1`; documented in the protos.
@@ -18,6 +20,29 @@ pub type Channel = tower::util::BoxCloneSyncService<
     http::Response<tonic::body::Body>,
     tonic::Status,
 >;
+
+/// The name of a code, as the specification of gRPC writes it.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
 
 /// The value of one field of `UserDetails`, as the wire has it.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,25 +1,40 @@
-//! Logs, and traces over OTLP where an endpoint is set.
+//! Logs; and traces and logs over OTLP where an endpoint is set.
 
-use std::{env, io::IsTerminal};
+mod logs;
+mod otlp;
 
-use opentelemetry::{global, trace::TracerProvider};
-use opentelemetry_otlp::SpanExporter;
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
-use tracing::Level;
+use std::thread;
+
+use opentelemetry::{
+    InstrumentationScope, global, propagation::TextMapCompositePropagator, trace::TracerProvider,
+};
+use opentelemetry_otlp::{Protocol::HttpBinary, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{
+    logs::SdkLoggerProvider,
+    propagation::{BaggagePropagator, TraceContextPropagator},
+    trace::SdkTracerProvider,
+};
+use tracing::Metadata;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    filter::{FilterExt, LevelFilter, Targets, filter_fn},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
+    Layer, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-/// The name under which traces are sent, unless `OTEL_SERVICE_NAME` says otherwise.
+pub use logs::Levels;
+use otlp::{Protocol, Signal};
+
+/// The name under which all is sent, unless `OTEL_SERVICE_NAME` says otherwise.
 const SERVICE_NAME: &str = "m4-user-details";
+/// Whose names spans and their attributes have: those of OpenTelemetry's semantic conventions of this version.
+const CONVENTIONS: &str = "https://opentelemetry.io/schemas/1.44.0";
+
+/// A part of what is told of a call, and where to.
+type Part = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// What must be flushed before the process ends.
 #[derive(Debug, Default)]
 pub struct Telemetry {
-    provider: Option<SdkTracerProvider>,
+    traces: Option<SdkTracerProvider>,
+    logs: Option<SdkLoggerProvider>,
 }
 
 /// Why telemetry could not be set up.
@@ -28,72 +43,84 @@ pub struct Telemetry {
 pub struct TelemetryError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Telemetry {
-    /// Logs to standard error what `filter` lets through: text on a terminal, else JSON. Traces are sent where
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set. Needs a tokio runtime.
+    /// Logs to standard error what `filter` lets through: text on a terminal, else JSON. Traces and logs are sent where an
+    /// OTLP endpoint is set. Needs a tokio runtime.
     ///
     /// # Errors
-    /// Where the filter or the endpoint cannot be read, or telemetry was set up before.
-    pub fn start(filter: &str) -> Result<Self, TelemetryError> {
-        // Migrations tell of each step twice.
-        let filter = EnvFilter::try_new(format!("sea_orm_migration=warn,{filter}"))
-            .map_err(|error| TelemetryError(error.into()))?;
-        // Libraries may tell at finer levels what they send and receive: secrets among it.
-        let own = filter_fn(|metadata| {
-            metadata.target().starts_with("m4_user_details") || *metadata.level() <= Level::INFO
-        });
-        // Without a hint of its own it would hide the other's, and every trace point of every library would be looked at.
-        let filter = filter.and(own.with_max_level_hint(LevelFilter::TRACE));
-        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        let logs: Box<dyn Layer<Registry> + Send + Sync> = if std::io::stderr().is_terminal() {
-            logs.with_filter(filter).boxed()
-        } else {
-            logs.json().with_current_span(false).with_span_list(false).with_filter(filter).boxed()
-        };
-        let provider = provider()?;
-        let traces = provider.as_ref().map(|provider| {
-            tracing_opentelemetry::layer()
-                .with_tracer(provider.tracer(SERVICE_NAME))
+    /// Where the filter, the endpoint or the protocol cannot be read, or telemetry was set up before.
+    pub fn start(filter: &str) -> Result<(Self, Levels), TelemetryError> {
+        let mut levels = Levels::default();
+        let mut parts = vec![logs::written(filter, &mut levels)?];
+        let logs = logs::provider()?;
+        if let Some(logs) = &logs {
+            parts.push(logs::sent(logs, filter, &mut levels)?);
+        }
+        let traces = traces()?;
+        if let Some(traces) = &traces {
+            let scope = InstrumentationScope::builder(SERVICE_NAME)
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .with_schema_url(CONVENTIONS);
+            let spans = tracing_opentelemetry::layer()
+                .with_tracer(traces.tracer_with_scope(scope.build()))
                 .with_location(false)
                 .with_threads(false)
-                .with_tracked_inactivity(false)
-                .with_filter(Targets::new().with_target("m4_user_details", Level::DEBUG))
-        });
+                .with_target(false)
+                .with_level(false)
+                .with_tracked_inactivity(false);
+            // What happens in them is in the logs, which name the trace.
+            let own = filter_fn(|metadata| metadata.is_span() && is_own(metadata));
+            parts.push(spans.with_filter(own).boxed());
+        }
         tracing_subscriber::registry()
-            .with(logs)
-            .with(traces)
+            .with(parts)
             .try_init()
             .map_err(|error| TelemetryError(error.into()))?;
-        global::set_text_map_propagator(TraceContextPropagator::new());
-        Ok(Self { provider })
+        global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
+            Box::new(TraceContextPropagator::new()),
+            Box::new(BaggagePropagator::new()),
+        ]));
+        Ok((Self { traces, logs }, levels))
     }
 
-    /// Sends what has not been sent yet. Waits for a receiver at most as long as the exporter does.
+    /// Sends what has not been sent yet. Waits for receivers at most as long as the exporters do.
     pub fn stop(self) {
-        if let Some(provider) = self.provider
-            && let Err(error) = provider.shutdown()
-        {
-            tracing::warn!(%error, "the last traces could not be sent");
-        }
+        // At once: their waits must not add up.
+        thread::scope(|scope| {
+            if let Some(traces) = &self.traces {
+                scope.spawn(|| {
+                    if let Err(error) = traces.shutdown() {
+                        tracing::warn!(%error, "the last traces could not be sent");
+                    }
+                });
+            }
+            if let Some(logs) = &self.logs {
+                scope.spawn(|| {
+                    if let Err(error) = logs.shutdown() {
+                        tracing::warn!(%error, "the last logs could not be sent");
+                    }
+                });
+            }
+        });
     }
 }
 
-fn provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
-    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is = |name, value: &str| env::var(name).is_ok_and(|own| own.eq_ignore_ascii_case(value));
-    let endpoint = set("OTEL_EXPORTER_OTLP_ENDPOINT") || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
-    if !endpoint || is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
-        return Ok(None);
-    }
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .build()
-        .map_err(|error| TelemetryError(error.into()))?;
-    let mut resource = Resource::builder();
-    let named = env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|own| own.contains("service.name="));
-    if !set("OTEL_SERVICE_NAME") && !named {
-        resource = resource.with_service_name(SERVICE_NAME);
-    }
+/// Whether this program tells it, and none of its libraries.
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("m4_user_details")
+}
+
+fn traces() -> Result<Option<SdkTracerProvider>, TelemetryError> {
+    let Some(protocol) = otlp::protocol(Signal::Traces)? else { return Ok(None) };
+    let exporter = match protocol {
+        Protocol::Grpc => SpanExporter::builder().with_tonic().build(),
+        Protocol::Http => SpanExporter::builder()
+            .with_http()
+            .with_protocol(HttpBinary)
+            .with_http_client(otlp::http_client()?)
+            .build(),
+    };
+    let exporter = exporter.map_err(|error| TelemetryError(error.into()))?;
     let provider =
-        SdkTracerProvider::builder().with_resource(resource.build()).with_batch_exporter(exporter);
+        SdkTracerProvider::builder().with_resource(otlp::resource()).with_batch_exporter(exporter);
     Ok(Some(provider.build()))
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     domain::{
         account::Username,
+        acting::Acting,
         error::Error,
         identity::{FieldSet, Permission},
         listing::Position,
@@ -29,6 +30,7 @@ use crate::{
         update_user_details_result::Result as UpdateResult,
         user_details_service_server::UserDetailsService,
     },
+    trace,
 };
 
 /// How many updates a batch has at most.
@@ -55,7 +57,7 @@ impl UserDetailsService for UserDetails {
             Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
         };
         let method = "m4.userdetails.v1.UserDetailsService/GetUserDetails";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 
     async fn update_user_details(
@@ -80,7 +82,7 @@ impl UserDetailsService for UserDetails {
             Ok(answer(self.service.update(update).await?))
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 
     async fn batch_update_user_details(
@@ -137,7 +139,7 @@ impl UserDetailsService for UserDetails {
             Ok(BatchUpdateUserDetailsResponse { results })
         };
         let method = "m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 
     async fn list_user_details(
@@ -159,7 +161,7 @@ impl UserDetailsService for UserDetails {
             Ok(ListUserDetailsResponse { user_details, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetails";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 
     async fn list_user_details_changes(
@@ -181,7 +183,7 @@ impl UserDetailsService for UserDetails {
             Ok(ListUserDetailsChangesResponse { changes, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetailsChanges";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 
     type WatchUserDetailsStream =
@@ -201,7 +203,7 @@ impl UserDetailsService for UserDetails {
             let responses = poll_fn(move |context| responses.poll_recv(context));
             Ok(Box::pin(responses) as Self::WatchUserDetailsStream)
         };
-        call::open(watch::METHOD, &metadata, &extensions, self.options.deadline, call).await
+        call::open(watch::METHOD, &metadata, self.options.deadline, call).await
     }
 
     async fn revert_user_details_change(
@@ -214,7 +216,8 @@ impl UserDetailsService for UserDetails {
             let actor = caller.actor(Permission::Update, &request.acting_username)?;
             let reason = convert::reason(request.reason)?;
             let address = address(&extensions);
-            let origin = Origin { reason, address, ..Origin::of(Door::Grpc) };
+            let traceparent = trace::parent_here();
+            let origin = Origin { reason, address, traceparent, ..Origin::of(Door::Grpc) };
             let etag = Some(request.etag).filter(|etag| !etag.is_empty());
             let (change_id, validate_only) = (request.change_id, request.validate_only);
             let reverted =
@@ -227,7 +230,7 @@ impl UserDetailsService for UserDetails {
             })
         };
         let method = "m4.userdetails.v1.UserDetailsService/RevertUserDetailsChange";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 }
 
@@ -250,6 +253,7 @@ pub(super) fn update(
         address,
         reason: convert::reason(request.reason)?,
         request_id: key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
+        traceparent: trace::parent_here(),
     };
     let details = request.user_details.unwrap_or_default();
     let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
@@ -263,6 +267,7 @@ pub(super) fn update(
         request: key,
         unchanged: Vec::new(),
         validate_only: request.validate_only,
+        acting: Acting::current(),
     })
 }
 

@@ -4,6 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
+use opentelemetry::{
+    Context,
+    trace::{SpanContext, TraceContextExt},
+};
 use prost::Message;
 use sha1::{Digest, Sha1};
 use tokio::{
@@ -11,6 +15,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tonic::{Extensions, Status, metadata::MetadataMap};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{auth::Authentication, call::CallOptions, errors, listing};
 use crate::{
@@ -22,6 +28,7 @@ use crate::{
         watch::{Position, Watch, Watched},
     },
     proto::{WatchUserDetailsRequest, WatchUserDetailsResponse},
+    trace,
 };
 
 /// How many responses wait for the client.
@@ -87,10 +94,11 @@ impl Stream {
         let told = from.as_ref().map_or_else(|| self.service.now(), |(_, told)| *told);
         let watched = self.watched().await?;
         let watch = self.service.watch(from, watched.clone()).await?;
+        let span = trace::span_context(&Span::current());
         let (sender, responses) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = self.send(watch, told, watched, &sender) => ended,
+                ended = self.send(watch, told, watched, &sender, span.as_ref()) => ended,
                 () = self.options.stop.cancelled() => {
                     Some(Error::Unavailable("the service is stopping".into()))
                 }
@@ -124,10 +132,13 @@ impl Stream {
         mut told: DateTime<Utc>,
         watched: Watched,
         sender: &mpsc::Sender<Result<WatchUserDetailsResponse, Status>>,
+        span: Option<&SpanContext>,
     ) -> Option<Error> {
         let response = |change: Option<&LoggedChange>, position: &Position, told| {
+            let cause = change.and_then(|change| trace::span_in(&change.origin.traceparent));
             let change = change.cloned().map(listing::change);
-            WatchUserDetailsResponse { change, resume_token: self.token(position, told) }
+            let resume_token = self.token(position, told);
+            (WatchUserDetailsResponse { change, resume_token }, cause)
         };
         // Goes on beside what is read: neither holds the other up.
         let refused = self.until_refused(&watched);
@@ -147,7 +158,10 @@ impl Stream {
                         // One that does not listen is let go.
                         Err(_) => return Some(Error::Overloaded),
                     };
-                    if let Some(response) = waiting.pop_front() {
+                    if let Some((response, cause)) = waiting.pop_front() {
+                        if let (Some(span), Some(cause)) = (span, cause) {
+                            event(span, cause);
+                        }
                         room.send(Ok(response));
                     }
                     patience = Instant::now() + PATIENCE;
@@ -230,6 +244,21 @@ impl Stream {
         }
         Ok(Some((position, told)))
     }
+}
+
+/// A span for an event that is handed on, in the trace of the watch, with a link to what caused it.
+fn event(watch: &SpanContext, cause: SpanContext) {
+    let span = tracing::info_span!(
+        parent: None,
+        "event",
+        otel.name = "WatchUserDetails event",
+        otel.kind = "producer",
+        rpc.system.name = "grpc",
+        rpc.method = METHOD,
+    );
+    // Fails only where no tracer is installed.
+    let _ = span.set_parent(Context::new().with_remote_span_context(watch.clone()));
+    span.add_link(cause);
 }
 
 /// The full name of the method.

@@ -3,10 +3,10 @@
 
 use tracing::{Instrument, Span, field::Empty};
 
-use super::connect::Engine;
+use super::{connect::Engine, failure::Coded};
 
 /// Runs a statement in a span: `operation` is its first word, `collection` the table; empty where there is none.
-pub(super) async fn statement<T, E>(
+pub(super) async fn statement<T, E: Coded>(
     engine: Engine,
     operation: &'static str,
     collection: &'static str,
@@ -21,7 +21,7 @@ pub(super) async fn statement<T, E>(
 }
 
 /// Runs a statement of SeaORM's blocking twin likewise.
-pub(super) fn blocking<T, E>(
+pub(super) fn blocking<T, E: Coded>(
     engine: Engine,
     operation: &'static str,
     collection: &'static str,
@@ -42,22 +42,29 @@ fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Sp
         db.system.name = engine.semantic_name(),
         db.operation.name = operation,
         db.collection.name = Empty,
+        db.query.summary = Empty,
+        db.response.status_code = Empty,
+        error.type = Empty,
     );
     if span.is_disabled() {
         return span;
     }
-    if collection.is_empty() {
-        span.record("otel.name", operation);
-    } else {
-        span.record("otel.name", format!("{operation} {collection}"));
+    let mut summary = operation.to_owned();
+    if !collection.is_empty() {
+        summary = format!("{operation} {collection}");
         span.record("db.collection.name", collection);
     }
+    span.record("otel.name", &summary);
+    span.record("db.query.summary", summary);
     span
 }
 
-fn told<T, E>(span: &Span, result: Result<T, E>) -> Result<T, E> {
-    if result.is_err() {
+fn told<T, E: Coded>(span: &Span, result: Result<T, E>) -> Result<T, E> {
+    if let Err(error) = &result {
         span.record("otel.status_code", "ERROR");
+        let code = error.code();
+        span.record("db.response.status_code", code.as_deref());
+        span.record("error.type", code.as_deref().unwrap_or("_OTHER"));
     }
     result
 }
