@@ -15,7 +15,7 @@ use crate::{
         account::Username,
         acting::Acting,
         error::Error,
-        identity::{FieldSet, Permission},
+        identity::{FieldSet, Identity, Permission},
         listing::Position,
         service::Service,
         update::{Actor, Door, Origin, Update, Updated},
@@ -67,18 +67,19 @@ impl UserDetailsService for UserDetails {
         let (metadata, extensions, request) = request.into_parts();
         let call = async {
             let caller = self.authentication.caller(&metadata, &extensions).await?;
-            let (actor, allowed, door, address) = match caller {
+            let (actor, allowed, origin) = match caller {
                 Caller::Internal(caller) => {
                     let actor = caller.actor(Permission::Update, &request.acting_username)?;
-                    (actor, caller.fields(), Door::Grpc, address(&extensions))
+                    (actor, caller.fields(), origin(&caller, &extensions))
                 }
                 Caller::Legacy(credentials) => {
                     self.service.authenticate(&credentials, request.user_id).await?;
                     let actor = Actor::Account(Username::parse(&credentials.username));
-                    (actor, None, Door::Legacy, credentials.address)
+                    let address = credentials.address;
+                    (actor, None, Origin { address, ..Origin::of(Door::Legacy) })
                 }
             };
-            let update = update(request, (actor, allowed), door, address)?;
+            let update = update(request, (actor, allowed), origin)?;
             Ok(answer(self.service.update(update).await?))
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
@@ -94,7 +95,7 @@ impl UserDetailsService for UserDetails {
             let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
             let acting_username = request.acting_username;
             let actor = caller.actor(Permission::Update, &acting_username)?;
-            let address = address(&extensions);
+            let origin = origin(&caller, &extensions);
             if !(1..=LARGEST_BATCH).contains(&request.requests.len()) {
                 let problem = format!("must be 1 to {LARGEST_BATCH} updates");
                 return Err(Error::InvalidRequest { field: "requests", problem });
@@ -106,7 +107,7 @@ impl UserDetailsService for UserDetails {
                     let problem = "must be empty, or that of the batch".to_owned();
                     Err(Error::InvalidRequest { field: "acting_username", problem })
                 } else {
-                    update(one, (actor.clone(), caller.fields()), Door::Grpc, address.clone())
+                    update(one, (actor.clone(), caller.fields()), origin.clone())
                 };
                 one.map_err(|error| (index, error))
             });
@@ -215,9 +216,8 @@ impl UserDetailsService for UserDetails {
             let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
             let actor = caller.actor(Permission::Update, &request.acting_username)?;
             let reason = convert::reason(request.reason)?;
-            let address = address(&extensions);
             let traceparent = trace::parent_here();
-            let origin = Origin { reason, address, traceparent, ..Origin::of(Door::Grpc) };
+            let origin = Origin { reason, traceparent, ..origin(&caller, &extensions) };
             let etag = Some(request.etag).filter(|etag| !etag.is_empty());
             let (change_id, validate_only) = (request.change_id, request.validate_only);
             let reverted =
@@ -234,26 +234,25 @@ impl UserDetailsService for UserDetails {
     }
 }
 
-/// The address of a caller; empty where it is in this process.
-fn address(extensions: &Extensions) -> String {
+/// Whence a call of the typed API comes: its caller, and the address of that; empty where it is in this process.
+fn origin(caller: &Identity, extensions: &Extensions) -> Origin {
     let peer = extensions.get::<Peer>().map(|peer| peer.address);
-    peer.map(|peer| peer.ip().to_string()).unwrap_or_default()
+    let address = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+    Origin { address, identity: caller.name().to_owned(), ..Origin::of(Door::Grpc) }
 }
 
 /// The update that a request asks for, of an actor that may change some fields, or all.
 pub(super) fn update(
     mut request: UpdateUserDetailsRequest,
     (actor, allowed): (Actor, Option<FieldSet>),
-    door: Door,
-    address: String,
+    origin: Origin,
 ) -> Result<Update, Error> {
     let key = convert::request_key(&mut request, &actor)?;
     let origin = Origin {
-        door,
-        address,
         reason: convert::reason(request.reason)?,
         request_id: key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
         traceparent: trace::parent_here(),
+        ..origin
     };
     let details = request.user_details.unwrap_or_default();
     let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
