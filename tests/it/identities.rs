@@ -279,6 +279,16 @@ async fn a_list_of_fields_bounds_every_way_of_changing(database: TestDatabase) {
         .map(|own| matches!(own.result, Some(UpdateResult::Response(_))))
         .collect();
     assert_eq!(stored, [false, true, false]);
+    // With a hash every field can be changed through the door.
+    let explain = |include_hash| {
+        let acting_username = "admin".to_owned();
+        let request =
+            ExplainLegacyCallRequest { include_hash, acting_username, ..Default::default() };
+        with(&token, request)
+    };
+    app.legacy().explain_legacy_call(explain(false)).await.unwrap();
+    let refused = app.legacy().explain_legacy_call(explain(true)).await.unwrap_err();
+    assert_denied(&refused, "include_hash");
     users.update_user_details(with(&token, clear("comment"))).await.unwrap();
     users.update_user_details(with(&token, move_to("Vilnius"))).await.unwrap();
     let entries = database.number("SELECT count(*) FROM change_log").await;

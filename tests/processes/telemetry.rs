@@ -93,6 +93,7 @@ async fn logs_tell_no_secrets(database: TestDatabase) {
     let variables = [
         ("M4_LOG", "trace"),
         ("M4_GRPC_TOKEN", "hush-internal-token"),
+        ("M4_GRPC_TOKEN_OWN_NAME", "true"),
         ("M4_DOOR_TOKEN", "hush-door-token"),
         ("M4_API_SECRET_KEY", "secret"),
     ];
