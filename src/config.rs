@@ -160,8 +160,8 @@ impl Config {
         if read.errors.is_empty() { Ok(log) } else { Err(ConfigErrors(read.errors)) }
     }
 
-    /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback address
-    /// is open to all, and so is everything with `insecure`.
+    /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback
+    /// address is open to all, and so is everything with `insecure`.
     ///
     /// # Errors
     /// Where others than this machine would reach the service without authentication.

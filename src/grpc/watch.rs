@@ -70,6 +70,8 @@ pub(super) struct Stream {
     request: WatchUserDetailsRequest,
     /// What its tokens are bound to.
     bound: Vec<u8>,
+    /// That of the call; none where spans are not kept.
+    span: Option<SpanContext>,
 }
 
 /// What a stream sends.
@@ -85,7 +87,8 @@ impl Stream {
     ) -> Self {
         let unbound = WatchUserDetailsRequest { resume_token: String::new(), ..request.clone() };
         let bound = Sha1::digest(unbound.encode_to_vec())[..8].to_vec();
-        Self { service, authentication, options, metadata, extensions, request, bound }
+        let span = trace::span_context(&Span::current());
+        Self { service, authentication, options, metadata, extensions, request, bound, span }
     }
 
     /// Opens the stream.
@@ -94,11 +97,10 @@ impl Stream {
         let told = from.as_ref().map_or_else(|| self.service.now(), |(_, told)| *told);
         let watched = self.watched().await?;
         let watch = self.service.watch(from, watched.clone()).await?;
-        let span = trace::span_context(&Span::current());
         let (sender, responses) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = self.send(watch, told, watched, &sender, span.as_ref()) => ended,
+                ended = self.send(watch, told, watched, &sender) => ended,
                 () = self.options.stop.cancelled() => {
                     Some(Error::Unavailable("the service is stopping".into()))
                 }
@@ -132,13 +134,11 @@ impl Stream {
         mut told: DateTime<Utc>,
         watched: Watched,
         sender: &mpsc::Sender<Result<WatchUserDetailsResponse, Status>>,
-        span: Option<&SpanContext>,
     ) -> Option<Error> {
         let response = |change: Option<&LoggedChange>, position: &Position, told| {
             let cause = change.and_then(|change| trace::span_in(&change.origin.traceparent));
             let change = change.cloned().map(listing::change);
-            let resume_token = self.token(position, told);
-            (WatchUserDetailsResponse { change, resume_token }, cause)
+            (WatchUserDetailsResponse { change, resume_token: self.token(position, told) }, cause)
         };
         // Goes on beside what is read: neither holds the other up.
         let refused = self.until_refused(&watched);
@@ -159,7 +159,7 @@ impl Stream {
                         Err(_) => return Some(Error::Overloaded),
                     };
                     if let Some((response, cause)) = waiting.pop_front() {
-                        if let (Some(span), Some(cause)) = (span, cause) {
+                        if let (Some(span), Some(cause)) = (&self.span, cause) {
                             event(span, cause);
                         }
                         room.send(Ok(response));

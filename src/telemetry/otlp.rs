@@ -123,6 +123,7 @@ impl HttpClient for Poster {
             let body = Limited::new(body, LARGEST_ANSWER).collect().await?.to_bytes();
             Ok(Response::from_parts(parts, body))
         };
-        self.runtime.spawn(tokio::time::timeout(PATIENCE, exchange)).await??
+        // A timeout is made where the runtime is.
+        self.runtime.spawn(async { tokio::time::timeout(PATIENCE, exchange).await }).await??
     }
 }

@@ -1,27 +1,17 @@
 //! Traces at a real OTLP receiver, and logs.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use http::{Method, StatusCode};
 use m4_user_details::proto::{
     ExplainLegacyCallRequest, legacy_service_client::LegacyServiceClient,
 };
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
-    },
-    trace::v1::{Span, span::SpanKind},
-};
-use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use tonic::Request;
 
 use crate::{
     program::Program,
+    receiver::{Receiver, attribute},
     support::{
         app::{hash, target},
         database::TestDatabase,
@@ -33,53 +23,6 @@ on_every_engine!(one_trace_runs_from_the_http_request_to_the_database, logs_tell
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
-
-/// An OTLP receiver.
-#[derive(Clone, Default)]
-pub struct Receiver(Arc<Mutex<Vec<Span>>>);
-
-#[tonic::async_trait]
-impl TraceService for Receiver {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let spans = request
-            .into_inner()
-            .resource_spans
-            .into_iter()
-            .flat_map(|resource| resource.scope_spans)
-            .flat_map(|scope| scope.spans);
-        self.0.lock().unwrap().extend(spans);
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Receiver {
-    pub async fn start() -> (Self, SocketAddr) {
-        let receiver = Self::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(receiver.clone()));
-        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-        (receiver, address)
-    }
-
-    pub fn spans(&self) -> Vec<Span> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-pub fn attribute(span: &Span, key: &str) -> Option<String> {
-    use opentelemetry_proto::tonic::common::v1::any_value::Value;
-    let found = span.attributes.iter().find(|own| own.key == key)?;
-    match found.value.as_ref()?.value.as_ref()? {
-        Value::StringValue(text) => Some(text.clone()),
-        Value::IntValue(number) => Some(number.to_string()),
-        other => Some(format!("{other:?}")),
-    }
-}
 
 async fn one_trace_runs_from_the_http_request_to_the_database(database: TestDatabase) {
     let (receiver, collector) = Receiver::start().await;
@@ -121,9 +64,12 @@ async fn one_trace_runs_from_the_http_request_to_the_database(database: TestData
         let route = attribute(http, "http.route");
         assert_eq!(route.as_deref(), Some("/billing/api/user_details_update"));
         assert_eq!(attribute(http, "http.response.status_code").as_deref(), Some("200"));
-        let rpcs = named("m4.userdetails.v1.UserDetailsService/UpdateUserDetails");
-        let rpc = rpcs.into_iter().find(|rpc| rpc.parent_span_id == http.span_id).unwrap();
-        assert_eq!(rpc.kind(), SpanKind::Server);
+        let child = |parent: &[u8], kind| {
+            let rpcs = named("m4.userdetails.v1.UserDetailsService/UpdateUserDetails");
+            rpcs.into_iter().find(|rpc| rpc.parent_span_id == parent && rpc.kind() == kind).unwrap()
+        };
+        let client = child(&http.span_id, SpanKind::Client);
+        let rpc = child(&client.span_id, SpanKind::Server);
         assert_eq!(attribute(rpc, "outcome").as_deref(), Some("OK"));
         for sql in trace.iter().filter(|span| span.parent_span_id == rpc.span_id) {
             assert_eq!(sql.kind(), SpanKind::Client);
