@@ -1,6 +1,9 @@
-//! Logs; and traces and logs over OTLP where an endpoint is set.
+//! Logs and metrics; and traces, metrics and logs over OTLP where an endpoint is set.
 
+pub(crate) mod instruments;
 mod logs;
+pub(crate) mod metrics;
+pub(crate) mod names;
 mod otlp;
 
 use std::thread;
@@ -11,6 +14,7 @@ use opentelemetry::{
 use opentelemetry_otlp::{Protocol::HttpBinary, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     logs::SdkLoggerProvider,
+    metrics::SdkMeterProvider,
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::SdkTracerProvider,
 };
@@ -35,6 +39,7 @@ type Part = Box<dyn Layer<Registry> + Send + Sync>;
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     logs: Option<SdkLoggerProvider>,
+    meters: Option<SdkMeterProvider>,
 }
 
 /// Why telemetry could not be set up.
@@ -79,7 +84,16 @@ impl Telemetry {
             Box::new(TraceContextPropagator::new()),
             Box::new(BaggagePropagator::new()),
         ]));
-        Ok((Self { traces, logs }, levels))
+        Ok((Self { traces, logs, meters: None }, levels))
+    }
+
+    /// Measures, too, where that is `scraped` or sent over OTLP. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the endpoint cannot be read.
+    pub fn measuring(mut self, scraped: bool) -> Result<Self, TelemetryError> {
+        self.meters = metrics::start(scraped)?;
+        Ok(self)
     }
 
     /// Sends what has not been sent yet. Waits for receivers at most as long as the exporters do.
@@ -97,6 +111,13 @@ impl Telemetry {
                 scope.spawn(|| {
                     if let Err(error) = logs.shutdown() {
                         tracing::warn!(%error, "the last logs could not be sent");
+                    }
+                });
+            }
+            if let Some(meters) = &self.meters {
+                scope.spawn(|| {
+                    if let Err(error) = meters.shutdown() {
+                        tracing::warn!(%error, "the last metrics could not be sent");
                     }
                 });
             }

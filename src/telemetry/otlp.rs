@@ -30,6 +30,8 @@ pub(super) enum Signal {
     Traces,
     /// Logs.
     Logs,
+    /// Metrics.
+    Metrics,
 }
 
 impl Signal {
@@ -38,6 +40,7 @@ impl Signal {
         match self {
             Self::Traces => "TRACES",
             Self::Logs => "LOGS",
+            Self::Metrics => "METRICS",
         }
     }
 }
