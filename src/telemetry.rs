@@ -1,10 +1,17 @@
-//! Logs, and traces over OTLP where an endpoint is set.
+//! Logs; metrics; and traces over OTLP where an endpoint is set.
 
-use std::{env, io::IsTerminal};
+pub(crate) mod instruments;
+pub(crate) mod metrics;
+pub(crate) mod names;
+mod otlp;
+
+use std::io::IsTerminal;
 
 use opentelemetry::{global, trace::TracerProvider};
-use opentelemetry_otlp::SpanExporter;
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_otlp::{Protocol::HttpBinary, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{
+    metrics::SdkMeterProvider, propagation::TraceContextPropagator, trace::SdkTracerProvider,
+};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -13,13 +20,16 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// The name under which traces are sent, unless `OTEL_SERVICE_NAME` says otherwise.
+use otlp::{Protocol, Signal};
+
+/// The name under which all is sent, unless `OTEL_SERVICE_NAME` says otherwise.
 const SERVICE_NAME: &str = "m4-user-details";
 
 /// What must be flushed before the process ends.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    meters: Option<SdkMeterProvider>,
 }
 
 /// Why telemetry could not be set up.
@@ -64,7 +74,16 @@ impl Telemetry {
             .try_init()
             .map_err(|error| TelemetryError(error.into()))?;
         global::set_text_map_propagator(TraceContextPropagator::new());
-        Ok(Self { provider })
+        Ok(Self { provider, meters: None })
+    }
+
+    /// Measures, too, where that is `scraped` or sent over OTLP. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the endpoint cannot be read.
+    pub fn measuring(mut self, scraped: bool) -> Result<Self, TelemetryError> {
+        self.meters = metrics::start(scraped)?;
+        Ok(self)
     }
 
     /// Sends what has not been sent yet. Waits for a receiver at most as long as the exporter does.
@@ -74,26 +93,26 @@ impl Telemetry {
         {
             tracing::warn!(%error, "the last traces could not be sent");
         }
+        if let Some(meters) = self.meters
+            && let Err(error) = meters.shutdown()
+        {
+            tracing::warn!(%error, "the last metrics could not be sent");
+        }
     }
 }
 
 fn provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
-    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is = |name, value: &str| env::var(name).is_ok_and(|own| own.eq_ignore_ascii_case(value));
-    let endpoint = set("OTEL_EXPORTER_OTLP_ENDPOINT") || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
-    if !endpoint || is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
-        return Ok(None);
-    }
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .build()
-        .map_err(|error| TelemetryError(error.into()))?;
-    let mut resource = Resource::builder();
-    let named = env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|own| own.contains("service.name="));
-    if !set("OTEL_SERVICE_NAME") && !named {
-        resource = resource.with_service_name(SERVICE_NAME);
-    }
+    let Some(protocol) = otlp::protocol(Signal::Traces)? else { return Ok(None) };
+    let exporter = match protocol {
+        Protocol::Grpc => SpanExporter::builder().with_tonic().build(),
+        Protocol::Http => SpanExporter::builder()
+            .with_http()
+            .with_protocol(HttpBinary)
+            .with_http_client(otlp::http_client()?)
+            .build(),
+    };
+    let exporter = exporter.map_err(|error| TelemetryError(error.into()))?;
     let provider =
-        SdkTracerProvider::builder().with_resource(resource.build()).with_batch_exporter(exporter);
+        SdkTracerProvider::builder().with_resource(otlp::resource()).with_batch_exporter(exporter);
     Ok(Some(provider.build()))
 }

@@ -46,6 +46,9 @@ struct Overrides {
     /// Where the legacy call is served.
     #[arg(long, global = true, value_name = "ADDRESS")]
     http_listen: Option<String>,
+    /// Where metrics and the probes are served; `off` is nowhere.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
     /// What is logged: a level, or a filter.
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
@@ -146,6 +149,7 @@ impl Overrides {
             ("database.url", &self.database_url),
             ("grpc.listen", &self.grpc_listen),
             ("http.listen", &self.http_listen),
+            ("admin.listen", &self.admin_listen),
             ("log", &self.log),
         ]
         .into_iter()
@@ -172,7 +176,7 @@ async fn with_telemetry<F>(config: &Config, run: F) -> Result<(), CliError>
 where
     F: Future<Output = Result<(), CliError>>,
 {
-    let telemetry = Telemetry::start(&config.log)?;
+    let telemetry = Telemetry::start(&config.log)?.measuring(config.admin_listen.is_some())?;
     let outcome = run.await;
     telemetry.stop();
     outcome

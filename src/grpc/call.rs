@@ -13,7 +13,7 @@ use tonic::{
 use tracing::{Instrument, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{auth::InProcessDoor, errors};
+use super::{auth::InProcessDoor, errors, metered::Metered};
 use crate::domain::{
     deadline::within,
     error::{Error, chain},
@@ -72,11 +72,13 @@ pub(super) async fn open<T>(
     // Fails only where no tracer is installed.
     let _ = span.set_parent(parent);
     let begun = Instant::now();
+    let metered = Metered::begin(method, begun);
     let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);
     let deadline = deadline(metadata).map_or(longest, |deadline| in_time(deadline).min(longest));
     let outcome = within(deadline, call).instrument(span.clone()).await;
     let result = outcome.unwrap_or(Err(Error::DeadlineExceeded));
     let outcome = result.as_ref().map_or_else(errors::reason, |_| "OK");
+    metered.end(result.as_ref().err());
     span.record("outcome", outcome);
     let _entered = span.enter();
     let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tonic::{Extensions, Status, metadata::MetadataMap};
 
-use super::{auth::Authentication, call::CallOptions, errors, listing};
+use super::{auth::Authentication, call::CallOptions, errors, listing, metered::Watcher};
 use crate::{
     domain::{
         error::Error,
@@ -81,9 +81,10 @@ impl Stream {
         let watched = self.watched().await?;
         let watch = self.service.watch(from, watched.clone()).await?;
         let (sender, responses) = mpsc::channel(QUEUE);
+        let watcher = Watcher::new();
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = self.send(watch, watched, &sender) => ended,
+                ended = self.send(watch, watched, &sender, &watcher) => ended,
                 () = self.options.stop.cancelled() => {
                     Some(Error::Unavailable("the service is stopping".into()))
                 }
@@ -112,10 +113,12 @@ impl Stream {
         mut watch: Box<dyn Watch>,
         watched: Watched,
         sender: &mpsc::Sender<Result<WatchUserDetailsResponse, Status>>,
+        watcher: &Watcher,
     ) -> Option<Error> {
         let response = |change: Option<&LoggedChange>, position: &Position| {
+            let time = change.map(|change| change.time);
             let change = change.cloned().map(listing::change);
-            WatchUserDetailsResponse { change, resume_token: self.token(position) }
+            (WatchUserDetailsResponse { change, resume_token: self.token(position) }, time)
         };
         let mut check = interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -136,8 +139,11 @@ impl Stream {
                 room = timeout_at(patience, sender.reserve()), if !idle => {
                     // One that does not listen is let go.
                     let Ok(Ok(room)) = room else { return None };
-                    if let Some(response) = waiting.pop_front() {
+                    if let Some((response, time)) = waiting.pop_front() {
                         room.send(Ok(response));
+                        if let Some(time) = time {
+                            watcher.got(|| self.service.now() - time);
+                        }
                     }
                     patience = Instant::now() + PATIENCE;
                     beat = Instant::now() + self.options.heartbeat;

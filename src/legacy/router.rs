@@ -23,7 +23,10 @@ use opentelemetry::{
     propagation::{Extractor, Injector},
 };
 use secrecy::{ExposeSecret, SecretString};
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{
+    Code,
+    metadata::{MetadataMap, MetadataValue},
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -40,9 +43,14 @@ use super::{
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials},
     proto::{
-        Channel, UpdateUserDetailsRequest, user_details_service_client::UserDetailsServiceClient,
+        Channel, UpdateUserDetailsRequest, code_name,
+        user_details_service_client::UserDetailsServiceClient,
     },
+    telemetry::instruments::instruments,
 };
+
+/// The full name of the one method that the door calls.
+const METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 
 /// The media type of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +78,8 @@ pub struct Door {
     identity: Option<MetadataValue<tonic::metadata::Ascii>>,
     answers: Answers,
     limits: Limits,
+    /// `http` or `https`.
+    scheme: &'static str,
 }
 
 impl Door {
@@ -88,7 +98,14 @@ impl Door {
         if let Some(identity) = &mut identity {
             identity.set_sensitive(true);
         }
-        Ok(Self { channel, identity, answers, limits })
+        Ok(Self { channel, identity, answers, limits, scheme: "http" })
+    }
+
+    /// Tells whether clients speak TLS to it; without it they do not.
+    #[must_use]
+    pub fn secured(mut self, secured: bool) -> Self {
+        self.scheme = if secured { "https" } else { "http" };
+        self
     }
 
     /// The routes.
@@ -97,13 +114,24 @@ impl Door {
         for path in PATHS {
             router = router.route(path, any(call)).route(&format!("{path}/"), any(call));
         }
+        let probes = self.probes();
         router
+            .fallback(|State(door): State<Arc<Self>>, request: Request| async move {
+                let outcome = request::not_found();
+                let method = method_name(request.method());
+                measured(&door, method, "", Instant::now(), &outcome);
+                door.respond(&outcome)
+            })
+            .with_state(Arc::new(self))
+            .merge(probes)
+    }
+
+    /// The routes of the probes: whether it lives, and whether the service is ready.
+    pub fn probes(&self) -> Router {
+        Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .fallback(
-                |State(door): State<Arc<Self>>| async move { door.respond(&request::not_found()) },
-            )
-            .with_state(Arc::new(self))
+            .with_state(self.channel.clone())
     }
 
     /// Answers a call to one of the paths.
@@ -171,7 +199,13 @@ impl Door {
             propagator.inject_context(&context, &mut Metadata(metadata));
         });
         let mut client = UserDetailsServiceClient::new(self.channel.clone());
-        client.update_user_details(request).await.map(drop)
+        let begun = Instant::now();
+        let updated = client.update_user_details(request).await.map(drop);
+        if let Some(instruments) = instruments() {
+            let code = updated.as_ref().map_or_else(tonic::Status::code, |()| Code::Ok);
+            instruments.client_call(METHOD, code_name(code), begun.elapsed());
+        }
+        updated
     }
 
     fn respond(&self, outcome: &Outcome) -> Response {
@@ -219,6 +253,7 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     if outcome.http.is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
+    measured(&door, method_name(&method), route, begun, &outcome);
     let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
     let (status, text) = (outcome.http.as_u16(), outcome.answer.text);
     span.in_scope(|| {
@@ -233,9 +268,24 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     door.respond(&outcome)
 }
 
+/// Counts an answer, where that is measured.
+fn measured(
+    door: &Door,
+    method: &'static str,
+    route: &'static str,
+    begun: Instant,
+    outcome: &Outcome,
+) {
+    if let Some(instruments) = instruments() {
+        let request = (method, door.scheme, route);
+        let answer = (outcome.http.as_u16(), outcome.row);
+        instruments.legacy_call(request, answer, begun.elapsed());
+    }
+}
+
 /// Whether the service, here or upstream, says that it is serving.
-async fn ready(State(door): State<Arc<Door>>) -> (StatusCode, &'static str) {
-    let mut client = HealthClient::new(door.channel.clone());
+async fn ready(State(channel): State<Channel>) -> (StatusCode, &'static str) {
+    let mut client = HealthClient::new(channel);
     let check = client.check(HealthCheckRequest { service: String::new() });
     match tokio::time::timeout(Duration::from_secs(2), check).await {
         Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => {

@@ -1,9 +1,12 @@
-//! One span for each SQL statement, in the names of OpenTelemetry's semantic conventions for databases. They carry
+//! One span for each SQL statement and how long it took, in the names of OpenTelemetry's semantic conventions for databases. They carry
 //! neither values nor a driver's text.
+
+use std::time::Instant;
 
 use tracing::{Instrument, Span, field::Empty};
 
 use super::connect::Engine;
+use crate::telemetry::instruments::{Instruments, instruments};
 
 /// Runs a statement in a span: `operation` is its first word, `collection` the table; empty where there is none.
 pub(super) async fn statement<T, E>(
@@ -12,12 +15,10 @@ pub(super) async fn statement<T, E>(
     collection: &'static str,
     run: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
+    let measured = Measured::begin(engine, operation, collection);
     let span = span(engine, operation, collection);
-    if span.is_disabled() {
-        return run.await;
-    }
-    let result = run.instrument(span.clone()).await;
-    told(&span, result)
+    let result = if span.is_disabled() { run.await } else { run.instrument(span.clone()).await };
+    told(&span, measured, result)
 }
 
 /// Runs a statement of SeaORM's blocking twin likewise.
@@ -27,9 +28,10 @@ pub(super) fn blocking<T, E>(
     collection: &'static str,
     run: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
+    let measured = Measured::begin(engine, operation, collection);
     let span = span(engine, operation, collection);
     let result = span.in_scope(run);
-    told(&span, result)
+    told(&span, measured, result)
 }
 
 fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Span {
@@ -55,9 +57,30 @@ fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Sp
     span
 }
 
-fn told<T, E>(span: &Span, result: Result<T, E>) -> Result<T, E> {
+fn told<T, E>(span: &Span, measured: Option<Measured>, result: Result<T, E>) -> Result<T, E> {
+    if let Some(measured) = measured {
+        measured.end(result.is_err());
+    }
     if result.is_err() {
         span.record("otel.status_code", "ERROR");
     }
     result
+}
+
+/// A statement under way, where that is measured.
+struct Measured {
+    instruments: &'static Instruments,
+    statement: (&'static str, &'static str, &'static str),
+    begun: Instant,
+}
+
+impl Measured {
+    fn begin(engine: Engine, operation: &'static str, collection: &'static str) -> Option<Self> {
+        let statement = (engine.semantic_name(), operation, collection);
+        instruments().map(|instruments| Self { instruments, statement, begun: Instant::now() })
+    }
+
+    fn end(self, failed: bool) {
+        self.instruments.statement(self.statement, failed, self.begun.elapsed());
+    }
 }

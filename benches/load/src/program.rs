@@ -44,6 +44,7 @@ pub(crate) fn command(arguments: &[&str]) -> tokio::process::Command {
         .args(arguments)
         .env("M4_GRPC_LISTEN", "127.0.0.1:0")
         .env("M4_HTTP_LISTEN", "127.0.0.1:0")
+        .env("M4_ADMIN_LISTEN", "127.0.0.1:0")
         .env("M4_LOG", "m4_user_details::cli=info,warn")
         .kill_on_drop(true)
         .stdin(Stdio::null());

@@ -1,0 +1,128 @@
+//! What all signals over OTLP have in common: whether and how they are sent, by the standard variables.
+
+use std::{env, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use opentelemetry_http::{HttpClient, HttpError, Request, Response};
+use opentelemetry_sdk::Resource;
+use tokio::runtime::Handle;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider};
+
+use super::{SERVICE_NAME, TelemetryError};
+
+/// The largest answer of a receiver, in bytes.
+const LARGEST_ANSWER: usize = 64 * 1024;
+
+/// How long a receiver may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Signal {
+    /// Traces.
+    Traces,
+    /// Metrics.
+    Metrics,
+}
+
+impl Signal {
+    /// Its word in the names of variables.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Traces => "TRACES",
+            Self::Metrics => "METRICS",
+        }
+    }
+}
+
+/// How it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Protocol {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP, in protobuf.
+    Http,
+}
+
+/// How a signal is sent; none where it is not: without an endpoint, or switched off.
+///
+/// # Errors
+/// Where the protocol is not known.
+pub(super) fn protocol(signal: Signal) -> Result<Option<Protocol>, TelemetryError> {
+    let word = signal.word();
+    let own = |name: &str| value(&format!("OTEL_EXPORTER_OTLP_{word}_{name}"));
+    let any = |name: &str| own(name).or_else(|| value(&format!("OTEL_EXPORTER_OTLP_{name}")));
+    let is = |name: &str, word: &str| value(name).is_some_and(|own| own.eq_ignore_ascii_case(word));
+    let off = is("OTEL_SDK_DISABLED", "true") || is(&format!("OTEL_{word}_EXPORTER"), "none");
+    if off || any("ENDPOINT").is_none() {
+        return Ok(None);
+    }
+    match any("PROTOCOL").as_deref() {
+        None | Some("grpc") => Ok(Some(Protocol::Grpc)),
+        Some("http/protobuf") => Ok(Some(Protocol::Http)),
+        Some(_) => {
+            let problem = "OTEL_EXPORTER_OTLP_PROTOCOL must be grpc or http/protobuf";
+            Err(TelemetryError(problem.into()))
+        }
+    }
+}
+
+/// A variable; one that is empty counts as not set.
+fn value(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Who sends.
+pub(super) fn resource() -> Resource {
+    let mut resource = Resource::builder();
+    let named = value("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|own| own.contains("service.name="));
+    if value("OTEL_SERVICE_NAME").is_none() && !named {
+        resource = resource.with_service_name(SERVICE_NAME);
+    }
+    resource.build()
+}
+
+/// Posts over HTTP, or HTTPS to receivers whose certificates are from public authorities. The exporters' threads have no
+/// runtime of their own: requests run on that in which this was made.
+#[derive(Debug)]
+struct Poster {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    runtime: Handle,
+}
+
+/// The client of exporters over HTTP. Needs a tokio runtime.
+///
+/// # Errors
+/// Where TLS cannot be set up.
+pub(super) fn http_client() -> Result<impl HttpClient + 'static, TelemetryError> {
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let trust = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TelemetryError(error.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new().with_tls_config(trust).https_or_http();
+    let client = Client::builder(TokioExecutor::new()).build(connector.enable_http1().build());
+    Ok(Poster { client, runtime: Handle::current() })
+}
+
+#[async_trait]
+impl HttpClient for Poster {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let sent = self.client.request(request.map(Full::new));
+        let exchange = async {
+            let (parts, body) = sent.await?.into_parts();
+            let body = Limited::new(body, LARGEST_ANSWER).collect().await?.to_bytes();
+            Ok(Response::from_parts(parts, body))
+        };
+        self.runtime.spawn(tokio::time::timeout(PATIENCE, exchange)).await??
+    }
+}
