@@ -82,7 +82,6 @@ pub struct Application {
 }
 
 /// TLS, where it is spoken; its files are followed.
-#[derive(Default)]
 struct Tls {
     http: Option<ServerTls>,
     grpc: Option<ServerTls>,

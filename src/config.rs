@@ -158,8 +158,8 @@ impl Config {
         })
     }
 
-    /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback address
-    /// is open to all, and so is everything with `insecure`.
+    /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback
+    /// address is open to all, and so is everything with `insecure`.
     ///
     /// # Errors
     /// Where others than this machine would reach the service without authentication.

@@ -87,6 +87,9 @@ pub enum NotPermitted {
     /// To act without naming an account.
     #[error("without the scope `admin` it must name an `acting_username`")]
     OwnName,
+    /// To learn a hash with which every field can be changed.
+    #[error("it may not change every field, so it may not learn a hash")]
+    Hash,
     /// To change this field.
     #[error("it may not change `{}`", .0.path())]
     Field(Field),

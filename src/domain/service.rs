@@ -24,6 +24,9 @@ use crate::{credentials::LegacyCredentials, fields::parse_id};
 /// How much earlier a position is too old than entries are deleted.
 const SLACK: TimeDelta = TimeDelta::hours(1);
 
+/// How many later changes are read at once before one is reverted.
+const LATER_CHANGES: u64 = 200;
+
 /// How many updates of a batch are under way at once: others have room beside them.
 const AT_ONCE: usize = 32;
 
@@ -152,12 +155,9 @@ impl Service {
     /// Which users an actor may watch.
     ///
     /// # Errors
-    /// Those of [`Store::scope`], and with a user those of [`Store::read`].
+    /// Those of [`Store::scope`].
     pub async fn watched(&self, actor: &Actor, user_id: Option<i64>) -> Result<Watched, Error> {
-        if let Some(user_id) = user_id {
-            self.store.read(actor, user_id).await?;
-        }
-        Ok(Watched { user_id, scope: self.store.scope(actor).await? })
+        Ok(Watched { user_id, scope: self.store.scope(actor, user_id).await? })
     }
 
     /// Watches the change log from a position on that was told at a time, or from now on.
@@ -202,6 +202,7 @@ impl Service {
             ChangeQuery { filter: ChangeFilter::default(), descending: false, after, limit: 1 };
         let found = self.store.list_changes(&actor, &query).await?.pop();
         let found = found.filter(|found| found.id == change_id).ok_or(Error::ChangeNotFound)?;
+        let touched = etag.is_none() && self.touched_since(&actor, &found).await?;
         let mut edits = Edits::default();
         let mut unchanged = Vec::new();
         for Change { field, old, new } in found.changes {
@@ -212,7 +213,9 @@ impl Service {
         }
         let user_id = found.user_id;
         let request = None;
-        self.update(Update {
+        // The other checks come first.
+        let validate_only = validate_only || touched;
+        let update = Update {
             actor,
             allowed,
             origin,
@@ -222,8 +225,32 @@ impl Service {
             request,
             unchanged,
             validate_only,
-        })
-        .await
+        };
+        let updated = self.update(update).await?;
+        if touched { Err(Error::ChangedSince) } else { Ok(updated) }
+    }
+
+    /// Whether a later change touched the fields of one. What comes while this is read is found by what the fields hold.
+    async fn touched_since(&self, actor: &Actor, change: &LoggedChange) -> Result<bool, Error> {
+        let filter = ChangeFilter { user_id: Some(change.user_id), ..ChangeFilter::default() };
+        let mut after = change.id;
+        loop {
+            let query = ChangeQuery {
+                filter: filter.clone(),
+                descending: false,
+                after: Some(after),
+                limit: LATER_CHANGES,
+            };
+            let later = self.store.list_changes(actor, &query).await?;
+            let mut fields = later.iter().flat_map(|later| &later.changes).map(|later| later.field);
+            if fields.any(|field| change.changes.iter().any(|own| own.field == field)) {
+                return Ok(true);
+            }
+            match later.last() {
+                Some(last) if later.len() as u64 == LATER_CHANGES => after = last.id,
+                _ => return Ok(false),
+            }
+        }
     }
 
     /// Reads the settings.

@@ -55,11 +55,12 @@ pub trait Store: Send + Sync {
         query: &ChangeQuery,
     ) -> Result<Vec<LoggedChange>, Error>;
 
-    /// Which users an actor may list.
+    /// Which users an actor may list; and whether it may read one user, if that is given. It needs no room among the calls.
     ///
     /// # Errors
-    /// Those of [`super::rules::scope`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn scope(&self, actor: &Actor) -> Result<Scope, Error>;
+    /// Those of [`super::rules::scope`], with a user those of [`super::rules::read`], and [`Error::Unavailable`] or
+    /// [`Error::Internal`] of the storage.
+    async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error>;
 
     /// Watches the change log from a position on, or from now on.
     ///

@@ -110,6 +110,9 @@ pub trait Watch: Send {
 
     /// The position behind all entries so far.
     fn position(&self) -> &Position;
+
+    /// Whether it has seen all that is there, but for what was stored just now.
+    fn is_current(&self) -> bool;
 }
 
 /// Some entries that a watcher gets, each with the position right behind it, in an order that keeps those of each user in

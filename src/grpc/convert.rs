@@ -177,7 +177,10 @@ pub(super) fn request_key(
     }
     // Where the name ends and the request begins.
     digest.update([0]);
+    // Who acts was digested: in a batch it stands elsewhere.
+    let acting_username = std::mem::take(&mut request.acting_username);
     digest.update(request.encode_to_vec());
+    request.acting_username = acting_username;
     Ok(Some(RequestKey { id, content: hex::encode(digest.finalize()) }))
 }
 

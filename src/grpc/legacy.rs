@@ -10,7 +10,7 @@ use super::{auth::Authentication, call, errors, explanation, user_details};
 use crate::{
     domain::{
         account::Username,
-        error::Error,
+        error::{Error, NotPermitted},
         identity::Permission,
         service::Service,
         update::{Actor, Door, Update, Updated},
@@ -42,6 +42,10 @@ impl LegacyService for LegacyCalls {
         let call = async {
             let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
             let actor = caller.actor(Permission::Admin, &request.acting_username)?;
+            if request.include_hash && caller.fields().is_some() {
+                // With it a call of the door changes every field.
+                return Err(NotPermitted::Hash.into());
+            }
             self.explain(&actor, request).await
         };
         let method = "m4.userdetails.v1.LegacyService/ExplainLegacyCall";

@@ -81,8 +81,15 @@ fn change(
     let refuse =
         |field, problem: &str| Error::InvalidRequest { field, problem: problem.to_owned() };
     let names = ["*", "allow_api", "allow_get_api", "hash_recipes"];
-    if mask.is_some_and(|mask| mask.paths.iter().any(|path| !names.contains(&path.as_str()))) {
-        return Err(refuse("update_mask", "names what is no setting"));
+    for (index, path) in mask.iter().flat_map(|mask| mask.paths.iter().enumerate()) {
+        let paths = mask.map_or(&[][..], |mask| &mask.paths);
+        let name: String = path.chars().take(100).collect();
+        if !names.contains(&path.as_str()) {
+            return Err(refuse("update_mask", &format!("the path {name:?} is no setting")));
+        }
+        if paths[..index].contains(path) {
+            return Err(refuse("update_mask", &format!("the path {name:?} is named twice")));
+        }
     }
     let mut recipes = Vec::new();
     for number in &asked.hash_recipes {

@@ -8,7 +8,7 @@ use prost::Message;
 use sha1::{Digest, Sha1};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tonic::{Extensions, Status, metadata::MetadataMap};
 
@@ -26,10 +26,16 @@ use crate::{
 
 /// How many responses wait for the client.
 const QUEUE: usize = 16;
+/// How many gaps a token may tell: more than one of a single server ever does.
+const GAPS: usize = 50_000;
 /// How long a client may leave them waiting.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often the caller's rights are checked again: one that is withdrawn is gone within two seconds.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the caller's rights are checked again. What they hang on was read up to a second before: one that is withdrawn is
+/// gone within two seconds.
+const CHECK_INTERVAL: Duration = Duration::from_millis(700);
+
+/// How long the caller's rights may be impossible to check: nothing can be read then, either.
+const UNCHECKED: Duration = Duration::from_secs(10);
 
 /// What a resume token holds; opaque to callers.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -42,7 +48,7 @@ struct Token {
     /// First and last ids by turns.
     #[prost(int64, repeated, tag = "3")]
     missing: Vec<i64>,
-    /// When it was told, in seconds since 1970.
+    /// A time, in seconds since 1970: what is behind the position was stored later.
     #[prost(int64, tag = "4")]
     told: i64,
 }
@@ -78,13 +84,14 @@ impl Stream {
     /// Opens the stream.
     pub(super) async fn open(self) -> Result<Responses, Error> {
         let from = self.from()?;
+        let told = from.as_ref().map_or_else(|| self.service.now(), |(_, told)| *told);
         let watched = self.watched().await?;
         let watch = self.service.watch(from, watched.clone()).await?;
         let (sender, responses) = mpsc::channel(QUEUE);
         let watcher = Watcher::new();
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = self.send(watch, watched, &sender, &watcher) => ended,
+                ended = self.send(watch, told, watched, &sender, &watcher) => ended,
                 () = self.options.stop.cancelled() => {
                     Some(Error::Unavailable("the service is stopping".into()))
                 }
@@ -102,43 +109,47 @@ impl Stream {
 
     /// What the caller may watch, as of now.
     async fn watched(&self) -> Result<Watched, Error> {
-        let caller = self.authentication.internal_caller(&self.metadata, &self.extensions).await?;
-        let actor = caller.actor(Permission::Read, &self.request.acting_username)?;
-        self.service.watched(&actor, self.request.user_id).await
+        let watched = async {
+            let (metadata, extensions) = (&self.metadata, &self.extensions);
+            let caller = self.authentication.internal_caller(metadata, extensions).await?;
+            let actor = caller.actor(Permission::Read, &self.request.acting_username)?;
+            self.service.watched(&actor, self.request.user_id).await
+        };
+        timeout(self.options.deadline, watched).await.unwrap_or(Err(Error::DeadlineExceeded))
     }
 
     /// Sends until the client does not listen, or something fails.
     async fn send(
         &self,
         mut watch: Box<dyn Watch>,
+        mut told: DateTime<Utc>,
         watched: Watched,
         sender: &mpsc::Sender<Result<WatchUserDetailsResponse, Status>>,
         watcher: &Watcher,
     ) -> Option<Error> {
-        let response = |change: Option<&LoggedChange>, position: &Position| {
+        let response = |change: Option<&LoggedChange>, position: &Position, told| {
             let time = change.map(|change| change.time);
             let change = change.cloned().map(listing::change);
-            (WatchUserDetailsResponse { change, resume_token: self.token(position) }, time)
+            (WatchUserDetailsResponse { change, resume_token: self.token(position, told) }, time)
         };
-        let mut check = interval(CHECK_INTERVAL);
-        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        check.tick().await;
+        // Goes on beside what is read: neither holds the other up.
+        let refused = self.until_refused(&watched);
+        tokio::pin!(refused);
         let mut beat = Instant::now() + self.options.heartbeat;
         let mut patience = Instant::now() + PATIENCE;
-        let mut waiting = VecDeque::from([response(None, watch.position())]);
+        let mut waiting = VecDeque::from([response(None, watch.position(), told)]);
         loop {
             let idle = waiting.is_empty();
             tokio::select! {
                 biased;
-                _ = check.tick() => match self.watched().await {
-                    Ok(now) if now == watched => {}
-                    // It may come back, for what it may see now.
-                    Ok(_) => return Some(Error::Unavailable("the caller's rights have changed".into())),
-                    Err(error) => return Some(error),
-                },
+                error = &mut refused => return Some(error),
                 room = timeout_at(patience, sender.reserve()), if !idle => {
-                    // One that does not listen is let go.
-                    let Ok(Ok(room)) = room else { return None };
+                    let room = match room {
+                        Ok(Ok(room)) => room,
+                        Ok(Err(_)) => return None,
+                        // One that does not listen is let go.
+                        Err(_) => return Some(Error::Overloaded),
+                    };
                     if let Some((response, time)) = waiting.pop_front() {
                         room.send(Ok(response));
                         if let Some(time) = time {
@@ -149,13 +160,20 @@ impl Stream {
                     beat = Instant::now() + self.options.heartbeat;
                 }
                 () = sleep_until(beat), if idle => {
-                    waiting.push_back(response(None, watch.position()));
+                    if watch.is_current() {
+                        told = self.service.now();
+                    }
+                    waiting.push_back(response(None, watch.position(), told));
                     patience = Instant::now() + PATIENCE;
                 }
                 portion = watch.next(), if idle => match portion {
                     Ok(portion) => {
+                        // What is behind it is not older, wherever the stream is.
                         let changes = portion.iter();
-                        waiting.extend(changes.map(|(change, behind)| response(Some(change), behind)));
+                        let changes =
+                            changes.map(|(change, behind)| response(Some(change), behind, change.time));
+                        waiting.extend(changes);
+                        told = portion.last().map_or(told, |(change, _)| change.time);
                         patience = Instant::now() + PATIENCE;
                     }
                     Err(error) => return Some(error),
@@ -164,12 +182,29 @@ impl Stream {
         }
     }
 
-    fn token(&self, position: &Position) -> String {
+    /// Checks the caller's rights again and again, until it may not watch this any more. What cannot be checked for a while is
+    /// no refusal.
+    async fn until_refused(&self, watched: &Watched) -> Error {
+        let mut checked = Instant::now();
+        loop {
+            sleep(CHECK_INTERVAL).await;
+            match self.watched().await {
+                Ok(now) if now == *watched => checked = Instant::now(),
+                // It may come back, for what it may see now.
+                Ok(_) => return Error::Unavailable("the caller's rights have changed".into()),
+                Err(Error::Unavailable(_) | Error::DeadlineExceeded)
+                    if checked.elapsed() < UNCHECKED => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn token(&self, position: &Position, told: DateTime<Utc>) -> String {
         let token = Token {
             request: self.bound.clone(),
             seen: position.seen(),
             missing: position.missing().iter().flat_map(|(first, last)| [*first, *last]).collect(),
-            told: self.service.now().timestamp(),
+            told: told.timestamp(),
         };
         URL_SAFE_NO_PAD.encode(token.encode_to_vec())
     }
@@ -189,7 +224,8 @@ impl Stream {
         let position = token.as_ref().and_then(|token| {
             let (pairs, rest) = token.missing.as_chunks::<2>();
             let missing = pairs.iter().map(|[first, last]| (*first, *last)).collect();
-            Position::new(token.seen, missing).filter(|_| rest.is_empty())
+            Position::new(token.seen, missing)
+                .filter(|position| rest.is_empty() && position.missing().len() <= GAPS)
         });
         let told = token.as_ref().and_then(|token| DateTime::from_timestamp(token.told, 0));
         let (Some(token), Some(position), Some(told)) = (token, position, told) else {

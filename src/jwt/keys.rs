@@ -23,11 +23,12 @@ impl Keys {
         let set: Value = serde_json::from_slice(text).map_err(|_| "it is no JSON".to_owned())?;
         let keys = set.get("keys").and_then(Value::as_array);
         let keys = keys.ok_or_else(|| "it is no JWKS: it has no `keys`".to_owned())?;
-        let keys: Vec<Key> = keys.iter().filter_map(key).collect();
-        if keys.is_empty() {
-            return Err("it has no key for RS256, ES256 or EdDSA".to_owned());
-        }
-        Ok(Self(keys))
+        Ok(Self(keys.iter().filter_map(key).collect()))
+    }
+
+    /// Whether there is none, as where every key was withdrawn.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The key that a JWT names; one that names none means the only one there is for its algorithm.

@@ -69,6 +69,9 @@ struct Known {
     at: Option<Instant>,
 }
 
+/// What is wrong with a set of no use.
+const NO_KEY: &str = "it has no key for RS256, ES256 or EdDSA";
+
 impl Jwks {
     /// Those of a file are read before it returns.
     pub(super) async fn new(source: &Source) -> Result<Self, String> {
@@ -80,7 +83,11 @@ impl Jwks {
         let (known, missed) = (watch::Sender::default(), Notify::new());
         let jwks = Self { source: source.clone(), client, known, missed };
         if let Source::File(_) = source {
-            let read = jwks.store(jwks.read().await);
+            let read = jwks.read().await.and_then(|keys| match keys.is_empty() {
+                true => Err(NO_KEY.to_owned()),
+                false => Ok(keys),
+            });
+            let read = jwks.store(read);
             read.map_err(|problem| format!("jwt.jwks: {problem}"))?;
         }
         Ok(jwks)
@@ -148,6 +155,10 @@ impl Jwks {
         };
         self.known.send_modify(|known| {
             known.at = Some(Instant::now());
+            let has = |keys: &Option<Arc<Keys>>| keys.as_ref().is_some_and(|keys| !keys.is_empty());
+            if keys.is_some() && !has(&keys) && has(&known.keys) {
+                tracing::warn!("no JWT is accepted any more: {NO_KEY}");
+            }
             if keys.is_some() {
                 known.keys = keys;
             }

@@ -259,7 +259,7 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     span.in_scope(|| {
         tracing::info!(
             http.route = route,
-            http.status = status,
+            http.response.status_code = status,
             outcome = text,
             milliseconds,
             "legacy call"

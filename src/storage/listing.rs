@@ -145,6 +145,9 @@ pub(super) fn changes(
         .limit(query.limit)
 }
 
+/// How many ids are looked through at once where a position has more gaps than that.
+const MOST_IDS: u64 = 100_000;
+
 /// How many gaps in a position are looked into one by one.
 pub(super) const GAPS: usize = 500;
 
@@ -179,6 +182,7 @@ pub(super) fn ids_behind(floor: i64, user_id: Option<i64>) -> Select<change_log:
         .filter(change_log::Column::Id.gt(floor))
         .filter(Condition::all().add_option(user_id.map(|user_id| user.eq(user_id))))
         .order_by_asc(change_log::Column::Id)
+        .limit(MOST_IDS)
 }
 
 /// The entries of these ids.

@@ -3,12 +3,16 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ConnectionTrait, EntityTrait, Select, Statement};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::{
     asynchronous::{
@@ -179,9 +183,8 @@ impl Store for SqlStore {
         self.prepared()?.list_changes(actor, query).await
     }
 
-    async fn scope(&self, actor: &Actor) -> Result<Scope, Error> {
-        let _room = self.room()?;
-        self.prepared()?.scope(actor).await
+    async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error> {
+        self.prepared()?.scope(actor, user_id).await
     }
 
     async fn watch(
@@ -218,6 +221,9 @@ impl Store for SqlStore {
         settings.map(drop).map_err(Into::into)
     }
 }
+
+/// How long a read of the growing change log may take.
+const LONGEST_READ: Duration = Duration::from_secs(8);
 
 /// How many may read at once: on a server all connections but those that write.
 fn readers(engine: Engine, connections: u32) -> usize {
@@ -285,14 +291,19 @@ impl Database {
     }
 
     /// Which users an actor may list.
-    async fn scope(&self, actor: &Actor) -> Result<Scope, Error> {
+    async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error> {
         let mut needs = Needs::default();
         needs.add_actor(actor);
-        rules::scope(actor, &self.load(&needs).await?)
+        needs.users.extend(user_id);
+        let facts = self.load(&needs).await?;
+        if let Some(user_id) = user_id {
+            rules::read(actor, user_id, &facts)?;
+        }
+        rules::scope(actor, &facts)
     }
 
     async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
-        let scope = self.scope(actor).await?;
+        let scope = self.scope(actor, None).await?;
         let _connection = self.reading.acquire().await;
         let page = listing::users(query, scope).all(&self.pools.read);
         let rows = statement(self.engine(), "SELECT", "accounts", page).await?;
@@ -304,7 +315,7 @@ impl Database {
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Vec<LoggedChange>, Error> {
-        let scope = self.scope(actor).await?;
+        let scope = self.scope(actor, None).await?;
         let _connection = self.reading.acquire().await;
         let mut span = 1..=i64::MAX;
         let micros = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_micros());
@@ -366,7 +377,8 @@ impl Database {
         };
         let _connection = self.reading.acquire().await;
         let rows = statement(self.engine(), "SELECT", "change_log", page.all(&self.pools.read));
-        let entries = rows.await?.into_iter().map(|row| Ok(Arc::new(listing::logged(row)?)));
+        let rows = timeout(LONGEST_READ, rows).await.map_err(|_| Error::DeadlineExceeded)?;
+        let entries = rows?.into_iter().map(|row| Ok(Arc::new(listing::logged(row)?)));
         entries.collect()
     }
 
@@ -377,7 +389,8 @@ impl Database {
     ) -> Result<Vec<i64>, Error> {
         let _connection = self.reading.acquire().await;
         let ids = select.into_tuple().all(&self.pools.read);
-        Ok(statement(self.engine(), "SELECT", table, ids).await?)
+        let ids = timeout(LONGEST_READ, statement(self.engine(), "SELECT", table, ids)).await;
+        Ok(ids.map_err(|_| Error::DeadlineExceeded)??)
     }
 
     async fn settings(&self) -> Result<Settings, Error> {

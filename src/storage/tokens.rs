@@ -78,16 +78,20 @@ impl TokenStore for SqlStore {
 
     async fn revoke_tokens(&self, id_or_name: &str, now: DateTime<Utc>) -> Result<u64, Error> {
         let database = self.prepared()?;
-        let meant = Condition::any()
-            .add(service_token::Column::Id.eq(id_or_name))
-            .add(service_token::Column::Name.eq(id_or_name));
-        let revoked = Expr::val(now.timestamp_micros());
-        let update = service_token::Entity::update_many()
-            .col_expr(service_token::Column::RevokeTime, revoked)
-            .filter(meant)
-            .filter(service_token::Column::RevokeTime.is_null());
-        let update = update.exec(&database.pools().write);
-        Ok(statement(database.engine(), "UPDATE", TABLE, update).await?.rows_affected)
+        // The name of one may be the id of another.
+        for column in [service_token::Column::Id, service_token::Column::Name] {
+            let revoked = Expr::val(now.timestamp_micros());
+            let update = service_token::Entity::update_many()
+                .col_expr(service_token::Column::RevokeTime, revoked)
+                .filter(column.eq(id_or_name))
+                .filter(service_token::Column::RevokeTime.is_null());
+            let update = update.exec(&database.pools().write);
+            let done = statement(database.engine(), "UPDATE", TABLE, update).await?;
+            if done.rows_affected > 0 {
+                return Ok(done.rows_affected);
+            }
+        }
+        Ok(0)
     }
 
     async fn token_used(&self, id: &str, now: DateTime<Utc>) -> Result<(), Error> {

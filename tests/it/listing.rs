@@ -447,4 +447,16 @@ async fn a_change_is_reverted_unless_a_later_one_touched_its_fields(database: Te
     let forced = app.revert(RevertUserDetailsChangeRequest { etag, ..revert() }).await.unwrap();
     assert_eq!(forced.changed_fields.unwrap().paths, ["address.city"]);
     assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("Vilnius"));
+
+    // A value that came back is still one that later changes touched.
+    for city in ["One", "Two", "One"] {
+        app.move_to(4, city, "").await;
+    }
+    let request = ListUserDetailsChangesRequest {
+        user_id: Some(4),
+        ..ListUserDetailsChangesRequest::default()
+    };
+    let change_id = app.changes(request).await.unwrap().changes[0].change_id;
+    let request = RevertUserDetailsChangeRequest { change_id, ..revert() };
+    assert_eq!(reason(&app.revert(request).await.unwrap_err()), "CHANGED_SINCE");
 }

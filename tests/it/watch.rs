@@ -28,6 +28,7 @@ on_every_engine!(
     a_withdrawn_right_ends_a_watch_within_two_seconds,
     a_watch_that_is_killed_and_resumed_sees_every_change_once,
     a_change_that_commits_out_of_order_is_not_missed,
+    a_portion_that_commits_late_is_told_to_its_end_whoever_is_killed_within_it,
     one_who_does_not_listen_holds_up_nobody_and_misses_nothing,
     a_quiet_watch_is_told_so,
     a_service_that_stops_ends_its_watches,
@@ -298,6 +299,51 @@ async fn a_change_that_commits_out_of_order_is_not_missed(database: TestDatabase
     set_city(&app, 3, "next").await;
     for watch in [&mut watch, &mut resumed, &mut new, &mut late] {
         assert_eq!(city(watch.change().await.unwrap()), "next");
+    }
+}
+
+async fn a_portion_that_commits_late_is_told_to_its_end_whoever_is_killed_within_it(
+    database: TestDatabase,
+) {
+    const LATE: usize = 1500;
+    if database.kind == Kind::Sqlite {
+        return;
+    }
+    let app = TestApp::start(&database).await;
+    let mut watch = Watch::start(&app, everything()).await.unwrap();
+    let slow = database.begin().await;
+    let row = |number: usize| {
+        format!(
+            "(5, {}, 1800000000000000, 'grpc', '[{{\"field\": \"address.city\", \"old\": \"\", \"new\": \"{number}\"}}]')",
+            number + 2
+        )
+    };
+    let rows: Vec<_> = (0..LATE).map(row).collect();
+    slow.execute(&format!(
+        "INSERT INTO change_log (user_id, version, change_time, door, changes) VALUES {}",
+        rows.join(", ")
+    ))
+    .await;
+    set_city(&app, 3, "fast").await;
+    watch.change().await.unwrap();
+    let before = watch.token.clone();
+    slow.commit().await;
+    let city = |change: UserDetailsChange| change.details.unwrap().address.unwrap().city.unwrap();
+    // The stream itself, one that is taken up from before it, and one that is killed within each portion.
+    let mut behind_all = Watch::start(&app, behind(&before)).await.unwrap();
+    for number in 0..LATE {
+        assert_eq!(city(watch.change().await.unwrap()), number.to_string());
+        assert_eq!(city(behind_all.change().await.unwrap()), number.to_string());
+    }
+    let mut token = before;
+    let mut number = 0;
+    while number < LATE {
+        let mut killed = Watch::start(&app, behind(&token)).await.unwrap();
+        for _ in 0..(LATE - number).min(131) {
+            assert_eq!(city(killed.change().await.unwrap()), number.to_string());
+            number += 1;
+        }
+        token = killed.token;
     }
 }
 

@@ -16,6 +16,7 @@ mod dashboards;
 mod door;
 mod exports;
 mod health;
+mod metrics;
 mod outages;
 mod program;
 mod relay;

@@ -149,10 +149,9 @@ impl Program {
         send(&self.client, self.http, method, target, headers, Bytes::new()).await
     }
 
-    /// What is scraped.
-    pub async fn metrics(&self) -> Answer {
-        let admin = self.admin.unwrap();
-        send(&self.client, admin, Method::GET, "/metrics", &[], Bytes::new()).await
+    /// Reads a path of the listener for operators.
+    pub async fn ask_admin(&self, path: &str) -> Answer {
+        send(&self.client, self.admin.unwrap(), Method::GET, path, &[], Bytes::new()).await
     }
 
     /// A hashed call.

@@ -1,4 +1,4 @@
-//! Traces at a real OTLP receiver, and logs.
+//! Traces at a real OTLP receiver, which takes metrics too, and logs.
 
 use std::{
     collections::BTreeSet,
@@ -12,10 +12,18 @@ use m4_user_details::proto::{
     ExplainLegacyCallRequest, legacy_service_client::LegacyServiceClient,
 };
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
     },
+    common::v1::KeyValue,
+    metrics::v1::Metric,
     trace::v1::{Span, span::SpanKind},
 };
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
@@ -36,7 +44,7 @@ const PARENT: &str = "b7ad6b7169203331";
 
 /// An OTLP receiver.
 #[derive(Clone, Default)]
-pub struct Receiver(Arc<Mutex<Vec<Span>>>);
+pub struct Receiver(Arc<Mutex<Vec<Span>>>, Arc<Mutex<Vec<Metric>>>);
 
 #[tonic::async_trait]
 impl TraceService for Receiver {
@@ -55,13 +63,35 @@ impl TraceService for Receiver {
     }
 }
 
+#[tonic::async_trait]
+impl MetricsService for Receiver {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.take_metrics(request.into_inner());
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
 impl Receiver {
+    /// Each export has all of them anew.
+    pub fn take_metrics(&self, request: ExportMetricsServiceRequest) {
+        let scopes = request.resource_metrics.into_iter().flat_map(|own| own.scope_metrics);
+        *self.1.lock().unwrap() = scopes.flat_map(|scope| scope.metrics).collect();
+    }
+
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.1.lock().unwrap().clone()
+    }
+
     pub async fn start() -> (Self, SocketAddr) {
         let receiver = Self::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(receiver.clone()));
+            .add_service(TraceServiceServer::new(receiver.clone()))
+            .add_service(MetricsServiceServer::new(receiver.clone()));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         (receiver, address)
     }
@@ -72,8 +102,13 @@ impl Receiver {
 }
 
 pub fn attribute(span: &Span, key: &str) -> Option<String> {
+    text(&span.attributes, key)
+}
+
+/// The value of an attribute, as text.
+pub fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
-    let found = span.attributes.iter().find(|own| own.key == key)?;
+    let found = attributes.iter().find(|own| own.key == key)?;
     match found.value.as_ref()?.value.as_ref()? {
         Value::StringValue(text) => Some(text.clone()),
         Value::IntValue(number) => Some(number.to_string()),
@@ -147,6 +182,7 @@ async fn logs_tell_no_secrets(database: TestDatabase) {
     let variables = [
         ("M4_LOG", "trace"),
         ("M4_GRPC_TOKEN", "hush-internal-token"),
+        ("M4_GRPC_TOKEN_OWN_NAME", "true"),
         ("M4_DOOR_TOKEN", "hush-door-token"),
         ("M4_API_SECRET_KEY", "secret"),
     ];

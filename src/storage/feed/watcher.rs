@@ -64,7 +64,8 @@ impl Watcher {
                 Some(user_id) if user_id == entry.user_id => self.position.see_alone(entry.id),
                 Some(_) => {}
             }
-            self.position.settle(floor);
+            // What comes later among these entries is not missing for ever.
+            self.position.settle(floor.min(entry.id));
             if reached.contains(&entry.user_id) {
                 changes.push((Arc::clone(entry), self.position.clone()));
             }
@@ -111,5 +112,9 @@ impl Watch for Watcher {
 
     fn position(&self) -> &Position {
         &self.position
+    }
+
+    fn is_current(&self) -> bool {
+        self.receiver.is_some()
     }
 }
