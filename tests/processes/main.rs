@@ -12,6 +12,7 @@ mod support;
 
 mod command_line;
 mod commands;
+mod dashboards;
 mod door;
 mod exports;
 mod health;
