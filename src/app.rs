@@ -8,6 +8,7 @@ use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    admin,
     config::{Config, Upstream},
     domain::{
         clock::{Clock, SystemClock},
@@ -71,6 +72,8 @@ pub enum RunError {
 /// The service with both doors, or a door of its own; its listeners are bound.
 pub struct Application {
     http: (TcpListener, axum::Router),
+    /// What operators look at, unless it is switched off.
+    admin: Option<(TcpListener, axum::Router)>,
     core: Option<Core>,
     tls: Tls,
     drain: Duration,
@@ -145,13 +148,15 @@ impl Application {
             Services::new(service, authentication, options).await.map_err(RunError::Failed)?;
         let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN").await?;
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
-        let router = door(config, services.in_process())?.router();
+        let door = door(config, services.in_process())?;
+        let admin = listen_admin(config, &door).await?;
+        let router = door.router();
         let keep_log = config.keep_log;
         let age = config.age;
         let core = Some(Core { listener, services, store, jwts, demo, keep_log, age });
         let tls =
             Tls { http: config.http_tls.clone(), grpc: config.grpc_tls.clone(), upstream: None };
-        Ok(Self { http: (http, router), core, tls, drain: config.drain, ending })
+        Ok(Self { http: (http, router), admin, core, tls, drain: config.drain, ending })
     }
 
     /// A door of its own, to the service at `upstream`.
@@ -159,11 +164,13 @@ impl Application {
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`].
     pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
-        let router = door(config, upstream::channel(upstream))?.router();
+        let door = door(config, upstream::channel(upstream))?;
         let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
+        let admin = listen_admin(config, &door).await?;
+        let router = door.router();
         let tls = Tls { http: config.http_tls.clone(), grpc: None, upstream: upstream.tls.clone() };
         let ending = CancellationToken::new();
-        Ok(Self { http: (http, router), core: None, tls, drain: config.drain, ending })
+        Ok(Self { http: (http, router), admin, core: None, tls, drain: config.drain, ending })
     }
 
     /// Where gRPC is served; none for a door of its own.
@@ -177,6 +184,11 @@ impl Application {
     /// Where the system does not tell.
     pub fn http_address(&self) -> std::io::Result<SocketAddr> {
         self.http.0.local_addr()
+    }
+
+    /// Where metrics are; none where that is switched off.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
     /// Answers calls until `stop`, then finishes those under way within the drain deadline.
@@ -197,6 +209,11 @@ impl Application {
         }
         let http = legacy::server::serve(listener, http_tls, router, ending.clone(), calls.clone());
         parts.spawn(http.map(Ok));
+        if let Some((listener, router)) = self.admin {
+            let (ends, calls) = (ending.clone(), calls.clone());
+            let admin = legacy::server::serve(listener, None, router, ends, calls);
+            parts.spawn(admin.map(Ok));
+        }
         let mut rest = None;
         if let Some(core) = self.core {
             let (services, ends, calls) = (core.services, ending.clone(), calls.clone());
@@ -211,6 +228,7 @@ impl Application {
             }
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
             parts.spawn(sweep(core.store.clone(), core.keep_log, ending.clone()).map(Ok));
+            parts.spawn(core.store.clone().measure(ending.clone()).map(Ok));
             rest = Some(core.store);
         }
         let mut outcome = Ok(());
@@ -313,8 +331,20 @@ async fn sweep(store: SqlStore, keep_log: Option<TimeDelta>, stop: CancellationT
 }
 
 fn door(config: &Config, channel: Channel) -> Result<Door, RunError> {
+    let secured = config.http_tls.is_some();
     Door::new(channel, config.door_token.as_ref(), config.answers, config.limits)
+        .map(|door| door.secured(secured))
         .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))
+}
+
+/// What operators look at, with the door's probes, unless it is switched off.
+async fn listen_admin(
+    config: &Config,
+    door: &Door,
+) -> Result<Option<(TcpListener, axum::Router)>, RunError> {
+    let Some(address) = config.admin_listen else { return Ok(None) };
+    let listener = bind(address, "M4_ADMIN_LISTEN").await?;
+    Ok(Some((listener, admin::router(door.probes()))))
 }
 
 async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, RunError> {

@@ -36,6 +36,8 @@ pub struct Config {
     pub grpc_listen: SocketAddr,
     /// Where the legacy call is served.
     pub http_listen: SocketAddr,
+    /// Where metrics and the probes are served; none is nowhere.
+    pub admin_listen: Option<SocketAddr>,
     /// The static token of internal callers.
     pub internal: Option<InternalToken>,
     /// Whether callers must prove who they are even where nothing is configured by which they could.
@@ -88,6 +90,8 @@ impl Config {
         let max_connections = read.number("database.max_connections", 1, 1000);
         let grpc_listen = read.address("grpc.listen");
         let http_listen = read.address("http.listen");
+        let admin = read.text("admin.listen");
+        let admin_listen = (!matches!(&*admin, "" | "off")).then(|| read.address("admin.listen"));
         let token = read.secret("grpc.token", "grpc.token_file");
         let service = read.text("grpc.token_name");
         let own_name = read.flag("grpc.token_own_name");
@@ -129,6 +133,7 @@ impl Config {
             },
             grpc_listen,
             http_listen,
+            admin_listen,
             internal: token.map(|token| InternalToken::new(service, token, own_name)),
             require_token,
             jwt,

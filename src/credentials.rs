@@ -9,6 +9,10 @@ const SCHEME: &str = "M4-Legacy ";
 /// The metadata with which a door in a process of its own proves that it is one: `Bearer TOKEN`.
 pub const DOOR_IDENTITY: &str = "m4-door-authorization";
 
+/// The metadata by which the service tells the door, and no other caller, that an account acted upon itself: the answer is
+/// that of other refusals, but metrics tell them apart.
+pub const UPON_ITSELF: &str = "m4-upon-itself";
+
 /// The longest `u`, `user_id` and `hash` together that the scheme carries, in bytes: metadata has a limit.
 pub const LONGEST: usize = 8 * 1024;
 

@@ -6,6 +6,7 @@
 //! the rules must know and stores what they decide, in one transaction. [`fields`] is the table of a user's fields, a
 //! leaf that every layer may import; [`app`] puts the parts together, and [`cli`] runs them.
 
+mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -1,6 +1,9 @@
-//! Logs; and traces and logs over OTLP where an endpoint is set.
+//! Logs and metrics; and both, and traces, over OTLP where an endpoint is set.
 
+pub(crate) mod instruments;
 mod logs;
+pub(crate) mod metrics;
+pub(crate) mod names;
 mod otlp;
 
 use std::thread;
@@ -10,7 +13,9 @@ use opentelemetry::{
 };
 use opentelemetry_otlp::{Protocol::HttpBinary, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
+    error::OTelSdkResult,
     logs::SdkLoggerProvider,
+    metrics::SdkMeterProvider,
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::SdkTracerProvider,
 };
@@ -35,6 +40,7 @@ type Part = Box<dyn Layer<Registry> + Send + Sync>;
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     logs: Option<SdkLoggerProvider>,
+    meters: Option<SdkMeterProvider>,
 }
 
 /// Why telemetry could not be set up.
@@ -79,28 +85,33 @@ impl Telemetry {
             Box::new(TraceContextPropagator::new()),
             Box::new(BaggagePropagator::new()),
         ]));
-        Ok((Self { traces, logs }, levels))
+        Ok((Self { traces, logs, meters: None }, levels))
+    }
+
+    /// Measures, too, where that is `scraped` or sent over OTLP. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the endpoint cannot be read.
+    pub fn measuring(mut self, scraped: bool) -> Result<Self, TelemetryError> {
+        self.meters = metrics::start(scraped)?;
+        Ok(self)
     }
 
     /// Sends what has not been sent yet. Waits for receivers at most as long as the exporters do.
     pub fn stop(self) {
         // At once: their waits must not add up.
         thread::scope(|scope| {
-            if let Some(traces) = &self.traces {
-                scope.spawn(|| {
-                    if let Err(error) = traces.shutdown() {
-                        tracing::warn!(%error, "the last traces could not be sent");
-                    }
-                });
-            }
-            if let Some(logs) = &self.logs {
-                scope.spawn(|| {
-                    if let Err(error) = logs.shutdown() {
-                        tracing::warn!(%error, "the last logs could not be sent");
-                    }
-                });
-            }
+            let (traces, logs, meters) = (&self.traces, &self.logs, &self.meters);
+            scope.spawn(|| told("traces", traces.as_ref().map(SdkTracerProvider::shutdown)));
+            scope.spawn(|| told("logs", logs.as_ref().map(SdkLoggerProvider::shutdown)));
+            scope.spawn(|| told("metrics", meters.as_ref().map(SdkMeterProvider::shutdown)));
         });
+    }
+}
+
+fn told(signal: &str, ended: Option<OTelSdkResult>) {
+    if let Some(Err(error)) = ended {
+        tracing::warn!(signal, %error, "what was last could not be sent");
     }
 }
 

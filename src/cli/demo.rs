@@ -56,7 +56,9 @@ impl Demo {
     pub(super) fn flags(&self) -> Vec<(&'static str, String)> {
         let free = "127.0.0.1:0".to_owned();
         match self.port {
-            Some(_) => vec![("grpc.listen", free.clone()), ("http.listen", free)],
+            Some(_) => ["grpc.listen", "http.listen", "admin.listen"]
+                .map(|key| (key, free.clone()))
+                .to_vec(),
             None => Vec::new(),
         }
     }

@@ -46,6 +46,9 @@ struct Overrides {
     /// Where the legacy call is served.
     #[arg(long, global = true, value_name = "ADDRESS")]
     http_listen: Option<String>,
+    /// Where metrics and the probes are served; `off` is nowhere.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
     /// What is logged: a level, or a filter.
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
@@ -149,6 +152,7 @@ impl Overrides {
             ("database.url", &self.database_url),
             ("grpc.listen", &self.grpc_listen),
             ("http.listen", &self.http_listen),
+            ("admin.listen", &self.admin_listen),
             ("log", &self.log),
         ]
         .into_iter()
@@ -176,6 +180,7 @@ async fn with_telemetry(
     run: impl AsyncFnOnce(Levels) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let (telemetry, levels) = Telemetry::start(&config.log)?;
+    let telemetry = telemetry.measuring(config.admin_listen.is_some())?;
     let outcome = run(levels).await;
     telemetry.stop();
     outcome

@@ -55,7 +55,8 @@ impl Serve {
             };
             let http = application.http_address().map(|address| address.to_string());
             let grpc = application.grpc_address().map(|address| address.to_string());
-            tracing::info!(grpc, http = http.ok(), "serving");
+            let admin = application.admin_address().map(|address| address.to_string());
+            tracing::info!(grpc, http = http.ok(), admin, "serving");
             Ok(application.run(stop).await?)
         })
         .await

@@ -184,6 +184,12 @@ pub const KEYS: &[Key] = &[
         "",
         "a file with one key a line instead, the current one first",
     ),
+    key(
+        "admin.listen",
+        "M4_ADMIN_LISTEN",
+        "127.0.0.1:9090",
+        "where metrics and the probes are served; `off` is nowhere",
+    ),
     key("deadline_seconds", "M4_DEADLINE_SECONDS", "10", "the longest that a call takes"),
     key("max_in_flight", "M4_MAX_IN_FLIGHT", "1024", "calls under way at once; more are refused"),
     key(

@@ -9,7 +9,7 @@ use tonic::{Code, Response, Status, metadata::MetadataMap};
 use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::errors;
+use super::{errors, metered::Metered};
 use crate::{
     credentials::LegacyCredentials,
     domain::{
@@ -73,10 +73,12 @@ pub(super) async fn open<T>(
     // Fails only where no tracer is installed.
     let _ = span.set_parent(trace::from_headers(metadata.as_ref()));
     let mut line = Line::new(method, door(metadata), span);
+    let metered = Metered::begin(method, line.begun);
     let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);
     let deadline = deadline(metadata).map_or(longest, |deadline| in_time(deadline).min(longest));
     let call = line.acting.during(within(deadline, call)).instrument(line.span.clone());
     let result = call.await.unwrap_or(Err(Error::DeadlineExceeded));
+    metered.end(result.as_ref().err());
     let result = result.map_err(|error| {
         let status = errors::status(&error);
         line.ends(errors::reason(&error), status.code(), Some(&error));
@@ -143,7 +145,7 @@ impl Drop for Line {
 }
 
 /// Whether a status is an error of the server, as the semantic conventions have it.
-fn is_servers(code: Code) -> bool {
+pub(super) fn is_servers(code: Code) -> bool {
     use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
     matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
 }

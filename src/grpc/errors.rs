@@ -57,6 +57,21 @@ pub(super) fn reason(error: &Error) -> &'static str {
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
 }
 
+/// Whether a call was refused as there were too many or given up, and why.
+pub(super) fn shed(error: &Error) -> Option<&'static str> {
+    match classify(error) {
+        (_, ErrorReason::Overloaded) => Some("overloaded"),
+        (_, ErrorReason::RateLimited) => Some("rate_limited"),
+        (Code::DeadlineExceeded, _) => Some("deadline"),
+        _ => None,
+    }
+}
+
+/// The code of an outcome.
+pub(super) fn code(error: Option<&Error>) -> Code {
+    error.map_or(Code::Ok, |error| classify(error).0)
+}
+
 /// The status of an error, with its details.
 pub(super) fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();

@@ -8,6 +8,7 @@ mod errors;
 mod explanation;
 mod legacy;
 mod listing;
+mod metered;
 pub mod server;
 mod settings;
 mod user_details;

@@ -1,20 +1,27 @@
 //! `UserDetailsService`: convert, call, convert.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::stream::{Stream, poll_fn};
-use tonic::{Extensions, Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status, metadata::MetadataValue};
 
 use super::{
     auth::{Authentication, Caller},
     call::{self, CallOptions},
-    convert, errors, listing, watch,
+    convert, errors, listing, metered, watch,
 };
 use crate::{
+    credentials::UPON_ITSELF,
     domain::{
         account::Username,
         acting::Acting,
-        error::Error,
+        error::{Error, Refusal},
         identity::{FieldSet, Permission},
         listing::Position,
         service::Service,
@@ -65,6 +72,7 @@ impl UserDetailsService for UserDetails {
         request: Request<UpdateUserDetailsRequest>,
     ) -> Result<Response<UpdateUserDetailsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
+        let upon_itself = AtomicBool::new(false);
         let call = async {
             let caller = self.authentication.caller(&metadata, &extensions).await?;
             let (actor, allowed, door, address) = match caller {
@@ -73,16 +81,27 @@ impl UserDetailsService for UserDetails {
                     (actor, caller.fields(), Door::Grpc, address(&extensions))
                 }
                 Caller::Legacy(credentials) => {
-                    self.service.authenticate(&credentials, request.user_id).await?;
+                    let authenticated = self.service.authenticate(&credentials, request.user_id);
+                    authenticated.await.inspect_err(metered::hash_failed)?;
                     let actor = Actor::Account(Username::parse(&credentials.username));
                     (actor, None, Door::Legacy, credentials.address)
                 }
             };
             let update = update(request, (actor, allowed), door, address)?;
-            Ok(answer(self.service.update(update).await?))
+            let updated = self.service.update(update).await.inspect_err(|error| {
+                let itself = matches!(error, Error::ActorRefused(Refusal::Itself));
+                upon_itself.store(itself && door == Door::Legacy, Ordering::Relaxed);
+            });
+            Ok(answer(updated?))
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-        call::run(method, &metadata, self.options.deadline, call).await
+        let answer = call::run(method, &metadata, self.options.deadline, call).await;
+        answer.map_err(|mut status| {
+            if upon_itself.into_inner() {
+                status.metadata_mut().insert(UPON_ITSELF, MetadataValue::from_static("1"));
+            }
+            status
+        })
     }
 
     async fn batch_update_user_details(

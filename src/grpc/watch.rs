@@ -18,7 +18,7 @@ use tonic::{Extensions, Status, metadata::MetadataMap};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{auth::Authentication, call::CallOptions, errors, listing};
+use super::{auth::Authentication, call::CallOptions, errors, listing, metered::Watcher};
 use crate::{
     domain::{
         error::Error,
@@ -98,9 +98,10 @@ impl Stream {
         let watched = self.watched().await?;
         let watch = self.service.watch(from, watched.clone()).await?;
         let (sender, responses) = mpsc::channel(QUEUE);
+        let watcher = Watcher::new();
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = self.send(watch, told, watched, &sender) => ended,
+                ended = self.send(watch, told, watched, &sender, &watcher) => ended,
                 () = self.options.stop.cancelled() => {
                     Some(Error::Unavailable("the service is stopping".into()))
                 }
@@ -134,11 +135,13 @@ impl Stream {
         mut told: DateTime<Utc>,
         watched: Watched,
         sender: &mpsc::Sender<Result<WatchUserDetailsResponse, Status>>,
+        watcher: &Watcher,
     ) -> Option<Error> {
         let response = |change: Option<&LoggedChange>, position: &Position, told| {
             let cause = change.and_then(|change| trace::span_in(&change.origin.traceparent));
+            let told_of = change.map(|change| (change.time, cause));
             let change = change.cloned().map(listing::change);
-            (WatchUserDetailsResponse { change, resume_token: self.token(position, told) }, cause)
+            (WatchUserDetailsResponse { change, resume_token: self.token(position, told) }, told_of)
         };
         // Goes on beside what is read: neither holds the other up.
         let refused = self.until_refused(&watched);
@@ -158,11 +161,14 @@ impl Stream {
                         // One that does not listen is let go.
                         Err(_) => return Some(Error::Overloaded),
                     };
-                    if let Some((response, cause)) = waiting.pop_front() {
-                        if let (Some(span), Some(cause)) = (&self.span, cause) {
-                            event(span, cause);
+                    if let Some((response, told_of)) = waiting.pop_front() {
+                        if let (Some(span), Some((_, Some(cause)))) = (&self.span, &told_of) {
+                            event(span, cause.clone());
                         }
                         room.send(Ok(response));
+                        if let Some((time, _)) = told_of {
+                            watcher.got(|| self.service.now() - time);
+                        }
                     }
                     patience = Instant::now() + PATIENCE;
                     beat = Instant::now() + self.options.heartbeat;

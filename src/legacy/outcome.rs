@@ -7,13 +7,15 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{translate::Translated, xml::Answer};
-use crate::{fields::Field, proto::ErrorReason};
+use crate::{credentials::UPON_ITSELF, fields::Field, proto::ErrorReason};
 
 /// What the client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// The HTTP status; 200 wherever the call was answered.
     pub(crate) http: StatusCode,
+    /// The row of the specification, or the HTTP status of what never reached the call.
+    pub(super) row: &'static str,
     /// The XML.
     pub(crate) answer: Answer,
     /// When to try again.
@@ -25,7 +27,15 @@ impl Outcome {
     pub(super) fn refused(http: StatusCode, text: &'static str) -> Self {
         let retry = matches!(http, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let answer = Answer { page: false, element: "error", text, messages: Vec::new() };
-        Self { http, answer, retry_after: retry.then_some(Duration::from_secs(1)) }
+        let row = match http {
+            StatusCode::NOT_FOUND => "404",
+            StatusCode::METHOD_NOT_ALLOWED => "405",
+            StatusCode::PAYLOAD_TOO_LARGE => "413",
+            StatusCode::TOO_MANY_REQUESTS => "429",
+            StatusCode::SERVICE_UNAVAILABLE => "503",
+            _ => "500",
+        };
+        Self { http, row, answer, retry_after: retry.then_some(Duration::from_secs(1)) }
     }
 
     /// The storage is down, or the deadline ran out.
@@ -33,9 +43,9 @@ impl Outcome {
         Self::refused(StatusCode::SERVICE_UNAVAILABLE, "Service is temporarily unavailable")
     }
 
-    fn error(page: bool, text: &'static str, messages: Vec<String>) -> Self {
+    fn error(row: &'static str, page: bool, text: &'static str, messages: Vec<String>) -> Self {
         let answer = Answer { page, element: "error", text, messages };
-        Self { http: StatusCode::OK, answer, retry_after: None }
+        Self { http: StatusCode::OK, row, answer, retry_after: None }
     }
 }
 
@@ -46,20 +56,27 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
         Ok(()) if call.unfit.is_empty() => {
             let text = "User was updated successfully";
             let answer = Answer { page: true, element: "success", text, messages: Vec::new() };
-            return Outcome { http: StatusCode::OK, answer, retry_after: None };
+            return Outcome { http: StatusCode::OK, row: "10", answer, retry_after: None };
         }
         Ok(()) => return invalid(is_manager_unfit, call, None),
         Err(status) => status,
     };
     match reason(status) {
-        ErrorReason::ApiDisabled => Outcome::error(false, "API Requests are disabled", Vec::new()),
-        ErrorReason::GetDisabled => Outcome::error(false, "GET Requests are disabled", Vec::new()),
-        ErrorReason::IncorrectHash => Outcome::error(false, "Incorrect hash", Vec::new()),
-        ErrorReason::AccessDenied => Outcome::error(true, "Access Denied", Vec::new()),
-        ErrorReason::NotAuthorized => {
-            Outcome::error(true, "You are not authorized to view this page", Vec::new())
+        ErrorReason::ApiDisabled => {
+            Outcome::error("1", false, "API Requests are disabled", Vec::new())
         }
-        ErrorReason::UserNotFound => Outcome::error(true, "User was not found", Vec::new()),
+        ErrorReason::GetDisabled => {
+            Outcome::error("2", false, "GET Requests are disabled", Vec::new())
+        }
+        ErrorReason::IncorrectHash => Outcome::error("3", false, "Incorrect hash", Vec::new()),
+        ErrorReason::AccessDenied => {
+            let row = if status.metadata().contains_key(UPON_ITSELF) { "6" } else { "4" };
+            Outcome::error(row, true, "Access Denied", Vec::new())
+        }
+        ErrorReason::NotAuthorized => {
+            Outcome::error("5", true, "You are not authorized to view this page", Vec::new())
+        }
+        ErrorReason::UserNotFound => Outcome::error("7", true, "User was not found", Vec::new()),
         ErrorReason::ManagerInvalid => invalid(true, call, Some(status)),
         ErrorReason::InvalidDetails => invalid(is_manager_unfit, call, Some(status)),
         ErrorReason::RateLimited | ErrorReason::Overloaded => {
@@ -95,12 +112,13 @@ fn reason(status: &Status) -> ErrorReason {
 /// A message for each invalid parameter. Where the manager is invalid, that is the error itself and no message.
 fn invalid(is_manager: bool, call: &Translated, status: Option<&Status>) -> Outcome {
     let mut invalid = violations(call, status);
-    let text = if is_manager { "Manager is invalid" } else { "User was not updated" };
+    let (row, text) =
+        if is_manager { ("8", "Manager is invalid") } else { ("9", "User was not updated") };
     if is_manager {
         invalid.remove(&Field::responsible_manager_id);
     }
     let messages = invalid.into_values().map(|(name, allowed)| format!("{name} {allowed}"));
-    Outcome::error(true, text, messages.collect())
+    Outcome::error(row, true, text, messages.collect())
 }
 
 /// The invalid parameters, found here or by the service, with what is allowed; in the order of the field table.

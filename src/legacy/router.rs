@@ -41,8 +41,12 @@ use crate::{
         Channel, UpdateUserDetailsRequest, code_name,
         user_details_service_client::UserDetailsServiceClient,
     },
+    telemetry::instruments::instruments,
     trace,
 };
+
+/// The full name of the one method that the door calls.
+const METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 
 /// The media type of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +74,8 @@ pub struct Door {
     identity: Option<MetadataValue<tonic::metadata::Ascii>>,
     answers: Answers,
     limits: Limits,
+    /// `http` or `https`.
+    scheme: &'static str,
 }
 
 impl Door {
@@ -88,7 +94,14 @@ impl Door {
         if let Some(identity) = &mut identity {
             identity.set_sensitive(true);
         }
-        Ok(Self { channel, identity, answers, limits })
+        Ok(Self { channel, identity, answers, limits, scheme: "http" })
+    }
+
+    /// Tells whether clients speak TLS to it; without it they do not.
+    #[must_use]
+    pub fn secured(mut self, secured: bool) -> Self {
+        self.scheme = if secured { "https" } else { "http" };
+        self
     }
 
     /// The routes.
@@ -97,13 +110,24 @@ impl Door {
         for path in PATHS {
             router = router.route(path, any(call)).route(&format!("{path}/"), any(call));
         }
+        let probes = self.probes();
         router
+            .fallback(|State(door): State<Arc<Self>>, request: Request| async move {
+                let outcome = request::not_found();
+                let method = method_name(request.method());
+                measured(&door, method, "", Instant::now(), &outcome);
+                door.respond(&outcome)
+            })
+            .with_state(Arc::new(self))
+            .merge(probes)
+    }
+
+    /// The routes of the probes: whether it lives, and whether the service is ready.
+    pub fn probes(&self) -> Router {
+        Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .fallback(
-                |State(door): State<Arc<Self>>| async move { door.respond(&request::not_found()) },
-            )
-            .with_state(Arc::new(self))
+            .with_state(self.channel.clone())
     }
 
     /// Answers a call to one of the paths, and tells whether it was the service that did: then it has logged it.
@@ -177,21 +201,25 @@ impl Door {
     ) -> Result<(), tonic::Status> {
         let span = tracing::info_span!(
             "rpc.client",
-            otel.name = UPDATE,
+            otel.name = METHOD,
             otel.kind = "client",
             otel.status_code = Empty,
             rpc.system.name = "grpc",
-            rpc.method = UPDATE,
+            rpc.method = METHOD,
             rpc.response.status_code = Empty,
             error.type = Empty,
         );
         trace::to_headers(&span, trace, request.metadata_mut().as_mut());
         let mut client = UserDetailsServiceClient::new(self.channel.clone());
+        let begun = Instant::now();
         let call = client.update_user_details(request).instrument(span.clone());
         let result = tokio::time::timeout(deadline, call).await;
         let result =
             result.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")));
         let code = code_name(result.as_ref().err().map_or(Code::Ok, tonic::Status::code));
+        if let Some(instruments) = instruments() {
+            instruments.client_call(METHOD, code, begun.elapsed());
+        }
         span.record("rpc.response.status_code", code);
         if result.is_err() {
             span.record("otel.status_code", "ERROR");
@@ -221,9 +249,6 @@ impl Door {
     }
 }
 
-/// The full name of the RPC.
-const UPDATE: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-
 /// One call: a span with its route and never its query string; and a line in the log, unless the service wrote it.
 async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let route = request::route(request.uri().path()).unwrap_or_default();
@@ -252,6 +277,7 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
         span.record("otel.status_code", "ERROR");
         span.record("error.type", outcome.http.as_str());
     }
+    measured(&door, method_name(&method), route, begun, &outcome);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -269,9 +295,24 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     door.respond(&outcome)
 }
 
+/// Counts an answer, where that is measured.
+fn measured(
+    door: &Door,
+    method: &'static str,
+    route: &'static str,
+    begun: Instant,
+    outcome: &Outcome,
+) {
+    if let Some(instruments) = instruments() {
+        let request = (method, door.scheme, route);
+        let answer = (outcome.http.as_u16(), outcome.row);
+        instruments.legacy_call(request, answer, begun.elapsed());
+    }
+}
+
 /// Whether the service, here or upstream, says that it is serving.
-async fn ready(State(door): State<Arc<Door>>) -> (StatusCode, &'static str) {
-    let mut client = HealthClient::new(door.channel.clone());
+async fn ready(State(channel): State<Channel>) -> (StatusCode, &'static str) {
+    let mut client = HealthClient::new(channel);
     let check = client.check(HealthCheckRequest { service: String::new() });
     match tokio::time::timeout(Duration::from_secs(2), check).await {
         Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => {

@@ -200,6 +200,15 @@ pub(super) fn newest(limit: u64) -> Select<change_log::Entity> {
         .limit(limit)
 }
 
+/// The id of the oldest entry.
+pub(super) fn oldest() -> Select<change_log::Entity> {
+    change_log::Entity::find()
+        .select_only()
+        .column(change_log::Column::Id)
+        .order_by_asc(change_log::Column::Id)
+        .limit(1)
+}
+
 /// Those of some users whose responsible manager this is.
 pub(super) fn assigned(manager: i64, users: &BTreeSet<i64>) -> Select<account::Entity> {
     account::Entity::find()

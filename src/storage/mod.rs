@@ -13,6 +13,7 @@ mod demo;
 mod failure;
 mod feed;
 mod listing;
+mod measured;
 mod migrate;
 mod repository;
 mod settings;

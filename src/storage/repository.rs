@@ -23,7 +23,7 @@ use super::{
     connect::{Engine, OpenError, Options, Pools, open},
     failure::Failure,
     feed::{Feed, Wake},
-    listing,
+    listing, measured,
     migrate::migrate,
     settings,
     spans::statement,
@@ -62,6 +62,7 @@ impl SqlStore {
     /// [`OpenError::Url`].
     pub fn new(options: Options) -> Result<Self, OpenError> {
         let pools = open(&options)?;
+        measured::observe(&pools);
         let reading = Semaphore::new(readers(pools.engine, options.max_connections));
         let wake = Wake::default();
         let database = Arc::new(Database { options: options.clone(), pools, reading, wake });
@@ -347,6 +348,11 @@ impl Database {
     /// The ids of the newest entries of the change log, the newest first.
     pub(super) async fn newest_changes(&self, limit: u64) -> Result<Vec<i64>, Error> {
         self.ids("change_log", listing::newest(limit)).await
+    }
+
+    /// The id of the oldest entry of the change log.
+    pub(super) async fn oldest_change(&self) -> Result<Option<i64>, Error> {
+        Ok(self.ids("change_log", listing::oldest()).await?.pop())
     }
 
     /// Those of some users whose responsible manager this is.

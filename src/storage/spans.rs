@@ -1,9 +1,12 @@
-//! One span for each SQL statement, in the names of OpenTelemetry's semantic conventions for databases. They carry
+//! One span for each SQL statement and how long it took, in the names of OpenTelemetry's semantic conventions for databases. They carry
 //! neither values nor a driver's text.
+
+use std::time::Instant;
 
 use tracing::{Instrument, Span, field::Empty};
 
 use super::{connect::Engine, failure::Coded};
+use crate::telemetry::instruments::{Instruments, instruments};
 
 /// Runs a statement in a span: `operation` is its first word, `collection` the table; empty where there is none.
 pub(super) async fn statement<T, E: Coded>(
@@ -12,12 +15,10 @@ pub(super) async fn statement<T, E: Coded>(
     collection: &'static str,
     run: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
+    let measured = Measured::begin(engine, operation, collection);
     let span = span(engine, operation, collection);
-    if span.is_disabled() {
-        return run.await;
-    }
-    let result = run.instrument(span.clone()).await;
-    told(&span, result)
+    let result = if span.is_disabled() { run.await } else { run.instrument(span.clone()).await };
+    told(&span, measured, result)
 }
 
 /// Runs a statement of SeaORM's blocking twin likewise.
@@ -27,9 +28,10 @@ pub(super) fn blocking<T, E: Coded>(
     collection: &'static str,
     run: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
+    let measured = Measured::begin(engine, operation, collection);
     let span = span(engine, operation, collection);
     let result = span.in_scope(run);
-    told(&span, result)
+    told(&span, measured, result)
 }
 
 /// None outside of a call: what the service looks at by itself, every second, would be a trace each time.
@@ -63,7 +65,14 @@ fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Sp
     span
 }
 
-fn told<T, E: Coded>(span: &Span, result: Result<T, E>) -> Result<T, E> {
+fn told<T, E: Coded>(
+    span: &Span,
+    measured: Option<Measured>,
+    result: Result<T, E>,
+) -> Result<T, E> {
+    if let Some(measured) = measured {
+        measured.end(result.is_err());
+    }
     if let Err(error) = &result {
         span.record("otel.status_code", "ERROR");
         let code = error.code();
@@ -71,4 +80,22 @@ fn told<T, E: Coded>(span: &Span, result: Result<T, E>) -> Result<T, E> {
         span.record("error.type", code.as_deref().unwrap_or("_OTHER"));
     }
     result
+}
+
+/// A statement under way, where that is measured.
+struct Measured {
+    instruments: &'static Instruments,
+    statement: (&'static str, &'static str, &'static str),
+    begun: Instant,
+}
+
+impl Measured {
+    fn begin(engine: Engine, operation: &'static str, collection: &'static str) -> Option<Self> {
+        let statement = (engine.semantic_name(), operation, collection);
+        instruments().map(|instruments| Self { instruments, statement, begun: Instant::now() })
+    }
+
+    fn end(self, failed: bool) {
+        self.instruments.statement(self.statement, failed, self.begun.elapsed());
+    }
 }

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Signal {
     /// Traces.
     Traces,
+    /// Metrics.
+    Metrics,
     /// Logs.
     Logs,
 }
@@ -37,6 +39,7 @@ impl Signal {
     fn word(self) -> &'static str {
         match self {
             Self::Traces => "TRACES",
+            Self::Metrics => "METRICS",
             Self::Logs => "LOGS",
         }
     }

@@ -16,6 +16,7 @@ mod door;
 mod exports;
 mod health;
 mod lines;
+mod metrics;
 mod outages;
 mod program;
 mod receiver;

@@ -54,6 +54,7 @@ pub struct Program {
     log: Arc<Mutex<String>>,
     pub http: SocketAddr,
     pub grpc: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -63,7 +64,11 @@ impl Program {
         let arguments: Vec<_> = ["serve"].iter().chain(arguments).copied().collect();
         let mut command = command(
             &arguments,
-            &[("M4_GRPC_LISTEN", "127.0.0.1:0"), ("M4_HTTP_LISTEN", "127.0.0.1:0")],
+            &[
+                ("M4_GRPC_LISTEN", "127.0.0.1:0"),
+                ("M4_HTTP_LISTEN", "127.0.0.1:0"),
+                ("M4_ADMIN_LISTEN", "127.0.0.1:0"),
+            ],
         );
         command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -81,11 +86,14 @@ impl Program {
             log,
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             grpc: None,
+            admin: None,
             client: Client::builder(TokioExecutor::new()).build_http(),
         };
         let serving = program.wait_for_line("serving").await;
         program.http = serving["fields"]["http"].as_str().unwrap().parse().unwrap();
-        program.grpc = serving["fields"]["grpc"].as_str().map(|address| address.parse().unwrap());
+        let address =
+            |name: &str| serving["fields"][name].as_str().map(|address| address.parse().unwrap());
+        (program.grpc, program.admin) = (address("grpc"), address("admin"));
         program
     }
 
@@ -139,6 +147,11 @@ impl Program {
     /// Sends one HTTP request.
     pub async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Answer {
         send(&self.client, self.http, method, target, headers, Bytes::new()).await
+    }
+
+    /// Reads a path of the listener for operators.
+    pub async fn ask_admin(&self, path: &str) -> Answer {
+        send(&self.client, self.admin.unwrap(), Method::GET, path, &[], Bytes::new()).await
     }
 
     /// A hashed call.

@@ -14,6 +14,10 @@ use opentelemetry_proto::tonic::{
             ExportLogsServiceRequest, ExportLogsServiceResponse,
             logs_service_server::{LogsService, LogsServiceServer},
         },
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
         trace::v1::{
             ExportTraceServiceRequest, ExportTraceServiceResponse,
             trace_service_server::{TraceService, TraceServiceServer},
@@ -21,6 +25,7 @@ use opentelemetry_proto::tonic::{
     },
     common::v1::{AnyValue, KeyValue, any_value::Value},
     logs::v1::LogRecord,
+    metrics::v1::Metric,
     trace::v1::{ResourceSpans, Span},
 };
 use prost::Message;
@@ -36,6 +41,7 @@ struct Received {
     spans: Vec<Span>,
     schemas: Vec<String>,
     logs: Vec<(String, LogRecord)>,
+    metrics: Vec<Metric>,
 }
 
 impl Receiver {
@@ -46,7 +52,8 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(receiver.clone()))
-            .add_service(LogsServiceServer::new(receiver.clone()));
+            .add_service(LogsServiceServer::new(receiver.clone()))
+            .add_service(MetricsServiceServer::new(receiver.clone()));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         (receiver, address)
     }
@@ -62,8 +69,14 @@ impl Receiver {
         let logs = async |State(receiver): State<Self>, body: Bytes| {
             receiver.take_logs(ExportLogsServiceRequest::decode(body).unwrap());
         };
-        let routes = Router::new().route("/v1/traces", post(spans)).route("/v1/logs", post(logs));
-        let routes = routes.with_state(receiver.clone());
+        let metrics = async |State(receiver): State<Self>, body: Bytes| {
+            receiver.take_metrics(ExportMetricsServiceRequest::decode(body).unwrap());
+        };
+        let routes = Router::new()
+            .route("/v1/traces", post(spans))
+            .route("/v1/logs", post(logs))
+            .route("/v1/metrics", post(metrics))
+            .with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         (receiver, address)
     }
@@ -90,6 +103,11 @@ impl Receiver {
         self.0.lock().unwrap().logs.clone()
     }
 
+    /// The metrics that came last.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.0.lock().unwrap().metrics.clone()
+    }
+
     /// Waits until something has come.
     pub async fn wait_for<T>(&self, find: impl Fn(&Self) -> Option<T>) -> T {
         for _ in 0..3000 {
@@ -107,6 +125,12 @@ impl Receiver {
             received.schemas.push(scope.schema_url);
             received.spans.extend(scope.spans);
         }
+    }
+
+    /// Each export has all of them anew.
+    fn take_metrics(&self, request: ExportMetricsServiceRequest) {
+        let scopes = request.resource_metrics.into_iter().flat_map(|own| own.scope_metrics);
+        self.0.lock().unwrap().metrics = scopes.flat_map(|scope| scope.metrics).collect();
     }
 
     fn take_logs(&self, request: ExportLogsServiceRequest) {
@@ -138,6 +162,17 @@ impl LogsService for Receiver {
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
         self.take_logs(request.into_inner());
         Ok(Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Receiver {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.take_metrics(request.into_inner());
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 

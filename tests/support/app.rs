@@ -57,6 +57,7 @@ pub fn config(url: &str, keys: &[(&'static str, &str)]) -> Config {
         ("database.url", url.to_owned()),
         ("grpc.listen", "127.0.0.1:0".to_owned()),
         ("http.listen", "127.0.0.1:0".to_owned()),
+        ("admin.listen", "127.0.0.1:0".to_owned()),
     ];
     flags.extend(keys.iter().map(|(key, value)| (*key, (*value).to_owned())));
     Config::read(&Layers::new(None, |_| None, flags)).unwrap()

@@ -277,5 +277,10 @@ async fn send(
 
 /// Whether a service is ready.
 pub(crate) async fn is_ready(address: SocketAddr) -> bool {
-    send(&mut connect(address).await, http::Method::GET, "/readyz").await.0 == 200
+    get(address, "/readyz").await == 200
+}
+
+/// The status of the answer to a GET.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> u16 {
+    send(&mut connect(address).await, http::Method::GET, path).await.0
 }

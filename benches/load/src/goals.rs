@@ -143,6 +143,7 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
     let over = played.overload.as_ref();
     let accepted = over.map(|over| over.accepted.rate / over.capacity.rate);
     let patience = over.map(|over| over.accepted.p99 / over.capacity.p99);
+    let telemetry = played.telemetry.map(|telemetry| telemetry.on.rate / telemetry.off.rate);
     let replicas = played.replicas.map(|replicas| replicas.two.rate / replicas.one.rate);
     vec![
         own("start to first answer, ms", start, must, aim),
@@ -162,6 +163,7 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
             None,
             None,
         ),
+        own("telemetry ÷ none, 64 callers", telemetry, least(0.95), None),
         own("two replicas ÷ one, 64 callers", replicas, least(0.9), None),
         own(
             "singles beside a batch of 1000: p99 ÷ usual",

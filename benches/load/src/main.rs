@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
         long,
         value_delimiter = ',',
         value_enum,
-        default_value = "paths,start,overload,replicas,batch,watch,list"
+        default_value = "paths,start,overload,replicas,batch,telemetry,watch,list"
     )]
     scenes: Vec<Scene>,
     /// In the scene of sizes: how many users the tables have; as many as `--users` if none is given.
@@ -89,6 +89,8 @@ pub(crate) enum Scene {
     Batch,
     /// Pages of the list, on tables of two sizes.
     List,
+    /// Telemetry beside none.
+    Telemetry,
     /// Those who watch.
     Watch,
     /// Tables and logs of several sizes.

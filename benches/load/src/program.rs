@@ -37,13 +37,17 @@ fn binary() -> PathBuf {
 /// How the program is run: on free ports, without anything of this process' configuration.
 pub(crate) fn command(arguments: &[&str]) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(binary());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("M4_")) {
+    for (name, _) in std::env::vars() {
+        if !name.starts_with("M4_") && !name.starts_with("OTEL_") {
+            continue;
+        }
         command.env_remove(name);
     }
     command
         .args(arguments)
         .env("M4_GRPC_LISTEN", "127.0.0.1:0")
         .env("M4_HTTP_LISTEN", "127.0.0.1:0")
+        .env("M4_ADMIN_LISTEN", "127.0.0.1:0")
         .env("M4_LOG", "m4_user_details::cli=info,warn")
         .kill_on_drop(true)
         .stdin(Stdio::null());
@@ -64,6 +68,8 @@ pub(crate) struct Program {
     grpc: Option<SocketAddr>,
     /// Where the legacy call is served.
     pub(crate) http: SocketAddr,
+    /// Where metrics are, unless that is switched off.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 /// How much memory a process has, in MB.
@@ -78,32 +84,40 @@ pub(crate) struct Memory {
 impl Program {
     /// Starts the service on a database that has the demo data, and waits until it is ready.
     pub(crate) async fn service(database: &str) -> Self {
-        Self::start(&["serve", "--demo", "--database-url", database]).await
+        Self::service_with(database, &[]).await
+    }
+
+    /// The same with some variables.
+    pub(crate) async fn service_with(database: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start(&["serve", "--demo", "--database-url", database], variables).await
     }
 
     /// Starts a door of its own to a service.
     pub(crate) async fn door(upstream: &Self) -> Self {
         let upstream = format!("http://{}", upstream.grpc());
-        Self::start(&["serve", "--door-only", "--upstream", &upstream]).await
+        Self::start(&["serve", "--door-only", "--upstream", &upstream], &[]).await
     }
 
-    async fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+    async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = command(arguments);
+        command.envs(variables.iter().copied()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let started = timeout(PATIENCE, addresses(&mut lines)).await;
-        let (grpc, http) = started.expect("the program does not start");
+        let [grpc, http, admin] = started.expect("the program does not start");
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 eprintln!("{line}");
             }
         });
+        let http = http.expect("it tells where HTTP is served");
         let ready = async {
             while !crate::callers::is_ready(http).await {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         timeout(PATIENCE, ready).await.expect("the program is not ready");
-        Self { child, grpc, http }
+        Self { child, grpc, http, admin }
     }
 
     /// Where gRPC is served.
@@ -137,14 +151,15 @@ impl Program {
     }
 }
 
-/// The addresses that the program tells in its log.
-async fn addresses(lines: &mut Lines<BufReader<ChildStderr>>) -> (Option<SocketAddr>, SocketAddr) {
+/// The addresses of gRPC, HTTP and metrics that the program tells in its log.
+async fn addresses(lines: &mut Lines<BufReader<ChildStderr>>) -> [Option<SocketAddr>; 3] {
     loop {
         let line = lines.next_line().await.unwrap().expect("the program has ended");
         let line: Value = serde_json::from_str(&line).unwrap();
         let address = |name: &str| line["fields"][name].as_str().map(|text| text.parse().unwrap());
-        if let Some(http) = address("http") {
-            return (address("grpc"), http);
+        let addresses = ["grpc", "http", "admin"].map(address);
+        if addresses[1].is_some() {
+            return addresses;
         }
     }
 }

@@ -14,9 +14,10 @@ use crate::{
         error::Error,
         facts::Needs,
         rules,
-        update::{Answered, Entry, Update, Updated},
+        update::{Answered, Change, Door, Entry, Update, Updated},
     },
     storage::{connect::Engine, failure::Failure},
+    telemetry::instruments::{Instruments, instruments},
 };
 
 /// What becomes of updates in one transaction of which the rules refuse some.
@@ -86,6 +87,15 @@ pub(in crate::storage) async fn apply(
                 tell(updated, entry);
             }
         }
+        if let Some(instruments) = instruments() {
+            let stored = decisions.iter().flatten();
+            measured(
+                instruments,
+                stored.filter_map(|(updated, entry)| {
+                    Some((entry.as_ref()?.origin.door, &*updated.changes))
+                }),
+            );
+        }
     }
     Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())
 }
@@ -102,6 +112,21 @@ fn tell(Updated { user, changes }: &Updated, entry: &Entry) {
         traceparent = entry.origin.traceparent,
         "a change is stored"
     );
+}
+
+/// Counts what was stored: the door of each update, and what it changed.
+fn measured<'a>(instruments: &Instruments, updates: impl Iterator<Item = (Door, &'a [Change])>) {
+    let mut count = 0;
+    for (door, changes) in updates {
+        count += 1;
+        // The fields of a group stand together in the table.
+        for group in changes.chunk_by(|one, next| one.field.group() == next.field.group()) {
+            group.first().into_iter().for_each(|change| {
+                instruments.update(door.as_str(), change.field.group());
+            });
+        }
+    }
+    instruments.transaction(count);
 }
 
 /// Begins a transaction that writes.

@@ -7,12 +7,14 @@ mod paths;
 mod replicas;
 mod sizes;
 mod start;
+mod telemetry;
 mod watch;
 
 use serde::Serialize;
 
 pub(crate) use self::{
-    batch::Batch, list::List, overload::Overload, replicas::Replicas, start::Start, watch::Watch,
+    batch::Batch, list::List, overload::Overload, replicas::Replicas, start::Start,
+    telemetry::Telemetry, watch::Watch,
 };
 use crate::{Arguments, Scene, database::Database, engine::Engine, measured::Row};
 
@@ -33,6 +35,8 @@ pub(crate) struct Played {
     pub(crate) replicas: Option<Replicas>,
     /// Batches, and single updates beside them.
     pub(crate) batch: Option<Batch>,
+    /// Telemetry beside none.
+    pub(crate) telemetry: Option<Telemetry>,
     /// Those who watch.
     pub(crate) watch: Option<Watch>,
     /// Pages of the list.
@@ -52,6 +56,7 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         overload: None,
         replicas: None,
         batch: None,
+        telemetry: None,
         watch: None,
         list: None,
         sizes: Vec::new(),
@@ -78,6 +83,9 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         }
         if chosen(Scene::Batch) {
             played.batch = Some(batch::play(&mut database, &arguments).await);
+        }
+        if chosen(Scene::Telemetry) {
+            played.telemetry = Some(telemetry::play(&mut database, &arguments).await);
         }
         if chosen(Scene::Watch) {
             played.watch = Some(watch::play(&mut database, &arguments).await);

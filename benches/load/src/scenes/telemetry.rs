@@ -1,0 +1,97 @@
+//! Telemetry beside none: traces of one call in a hundred and all metrics, sent and scraped.
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio::{net::TcpListener, time::interval};
+
+use crate::{
+    Arguments,
+    callers::{self, Call},
+    database::Database,
+    measured::{Figures, Run},
+    program::Program,
+};
+
+/// How many callers there are.
+const CALLERS: usize = 64;
+/// How often metrics are scraped.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Telemetry {
+    /// Without it.
+    pub(crate) off: Figures,
+    /// With it.
+    pub(crate) on: Figures,
+}
+
+/// Plays the scene. Both programs run all the time: an idle one costs next to nothing.
+pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Telemetry {
+    let endpoint = format!("http://{}", sink().await);
+    let without = Program::service_with(&database.url, &[("M4_ADMIN_LISTEN", "off")]).await;
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+    ];
+    let with = Program::service_with(&database.url, &variables).await;
+    let admin = with.admin.expect("metrics are on");
+    let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
+    for round in 1..=arguments.rounds {
+        for ((name, service), runs) in [("off", &without), ("on", &with)].into_iter().zip(&mut runs)
+        {
+            let calls = [Call::Update(service.grpc())];
+            let run = tokio::select! {
+                run = callers::run(&calls, CALLERS, database.users, arguments.time()) => run,
+                never = scrape(admin), if name == "on" => never,
+            };
+            database.acknowledge(run.times.len());
+            println!(
+                "{} round {round}, telemetry {name}: {:.0} a second",
+                database.engine.name(),
+                run.rate
+            );
+            runs.push(run);
+        }
+    }
+    database.check().await;
+    without.stop().await;
+    with.stop().await;
+    Telemetry { off: Figures::of(&runs[0]), on: Figures::of(&runs[1]) }
+}
+
+/// Scrapes for ever, as Prometheus does.
+async fn scrape(address: SocketAddr) -> ! {
+    let mut ticks = interval(SCRAPE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        assert_eq!(callers::get(address, "/metrics").await, 200);
+    }
+}
+
+/// Takes everything that is sent over OTLP/HTTP, and forgets it.
+async fn sink() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let forget = async |request: Request<Incoming>| {
+        let _ = request.into_body().collect().await;
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    };
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let connection =
+                http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(forget));
+            tokio::spawn(connection);
+        }
+    });
+    address
+}

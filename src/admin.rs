@@ -1,0 +1,46 @@
+//! What operators look at, on a listener of its own: metrics, and the probes.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{
+    StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+};
+use tokio::sync::Semaphore;
+
+use crate::{domain::error::chain, telemetry::metrics};
+
+/// How many may scrape at once: each holds everything that was measured in memory.
+const SCRAPES: usize = 2;
+
+/// The routes, with those of the probes.
+pub(crate) fn router(probes: Router) -> Router {
+    let room = Arc::new(Semaphore::new(SCRAPES));
+    probes.route("/metrics", get(move || scrape(room)))
+}
+
+async fn scrape(room: Arc<Semaphore>) -> Response {
+    let Ok(_room) = room.try_acquire() else {
+        let later = [(RETRY_AFTER, "1")];
+        return (StatusCode::SERVICE_UNAVAILABLE, later, "too many scrapes at once\n")
+            .into_response();
+    };
+    // It takes a while where there is much, and calls go on meanwhile.
+    let text = match tokio::task::spawn_blocking(metrics::text).await {
+        Ok(Ok(text)) => text,
+        Ok(Err(error)) => return failed(&error),
+        Err(panicked) => return failed(&panicked),
+    };
+    let headers = [(CONTENT_TYPE, prometheus::TEXT_FORMAT), (CACHE_CONTROL, "no-store")];
+    (headers, text).into_response()
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> Response {
+    tracing::warn!(error = chain(error), "metrics could not be written down");
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}

@@ -1,0 +1,315 @@
+//! What is measured. The attributes of what is measured often stand on the stack or are made once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock, RwLock},
+    time::Duration,
+};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter},
+};
+
+use super::names;
+
+/// The boundaries of durations of calls, in seconds, as the conventions advise.
+const CALLS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// Those of statements.
+const STATEMENTS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+/// Those of numbers of updates.
+const UPDATES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1000.0];
+
+static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
+
+/// The instruments; none where nothing is measured.
+pub(crate) fn instruments() -> Option<&'static Instruments> {
+    INSTRUMENTS.get()
+}
+
+/// Has everything measured with a meter from now on.
+pub(super) fn install(meter: Meter) {
+    // Set before only in a process that started twice, which no command does.
+    let _ = INSTRUMENTS.set(Instruments::new(meter));
+}
+
+/// The attributes of statements, by their database, operation and table, and whether they failed.
+type Statements = HashMap<(&'static str, &'static str, &'static str, bool), Vec<KeyValue>>;
+
+/// What is measured.
+pub(crate) struct Instruments {
+    meter: Meter,
+    rpc_server: Histogram<f64>,
+    rpc_client: Histogram<f64>,
+    http_server: Histogram<f64>,
+    statement: Histogram<f64>,
+    statements: RwLock<Statements>,
+    legacy_calls: Counter<u64>,
+    failed_hashes: Counter<u64>,
+    updates: Counter<u64>,
+    batch: Histogram<u64>,
+    change_log: Gauge<u64>,
+    watch_lag: Histogram<f64>,
+    watchers: UpDownCounter<i64>,
+    shed: Counter<u64>,
+    in_flight: UpDownCounter<i64>,
+}
+
+impl Instruments {
+    fn new(meter: Meter) -> Self {
+        let seconds = |name, help, bounds: &[f64]| {
+            let histogram = meter.f64_histogram(name).with_unit("s").with_description(help);
+            histogram.with_boundaries(bounds.to_vec()).build()
+        };
+        let counter = |name, unit, help| {
+            meter.u64_counter(name).with_unit(unit).with_description(help).build()
+        };
+        let level = |name, unit, help| {
+            meter.i64_up_down_counter(name).with_unit(unit).with_description(help).build()
+        };
+        Self {
+            rpc_server: seconds(
+                names::RPC_SERVER_CALL_DURATION,
+                "How long calls took; those that watch, until the stream was open.",
+                &CALLS,
+            ),
+            rpc_client: seconds(
+                names::RPC_CLIENT_CALL_DURATION,
+                "How long the door's calls to the service took.",
+                &CALLS,
+            ),
+            http_server: seconds(
+                names::HTTP_SERVER_REQUEST_DURATION,
+                "How long legacy calls took.",
+                &CALLS,
+            ),
+            statement: seconds(
+                names::DB_CLIENT_OPERATION_DURATION,
+                "How long SQL statements took.",
+                &STATEMENTS,
+            ),
+            statements: RwLock::default(),
+            legacy_calls: counter(
+                names::LEGACY_CALLS,
+                "{call}",
+                "Answers to legacy calls, by row of the specification, or by HTTP status of what never reached the call.",
+            ),
+            failed_hashes: counter(
+                names::LEGACY_FAILED_HASHES,
+                "{call}",
+                "Legacy calls whose hash was missing or wrong.",
+            ),
+            updates: counter(
+                names::UPDATES,
+                "{update}",
+                "Stored updates that changed a field of the group.",
+            ),
+            batch: meter
+                .u64_histogram(names::WRITER_BATCH)
+                .with_unit("{update}")
+                .with_description("How many updates were stored in one transaction.")
+                .with_boundaries(UPDATES.to_vec())
+                .build(),
+            change_log: meter
+                .u64_gauge(names::CHANGE_LOG_LENGTH)
+                .with_unit("{entry}")
+                .with_description(
+                    "About how many entries the change log has, looked at every minute.",
+                )
+                .build(),
+            watch_lag: seconds(
+                names::WATCH_LAG,
+                "How old entries of the change log were when those who watch got them.",
+                &CALLS,
+            ),
+            watchers: level(names::WATCHERS, "{stream}", "How many streams watch."),
+            shed: counter(
+                names::CALLS_SHED,
+                "{call}",
+                "Calls that were refused as there were too many, or given up at their deadline.",
+            ),
+            in_flight: level(names::CALLS_IN_FLIGHT, "{call}", "Calls under way."),
+            meter,
+        }
+    }
+
+    /// A call begins.
+    pub(crate) fn call_begins(&self) {
+        self.in_flight.add(1, &[]);
+    }
+
+    /// A call has ended with a gRPC code, which is a server's error or not.
+    pub(crate) fn call_ends(
+        &self,
+        method: &'static str,
+        code: &'static str,
+        is_servers: bool,
+        took: Duration,
+    ) {
+        self.in_flight.add(-1, &[]);
+        rpc(&self.rpc_server, method, code, is_servers, took);
+    }
+
+    /// The door's call has ended.
+    pub(crate) fn client_call(&self, method: &'static str, code: &'static str, took: Duration) {
+        rpc(&self.rpc_client, method, code, code != "OK", took);
+    }
+
+    /// A call was refused or given up.
+    pub(crate) fn shed(&self, reason: &'static str) {
+        self.shed.add(1, &[KeyValue::new(names::REASON, reason)]);
+    }
+
+    /// A request was answered. `row` is the row of the specification or the HTTP status; `route` is empty for other paths.
+    pub(crate) fn legacy_call(
+        &self,
+        (method, scheme, route): (&'static str, &'static str, &'static str),
+        (status, row): (u16, &'static str),
+        took: Duration,
+    ) {
+        self.legacy_calls.add(1, &[KeyValue::new(names::ROW, row)]);
+        let method = KeyValue::new(names::HTTP_REQUEST_METHOD, method);
+        let scheme = KeyValue::new(names::URL_SCHEME, scheme);
+        let code = KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status));
+        let mut attributes = [method, scheme, code, none(), none()];
+        let mut count = 3;
+        if !route.is_empty() {
+            attributes[count] = KeyValue::new(names::HTTP_ROUTE, route);
+            count += 1;
+        }
+        if status >= 500 {
+            // Of such an answer the row is the status.
+            attributes[count] = KeyValue::new(names::ERROR_TYPE, row);
+            count += 1;
+        }
+        self.http_server.record(took.as_secs_f64(), &attributes[..count]);
+    }
+
+    /// The hash of a legacy call was missing or wrong.
+    pub(crate) fn hash_failed(&self) {
+        self.failed_hashes.add(1, &[]);
+    }
+
+    /// A statement has ended.
+    pub(crate) fn statement(
+        &self,
+        (system, operation, collection): (&'static str, &'static str, &'static str),
+        failed: bool,
+        took: Duration,
+    ) {
+        let key = (system, operation, collection, failed);
+        let took = took.as_secs_f64();
+        if let Some(attributes) = self.statements.read().ok().as_ref().and_then(|own| own.get(&key))
+        {
+            return self.statement.record(took, attributes);
+        }
+        let mut attributes = vec![
+            KeyValue::new(names::DB_SYSTEM_NAME, system),
+            KeyValue::new(names::DB_OPERATION_NAME, operation),
+        ];
+        let mut summary = operation.to_owned();
+        if !collection.is_empty() {
+            attributes.push(KeyValue::new(names::DB_COLLECTION_NAME, collection));
+            summary = format!("{operation} {collection}");
+        }
+        attributes.push(KeyValue::new(names::DB_QUERY_SUMMARY, Arc::<str>::from(summary)));
+        if failed {
+            attributes.push(KeyValue::new(names::ERROR_TYPE, "_OTHER"));
+        }
+        self.statement.record(took, &attributes);
+        if let Ok(mut own) = self.statements.write() {
+            own.insert(key, attributes);
+        }
+    }
+
+    /// A transaction with so many updates is stored.
+    pub(crate) fn transaction(&self, updates: usize) {
+        self.batch.record(u64::try_from(updates).unwrap_or(u64::MAX), &[]);
+    }
+
+    /// An update that came through a door and changed a group of fields is stored.
+    pub(crate) fn update(&self, door: &'static str, group: &'static str) {
+        let attributes = [KeyValue::new(names::DOOR, door), KeyValue::new(names::GROUP, group)];
+        self.updates.add(1, &attributes);
+    }
+
+    /// The change log has about so many entries.
+    pub(crate) fn change_log(&self, entries: u64) {
+        self.change_log.record(entries, &[]);
+    }
+
+    /// One watches from now on, or no longer.
+    pub(crate) fn watchers(&self, more: i64) {
+        self.watchers.add(more, &[]);
+    }
+
+    /// One who watches gets an entry of the change log.
+    pub(crate) fn watch_lag(&self, age: Duration) {
+        self.watch_lag.record(age.as_secs_f64(), &[]);
+    }
+
+    /// Has pools of connections looked at whenever metrics are read.
+    pub(crate) fn observe_pools(&self, look: impl Fn() -> Vec<Pool> + Send + Sync + 'static) {
+        let look = Arc::new(look);
+        let pool_name =
+            |pool: &Pool| KeyValue::new(names::DB_CLIENT_CONNECTION_POOL_NAME, pool.name);
+        let pools = Arc::clone(&look);
+        let count = self.meter.i64_observable_up_down_counter(names::DB_CLIENT_CONNECTION_COUNT);
+        count
+            .with_unit("{connection}")
+            .with_description("How many connections to the database there are.")
+            .with_callback(move |observer| {
+                for pool in pools() {
+                    for (state, count) in [("idle", pool.idle), ("used", pool.used)] {
+                        let state = KeyValue::new(names::DB_CLIENT_CONNECTION_STATE, state);
+                        observer.observe(count, &[pool_name(&pool), state]);
+                    }
+                }
+            })
+            .build();
+        let most = self.meter.i64_observable_up_down_counter(names::DB_CLIENT_CONNECTION_MAX);
+        most.with_unit("{connection}")
+            .with_description("How many connections to the database there may be.")
+            .with_callback(move |observer| {
+                for pool in look() {
+                    observer.observe(pool.most, &[pool_name(&pool)]);
+                }
+            })
+            .build();
+    }
+}
+
+/// A pool of connections.
+pub(crate) struct Pool {
+    /// What it is for.
+    pub(crate) name: &'static str,
+    /// How many of its connections wait to be used.
+    pub(crate) idle: i64,
+    /// How many are used.
+    pub(crate) used: i64,
+    /// How many it may have.
+    pub(crate) most: i64,
+}
+
+fn rpc(
+    histogram: &Histogram<f64>,
+    method: &'static str,
+    code: &'static str,
+    is_error: bool,
+    took: Duration,
+) {
+    let attributes = [
+        KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"),
+        KeyValue::new(names::RPC_METHOD, method),
+        KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code),
+        KeyValue::new(names::ERROR_TYPE, code),
+    ];
+    let count = if is_error { 4 } else { 3 };
+    histogram.record(took.as_secs_f64(), &attributes[..count]);
+}
+
+/// Stands where there is no attribute; it is never recorded.
+fn none() -> KeyValue {
+    KeyValue::new("", "")
+}

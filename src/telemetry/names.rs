@@ -1,0 +1,146 @@
+//! The names of telemetry, each once: those of OpenTelemetry's [semantic conventions] 1.44.0, and our own.
+//!
+//! [semantic conventions]: https://github.com/open-telemetry/semantic-conventions/tree/v1.44.0/docs
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => {
+        $($(#[$doc])* pub(crate) const $constant: &str = $name;)*
+
+        /// All of them.
+        #[cfg(test)]
+        pub(crate) const ALL: &[&str] = &[$($name),*];
+    };
+}
+
+names! {
+    /// How long a call took on the service's side, in seconds.
+    RPC_SERVER_CALL_DURATION = "rpc.server.call.duration";
+    /// How long a call took on the door's side, in seconds.
+    RPC_CLIENT_CALL_DURATION = "rpc.client.call.duration";
+    /// `grpc`.
+    RPC_SYSTEM_NAME = "rpc.system.name";
+    /// The full name of a method.
+    RPC_METHOD = "rpc.method";
+    /// The name of a gRPC code.
+    RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code";
+    /// The class of an error; missing where there is none.
+    ERROR_TYPE = "error.type";
+
+    /// How long a request took, in seconds.
+    HTTP_SERVER_REQUEST_DURATION = "http.server.request.duration";
+    /// The method, or `_OTHER`.
+    HTTP_REQUEST_METHOD = "http.request.method";
+    /// The path of the call.
+    HTTP_ROUTE = "http.route";
+    /// The status.
+    HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
+    /// `http` or `https`.
+    URL_SCHEME = "url.scheme";
+
+    /// How long a statement took, in seconds.
+    DB_CLIENT_OPERATION_DURATION = "db.client.operation.duration";
+    /// The kind of database.
+    DB_SYSTEM_NAME = "db.system.name";
+    /// The first word of a statement.
+    DB_OPERATION_NAME = "db.operation.name";
+    /// The table of a statement.
+    DB_COLLECTION_NAME = "db.collection.name";
+    /// Both.
+    DB_QUERY_SUMMARY = "db.query.summary";
+
+    /// How many connections a pool has.
+    DB_CLIENT_CONNECTION_COUNT = "db.client.connection.count";
+    /// How many it may have.
+    DB_CLIENT_CONNECTION_MAX = "db.client.connection.max";
+    /// `idle` or `used`.
+    DB_CLIENT_CONNECTION_STATE = "db.client.connection.state";
+    /// The name of a pool.
+    DB_CLIENT_CONNECTION_POOL_NAME = "db.client.connection.pool.name";
+
+    /// Answers to legacy calls.
+    LEGACY_CALLS = "m4.legacy.calls";
+    /// The row of the specification, or the HTTP status of what never reached the call.
+    ROW = "row";
+    /// Legacy calls whose hash was missing or wrong.
+    LEGACY_FAILED_HASHES = "m4.legacy.failed_hashes";
+    /// Stored updates that changed a field of a group.
+    UPDATES = "m4.updates";
+    /// Through which door.
+    DOOR = "door";
+    /// A group of fields.
+    GROUP = "group";
+    /// About how many entries the change log has.
+    CHANGE_LOG_LENGTH = "m4.change_log.length";
+    /// How late entries of the change log come to those who watch, in seconds.
+    WATCH_LAG = "m4.watch.lag";
+    /// How many watch.
+    WATCHERS = "m4.watchers";
+    /// Calls that were refused or given up.
+    CALLS_SHED = "m4.calls.shed";
+    /// Why.
+    REASON = "reason";
+    /// Calls under way.
+    CALLS_IN_FLIGHT = "m4.calls.in_flight";
+    /// How many updates a transaction stored.
+    WRITER_BATCH = "m4.writer.batch";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// The sources, below a folder.
+    fn sources(folder: &Path) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(sources(&path));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn fields_of_spans_have_names_that_stand_here() {
+        // Names of fields must be literals in the macros.
+        let prefixes = ["rpc.", "http.", "db.", "url.", "error.", "network.", "server.", "client."];
+        let mut count = 0;
+        for (path, text) in sources(Path::new("src")) {
+            for line in text.lines() {
+                let line = line.trim();
+                let Some((name, _)) = line.split_once(" = ") else { continue };
+                let is_name = |name: &str| {
+                    name.chars().all(|letter| letter.is_ascii_lowercase() || "._".contains(letter))
+                };
+                if prefixes.iter().any(|prefix| name.starts_with(prefix)) && is_name(name) {
+                    assert!(ALL.contains(&name), "{path}: {name}");
+                    count += 1;
+                }
+            }
+        }
+        assert!(count >= 8, "{count} names were found");
+    }
+
+    #[test]
+    fn the_names_of_older_conventions_are_gone() {
+        // Written so that this file does not have them.
+        let old = [
+            ["rpc.server", "duration"],
+            ["rpc.client", "duration"],
+            ["rpc.grpc", "status_code"],
+            ["db", "system\""],
+            ["db", "statement"],
+            ["http", "status_code"],
+        ];
+        for (path, text) in sources(Path::new("src")) {
+            for name in old {
+                assert!(!text.contains(&name.join(".")), "{path}: {}", name.join("."));
+            }
+        }
+    }
+}

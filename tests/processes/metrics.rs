@@ -1,0 +1,376 @@
+//! Metrics: what Prometheus scrapes, and what a real OTLP receiver gets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use ::http::{Method, StatusCode};
+use m4_user_details::proto::{
+    GetUserDetailsRequest, Settings, UpdateSettingsRequest, WatchUserDetailsRequest,
+    settings_service_client::SettingsServiceClient,
+};
+use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
+use tokio::time::timeout;
+
+use crate::{
+    program::Program,
+    receiver::{Receiver, attribute_of},
+    support::{
+        app::{PATH, hash, target},
+        database::{Kind, TestDatabase},
+        on_every_engine,
+    },
+};
+
+on_every_engine!(
+    every_row_of_the_specification_is_counted,
+    calls_statements_and_connections_are_measured,
+    a_watch_is_measured,
+    metrics_are_sent_over_otlp,
+);
+
+/// What was scraped: the value of each line without a `#`, by its name and labels.
+struct Scraped {
+    text: String,
+    values: BTreeMap<String, f64>,
+}
+
+impl Scraped {
+    async fn of(program: &Program) -> Self {
+        let answer = program.ask_admin("/metrics").await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4");
+        let lines = answer.body.lines().filter(|line| !line.starts_with('#'));
+        let values = lines.map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        });
+        let values = values.collect();
+        Self { text: answer.body, values }
+    }
+
+    /// The value of a line that has this name and these labels, maybe among others; 0 without one.
+    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels: Vec<_> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let is_meant = |line: &str| {
+            let (own, rest) = line.split_once('{').unwrap_or((line, ""));
+            own == name && labels.iter().all(|label| rest.contains(label))
+        };
+        self.values.iter().filter(|(line, _)| is_meant(line)).map(|(_, value)| value).sum()
+    }
+
+    /// The type that is told of a name.
+    fn kind(&self, name: &str) -> &str {
+        let line = format!("# TYPE {name} ");
+        self.text.lines().find_map(|own| own.strip_prefix(&line)).unwrap_or_default()
+    }
+
+    fn row(&self, row: &str) -> f64 {
+        self.value("m4_legacy_calls_total", &[("row", row)])
+    }
+}
+
+/// Scrapes until that is so.
+async fn until(program: &Program, is_so: impl Fn(&Scraped) -> bool) -> Scraped {
+    for _ in 0..1000 {
+        let scraped = Scraped::of(program).await;
+        if is_so(&scraped) {
+            return scraped;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never comes to that: {}", program.ask_admin("/metrics").await.body);
+}
+
+async fn allow_api(program: &Program, allow_api: bool) {
+    let settings = Some(Settings { allow_api: Some(allow_api), ..Default::default() });
+    let request = UpdateSettingsRequest { settings, ..Default::default() };
+    SettingsServiceClient::new(program.channel()).update_settings(request).await.unwrap();
+}
+
+/// A call that ends in each row.
+fn calls() -> Vec<(&'static str, Method, String)> {
+    let wrong = format!("{PATH}?u=admin&user_id=3&hash=00");
+    vec![
+        ("2", Method::GET, target("admin", "3", "")),
+        ("3", Method::POST, wrong),
+        ("4", Method::POST, target("locked", "3", "")),
+        ("5", Method::POST, target("auditor", "3", "")),
+        ("6", Method::POST, target("manager", "2", "")),
+        ("7", Method::POST, target("admin", "999", "")),
+        ("8", Method::POST, target("admin", "3", "responsible_manager_id=4&city=x")),
+        ("9", Method::POST, target("admin", "3", "currency_id=77")),
+        ("9", Method::POST, target("admin", "3", "hidden=7")),
+        ("8", Method::POST, target("admin", "3", "hidden=7&responsible_manager_id=x")),
+        ("10", Method::POST, target("admin", "3", "city=Recognisable&hidden=1&comment=%c3%a4")),
+        ("10", Method::POST, target("admin", "3", "")),
+        ("404", Method::POST, "/elsewhere/alice".to_owned()),
+        ("405", Method::PUT, target("admin", "3", "")),
+    ]
+}
+
+async fn every_row_of_the_specification_is_counted(database: TestDatabase) {
+    let service = Program::demo(&database, &[]).await;
+    let door = Program::door(service.grpc.unwrap(), &[]).await;
+    for program in [&service, &door] {
+        let mut expected = BTreeMap::new();
+        for (row, method, target) in calls() {
+            program.send(method, &target, &[]).await;
+            *expected.entry(row).or_insert(0.0) += 1.0;
+            assert_eq!(Scraped::of(program).await.row(row), expected[row], "row {row}: {target}");
+        }
+        let large = format!("{PATH}?u={}", "a".repeat(50_000));
+        program.send(Method::POST, &large, &[]).await;
+        *expected.entry("3").or_insert(0.0) += 1.0;
+        let scraped = Scraped::of(program).await;
+        for (row, count) in &expected {
+            assert_eq!(scraped.row(row), *count, "row {row}");
+        }
+        assert_eq!(scraped.value("m4_legacy_calls_total", &[]), expected.values().sum::<f64>());
+        let name = "http_server_request_duration_seconds_count";
+        let ok = [
+            ("http_request_method", "POST"),
+            ("http_response_status_code", "200"),
+            ("http_route", PATH),
+            ("url_scheme", "http"),
+        ];
+        assert!(scraped.value(name, &ok) >= 10.0, "{}", scraped.text);
+        assert_eq!(scraped.value(name, &[("http_response_status_code", "404")]), 1.0);
+        let rpc = [
+            ("rpc_method", "m4.userdetails.v1.UserDetailsService/UpdateUserDetails"),
+            ("rpc_response_status_code", "NOT_FOUND"),
+            ("rpc_system_name", "grpc"),
+            ("error_type", "NOT_FOUND"),
+        ];
+        assert_eq!(scraped.value("rpc_client_call_duration_seconds_count", &rpc), 1.0);
+    }
+    allow_api(&service, false).await;
+    service.call("admin", "3", "").await;
+    door.call("admin", "3", "").await;
+    let scraped = Scraped::of(&service).await;
+    assert_eq!(scraped.row("1"), 1.0);
+    // The service counts those of both doors.
+    assert_eq!(scraped.value("m4_legacy_failed_hashes_total", &[]), 4.0);
+    // Those that came from the other process have changed nothing any more.
+    let group = |group| scraped.value("m4_updates_total", &[("door", "legacy"), ("group", group)]);
+    assert_eq!(["address", "general", "comment", "taxes"].map(group), [1.0, 1.0, 1.0, 0.0]);
+    let door_metrics = Scraped::of(&door).await;
+    assert_eq!(door_metrics.row("1"), 1.0);
+    drop(service);
+    // The storage, or what lies before it, is away.
+    door.call("admin", "3", "").await;
+    let scraped = Scraped::of(&door).await;
+    assert_eq!(scraped.row("503"), 1.0);
+    let failed = [("error_type", "503"), ("http_response_status_code", "503")];
+    assert_eq!(scraped.value("http_server_request_duration_seconds_count", &failed), 1.0);
+    assert_bounded(&scraped);
+}
+
+/// No label has a value that a caller could choose.
+fn assert_bounded(scraped: &Scraped) {
+    let values: BTreeSet<_> = scraped
+        .values
+        .keys()
+        .filter_map(|line| line.split_once('{'))
+        .flat_map(|(_, labels)| labels.trim_end_matches('}').split("\",").map(str::to_owned))
+        .collect();
+    for value in &values {
+        let (name, value) = value.split_once("=\"").unwrap();
+        for secret in
+            ["admin", "alice", "manager", "Recognisable", "elsewhere", &hash("admin", "3"), "999"]
+        {
+            let is_group = name == "group" || name.starts_with("db_") || name == "process_name";
+            assert!(is_group || !value.contains(secret), "{name}: {value}");
+        }
+    }
+    let old = ["rpc_server_duration", "rpc_grpc_status_code", "rpc.server.duration"];
+    assert!(old.iter().all(|name| !scraped.text.contains(name)));
+}
+
+async fn calls_statements_and_connections_are_measured(database: TestDatabase) {
+    let earlier = Program::demo(&database, &[]).await;
+    earlier.set_city("Bath", "").await.unwrap();
+    earlier.kill();
+    let service = Program::demo(&database, &[]).await;
+    service.set_city("York", "").await.unwrap();
+    let stale = service.set_city("Leeds", "stale").await.unwrap_err();
+    assert_eq!(stale.code(), tonic::Code::Aborted);
+    let request = GetUserDetailsRequest { user_id: 999, acting_username: String::new() };
+    service.users().get_user_details(request).await.unwrap_err();
+    let mut late = tonic::Request::new(GetUserDetailsRequest { user_id: 3, ..Default::default() });
+    late.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
+    service.users().get_user_details(late).await.unwrap_err();
+    let length = |scraped: &Scraped| scraped.value("m4_change_log_length", &[]);
+    let scraped = until(&service, |scraped| length(scraped) > 0.0).await;
+
+    let calls = |method, code| {
+        let method = format!("m4.userdetails.v1.UserDetailsService/{method}");
+        let labels = [("rpc_method", &*method), ("rpc_response_status_code", code)];
+        scraped.value("rpc_server_call_duration_seconds_count", &labels)
+    };
+    assert_eq!(calls("UpdateUserDetails", "OK"), 1.0);
+    assert_eq!(calls("UpdateUserDetails", "ABORTED"), 1.0);
+    assert_eq!(calls("GetUserDetails", "NOT_FOUND"), 1.0);
+    assert_eq!(calls("GetUserDetails", "DEADLINE_EXCEEDED"), 1.0);
+    let servers = [("error_type", "DEADLINE_EXCEEDED")];
+    assert_eq!(scraped.value("rpc_server_call_duration_seconds_count", &servers), 1.0);
+    let clients = [("error_type", "NOT_FOUND")];
+    assert_eq!(scraped.value("rpc_server_call_duration_seconds_count", &clients), 0.0);
+    assert_eq!(scraped.value("m4_calls_shed_total", &[("reason", "deadline")]), 1.0);
+    assert_eq!(scraped.value("m4_calls_in_flight", &[]), 0.0);
+    assert_eq!(scraped.value("m4_updates_total", &[("door", "grpc"), ("group", "address")]), 1.0);
+    assert_eq!(scraped.value("m4_updates_total", &[]), 1.0);
+    assert_eq!(scraped.value("m4_writer_batch_count", &[]), 1.0);
+    assert_eq!(scraped.value("m4_writer_batch_sum", &[]), 1.0);
+    let system = match database.kind {
+        Kind::Sqlite => "sqlite",
+        Kind::Postgres => "postgresql",
+        Kind::MariaDb => "mysql",
+    };
+    for (operation, collection, summary) in [
+        ("SELECT", "accounts", "SELECT accounts"),
+        ("UPDATE", "accounts", "UPDATE accounts"),
+        ("INSERT", "change_log", "INSERT change_log"),
+        ("COMMIT", "", "COMMIT"),
+    ] {
+        let mut labels = vec![
+            ("db_system_name", system),
+            ("db_operation_name", operation),
+            ("db_query_summary", summary),
+        ];
+        labels.extend((!collection.is_empty()).then_some(("db_collection_name", collection)));
+        let count = scraped.value("db_client_operation_duration_seconds_count", &labels);
+        assert!(count >= 1.0, "{summary}: {}", scraped.text);
+    }
+    let pool = if database.kind == Kind::Sqlite { "read" } else { "all" };
+    let connections = |state| {
+        let labels =
+            [("db_client_connection_pool_name", pool), ("db_client_connection_state", state)];
+        scraped.value("db_client_connection_count", &labels)
+    };
+    assert!(connections("idle") + connections("used") >= 1.0, "{}", scraped.text);
+    let most =
+        scraped.value("db_client_connection_max", &[("db_client_connection_pool_name", pool)]);
+    assert_eq!(most, if database.kind == Kind::Sqlite { 4.0 } else { 10.0 });
+    for (name, kind) in [
+        ("rpc_server_call_duration_seconds", "histogram"),
+        ("db_client_operation_duration_seconds", "histogram"),
+        ("m4_writer_batch", "histogram"),
+        ("m4_updates_total", "counter"),
+        ("m4_calls_shed_total", "counter"),
+        ("m4_calls_in_flight", "gauge"),
+        ("m4_change_log_length", "gauge"),
+        ("db_client_connection_count", "gauge"),
+        ("db_client_connection_max", "gauge"),
+        ("target_info", "gauge"),
+    ] {
+        assert_eq!(scraped.kind(name), kind, "{name}");
+        assert!(scraped.text.contains(&format!("# HELP {name} ")), "{name} has no help");
+    }
+    for bound in ["0.005", "10", "+Inf"] {
+        let bucket = [("le", bound), ("rpc_response_status_code", "OK")];
+        let name = "rpc_server_call_duration_seconds_bucket";
+        assert!(scraped.text.contains(&format!("le=\"{bound}\"")), "{bound}");
+        assert!(scraped.value(name, &bucket) <= scraped.value(name, &[("le", "+Inf")]));
+    }
+    assert_bounded(&scraped);
+
+    let admin = service.admin.unwrap();
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/elsewhere", 404)] {
+        assert_eq!(service.ask_admin(path).await.status.as_u16(), status, "{admin}{path}");
+    }
+    // The listener of the legacy call has none of it.
+    let answer = service.send(Method::GET, "/metrics", &[]).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+}
+
+async fn a_watch_is_measured(database: TestDatabase) {
+    let service = Program::demo(&database, &[]).await;
+    let mut users = service.users();
+    let request = WatchUserDetailsRequest::default();
+    let mut stream = users.watch_user_details(request).await.unwrap().into_inner();
+    stream.message().await.unwrap();
+    assert_eq!(Scraped::of(&service).await.value("m4_watchers", &[]), 1.0);
+    service.set_city("York", "").await.unwrap();
+    let change = async { while stream.message().await.unwrap().unwrap().change.is_none() {} };
+    timeout(Duration::from_secs(20), change).await.unwrap();
+    let lag = |scraped: &Scraped| scraped.value("m4_watch_lag_seconds_count", &[]);
+    let scraped = until(&service, |scraped| lag(scraped) == 1.0).await;
+    assert!(scraped.value("m4_watch_lag_seconds_sum", &[]) < 20.0);
+    drop(stream);
+    until(&service, |scraped| scraped.value("m4_watchers", &[]) == 0.0).await;
+}
+
+async fn metrics_are_sent_over_otlp(database: TestDatabase) {
+    let (receiver, collector) = Receiver::start().await;
+    let endpoint = format!("http://{collector}");
+    // Nothing is sent before it ends: it must be flushed then.
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &*endpoint),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "600000"),
+        ("M4_ADMIN_LISTEN", "off"),
+    ];
+    let mut service = Program::demo(&database, &variables).await;
+    assert_eq!(service.admin, None);
+    for (_, method, target) in calls() {
+        service.send(method, &target, &[]).await;
+    }
+    let mut stream = service
+        .users()
+        .watch_user_details(WatchUserDetailsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    stream.message().await.unwrap();
+    service.set_city("York", "stale").await.unwrap_err();
+    allow_api(&service, false).await;
+    service.call("admin", "3", "").await;
+    service.signal("TERM");
+    assert_eq!(service.ended().await.code(), Some(0), "{}", service.log());
+
+    assert!(receiver.spans().is_empty(), "only metrics have an endpoint");
+    let metrics = receiver.metrics();
+    let named = |name: &str| metrics.iter().find(|metric| metric.name == name).unwrap();
+    let counted = |name: &str| match named(name).data.as_ref().unwrap() {
+        Data::Sum(sum) => sum.data_points.clone(),
+        other => panic!("{name} is {other:?}"),
+    };
+    let rows: BTreeMap<_, _> = counted("m4.legacy.calls")
+        .into_iter()
+        .map(|point| {
+            let Some(Value::AsInt(count)) = point.value else { panic!("{point:?}") };
+            (attribute_of(&point.attributes, "row").unwrap(), count)
+        })
+        .collect();
+    let mut expected = BTreeMap::from([("1".to_owned(), 1)]);
+    for (row, ..) in calls() {
+        *expected.entry(row.to_owned()).or_insert(0) += 1;
+    }
+    assert_eq!(rows, expected);
+    let calls = match named("rpc.server.call.duration").data.as_ref().unwrap() {
+        Data::Histogram(histogram) => histogram.data_points.clone(),
+        other => panic!("{other:?}"),
+    };
+    let call = |method: &str, code: &str| {
+        let method = format!("m4.userdetails.v1.UserDetailsService/{method}");
+        let found = calls.iter().find(|point| {
+            attribute_of(&point.attributes, "rpc.method").as_ref() == Some(&method)
+                && attribute_of(&point.attributes, "rpc.response.status_code").as_deref()
+                    == Some(code)
+        });
+        found.map_or(0, |point| point.count)
+    };
+    assert_eq!(call("UpdateUserDetails", "ABORTED"), 1);
+    assert_eq!(call("UpdateUserDetails", "UNAUTHENTICATED"), 1);
+    assert_eq!(call("WatchUserDetails", "OK"), 1);
+    assert_eq!(named("rpc.server.call.duration").unit, "s");
+    for name in ["http.server.request.duration", "rpc.client.call.duration", "m4.watchers"] {
+        assert!(named(name).data.is_some());
+    }
+    let all = format!("{metrics:?}");
+    for secret in ["Recognisable", &hash("admin", "3"), "alice", "locked"] {
+        assert!(!all.contains(secret), "{secret}");
+    }
+}
