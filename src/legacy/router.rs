@@ -17,7 +17,6 @@ use http::{
     HeaderValue, Method, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
-    uri::Scheme,
 };
 use opentelemetry::Context;
 use secrecy::{ExposeSecret, SecretString};
@@ -253,7 +252,6 @@ impl Door {
 async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let route = request::route(request.uri().path()).unwrap_or_default();
     let method = request.method().clone();
-    let scheme = request.extensions().get::<Scheme>().map(Scheme::as_str);
     let span = tracing::info_span!(
         "http",
         otel.name = format!("{} {route}", method_name(&method)),
@@ -262,7 +260,7 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
         http.request.method = method_name(&method),
         http.route = route,
         http.response.status_code = Empty,
-        url.scheme = scheme,
+        url.scheme = door.scheme,
         url.path = route,
         error.type = Empty,
     );
