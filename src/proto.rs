@@ -1,7 +1,5 @@
 //! The generated gRPC contract, and access to a field of `UserDetails` by its row in the field table.
 
-use tonic::Code;
-
 use crate::fields::{Field, user_fields};
 
 /// The messages, clients and servers of `m4.userdetails.v1`; documented in the protos.
@@ -21,8 +19,9 @@ pub type Channel = tower::util::BoxCloneSyncService<
     tonic::Status,
 >;
 
-/// The name of a code, as the specification of gRPC writes it.
-pub(crate) fn code_name(code: Code) -> &'static str {
+/// The name of a gRPC code, as the specification has it.
+pub(crate) fn code_name(code: tonic::Code) -> &'static str {
+    use tonic::Code;
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -1,4 +1,4 @@
-//! Logs and metrics; and traces, metrics and logs over OTLP where an endpoint is set.
+//! Logs and metrics; and both, and traces, over OTLP where an endpoint is set.
 
 pub(crate) mod instruments;
 mod logs;
@@ -13,6 +13,7 @@ use opentelemetry::{
 };
 use opentelemetry_otlp::{Protocol::HttpBinary, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
+    error::OTelSdkResult,
     logs::SdkLoggerProvider,
     metrics::SdkMeterProvider,
     propagation::{BaggagePropagator, TraceContextPropagator},
@@ -100,28 +101,17 @@ impl Telemetry {
     pub fn stop(self) {
         // At once: their waits must not add up.
         thread::scope(|scope| {
-            if let Some(traces) = &self.traces {
-                scope.spawn(|| {
-                    if let Err(error) = traces.shutdown() {
-                        tracing::warn!(%error, "the last traces could not be sent");
-                    }
-                });
-            }
-            if let Some(logs) = &self.logs {
-                scope.spawn(|| {
-                    if let Err(error) = logs.shutdown() {
-                        tracing::warn!(%error, "the last logs could not be sent");
-                    }
-                });
-            }
-            if let Some(meters) = &self.meters {
-                scope.spawn(|| {
-                    if let Err(error) = meters.shutdown() {
-                        tracing::warn!(%error, "the last metrics could not be sent");
-                    }
-                });
-            }
+            let (traces, logs, meters) = (&self.traces, &self.logs, &self.meters);
+            scope.spawn(|| told("traces", traces.as_ref().map(SdkTracerProvider::shutdown)));
+            scope.spawn(|| told("logs", logs.as_ref().map(SdkLoggerProvider::shutdown)));
+            scope.spawn(|| told("metrics", meters.as_ref().map(SdkMeterProvider::shutdown)));
         });
+    }
+}
+
+fn told(signal: &str, ended: Option<OTelSdkResult>) {
+    if let Some(Err(error)) = ended {
+        tracing::warn!(signal, %error, "what was last could not be sent");
     }
 }
 

@@ -145,7 +145,7 @@ impl Drop for Line {
 }
 
 /// Whether a status is an error of the server, as the semantic conventions have it.
-fn is_servers(code: Code) -> bool {
+pub(super) fn is_servers(code: Code) -> bool {
     use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
     matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
 }

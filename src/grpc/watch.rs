@@ -139,10 +139,9 @@ impl Stream {
     ) -> Option<Error> {
         let response = |change: Option<&LoggedChange>, position: &Position, told| {
             let cause = change.and_then(|change| trace::span_in(&change.origin.traceparent));
-            let time = change.map(|change| change.time);
+            let told_of = change.map(|change| (change.time, cause));
             let change = change.cloned().map(listing::change);
-            let resume_token = self.token(position, told);
-            (WatchUserDetailsResponse { change, resume_token }, cause, time)
+            (WatchUserDetailsResponse { change, resume_token: self.token(position, told) }, told_of)
         };
         // Goes on beside what is read: neither holds the other up.
         let refused = self.until_refused(&watched);
@@ -162,12 +161,12 @@ impl Stream {
                         // One that does not listen is let go.
                         Err(_) => return Some(Error::Overloaded),
                     };
-                    if let Some((response, cause, time)) = waiting.pop_front() {
-                        if let (Some(span), Some(cause)) = (&self.span, cause) {
-                            event(span, cause);
+                    if let Some((response, told_of)) = waiting.pop_front() {
+                        if let (Some(span), Some((_, Some(cause)))) = (&self.span, &told_of) {
+                            event(span, cause.clone());
                         }
                         room.send(Ok(response));
-                        if let Some(time) = time {
+                        if let Some((time, _)) = told_of {
                             watcher.got(|| self.service.now() - time);
                         }
                     }

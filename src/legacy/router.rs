@@ -17,7 +17,6 @@ use http::{
     HeaderValue, Method, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
-    uri::Scheme,
 };
 use opentelemetry::Context;
 use secrecy::{ExposeSecret, SecretString};
@@ -198,11 +197,11 @@ impl Door {
     ) -> Result<(), tonic::Status> {
         let span = tracing::info_span!(
             "rpc.client",
-            otel.name = UPDATE,
+            otel.name = METHOD,
             otel.kind = "client",
             otel.status_code = Empty,
             rpc.system.name = "grpc",
-            rpc.method = UPDATE,
+            rpc.method = METHOD,
             rpc.response.status_code = Empty,
             error.type = Empty,
         );
@@ -215,7 +214,7 @@ impl Door {
             result.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")));
         let code = code_name(result.as_ref().err().map_or(Code::Ok, tonic::Status::code));
         if let Some(instruments) = instruments() {
-            instruments.client_call(UPDATE, code, begun.elapsed());
+            instruments.client_call(METHOD, code, begun.elapsed());
         }
         span.record("rpc.response.status_code", code);
         if result.is_err() {
@@ -246,14 +245,10 @@ impl Door {
     }
 }
 
-/// The full name of the RPC.
-const UPDATE: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-
 /// One call: a span with its route and never its query string; and a line in the log, unless the service wrote it.
 async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let route = request::route(request.uri().path()).unwrap_or_default();
     let method = request.method().clone();
-    let scheme = request.extensions().get::<Scheme>().map(Scheme::as_str);
     let span = tracing::info_span!(
         "http",
         otel.name = format!("{} {route}", method_name(&method)),
@@ -262,7 +257,7 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
         http.request.method = method_name(&method),
         http.route = route,
         http.response.status_code = Empty,
-        url.scheme = scheme,
+        url.scheme = door.scheme,
         url.path = route,
         error.type = Empty,
     );

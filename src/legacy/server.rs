@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Router;
-use http::uri::Scheme;
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioTimer, service::TowerToHyperService};
 use tokio::net::TcpListener;
@@ -30,12 +29,9 @@ pub async fn serve(
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(LARGEST_HEAD);
-    let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let protocol = move |stream: Stream, peer: Peer| {
-        let scheme = scheme.clone();
         let tell_peer = move |mut request: http::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(peer.address);
-            request.extensions_mut().insert(scheme.clone());
             request.map(axum::body::Body::new)
         };
         let calls = calls.clone();

@@ -28,10 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Signal {
     /// Traces.
     Traces,
-    /// Logs.
-    Logs,
     /// Metrics.
     Metrics,
+    /// Logs.
+    Logs,
 }
 
 impl Signal {
@@ -39,8 +39,8 @@ impl Signal {
     fn word(self) -> &'static str {
         match self {
             Self::Traces => "TRACES",
-            Self::Logs => "LOGS",
             Self::Metrics => "METRICS",
+            Self::Logs => "LOGS",
         }
     }
 }

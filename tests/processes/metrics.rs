@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::{
     program::Program,
-    receiver::{Receiver, attribute_of as text},
+    receiver::{Receiver, attribute_of},
     support::{
         app::{PATH, hash, target},
         database::{Kind, TestDatabase},
@@ -341,7 +341,7 @@ async fn metrics_are_sent_over_otlp(database: TestDatabase) {
         .into_iter()
         .map(|point| {
             let Some(Value::AsInt(count)) = point.value else { panic!("{point:?}") };
-            (text(&point.attributes, "row").unwrap(), count)
+            (attribute_of(&point.attributes, "row").unwrap(), count)
         })
         .collect();
     let mut expected = BTreeMap::from([("1".to_owned(), 1)]);
@@ -356,8 +356,9 @@ async fn metrics_are_sent_over_otlp(database: TestDatabase) {
     let call = |method: &str, code: &str| {
         let method = format!("m4.userdetails.v1.UserDetailsService/{method}");
         let found = calls.iter().find(|point| {
-            text(&point.attributes, "rpc.method").as_ref() == Some(&method)
-                && text(&point.attributes, "rpc.response.status_code").as_deref() == Some(code)
+            attribute_of(&point.attributes, "rpc.method").as_ref() == Some(&method)
+                && attribute_of(&point.attributes, "rpc.response.status_code").as_deref()
+                    == Some(code)
         });
         found.map_or(0, |point| point.count)
     };

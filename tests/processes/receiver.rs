@@ -103,7 +103,7 @@ impl Receiver {
         self.0.lock().unwrap().logs.clone()
     }
 
-    /// The metrics, as they came last: each time all of them come anew.
+    /// The metrics that came last.
     pub fn metrics(&self) -> Vec<Metric> {
         self.0.lock().unwrap().metrics.clone()
     }
@@ -127,6 +127,7 @@ impl Receiver {
         }
     }
 
+    /// Each export has all of them anew.
     fn take_metrics(&self, request: ExportMetricsServiceRequest) {
         let scopes = request.resource_metrics.into_iter().flat_map(|own| own.scope_metrics);
         self.0.lock().unwrap().metrics = scopes.flat_map(|scope| scope.metrics).collect();

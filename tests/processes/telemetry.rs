@@ -1,4 +1,4 @@
-//! Traces at a real OTLP receiver, which takes metrics too, and logs.
+//! Traces at a real OTLP receiver, and logs.
 
 use std::{collections::BTreeSet, time::Duration};
 
