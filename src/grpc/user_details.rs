@@ -22,7 +22,7 @@ use crate::{
         account::Username,
         acting::Acting,
         error::{Error, Refusal},
-        identity::{FieldSet, Permission},
+        identity::{FieldSet, Identity, Permission},
         listing::Position,
         service::Service,
         update::{Actor, Door, Origin, Update, Updated},

@@ -44,6 +44,9 @@ use crate::{
     trace,
 };
 
+/// The full name of the one method that the door calls.
+const METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+
 /// The media type of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Answers {
