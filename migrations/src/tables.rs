@@ -62,6 +62,7 @@ pub(crate) fn steps() -> Vec<Step> {
         ),
         Step::table("m0028_service_tokens", service_tokens()),
         Step::column("m0031_change_log_traceparent", "change_log", text("traceparent", 55)),
+        Step::column("m0032_change_log_identity", "change_log", text("identity", 255)),
     ]
 }
 

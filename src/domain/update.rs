@@ -55,13 +55,16 @@ pub struct Origin {
     pub request_id: String,
     /// The trace of the call, and its span in it, as W3C writes them; empty where it is not traced.
     pub traceparent: String,
+    /// The name of the service that called, as an account or in its own name; empty where it proved nothing, or at the legacy
+    /// door.
+    pub identity: String,
 }
 
 impl Origin {
     /// Nothing but a door is known.
     pub fn of(door: Door) -> Self {
-        let [address, reason, request_id, traceparent] = [const { String::new() }; 4];
-        Self { door, address, reason, request_id, traceparent }
+        let [address, reason, request_id, traceparent, identity] = [const { String::new() }; 5];
+        Self { door, address, reason, request_id, traceparent, identity }
     }
 }
 

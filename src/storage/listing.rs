@@ -234,6 +234,7 @@ pub(super) fn logged(row: change_log::Model) -> Result<LoggedChange, Corrupt> {
             reason: row.reason,
             request_id: row.request_id,
             traceparent: row.traceparent,
+            identity: row.identity,
         },
         changes: columns::changes_from_json(&row.changes)?,
     })

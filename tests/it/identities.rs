@@ -323,6 +323,9 @@ async fn changes_in_its_own_name_bear_the_name_of_the_token(database: TestDataba
     app.users().update_user_details(with(&token, by_name)).await.unwrap();
     let actor = "SELECT actor_id FROM change_log WHERE service IS NULL";
     assert_eq!(database.number(actor).await, 2);
+    // Either way the log tells which service called.
+    let calls = "SELECT count(*) FROM change_log WHERE identity = 'crm'";
+    assert_eq!(database.number(calls).await, 2);
 }
 
 /// Waits until a token is accepted: two seconds at most.
