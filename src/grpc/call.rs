@@ -70,8 +70,10 @@ pub(super) async fn open<T>(
         error.type = Empty,
         outcome = Empty,
     );
-    // Fails only where no tracer is installed.
-    let _ = span.set_parent(trace::from_headers(metadata.as_ref()));
+    if !span.is_disabled() {
+        // Fails only where no tracer is installed.
+        let _ = span.set_parent(trace::from_headers(metadata.as_ref()));
+    }
     let mut line = Line::new(method, door(metadata), span);
     let metered = Metered::begin(method, line.begun);
     let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);

@@ -20,7 +20,10 @@ use crate::{
     },
 };
 
-on_every_engine!(each_call_has_one_line_that_says_who_acted);
+on_every_engine!(
+    each_call_has_one_line_that_says_who_acted,
+    a_caller_that_goes_away_leaves_its_line,
+);
 
 mod once {
     use super::*;
@@ -144,6 +147,19 @@ async fn each_call_has_one_line_that_says_who_acted(database: TestDatabase) {
     for secret in ["ecognisable", "token", "\"manager\"", "nobody"] {
         assert!(!(log.clone() + &door.log()).contains(secret), "{secret}");
     }
+}
+
+async fn a_caller_that_goes_away_leaves_its_line(database: TestDatabase) {
+    let program = Program::demo(&database, &[]).await;
+    let lock = database.lock_alice().await;
+    let gone = Duration::from_millis(300);
+    for _ in 0..2 {
+        tokio::time::timeout(gone, program.set_city("Never", "")).await.unwrap_err();
+    }
+    let lines = wait_for_lines(&program, 2).await;
+    lock.release().await;
+    assert!(lines.iter().all(|line| line["fields"]["outcome"] == "CANCELLED"), "{lines:?}");
+    assert_eq!(lines.len(), 2);
 }
 
 async fn lines_are_sent_with_their_trace_and_nothing_of_libraries(database: TestDatabase) {
