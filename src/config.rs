@@ -121,10 +121,7 @@ impl Config {
         let drain = read.number("drain_seconds", 1, 3600);
         let days = read.number("change_log.days", 0, 36_500);
         let heartbeat = read.number("watch_heartbeat_seconds", 1, 3600);
-        let log = read.text("log");
-        if log.parse::<tracing_subscriber::EnvFilter>().is_err() {
-            read.wrong("log", "must be a filter such as info or m4_user_details=debug,warn");
-        }
+        let log = read.log();
         if !read.errors.is_empty() {
             return Err(ConfigErrors(read.errors));
         }
@@ -156,6 +153,16 @@ impl Config {
             keep_log: i64::try_from(days).ok().filter(|days| *days > 0).map(TimeDelta::days),
             log,
         })
+    }
+
+    /// Reads what is to be logged, and nothing else.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what cannot be read.
+    pub fn log(layers: &Layers) -> Result<String, ConfigErrors> {
+        let mut read = Reader { layers, errors: layers.wrong() };
+        let log = read.log();
+        if read.errors.is_empty() { Ok(log) } else { Err(ConfigErrors(read.errors)) }
     }
 
     /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback
@@ -241,6 +248,15 @@ impl Reader<'_> {
             self.wrong(key, format_args!("must be a number from {least} to {most}"));
             least
         })
+    }
+
+    /// A filter of what is logged.
+    fn log(&mut self) -> String {
+        let log = self.text("log");
+        if log.parse::<tracing_subscriber::EnvFilter>().is_err() {
+            self.wrong("log", "must be a filter such as info or m4_user_details=debug,warn");
+        }
+        log
     }
 
     fn flag(&mut self, key: &'static str) -> bool {

@@ -69,6 +69,11 @@ impl LegacyCredentials {
         Ok(Self { username, user_id, hash, method, address })
     }
 
+    /// Whether a value of `authorization` is of their scheme.
+    pub fn are_in(header: &str) -> bool {
+        header.starts_with(SCHEME)
+    }
+
     /// Whether the method counts as GET.
     pub fn is_get(&self) -> bool {
         matches!(self.method.as_str(), "GET" | "HEAD")

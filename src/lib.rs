@@ -21,6 +21,7 @@ pub mod proto;
 pub mod storage;
 pub mod telemetry;
 pub mod tls;
+mod trace;
 mod upstream;
 
 /// Parts of a call that no other crate needs, for `benches/micro` to measure one by one.

@@ -1,34 +1,45 @@
-//! Logs; metrics; and traces over OTLP where an endpoint is set.
+//! Logs and metrics; and both, and traces, over OTLP where an endpoint is set.
 
 pub(crate) mod instruments;
+mod logs;
 pub(crate) mod metrics;
 pub(crate) mod names;
 mod otlp;
 
-use std::io::IsTerminal;
+use std::thread;
 
-use opentelemetry::{global, trace::TracerProvider};
+use opentelemetry::{
+    InstrumentationScope, global, propagation::TextMapCompositePropagator, trace::TracerProvider,
+};
 use opentelemetry_otlp::{Protocol::HttpBinary, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
-    metrics::SdkMeterProvider, propagation::TraceContextPropagator, trace::SdkTracerProvider,
+    error::OTelSdkResult,
+    logs::SdkLoggerProvider,
+    metrics::SdkMeterProvider,
+    propagation::{BaggagePropagator, TraceContextPropagator},
+    trace::SdkTracerProvider,
 };
-use tracing::Level;
+use tracing::Metadata;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    filter::{FilterExt, LevelFilter, Targets, filter_fn},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
+    Layer, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
+pub use logs::Levels;
 use otlp::{Protocol, Signal};
 
 /// The name under which all is sent, unless `OTEL_SERVICE_NAME` says otherwise.
 const SERVICE_NAME: &str = "m4-user-details";
+/// Whose names spans and their attributes have: those of OpenTelemetry's semantic conventions of this version.
+const CONVENTIONS: &str = "https://opentelemetry.io/schemas/1.44.0";
+
+/// A part of what is told of a call, and where to.
+type Part = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// What must be flushed before the process ends.
 #[derive(Debug, Default)]
 pub struct Telemetry {
-    provider: Option<SdkTracerProvider>,
+    traces: Option<SdkTracerProvider>,
+    logs: Option<SdkLoggerProvider>,
     meters: Option<SdkMeterProvider>,
 }
 
@@ -38,43 +49,43 @@ pub struct Telemetry {
 pub struct TelemetryError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Telemetry {
-    /// Logs to standard error what `filter` lets through: text on a terminal, else JSON. Traces are sent where
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set. Needs a tokio runtime.
+    /// Logs to standard error what `filter` lets through: text on a terminal, else JSON. Traces and logs are sent where an
+    /// OTLP endpoint is set. Needs a tokio runtime.
     ///
     /// # Errors
-    /// Where the filter or the endpoint cannot be read, or telemetry was set up before.
-    pub fn start(filter: &str) -> Result<Self, TelemetryError> {
-        // Migrations tell of each step twice.
-        let filter = EnvFilter::try_new(format!("sea_orm_migration=warn,{filter}"))
-            .map_err(|error| TelemetryError(error.into()))?;
-        // Libraries may tell at finer levels what they send and receive: secrets among it.
-        let own = filter_fn(|metadata| {
-            metadata.target().starts_with("m4_user_details") || *metadata.level() <= Level::INFO
-        });
-        // Without a hint of its own it would hide the other's, and every trace point of every library would be looked at.
-        let filter = filter.and(own.with_max_level_hint(LevelFilter::TRACE));
-        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        let logs: Box<dyn Layer<Registry> + Send + Sync> = if std::io::stderr().is_terminal() {
-            logs.with_filter(filter).boxed()
-        } else {
-            logs.json().with_current_span(false).with_span_list(false).with_filter(filter).boxed()
-        };
-        let provider = provider()?;
-        let traces = provider.as_ref().map(|provider| {
-            tracing_opentelemetry::layer()
-                .with_tracer(provider.tracer(SERVICE_NAME))
+    /// Where the filter, the endpoint or the protocol cannot be read, or telemetry was set up before.
+    pub fn start(filter: &str) -> Result<(Self, Levels), TelemetryError> {
+        let mut levels = Levels::default();
+        let mut parts = vec![logs::written(filter, &mut levels)?];
+        let logs = logs::provider()?;
+        if let Some(logs) = &logs {
+            parts.push(logs::sent(logs, filter, &mut levels)?);
+        }
+        let traces = traces()?;
+        if let Some(traces) = &traces {
+            let scope = InstrumentationScope::builder(SERVICE_NAME)
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .with_schema_url(CONVENTIONS);
+            let spans = tracing_opentelemetry::layer()
+                .with_tracer(traces.tracer_with_scope(scope.build()))
                 .with_location(false)
                 .with_threads(false)
-                .with_tracked_inactivity(false)
-                .with_filter(Targets::new().with_target("m4_user_details", Level::DEBUG))
-        });
+                .with_target(false)
+                .with_level(false)
+                .with_tracked_inactivity(false);
+            // What happens in them is in the logs, which name the trace.
+            let own = filter_fn(|metadata| metadata.is_span() && is_own(metadata));
+            parts.push(spans.with_filter(own).boxed());
+        }
         tracing_subscriber::registry()
-            .with(logs)
-            .with(traces)
+            .with(parts)
             .try_init()
             .map_err(|error| TelemetryError(error.into()))?;
-        global::set_text_map_propagator(TraceContextPropagator::new());
-        Ok(Self { provider, meters: None })
+        global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
+            Box::new(TraceContextPropagator::new()),
+            Box::new(BaggagePropagator::new()),
+        ]));
+        Ok((Self { traces, logs, meters: None }, levels))
     }
 
     /// Measures, too, where that is `scraped` or sent over OTLP. Needs a tokio runtime.
@@ -86,22 +97,30 @@ impl Telemetry {
         Ok(self)
     }
 
-    /// Sends what has not been sent yet. Waits for a receiver at most as long as the exporter does.
+    /// Sends what has not been sent yet. Waits for receivers at most as long as the exporters do.
     pub fn stop(self) {
-        if let Some(provider) = self.provider
-            && let Err(error) = provider.shutdown()
-        {
-            tracing::warn!(%error, "the last traces could not be sent");
-        }
-        if let Some(meters) = self.meters
-            && let Err(error) = meters.shutdown()
-        {
-            tracing::warn!(%error, "the last metrics could not be sent");
-        }
+        // At once: their waits must not add up.
+        thread::scope(|scope| {
+            let (traces, logs, meters) = (&self.traces, &self.logs, &self.meters);
+            scope.spawn(|| told("traces", traces.as_ref().map(SdkTracerProvider::shutdown)));
+            scope.spawn(|| told("logs", logs.as_ref().map(SdkLoggerProvider::shutdown)));
+            scope.spawn(|| told("metrics", meters.as_ref().map(SdkMeterProvider::shutdown)));
+        });
     }
 }
 
-fn provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
+fn told(signal: &str, ended: Option<OTelSdkResult>) {
+    if let Some(Err(error)) = ended {
+        tracing::warn!(signal, %error, "what was last could not be sent");
+    }
+}
+
+/// Whether this program tells it, and none of its libraries.
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("m4_user_details")
+}
+
+fn traces() -> Result<Option<SdkTracerProvider>, TelemetryError> {
     let Some(protocol) = otlp::protocol(Signal::Traces)? else { return Ok(None) };
     let exporter = match protocol {
         Protocol::Grpc => SpanExporter::builder().with_tonic().build(),

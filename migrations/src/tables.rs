@@ -61,6 +61,8 @@ pub(crate) fn steps() -> Vec<Step> {
             Index::create().col("answer_time").take(),
         ),
         Step::table("m0028_service_tokens", service_tokens()),
+        Step::column("m0031_change_log_traceparent", "change_log", text("traceparent", 55)),
+        Step::column("m0032_change_log_identity", "change_log", text("identity", 255)),
     ]
 }
 

@@ -72,7 +72,7 @@ impl Demo {
         config.certificates = Certificates::default();
         (config.grpc_tls, config.http_tls) = (None, None);
         config.keys = SecretKeys::new([DEMO_KEY.into()]);
-        with_telemetry(&config, async {
+        with_telemetry(&config, async |_| {
             let stop = stop_signals()?;
             let application = Application::service(&config, true).await?;
             let http = application

@@ -18,7 +18,7 @@ use crate::{
     config::{Config, ConfigErrors, Layers},
     domain::error::Error,
     storage::migrate,
-    telemetry::{Telemetry, TelemetryError},
+    telemetry::{Levels, Telemetry, TelemetryError},
 };
 
 /// The details of the users of a billing system: typed gRPC, and the legacy hashed HTTP call.
@@ -124,7 +124,10 @@ impl Cli {
         let layers = self.overrides.layers(&self.command);
         let config = Config::read(&layers)?;
         match self.command {
-            Command::Serve(serve) => serve.run(config).await,
+            Command::Serve(serve) => {
+                let (overrides, command) = (self.overrides, Command::Serve(serve.clone()));
+                serve.run(config, move || overrides.layers(&command)).await
+            }
             Command::Demo(demo) => demo.run(config).await,
             Command::Migrate => {
                 migrate(&config.database, false).await.map_err(|error| CliError::Run(error.into()))
@@ -172,12 +175,13 @@ impl Overrides {
 }
 
 /// Runs with telemetry, which is flushed whatever happens.
-async fn with_telemetry<F>(config: &Config, run: F) -> Result<(), CliError>
-where
-    F: Future<Output = Result<(), CliError>>,
-{
-    let telemetry = Telemetry::start(&config.log)?.measuring(config.admin_listen.is_some())?;
-    let outcome = run.await;
+async fn with_telemetry(
+    config: &Config,
+    run: impl AsyncFnOnce(Levels) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let (telemetry, levels) = Telemetry::start(&config.log)?;
+    let telemetry = telemetry.measuring(config.admin_listen.is_some())?;
+    let outcome = run(levels).await;
     telemetry.stop();
     outcome
 }

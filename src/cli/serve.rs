@@ -1,14 +1,19 @@
 //! `serve`: both doors, or a door of its own.
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, with_telemetry};
-use crate::{app::Application, config::Config};
+use crate::{
+    app::Application,
+    config::{Config, Layers},
+    domain::error::chain,
+    telemetry::Levels,
+};
 
 /// Serve gRPC and the legacy call.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Serve {
     /// Fill an empty database with the demo data; its secret key is `secret` unless one is configured.
     #[arg(long)]
@@ -27,7 +32,12 @@ impl Serve {
         self.upstream.iter().map(|url| ("door.upstream", url.clone())).collect()
     }
 
-    pub(super) async fn run(self, config: Config) -> Result<(), CliError> {
+    /// Serves. `layers` reads the configuration anew.
+    pub(super) async fn run(
+        self,
+        config: Config,
+        layers: impl Fn() -> Layers + Send + 'static,
+    ) -> Result<(), CliError> {
         let upstream = match (self.door_only, &config.upstream) {
             (true, None) => {
                 let problem = "--door-only needs --upstream http://HOST:PORT (door.upstream)";
@@ -36,8 +46,9 @@ impl Serve {
             (true, Some(upstream)) => Some(upstream.clone()),
             (false, _) => None,
         };
-        with_telemetry(&config, async {
+        with_telemetry(&config, async |levels| {
             let stop = stop_signals()?;
+            follow_hangups(levels, layers)?;
             let application = match &upstream {
                 Some(upstream) => Application::door_only(&config, upstream).await?,
                 None => Application::service(&config, self.demo).await?,
@@ -52,11 +63,36 @@ impl Serve {
     }
 }
 
+/// Reads anew at each SIGHUP what is to be logged.
+fn follow_hangups(
+    levels: Levels,
+    layers: impl Fn() -> Layers + Send + 'static,
+) -> Result<(), CliError> {
+    let mut hangup = listen(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let set = || {
+                let filter = Config::log(&layers()).map_err(|error| error.to_string())?;
+                levels.set(&filter).map_err(|error| chain(&error))?;
+                Ok::<_, String>(filter)
+            };
+            match set() {
+                Ok(filter) => tracing::warn!(filter, "what is logged was read anew"),
+                Err(error) => tracing::warn!(error, "what is logged stays as it was"),
+            }
+        }
+    });
+    Ok(())
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, CliError> {
+    signal(kind).map_err(|error| CliError::Failed(format!("no signals: {error}")))
+}
+
 /// A token that is cancelled by SIGTERM or SIGINT.
 pub(super) fn stop_signals() -> Result<CancellationToken, CliError> {
-    let failed = |error: std::io::Error| CliError::Failed(format!("no signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
     let token = stop.clone();
     tokio::spawn(async move {

@@ -220,6 +220,6 @@ pub const KEYS: &[Key] = &[
         "log",
         "M4_LOG",
         "info",
-        "what is logged: a level, or a filter such as `m4_user_details=debug,warn`",
+        "what is logged: a level, or a filter such as `m4_user_details=debug,warn`; read anew at SIGHUP",
     ),
 ];

@@ -22,6 +22,16 @@ pub struct Needs {
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
 }
 
+impl Facts {
+    /// The account that acts, if it exists.
+    pub fn acting(&self, actor: &Actor) -> Option<&ActingAccount> {
+        match actor {
+            Actor::Account(name) => self.actors.get(name.as_ref()?.as_str()),
+            Actor::Service(_) => None,
+        }
+    }
+}
+
 impl Needs {
     /// Adds what it takes to know what an actor may do.
     pub fn add_actor(&mut self, actor: &Actor) {

@@ -1,6 +1,7 @@
 //! The rules: who may change whom, what a valid change is, and what is stored of it. Knows neither transport nor SQL.
 
 pub mod account;
+pub mod acting;
 pub mod clock;
 pub mod deadline;
 pub mod error;

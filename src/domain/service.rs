@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 
 use super::{
     account::User,
+    acting::Acting,
     clock::Clock,
     error::{Cause, Error},
     explain::{self, Explained},
@@ -225,6 +226,7 @@ impl Service {
             request,
             unchanged,
             validate_only,
+            acting: Acting::current(),
         };
         let updated = self.update(update).await?;
         if touched { Err(Error::ChangedSince) } else { Ok(updated) }

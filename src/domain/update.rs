@@ -2,6 +2,7 @@
 
 use super::{
     account::{User, Username},
+    acting::Acting,
     error::{Problem, Violation},
     identity::FieldSet,
     value::{PartialDate, Value},
@@ -52,13 +53,18 @@ pub struct Origin {
     pub reason: String,
     /// The id that the caller gave its request; empty where it gave none.
     pub request_id: String,
+    /// The trace of the call, and its span in it, as W3C writes them; empty where it is not traced.
+    pub traceparent: String,
+    /// The name of the service that called, as an account or in its own name; empty where it proved nothing, or at the legacy
+    /// door.
+    pub identity: String,
 }
 
 impl Origin {
     /// Nothing but a door is known.
     pub fn of(door: Door) -> Self {
-        let (address, reason, request_id) = <(String, String, String)>::default();
-        Self { door, address, reason, request_id }
+        let [address, reason, request_id, traceparent, identity] = [const { String::new() }; 5];
+        Self { door, address, reason, request_id, traceparent, identity }
     }
 }
 
@@ -132,6 +138,8 @@ pub struct Update {
     pub unchanged: Vec<(Field, Value)>,
     /// Check everything, store nothing.
     pub validate_only: bool,
+    /// The call that is told which account acts.
+    pub acting: Acting,
 }
 
 /// The id that a caller gave a request, and what tells a repeat of it from another request.

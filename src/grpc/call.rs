@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
-use opentelemetry::{global, propagation::Extractor};
 use prost::Message;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Extensions, Response, Status,
-    metadata::{KeyRef, MetadataMap},
-};
-use tracing::{Instrument, field::Empty};
+use tonic::{Code, Response, Status, metadata::MetadataMap};
+use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{auth::InProcessDoor, errors, metered::Metered};
-use crate::domain::{
-    deadline::within,
-    error::{Error, chain},
+use super::{errors, metered::Metered};
+use crate::{
+    credentials::LegacyCredentials,
+    domain::{
+        acting::Acting,
+        deadline::within,
+        error::{Error, chain},
+        update::Door,
+    },
+    proto::code_name,
+    trace,
 };
 
 /// What every call is bound by.
@@ -38,11 +41,10 @@ pub struct CallOptions {
 pub(super) async fn run<T: Message>(
     method: &'static str,
     metadata: &MetadataMap,
-    extensions: &Extensions,
     longest: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<Response<T>, Status> {
-    let mut response = open(method, metadata, extensions, longest, call).await?;
+    let mut response = open(method, metadata, longest, call).await?;
     let asked = metadata.contains_key("grpc-accept-encoding");
     if asked && response.get_ref().encoded_len() < LEAST_COMPRESSED {
         response.disable_compression();
@@ -54,7 +56,6 @@ pub(super) async fn run<T: Message>(
 pub(super) async fn open<T>(
     method: &'static str,
     metadata: &MetadataMap,
-    extensions: &Extensions,
     longest: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<Response<T>, Status> {
@@ -65,39 +66,96 @@ pub(super) async fn open<T>(
         otel.status_code = Empty,
         rpc.system.name = "grpc",
         rpc.method = method,
+        rpc.response.status_code = Empty,
+        error.type = Empty,
         outcome = Empty,
     );
-    let parent =
-        global::get_text_map_propagator(|propagator| propagator.extract(&Metadata(metadata)));
-    // Fails only where no tracer is installed.
-    let _ = span.set_parent(parent);
-    let begun = Instant::now();
-    let metered = Metered::begin(method, begun);
+    if !span.is_disabled() {
+        // Fails only where no tracer is installed.
+        let _ = span.set_parent(trace::from_headers(metadata.as_ref()));
+    }
+    let mut line = Line::new(method, door(metadata), span);
+    let metered = Metered::begin(method, line.begun);
     let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);
     let deadline = deadline(metadata).map_or(longest, |deadline| in_time(deadline).min(longest));
-    let outcome = within(deadline, call).instrument(span.clone()).await;
-    let result = outcome.unwrap_or(Err(Error::DeadlineExceeded));
-    let outcome = result.as_ref().map_or_else(errors::reason, |_| "OK");
+    let call = line.acting.during(within(deadline, call)).instrument(line.span.clone());
+    let result = call.await.unwrap_or(Err(Error::DeadlineExceeded));
     metered.end(result.as_ref().err());
-    span.record("outcome", outcome);
-    let _entered = span.enter();
-    let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
-    match &result {
-        Err(Error::Internal(cause)) => {
-            tracing::Span::current().record("otel.status_code", "ERROR");
-            tracing::error!(rpc.method = method, outcome, milliseconds, cause = %chain(&**cause), "call");
-        }
-        Err(Error::Unavailable(cause)) => {
-            tracing::Span::current().record("otel.status_code", "ERROR");
-            tracing::warn!(rpc.method = method, outcome, milliseconds, cause = %chain(&**cause), "call");
-        }
-        // The door writes the line of a call through it.
-        _ if extensions.get::<InProcessDoor>().is_some() => {
-            tracing::debug!(rpc.method = method, outcome, milliseconds, "call");
-        }
-        _ => tracing::info!(rpc.method = method, outcome, milliseconds, "call"),
+    let result = result.map_err(|error| {
+        let status = errors::status(&error);
+        line.ends(errors::reason(&error), status.code(), Some(&error));
+        status
+    })?;
+    line.ends("OK", Code::Ok, None);
+    Ok(Response::new(result))
+}
+
+/// The line of a call in the log, and its span. A call whose caller does not wait for its answer has one too.
+struct Line {
+    method: &'static str,
+    door: Door,
+    begun: Instant,
+    acting: Acting,
+    span: Span,
+    written: bool,
+}
+
+impl Line {
+    fn new(method: &'static str, door: Door, span: Span) -> Self {
+        let (begun, acting) = (Instant::now(), Acting::default());
+        Self { method, door, begun, acting, span, written: false }
     }
-    result.map(Response::new).map_err(|error| errors::status(&error))
+
+    fn ends(&mut self, outcome: &'static str, code: Code, error: Option<&Error>) {
+        self.written = true;
+        let _entered = self.span.enter();
+        self.span.record("outcome", outcome);
+        self.span.record("rpc.response.status_code", code_name(code));
+        if is_servers(code) {
+            self.span.record("otel.status_code", "ERROR");
+            self.span.record("error.type", code_name(code));
+        }
+        macro_rules! line {
+            ($level:ident $($cause:tt)*) => {
+                tracing::$level!(
+                    trace_id = trace::id(&self.span),
+                    door = self.door.as_str(),
+                    actor_id = self.acting.account(),
+                    service = self.acting.service(),
+                    rpc.method = self.method,
+                    outcome,
+                    milliseconds = self.begun.elapsed().as_secs_f64() * 1000.0
+                    $($cause)*,
+                    "call"
+                )
+            };
+        }
+        match error {
+            Some(Error::Internal(cause)) => line!(error, cause = %chain(&**cause)),
+            Some(Error::Unavailable(cause)) => line!(warn, cause = %chain(&**cause)),
+            _ => line!(info),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.written {
+            self.ends("CANCELLED", Code::Cancelled, None);
+        }
+    }
+}
+
+/// Whether a status is an error of the server, as the semantic conventions have it.
+pub(super) fn is_servers(code: Code) -> bool {
+    use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
+    matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
+}
+
+/// Through which door a call says to come; whether it does is for [`super::auth`] to know.
+fn door(metadata: &MetadataMap) -> Door {
+    let authorization = metadata.get("authorization").and_then(|value| value.to_str().ok());
+    if authorization.is_some_and(LegacyCredentials::are_in) { Door::Legacy } else { Door::Grpc }
 }
 
 /// How much sooner than at the caller's deadline a call ends, at most: the answer must be there in time.
@@ -119,21 +177,5 @@ fn deadline(metadata: &MetadataMap) -> Option<Duration> {
         "u" => Some(Duration::from_micros(number)),
         "n" => Some(Duration::from_nanos(number)),
         _ => None,
-    }
-}
-
-struct Metadata<'a>(&'a MetadataMap);
-
-impl Extractor for Metadata<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        let text = |key| match key {
-            KeyRef::Ascii(key) => Some(key.as_str()),
-            KeyRef::Binary(_) => None,
-        };
-        self.0.keys().filter_map(text).collect()
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         error::{Error, NotPermitted},
         identity::Permission,
         service::Service,
-        update::{Actor, Door, Update, Updated},
+        update::{Actor, Door, Origin, Update, Updated},
     },
     fields::parse_id,
     legacy::{self, explain::Read, outcome},
@@ -49,7 +49,7 @@ impl LegacyService for LegacyCalls {
             self.explain(&actor, request).await
         };
         let method = "m4.userdetails.v1.LegacyService/ExplainLegacyCall";
-        call::run(method, &metadata, &extensions, self.deadline, call).await
+        call::run(method, &metadata, self.deadline, call).await
     }
 }
 
@@ -133,7 +133,8 @@ fn update(read: &mut Read) -> Result<Update, Error> {
     let asked = UpdateUserDetailsRequest { validate_only: true, ..asked };
     let credentials = &read.call.credentials;
     let actor = Actor::Account(Username::parse(&credentials.username));
-    user_details::update(asked, (actor, None), Door::Legacy, credentials.address.clone())
+    let address = credentials.address.clone();
+    user_details::update(asked, (actor, None), Origin { address, ..Origin::of(Door::Legacy) })
 }
 
 /// The request that a client of the call would send.

@@ -18,6 +18,7 @@ use crate::{
     proto::{
         ListUserDetailsChangesRequest, ListUserDetailsRequest, UserDetailsChange, UserDetailsFilter,
     },
+    trace,
 };
 
 /// How many items a page has if nothing is said.
@@ -154,6 +155,8 @@ pub(super) fn change(change: LoggedChange) -> UserDetailsChange {
         changed_fields: Some(convert::paths(&change.changes)),
         previous_details: Some(convert::values(change.changes.clone(), |change| change.old)),
         details: Some(convert::values(change.changes, |change| change.new)),
+        identity: change.origin.identity,
+        trace_id: trace::id_in(&change.origin.traceparent).to_owned(),
     }
 }
 

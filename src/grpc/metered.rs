@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::errors;
+use super::{call::is_servers, errors};
 use crate::{
     domain::error::Error,
     proto::code_name,
@@ -43,17 +43,7 @@ impl Metered {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        // The conventions' list of codes that are errors of a server.
-        let is_servers = matches!(
-            self.code,
-            Code::Unknown
-                | Code::DeadlineExceeded
-                | Code::Unimplemented
-                | Code::Internal
-                | Code::Unavailable
-                | Code::DataLoss
-        );
-        let took = self.begun.elapsed();
+        let (is_servers, took) = (is_servers(self.code), self.begun.elapsed());
         self.instruments.call_ends(self.method, code_name(self.code), is_servers, took);
     }
 }

@@ -20,8 +20,9 @@ use crate::{
     credentials::UPON_ITSELF,
     domain::{
         account::Username,
+        acting::Acting,
         error::{Error, Refusal},
-        identity::{FieldSet, Permission},
+        identity::{FieldSet, Identity, Permission},
         listing::Position,
         service::Service,
         update::{Actor, Door, Origin, Update, Updated},
@@ -36,6 +37,7 @@ use crate::{
         update_user_details_result::Result as UpdateResult,
         user_details_service_server::UserDetailsService,
     },
+    trace,
 };
 
 /// How many updates a batch has at most.
@@ -62,7 +64,7 @@ impl UserDetailsService for UserDetails {
             Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
         };
         let method = "m4.userdetails.v1.UserDetailsService/GetUserDetails";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 
     async fn update_user_details(
@@ -73,19 +75,21 @@ impl UserDetailsService for UserDetails {
         let upon_itself = AtomicBool::new(false);
         let call = async {
             let caller = self.authentication.caller(&metadata, &extensions).await?;
-            let (actor, allowed, door, address) = match caller {
+            let (actor, allowed, origin) = match caller {
                 Caller::Internal(caller) => {
                     let actor = caller.actor(Permission::Update, &request.acting_username)?;
-                    (actor, caller.fields(), Door::Grpc, address(&extensions))
+                    (actor, caller.fields(), origin(&caller, &extensions))
                 }
                 Caller::Legacy(credentials) => {
                     let authenticated = self.service.authenticate(&credentials, request.user_id);
                     authenticated.await.inspect_err(metered::hash_failed)?;
                     let actor = Actor::Account(Username::parse(&credentials.username));
-                    (actor, None, Door::Legacy, credentials.address)
+                    let address = credentials.address;
+                    (actor, None, Origin { address, ..Origin::of(Door::Legacy) })
                 }
             };
-            let update = update(request, (actor, allowed), door, address)?;
+            let door = origin.door;
+            let update = update(request, (actor, allowed), origin)?;
             let updated = self.service.update(update).await.inspect_err(|error| {
                 let itself = matches!(error, Error::ActorRefused(Refusal::Itself));
                 upon_itself.store(itself && door == Door::Legacy, Ordering::Relaxed);
@@ -93,7 +97,7 @@ impl UserDetailsService for UserDetails {
             Ok(answer(updated?))
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-        let answer = call::run(method, &metadata, &extensions, self.options.deadline, call).await;
+        let answer = call::run(method, &metadata, self.options.deadline, call).await;
         answer.map_err(|mut status| {
             if upon_itself.into_inner() {
                 status.metadata_mut().insert(UPON_ITSELF, MetadataValue::from_static("1"));
@@ -111,7 +115,7 @@ impl UserDetailsService for UserDetails {
             let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
             let acting_username = request.acting_username;
             let actor = caller.actor(Permission::Update, &acting_username)?;
-            let address = address(&extensions);
+            let origin = origin(&caller, &extensions);
             if !(1..=LARGEST_BATCH).contains(&request.requests.len()) {
                 let problem = format!("must be 1 to {LARGEST_BATCH} updates");
                 return Err(Error::InvalidRequest { field: "requests", problem });
@@ -123,7 +127,7 @@ impl UserDetailsService for UserDetails {
                     let problem = "must be empty, or that of the batch".to_owned();
                     Err(Error::InvalidRequest { field: "acting_username", problem })
                 } else {
-                    update(one, (actor.clone(), caller.fields()), Door::Grpc, address.clone())
+                    update(one, (actor.clone(), caller.fields()), origin.clone())
                 };
                 one.map_err(|error| (index, error))
             });
@@ -156,7 +160,7 @@ impl UserDetailsService for UserDetails {
             Ok(BatchUpdateUserDetailsResponse { results })
         };
         let method = "m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 
     async fn list_user_details(
@@ -178,7 +182,7 @@ impl UserDetailsService for UserDetails {
             Ok(ListUserDetailsResponse { user_details, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetails";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 
     async fn list_user_details_changes(
@@ -200,7 +204,7 @@ impl UserDetailsService for UserDetails {
             Ok(ListUserDetailsChangesResponse { changes, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetailsChanges";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 
     type WatchUserDetailsStream =
@@ -220,7 +224,7 @@ impl UserDetailsService for UserDetails {
             let responses = poll_fn(move |context| responses.poll_recv(context));
             Ok(Box::pin(responses) as Self::WatchUserDetailsStream)
         };
-        call::open(watch::METHOD, &metadata, &extensions, self.options.deadline, call).await
+        call::open(watch::METHOD, &metadata, self.options.deadline, call).await
     }
 
     async fn revert_user_details_change(
@@ -232,8 +236,8 @@ impl UserDetailsService for UserDetails {
             let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
             let actor = caller.actor(Permission::Update, &request.acting_username)?;
             let reason = convert::reason(request.reason)?;
-            let address = address(&extensions);
-            let origin = Origin { reason, address, ..Origin::of(Door::Grpc) };
+            let traceparent = trace::parent_here();
+            let origin = Origin { reason, traceparent, ..origin(&caller, &extensions) };
             let etag = Some(request.etag).filter(|etag| !etag.is_empty());
             let (change_id, validate_only) = (request.change_id, request.validate_only);
             let reverted =
@@ -246,29 +250,29 @@ impl UserDetailsService for UserDetails {
             })
         };
         let method = "m4.userdetails.v1.UserDetailsService/RevertUserDetailsChange";
-        call::run(method, &metadata, &extensions, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, call).await
     }
 }
 
-/// The address of a caller; empty where it is in this process.
-fn address(extensions: &Extensions) -> String {
+/// Whence a call of the typed API comes: its caller, and the address of that; empty where it is in this process.
+fn origin(caller: &Identity, extensions: &Extensions) -> Origin {
     let peer = extensions.get::<Peer>().map(|peer| peer.address);
-    peer.map(|peer| peer.ip().to_string()).unwrap_or_default()
+    let address = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+    Origin { address, identity: caller.name().to_owned(), ..Origin::of(Door::Grpc) }
 }
 
 /// The update that a request asks for, of an actor that may change some fields, or all.
 pub(super) fn update(
     mut request: UpdateUserDetailsRequest,
     (actor, allowed): (Actor, Option<FieldSet>),
-    door: Door,
-    address: String,
+    origin: Origin,
 ) -> Result<Update, Error> {
     let key = convert::request_key(&mut request, &actor)?;
     let origin = Origin {
-        door,
-        address,
         reason: convert::reason(request.reason)?,
         request_id: key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
+        traceparent: trace::parent_here(),
+        ..origin
     };
     let details = request.user_details.unwrap_or_default();
     let etag = Some(details.etag.clone()).filter(|etag| !etag.is_empty());
@@ -282,6 +286,7 @@ pub(super) fn update(
         request: key,
         unchanged: Vec::new(),
         validate_only: request.validate_only,
+        acting: Acting::current(),
     })
 }
 

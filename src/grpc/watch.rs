@@ -4,6 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
+use opentelemetry::{
+    Context,
+    trace::{SpanContext, TraceContextExt},
+};
 use prost::Message;
 use sha1::{Digest, Sha1};
 use tokio::{
@@ -11,6 +15,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tonic::{Extensions, Status, metadata::MetadataMap};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{auth::Authentication, call::CallOptions, errors, listing, metered::Watcher};
 use crate::{
@@ -22,6 +28,7 @@ use crate::{
         watch::{Position, Watch, Watched},
     },
     proto::{WatchUserDetailsRequest, WatchUserDetailsResponse},
+    trace,
 };
 
 /// How many responses wait for the client.
@@ -63,6 +70,8 @@ pub(super) struct Stream {
     request: WatchUserDetailsRequest,
     /// What its tokens are bound to.
     bound: Vec<u8>,
+    /// That of the call; none where spans are not kept.
+    span: Option<SpanContext>,
 }
 
 /// What a stream sends.
@@ -78,7 +87,8 @@ impl Stream {
     ) -> Self {
         let unbound = WatchUserDetailsRequest { resume_token: String::new(), ..request.clone() };
         let bound = Sha1::digest(unbound.encode_to_vec())[..8].to_vec();
-        Self { service, authentication, options, metadata, extensions, request, bound }
+        let span = trace::span_context(&Span::current());
+        Self { service, authentication, options, metadata, extensions, request, bound, span }
     }
 
     /// Opens the stream.
@@ -128,9 +138,10 @@ impl Stream {
         watcher: &Watcher,
     ) -> Option<Error> {
         let response = |change: Option<&LoggedChange>, position: &Position, told| {
-            let time = change.map(|change| change.time);
+            let cause = change.and_then(|change| trace::span_in(&change.origin.traceparent));
+            let told_of = change.map(|change| (change.time, cause));
             let change = change.cloned().map(listing::change);
-            (WatchUserDetailsResponse { change, resume_token: self.token(position, told) }, time)
+            (WatchUserDetailsResponse { change, resume_token: self.token(position, told) }, told_of)
         };
         // Goes on beside what is read: neither holds the other up.
         let refused = self.until_refused(&watched);
@@ -150,9 +161,12 @@ impl Stream {
                         // One that does not listen is let go.
                         Err(_) => return Some(Error::Overloaded),
                     };
-                    if let Some((response, time)) = waiting.pop_front() {
+                    if let Some((response, told_of)) = waiting.pop_front() {
+                        if let (Some(span), Some((_, Some(cause)))) = (&self.span, &told_of) {
+                            event(span, cause.clone());
+                        }
                         room.send(Ok(response));
-                        if let Some(time) = time {
+                        if let Some((time, _)) = told_of {
                             watcher.got(|| self.service.now() - time);
                         }
                     }
@@ -236,6 +250,21 @@ impl Stream {
         }
         Ok(Some((position, told)))
     }
+}
+
+/// A span for an event that is handed on, in the trace of the watch, with a link to what caused it.
+fn event(watch: &SpanContext, cause: SpanContext) {
+    let span = tracing::info_span!(
+        parent: None,
+        "event",
+        otel.name = "WatchUserDetails event",
+        otel.kind = "producer",
+        rpc.system.name = "grpc",
+        rpc.method = METHOD,
+    );
+    // Fails only where no tracer is installed.
+    let _ = span.set_parent(Context::new().with_remote_span_context(watch.clone()));
+    span.add_link(cause);
 }
 
 /// The full name of the method.

@@ -14,19 +14,13 @@ use axum::{
     routing::{any, get},
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    HeaderValue, Method, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
 };
-use opentelemetry::{
-    global,
-    propagation::{Extractor, Injector},
-};
+use opentelemetry::Context;
 use secrecy::{ExposeSecret, SecretString};
-use tonic::{
-    Code,
-    metadata::{MetadataMap, MetadataValue},
-};
+use tonic::{Code, metadata::MetadataValue};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -47,6 +41,7 @@ use crate::{
         user_details_service_client::UserDetailsServiceClient,
     },
     telemetry::instruments::instruments,
+    trace,
 };
 
 /// The full name of the one method that the door calls.
@@ -134,11 +129,11 @@ impl Door {
             .with_state(self.channel.clone())
     }
 
-    /// Answers a call to one of the paths.
-    async fn answer(&self, request: Request) -> Outcome {
+    /// Answers a call to one of the paths, and tells whether it was the service that did: then it has logged it.
+    async fn answer(&self, request: Request, trace: &Context) -> (Outcome, bool) {
         let (parts, body) = request.into_parts();
         if let Some(refused) = request::refused(&parts.method) {
-            return refused;
+            return (refused, false);
         }
         let begun = Instant::now();
         let body = match tokio::time::timeout(
@@ -149,10 +144,10 @@ impl Door {
         {
             Ok(Ok(body)) => body,
             Ok(Err(error)) if is_too_large(&error) => {
-                return request::too_large();
+                return (request::too_large(), false);
             }
             // The client went away or was too slow.
-            Ok(Err(_)) | Err(_) => return Outcome::unavailable(),
+            Ok(Err(_)) | Err(_) => return (Outcome::unavailable(), false),
         };
         let (query, body): (Parameters, _) =
             request::parameters(&parts.uri, &parts.headers, body).await;
@@ -160,28 +155,27 @@ impl Door {
         let mut call = translate(&parameters, parts.method.as_str(), &address(&parts));
         let request = std::mem::take(&mut call.request);
         let left = self.limits.deadline.saturating_sub(begun.elapsed());
-        match tokio::time::timeout(left, self.update(request, &call.credentials, left)).await {
-            Ok(result) => {
-                let outcome = outcome::of(result.as_ref().copied(), &call);
-                if let Err(status) = &result
-                    && outcome.http.is_server_error()
-                {
-                    let reason = status.get_details_error_info().map(|info| info.reason);
-                    tracing::warn!(code = ?status.code(), reason, "the service failed, or refused the door");
-                }
-                outcome
-            }
-            Err(_) => Outcome::unavailable(),
+        let result = match self.request(request, &call.credentials, left) {
+            Ok(request) => self.update(request, left, trace).await,
+            Err(status) => Err(status),
+        };
+        let info = result.as_ref().err().map(StatusExt::get_details_error_info);
+        let by_service = info.as_ref().is_none_or(Option::is_some);
+        let outcome = outcome::of(result.as_ref().copied(), &call);
+        if let (Err(status), StatusCode::INTERNAL_SERVER_ERROR) = (&result, outcome.http) {
+            let (code, reason) = (code_name(status.code()), info.flatten().map(|info| info.reason));
+            tracing::warn!(code, reason, "the service failed, or refused the door");
         }
+        (outcome, by_service)
     }
 
-    /// The one RPC.
-    async fn update(
+    /// The request of the one RPC.
+    fn request(
         &self,
         request: UpdateUserDetailsRequest,
         credentials: &LegacyCredentials,
         deadline: Duration,
-    ) -> Result<(), tonic::Status> {
+    ) -> Result<tonic::Request<UpdateUserDetailsRequest>, tonic::Status> {
         let mut request = tonic::Request::new(request);
         request.set_timeout(deadline);
         let metadata = request.metadata_mut();
@@ -194,18 +188,43 @@ impl Door {
         if let Some(identity) = &self.identity {
             metadata.insert(DOOR_IDENTITY, identity.clone());
         }
-        let context = tracing::Span::current().context();
-        global::get_text_map_propagator(|propagator| {
-            propagator.inject_context(&context, &mut Metadata(metadata));
-        });
+        Ok(request)
+    }
+
+    /// The one RPC, in a span of its own.
+    async fn update(
+        &self,
+        mut request: tonic::Request<UpdateUserDetailsRequest>,
+        deadline: Duration,
+        trace: &Context,
+    ) -> Result<(), tonic::Status> {
+        let span = tracing::info_span!(
+            "rpc.client",
+            otel.name = METHOD,
+            otel.kind = "client",
+            otel.status_code = Empty,
+            rpc.system.name = "grpc",
+            rpc.method = METHOD,
+            rpc.response.status_code = Empty,
+            error.type = Empty,
+        );
+        trace::to_headers(&span, trace, request.metadata_mut().as_mut());
         let mut client = UserDetailsServiceClient::new(self.channel.clone());
         let begun = Instant::now();
-        let updated = client.update_user_details(request).await.map(drop);
+        let call = client.update_user_details(request).instrument(span.clone());
+        let result = tokio::time::timeout(deadline, call).await;
+        let result =
+            result.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")));
+        let code = code_name(result.as_ref().err().map_or(Code::Ok, tonic::Status::code));
         if let Some(instruments) = instruments() {
-            let code = updated.as_ref().map_or_else(tonic::Status::code, |()| Code::Ok);
-            instruments.client_call(METHOD, code_name(code), begun.elapsed());
+            instruments.client_call(METHOD, code, begun.elapsed());
         }
-        updated
+        span.record("rpc.response.status_code", code);
+        if result.is_err() {
+            span.record("otel.status_code", "ERROR");
+            span.record("error.type", code);
+        }
+        result.map(drop)
     }
 
     fn respond(&self, outcome: &Outcome) -> Response {
@@ -229,7 +248,7 @@ impl Door {
     }
 }
 
-/// One call: a span with its route and never its query string, and one line in the log.
+/// One call: a span with its route and never its query string; and a line in the log, unless the service wrote it.
 async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let route = request::route(request.uri().path()).unwrap_or_default();
     let method = request.method().clone();
@@ -241,30 +260,36 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
         http.request.method = method_name(&method),
         http.route = route,
         http.response.status_code = Empty,
+        url.scheme = door.scheme,
+        url.path = route,
+        error.type = Empty,
     );
-    let parent = global::get_text_map_propagator(|propagator| {
-        propagator.extract(&Headers(request.headers()))
-    });
+    let trace = trace::from_headers(request.headers());
     // Fails only where no tracer is installed.
-    let _ = span.set_parent(parent);
+    let _ = span.set_parent(trace.clone());
     let begun = Instant::now();
-    let outcome = door.answer(request).instrument(span.clone()).await;
-    span.record("http.response.status_code", outcome.http.as_u16());
+    let (outcome, by_service) = door.answer(request, &trace).instrument(span.clone()).await;
+    let status = outcome.http.as_u16();
+    span.record("http.response.status_code", status);
     if outcome.http.is_server_error() {
         span.record("otel.status_code", "ERROR");
+        span.record("error.type", outcome.http.as_str());
     }
     measured(&door, method_name(&method), route, begun, &outcome);
-    let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
-    let (status, text) = (outcome.http.as_u16(), outcome.answer.text);
-    span.in_scope(|| {
-        tracing::info!(
-            http.route = route,
-            http.response.status_code = status,
-            outcome = text,
-            milliseconds,
-            "legacy call"
-        );
-    });
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                trace_id = trace::id(&span),
+                door = "legacy",
+                http.route = route,
+                http.response.status_code = status,
+                outcome = outcome.answer.text,
+                milliseconds = begun.elapsed().as_secs_f64() * 1000.0,
+                "legacy call"
+            )
+        };
+    }
+    span.in_scope(|| if by_service { line!(debug) } else { line!(info) });
     door.respond(&outcome)
 }
 
@@ -312,28 +337,4 @@ fn is_too_large(error: &axum::Error) -> bool {
 
 fn address(parts: &Parts) -> String {
     parts.extensions.get::<SocketAddr>().map(|peer| peer.ip().to_string()).unwrap_or_default()
-}
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
-    }
-}
-
-struct Metadata<'a>(&'a mut MetadataMap);
-
-impl Injector for Metadata<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        if let (Ok(key), Ok(value)) =
-            (key.parse::<tonic::metadata::AsciiMetadataKey>(), value.parse())
-        {
-            self.0.insert(key, value);
-        }
-    }
 }

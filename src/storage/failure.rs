@@ -107,20 +107,49 @@ impl From<DbErr> for Error {
 /// Of SeaORM's blocking twin, which runs on SQLite only.
 impl From<sea_orm_blocking::DbErr> for Error {
     fn from(failure: sea_orm_blocking::DbErr) -> Self {
-        use sea_orm_blocking::{DbErr, RuntimeErr};
-        let error = match &failure {
-            DbErr::Conn(RuntimeErr::Rusqlite(error))
-            | DbErr::Exec(RuntimeErr::Rusqlite(error))
-            | DbErr::Query(RuntimeErr::Rusqlite(error)) => error.sqlite_error(),
-            _ => None,
-        };
-        let Some(error) = error else { return Self::Internal(failure.into()) };
-        let code = error.extended_code.to_string();
+        let Some(code) = failure.code() else { return Self::Internal(failure.into()) };
         match sqlite(&code) {
             Meaning::Conflict => Self::Unavailable(Conflict.into()),
             Meaning::Locked => Self::Unavailable(Locked.into()),
             Meaning::Unavailable => Self::Unavailable(DatabaseError(code).into()),
             Meaning::Defect => Self::Internal(DatabaseError(code).into()),
+        }
+    }
+}
+
+/// What a statement failed with.
+pub(super) trait Coded {
+    /// The code that the database gave; none where the failure is not its own.
+    fn code(&self) -> Option<String>;
+}
+
+impl Coded for DbErr {
+    fn code(&self) -> Option<String> {
+        database_error(self).map(code)
+    }
+}
+
+impl Coded for sea_orm_blocking::DbErr {
+    fn code(&self) -> Option<String> {
+        use sea_orm_blocking::{DbErr, RuntimeErr};
+        let error = match self {
+            DbErr::Conn(RuntimeErr::Rusqlite(error))
+            | DbErr::Exec(RuntimeErr::Rusqlite(error))
+            | DbErr::Query(RuntimeErr::Rusqlite(error)) => error.sqlite_error(),
+            _ => None,
+        };
+        error.map(|error| error.extended_code.to_string())
+    }
+}
+
+/// Of settings, which are read and understood in one.
+impl Coded for Error {
+    fn code(&self) -> Option<String> {
+        match self {
+            Self::Unavailable(cause) | Self::Internal(cause) => {
+                cause.downcast_ref::<DatabaseError>().map(|error| error.0.clone())
+            }
+            _ => None,
         }
     }
 }

@@ -220,7 +220,6 @@ pub(super) fn assigned(manager: i64, users: &BTreeSet<i64>) -> Select<account::E
 
 /// A row as an entry.
 pub(super) fn logged(row: change_log::Model) -> Result<LoggedChange, Corrupt> {
-    let (address, reason, request_id) = (row.address, row.reason, row.request_id);
     let door = Door::from_word(&row.door).ok_or(Corrupt("door"))?;
     Ok(LoggedChange {
         id: row.id,
@@ -229,7 +228,14 @@ pub(super) fn logged(row: change_log::Model) -> Result<LoggedChange, Corrupt> {
         time: columns::time(row.change_time).ok_or(Corrupt("change_time"))?,
         actor_id: row.actor_id,
         service: row.service,
-        origin: Origin { door, address, reason, request_id },
+        origin: Origin {
+            door,
+            address: row.address,
+            reason: row.reason,
+            request_id: row.request_id,
+            traceparent: row.traceparent,
+            identity: row.identity,
+        },
         changes: columns::changes_from_json(&row.changes)?,
     })
 }

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::domain::{
     account::User,
+    acting::Acting,
     error::{Cause, Error},
     facts::{Facts, Needs},
     listing::{ChangeQuery, LoggedChange, UserQuery},
@@ -287,7 +288,12 @@ impl Database {
     async fn load(&self, needs: &Needs) -> Result<Facts, Error> {
         let _connection = self.reading.acquire().await;
         let statements = Statements { engine: self.engine(), connection: &self.pools.read };
-        statements.load(needs, Lock::None).await
+        let facts = statements.load(needs, Lock::None).await?;
+        // Whoever reads acts alone.
+        if let Some(account) = facts.actors.values().next() {
+            Acting::current().tell_account(account.id);
+        }
+        Ok(facts)
     }
 
     /// Which users an actor may list.
@@ -402,9 +408,13 @@ impl Database {
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
         let transaction = transaction::begin(&self.pools.write, self.engine()).await?;
-        let stored = settings::load(&transaction).await?;
+        let load = settings::load(&transaction);
+        let stored = statement(self.engine(), "SELECT", "settings", load).await?;
         let settings = change(stored.clone());
-        settings::save(&transaction, &stored, &settings).await?;
+        if settings != stored {
+            let save = settings::save(&transaction, &stored, &settings);
+            statement(self.engine(), "INSERT", "settings", save).await?;
+        }
         statement(self.engine(), "COMMIT", "", transaction.commit()).await?;
         Ok(settings)
     }

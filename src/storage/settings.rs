@@ -37,7 +37,7 @@ pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings,
     })
 }
 
-/// Stores the settings that differ from `before`.
+/// Stores the settings that differ from `before`, at least one.
 pub(super) async fn save<C: ConnectionTrait>(
     connection: &C,
     before: &Settings,
@@ -48,9 +48,6 @@ pub(super) async fn save<C: ConnectionTrait>(
     let rows: Vec<_> = changed
         .map(|(name, value)| setting::ActiveModel { name: Set(name.to_owned()), value: Set(value) })
         .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
     let replace =
         OnConflict::column(setting::Column::Name).update_column(setting::Column::Value).to_owned();
     setting::Entity::insert_many(rows)

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use tracing::{Instrument, Span, field::Empty};
 
-use super::connect::Engine;
+use super::{connect::Engine, failure::Coded};
 use crate::telemetry::instruments::{Instruments, instruments};
 
 /// Runs a statement in a span: `operation` is its first word, `collection` the table; empty where there is none.
-pub(super) async fn statement<T, E>(
+pub(super) async fn statement<T, E: Coded>(
     engine: Engine,
     operation: &'static str,
     collection: &'static str,
@@ -22,7 +22,7 @@ pub(super) async fn statement<T, E>(
 }
 
 /// Runs a statement of SeaORM's blocking twin likewise.
-pub(super) fn blocking<T, E>(
+pub(super) fn blocking<T, E: Coded>(
     engine: Engine,
     operation: &'static str,
     collection: &'static str,
@@ -34,7 +34,11 @@ pub(super) fn blocking<T, E>(
     told(&span, measured, result)
 }
 
+/// None outside of a call: what the service looks at by itself, every second, would be a trace each time.
 fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Span {
+    if Span::current().is_none() {
+        return Span::none();
+    }
     let span = tracing::debug_span!(
         target: "m4_user_details::sql",
         "sql",
@@ -44,25 +48,36 @@ fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Sp
         db.system.name = engine.semantic_name(),
         db.operation.name = operation,
         db.collection.name = Empty,
+        db.query.summary = Empty,
+        db.response.status_code = Empty,
+        error.type = Empty,
     );
     if span.is_disabled() {
         return span;
     }
-    if collection.is_empty() {
-        span.record("otel.name", operation);
-    } else {
-        span.record("otel.name", format!("{operation} {collection}"));
+    let mut summary = operation.to_owned();
+    if !collection.is_empty() {
+        summary = format!("{operation} {collection}");
         span.record("db.collection.name", collection);
     }
+    span.record("otel.name", &summary);
+    span.record("db.query.summary", summary);
     span
 }
 
-fn told<T, E>(span: &Span, measured: Option<Measured>, result: Result<T, E>) -> Result<T, E> {
+fn told<T, E: Coded>(
+    span: &Span,
+    measured: Option<Measured>,
+    result: Result<T, E>,
+) -> Result<T, E> {
     if let Some(measured) = measured {
         measured.end(result.is_err());
     }
-    if result.is_err() {
+    if let Err(error) = &result {
         span.record("otel.status_code", "ERROR");
+        let code = error.code();
+        span.record("db.response.status_code", code.as_deref());
+        span.record("error.type", code.as_deref().unwrap_or("_OTHER"));
     }
     result
 }

@@ -30,6 +30,8 @@ pub(super) enum Signal {
     Traces,
     /// Metrics.
     Metrics,
+    /// Logs.
+    Logs,
 }
 
 impl Signal {
@@ -38,6 +40,7 @@ impl Signal {
         match self {
             Self::Traces => "TRACES",
             Self::Metrics => "METRICS",
+            Self::Logs => "LOGS",
         }
     }
 }
@@ -117,14 +120,13 @@ pub(super) fn http_client() -> Result<impl HttpClient + 'static, TelemetryError>
 #[async_trait]
 impl HttpClient for Poster {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let client = self.client.clone();
-        let exchange = async move {
-            let (parts, body) = client.request(request.map(Full::new)).await?.into_parts();
+        let sent = self.client.request(request.map(Full::new));
+        let exchange = async {
+            let (parts, body) = sent.await?.into_parts();
             let body = Limited::new(body, LARGEST_ANSWER).collect().await?.to_bytes();
             Ok(Response::from_parts(parts, body))
         };
-        // The timer as well needs the runtime.
-        let exchange = async { tokio::time::timeout(PATIENCE, exchange).await? };
-        self.runtime.spawn(exchange).await?
+        // A timeout is made where the runtime is.
+        self.runtime.spawn(async { tokio::time::timeout(PATIENCE, exchange).await }).await??
     }
 }

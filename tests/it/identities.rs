@@ -279,6 +279,16 @@ async fn a_list_of_fields_bounds_every_way_of_changing(database: TestDatabase) {
         .map(|own| matches!(own.result, Some(UpdateResult::Response(_))))
         .collect();
     assert_eq!(stored, [false, true, false]);
+    // With a hash every field can be changed through the door.
+    let explain = |include_hash| {
+        let acting_username = "admin".to_owned();
+        let request =
+            ExplainLegacyCallRequest { include_hash, acting_username, ..Default::default() };
+        with(&token, request)
+    };
+    app.legacy().explain_legacy_call(explain(false)).await.unwrap();
+    let refused = app.legacy().explain_legacy_call(explain(true)).await.unwrap_err();
+    assert_denied(&refused, "include_hash");
     users.update_user_details(with(&token, clear("comment"))).await.unwrap();
     users.update_user_details(with(&token, move_to("Vilnius"))).await.unwrap();
     let entries = database.number("SELECT count(*) FROM change_log").await;
@@ -313,6 +323,9 @@ async fn changes_in_its_own_name_bear_the_name_of_the_token(database: TestDataba
     app.users().update_user_details(with(&token, by_name)).await.unwrap();
     let actor = "SELECT actor_id FROM change_log WHERE service IS NULL";
     assert_eq!(database.number(actor).await, 2);
+    // Either way the log tells which service called.
+    let calls = "SELECT count(*) FROM change_log WHERE identity = 'crm'";
+    assert_eq!(database.number(calls).await, 2);
 }
 
 /// Waits until a token is accepted: two seconds at most.

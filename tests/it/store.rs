@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use m4_user_details::{
     domain::{
         account::Username,
+        acting::Acting,
         error::{Error, Violation},
         store::Store,
         update::{Actor, Door, Edit, Edits, Origin, Update, Updated},
@@ -51,6 +52,7 @@ fn update(username: &str, user_id: i64, city: &str) -> Update {
         request: None,
         unchanged: Vec::new(),
         validate_only: false,
+        acting: Acting::default(),
     }
 }
 

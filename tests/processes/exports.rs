@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::Status
 
 use crate::{
     program::{Program, run},
+    receiver::{Receiver, attribute},
     relay::{Line, Relay},
     stopping::Begun,
     support::{
@@ -14,7 +15,6 @@ use crate::{
         database::{Kind, TestDatabase},
         on_every_engine,
     },
-    telemetry::{Receiver, attribute},
 };
 
 on_every_engine!(
@@ -40,9 +40,10 @@ async fn two_calls(receiver: &Receiver) -> Vec<Span> {
         let mut spans = receiver.spans();
         spans.retain(|span| hex::encode(&span.trace_id) == TRACE);
         // A process sends its spans in the order of their ends.
-        if [HTTP, RPC]
+        // An RPC has a span on each side.
+        if [(HTTP, 2), (RPC, 4)]
             .iter()
-            .all(|name| spans.iter().filter(|span| span.name == *name).count() == 2)
+            .all(|(name, count)| spans.iter().filter(|span| span.name == *name).count() == *count)
         {
             spans.sort_by_key(|span| span.start_time_unix_nano);
             return spans;
@@ -73,7 +74,9 @@ async fn an_update_is_these_spans_in_this_order(database: TestDatabase) {
     let calls: Vec<_> =
         spans.iter().filter(|span| hex::encode(&span.parent_span_id) == PARENT).collect();
     assert_eq!(calls.len(), 2, "{spans:?}");
-    let rpcs = calls.iter().map(|call| children(call)).collect::<Vec<_>>();
+    let clients = calls.iter().map(|call| children(call)).collect::<Vec<_>>();
+    assert_eq!((clients[0].len(), clients[1].len()), (1, 1));
+    let rpcs = clients.iter().map(|client| children(client[0])).collect::<Vec<_>>();
     assert_eq!((rpcs[0].len(), rpcs[1].len()), (1, 1));
     assert_eq!(attribute(rpcs[0][0], "outcome").as_deref(), Some("INCORRECT_HASH"));
     // A client's mistake is no error of the server.
@@ -102,6 +105,7 @@ async fn an_update_is_these_spans_in_this_order(database: TestDatabase) {
         assert_eq!(attribute(sql, "db.system.name").as_deref(), Some(engine));
         assert_eq!(attribute(sql, "db.operation.name").as_deref(), sql.name.split(' ').next());
         assert_eq!(attribute(sql, "db.collection.name").as_deref(), sql.name.split(' ').nth(1));
+        assert_eq!(attribute(sql, "db.query.summary").as_deref(), Some(&*sql.name));
     }
     let all = format!("{:?}", receiver.spans());
     for secret in ["Recognisable", "hash=", &hash("admin", "3"), "user_id=3"] {

@@ -2,32 +2,27 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use ::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::Router;
-use bytes::Bytes;
+use ::http::{Method, StatusCode};
 use m4_user_details::proto::{
     GetUserDetailsRequest, Settings, UpdateSettingsRequest, WatchUserDetailsRequest,
     settings_service_client::SettingsServiceClient,
 };
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
-use prost::Message;
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::{
     program::Program,
+    receiver::{Receiver, attribute_of},
     relay::{Line, Relay},
     support::{
         app::{PATH, hash, target},
         database::{Kind, TestDatabase},
         on_every_engine,
     },
-    telemetry::{Receiver, text},
 };
 
 on_every_engine!(
@@ -403,7 +398,7 @@ async fn metrics_are_sent_over_otlp(database: TestDatabase) {
         .into_iter()
         .map(|point| {
             let Some(Value::AsInt(count)) = point.value else { panic!("{point:?}") };
-            (text(&point.attributes, "row").unwrap(), count)
+            (attribute_of(&point.attributes, "row").unwrap(), count)
         })
         .collect();
     let mut expected = BTreeMap::from([("1".to_owned(), 1)]);
@@ -418,8 +413,9 @@ async fn metrics_are_sent_over_otlp(database: TestDatabase) {
     let call = |method: &str, code: &str| {
         let method = format!("m4.userdetails.v1.UserDetailsService/{method}");
         let found = calls.iter().find(|point| {
-            text(&point.attributes, "rpc.method").as_ref() == Some(&method)
-                && text(&point.attributes, "rpc.response.status_code").as_deref() == Some(code)
+            attribute_of(&point.attributes, "rpc.method").as_ref() == Some(&method)
+                && attribute_of(&point.attributes, "rpc.response.status_code").as_deref()
+                    == Some(code)
         });
         found.map_or(0, |point| point.count)
     };
@@ -436,34 +432,8 @@ async fn metrics_are_sent_over_otlp(database: TestDatabase) {
     }
 }
 
-/// Takes requests of OTLP/HTTP, and has their paths and media types told.
-async fn take_http(receiver: Receiver) -> (SocketAddr, mpsc::UnboundedReceiver<(String, String)>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (told, requests) = mpsc::unbounded_channel();
-    let post = move |uri: Uri, headers: HeaderMap, body: Bytes| {
-        let media_type = headers["content-type"].to_str().unwrap().to_owned();
-        match uri.path() {
-            "/v1/metrics" => receiver.take_metrics(Message::decode(body).unwrap()),
-            "/v1/traces" => receiver.take_traces(Message::decode(body).unwrap()),
-            path => panic!("{path}"),
-        }
-        told.send((uri.path().to_owned(), media_type)).unwrap();
-        async {}
-    };
-    tokio::spawn(m4_user_details::legacy::server::serve(
-        listener,
-        None,
-        Router::new().fallback(post),
-        CancellationToken::new(),
-        TaskTracker::new(),
-    ));
-    (address, requests)
-}
-
 async fn metrics_and_traces_are_sent_over_http(database: TestDatabase) {
-    let receiver = Receiver::default();
-    let (collector, mut requests) = take_http(receiver.clone()).await;
+    let (receiver, collector) = Receiver::start_http().await;
     let endpoint = format!("http://{collector}");
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
@@ -475,12 +445,6 @@ async fn metrics_and_traces_are_sent_over_http(database: TestDatabase) {
     service.call("admin", "3", "city=York").await;
     service.signal("TERM");
     assert_eq!(service.ended().await.code(), Some(0), "{}", service.log());
-    let mut paths = BTreeSet::new();
-    while let Ok((path, media_type)) = requests.try_recv() {
-        assert_eq!(media_type, "application/x-protobuf");
-        paths.insert(path);
-    }
-    assert_eq!(paths.into_iter().collect::<Vec<_>>(), ["/v1/metrics", "/v1/traces"]);
     assert!(receiver.spans().iter().any(|span| span.name == "COMMIT"));
     assert!(receiver.metrics().iter().any(|metric| metric.name == "m4.legacy.calls"));
 }

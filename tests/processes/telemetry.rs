@@ -1,35 +1,17 @@
-//! Traces at a real OTLP receiver, which takes metrics too, and logs.
+//! Traces at a real OTLP receiver, and logs.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use http::{Method, StatusCode};
 use m4_user_details::proto::{
     ExplainLegacyCallRequest, legacy_service_client::LegacyServiceClient,
 };
-use opentelemetry_proto::tonic::{
-    collector::{
-        metrics::v1::{
-            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-            metrics_service_server::{MetricsService, MetricsServiceServer},
-        },
-        trace::v1::{
-            ExportTraceServiceRequest, ExportTraceServiceResponse,
-            trace_service_server::{TraceService, TraceServiceServer},
-        },
-    },
-    common::v1::KeyValue,
-    metrics::v1::Metric,
-    trace::v1::{Span, span::SpanKind},
-};
-use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use tonic::Request;
 
 use crate::{
     program::Program,
+    receiver::{Receiver, attribute},
     support::{
         app::{hash, target},
         database::TestDatabase,
@@ -41,79 +23,6 @@ on_every_engine!(one_trace_runs_from_the_http_request_to_the_database, logs_tell
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
-
-/// An OTLP receiver.
-#[derive(Clone, Default)]
-pub struct Receiver(Arc<Mutex<Vec<Span>>>, Arc<Mutex<Vec<Metric>>>);
-
-#[tonic::async_trait]
-impl TraceService for Receiver {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.take_traces(request.into_inner());
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-#[tonic::async_trait]
-impl MetricsService for Receiver {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.take_metrics(request.into_inner());
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
-    }
-}
-
-impl Receiver {
-    pub fn take_traces(&self, request: ExportTraceServiceRequest) {
-        let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
-        self.0.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
-    }
-
-    /// Each export has all of them anew.
-    pub fn take_metrics(&self, request: ExportMetricsServiceRequest) {
-        let scopes = request.resource_metrics.into_iter().flat_map(|own| own.scope_metrics);
-        *self.1.lock().unwrap() = scopes.flat_map(|scope| scope.metrics).collect();
-    }
-
-    pub fn metrics(&self) -> Vec<Metric> {
-        self.1.lock().unwrap().clone()
-    }
-
-    pub async fn start() -> (Self, SocketAddr) {
-        let receiver = Self::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(receiver.clone()))
-            .add_service(MetricsServiceServer::new(receiver.clone()));
-        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-        (receiver, address)
-    }
-
-    pub fn spans(&self) -> Vec<Span> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-pub fn attribute(span: &Span, key: &str) -> Option<String> {
-    text(&span.attributes, key)
-}
-
-/// The value of an attribute, as text.
-pub fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
-    use opentelemetry_proto::tonic::common::v1::any_value::Value;
-    let found = attributes.iter().find(|own| own.key == key)?;
-    match found.value.as_ref()?.value.as_ref()? {
-        Value::StringValue(text) => Some(text.clone()),
-        Value::IntValue(number) => Some(number.to_string()),
-        other => Some(format!("{other:?}")),
-    }
-}
 
 async fn one_trace_runs_from_the_http_request_to_the_database(database: TestDatabase) {
     let (receiver, collector) = Receiver::start().await;
@@ -155,9 +64,12 @@ async fn one_trace_runs_from_the_http_request_to_the_database(database: TestData
         let route = attribute(http, "http.route");
         assert_eq!(route.as_deref(), Some("/billing/api/user_details_update"));
         assert_eq!(attribute(http, "http.response.status_code").as_deref(), Some("200"));
-        let rpcs = named("m4.userdetails.v1.UserDetailsService/UpdateUserDetails");
-        let rpc = rpcs.into_iter().find(|rpc| rpc.parent_span_id == http.span_id).unwrap();
-        assert_eq!(rpc.kind(), SpanKind::Server);
+        let child = |parent: &[u8], kind| {
+            let rpcs = named("m4.userdetails.v1.UserDetailsService/UpdateUserDetails");
+            rpcs.into_iter().find(|rpc| rpc.parent_span_id == parent && rpc.kind() == kind).unwrap()
+        };
+        let client = child(&http.span_id, SpanKind::Client);
+        let rpc = child(&client.span_id, SpanKind::Server);
         assert_eq!(attribute(rpc, "outcome").as_deref(), Some("OK"));
         for sql in trace.iter().filter(|span| span.parent_span_id == rpc.span_id) {
             assert_eq!(sql.kind(), SpanKind::Client);
@@ -226,7 +138,7 @@ async fn logs_tell_no_secrets(database: TestDatabase) {
     let log = door.log() + &service.log();
     assert!(log.contains("LegacyService/ExplainLegacyCall"));
     assert!(log.contains("INCORRECT_HASH") && log.contains("Incorrect hash"));
-    for secret in ["ecognisable", "hush", &hash("admin", "3"), &hash("", "3"), "hash="] {
+    for secret in ["ecognisable", "hush", "nobody", &hash("admin", "3"), &hash("", "3"), "hash="] {
         assert!(!log.contains(secret), "{secret}");
     }
 }

@@ -40,10 +40,10 @@ pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duratio
          {USER} WHERE id = :id FOR NO KEY UPDATE;\n\
          UPDATE accounts SET version = version + 1, update_time = :value, call_limit = :value % 1000000, \
          hidden = (:value % 2 = 0), city = 'City ' || :value WHERE id = :id;\n\
-         INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes, address, reason, request_id) VALUES \
+         INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes, address, reason, request_id, traceparent, identity) VALUES \
          (:id, 2, :value, 1, NULL, 'limit', '[{{\"field\": \"general.call_limit\", \"old\": 1, \"new\": 2}}, \
          {{\"field\": \"general.hidden\", \"old\": true, \"new\": false}}, \
-         {{\"field\": \"address.city\", \"old\": \"City 12345\", \"new\": \"City 12346\"}}]', '', '', '');\nCOMMIT;\n"
+         {{\"field\": \"address.city\", \"old\": \"City 12345\", \"new\": \"City 12346\"}}]', '', '', '', '', '');\nCOMMIT;\n"
     )).unwrap();
     let callers = callers.min(MOST_CONNECTIONS);
     let (callers, seconds) = (callers.to_string(), (CONNECTING + time).as_secs().to_string());
@@ -139,7 +139,7 @@ async fn update_mariadb(pool: &DatabaseConnection, id: i64) {
         id.into(),
     ];
     transaction.execute_raw(statement(update, values)).await.unwrap();
-    let insert = "INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes, address, reason, request_id) VALUES (?, 2, ?, 1, NULL, 'limit', ?, '', '', '')";
+    let insert = "INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes, address, reason, request_id, traceparent, identity) VALUES (?, 2, ?, 1, NULL, 'limit', ?, '', '', '', '', '')";
     transaction
         .execute_raw(statement(insert, vec![id.into(), value.into(), CHANGES.into()]))
         .await
@@ -174,7 +174,7 @@ pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration)
                 .execute((value, value % 1_000_000, value % 2 == 0, format!("City {value}"), id))
                 .unwrap();
             let mut insert = transaction
-                .prepare_cached("INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes, address, reason, request_id) VALUES (?, 2, ?, 1, NULL, 'limit', ?, '', '', '')")
+                .prepare_cached("INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes, address, reason, request_id, traceparent, identity) VALUES (?, 2, ?, 1, NULL, 'limit', ?, '', '', '', '', '')")
                 .unwrap();
             insert.execute((id, value, CHANGES)).unwrap();
         }

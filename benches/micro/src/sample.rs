@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use m4_user_details::{
     domain::{
         account::{AccountType, ActingAccount, User, Username},
+        acting::Acting,
         facts::Facts,
         rules,
         update::{Actor, Door, Origin, Update, Updated},
@@ -72,6 +73,7 @@ fn update(query: &str) -> Update {
         request: None,
         unchanged: Vec::new(),
         validate_only: request.validate_only,
+        acting: Acting::default(),
     }
 }
 

@@ -319,6 +319,8 @@ fn entry((Updated { user, changes }, entry): &(&Updated, &Entry)) -> change_log:
         address: Set(entry.origin.address.clone()),
         reason: Set(entry.origin.reason.clone()),
         request_id: Set(entry.origin.request_id.clone()),
+        traceparent: Set(entry.origin.traceparent.clone()),
+        identity: Set(entry.origin.identity.clone()),
         changes: Set(columns::changes_to_json(changes)),
         ..<change_log::ActiveModel as Default>::default()
     }

@@ -14,7 +14,7 @@ use crate::{
         error::Error,
         facts::Needs,
         rules,
-        update::{Answered, Change, Door, Update, Updated},
+        update::{Answered, Change, Door, Entry, Update, Updated},
     },
     storage::{connect::Engine, failure::Failure},
     telemetry::instruments::{Instruments, instruments},
@@ -48,6 +48,9 @@ pub(in crate::storage) async fn apply(
     let mut decisions = Vec::with_capacity(updates.len());
     let mut keys = Vec::new();
     for (update, now) in updates {
+        if let Some(account) = facts.acting(&update.actor) {
+            update.acting.tell_account(account.id);
+        }
         let decision = rules::apply(update, *now, &facts);
         let key = update.kept_as().filter(|key| !facts.requests.contains_key(&key.id));
         if let (Ok((updated, _)), Some(key)) = (&decision, key) {
@@ -79,6 +82,11 @@ pub(in crate::storage) async fn apply(
         statements.write(writes).await?;
         statements.keep(&answers).await?;
         sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
+        for (updated, entry) in decisions.iter().flatten() {
+            if let Some(entry) = entry {
+                tell(updated, entry);
+            }
+        }
         if let Some(instruments) = instruments() {
             let stored = decisions.iter().flatten();
             measured(
@@ -90,6 +98,20 @@ pub(in crate::storage) async fn apply(
         }
     }
     Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())
+}
+
+/// Logs what was stored, without its values.
+fn tell(Updated { user, changes }: &Updated, entry: &Entry) {
+    tracing::debug!(
+        user_id = user.id,
+        version = user.version,
+        fields = ?changes.iter().map(|change| change.field.path()).collect::<Vec<_>>(),
+        door = entry.origin.door.as_str(),
+        actor_id = entry.actor_id,
+        service = entry.service,
+        traceparent = entry.origin.traceparent,
+        "a change is stored"
+    );
 }
 
 /// Counts what was stored: the door of each update, and what it changed.

@@ -16,6 +16,8 @@ pub(in crate::storage) struct Model {
     pub(in crate::storage) address: String,
     pub(in crate::storage) reason: String,
     pub(in crate::storage) request_id: String,
+    pub(in crate::storage) traceparent: String,
+    pub(in crate::storage) identity: String,
     pub(in crate::storage) changes: Json,
 }
 

@@ -1,0 +1,95 @@
+//! Logs: to standard error, and over OTLP where an endpoint is set.
+
+use std::io::IsTerminal;
+
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_otlp::{LogExporter, Protocol::HttpBinary, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::logs::SdkLoggerProvider;
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, LevelFilter, filter_fn},
+    reload,
+};
+
+use super::{
+    Part, TelemetryError, is_own,
+    otlp::{self, Protocol, Signal},
+};
+
+/// What is logged: it can be changed while the program runs.
+#[derive(Debug, Default)]
+pub struct Levels(Vec<reload::Handle<EnvFilter, Registry>>);
+
+impl Levels {
+    /// Logs from now on what `filter` lets through.
+    ///
+    /// # Errors
+    /// Where the filter cannot be read.
+    pub fn set(&self, filter: &str) -> Result<(), TelemetryError> {
+        for part in &self.0 {
+            part.reload(parsed(filter)?).map_err(|error| TelemetryError(error.into()))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is written to standard error.
+pub(super) fn written(filter: &str, levels: &mut Levels) -> Result<Part, TelemetryError> {
+    // Libraries may tell at finer levels what they send and receive: secrets among it.
+    let own = |metadata: &Metadata<'_>| is_own(metadata) || *metadata.level() <= Level::INFO;
+    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        filtered(logs, filter, own, levels)
+    } else {
+        let logs = logs.json().with_current_span(false).with_span_list(false);
+        filtered(logs, filter, own, levels)
+    }
+}
+
+/// What is sent: nothing of libraries, as sending would make them tell of it.
+pub(super) fn sent(
+    provider: &SdkLoggerProvider,
+    filter: &str,
+    levels: &mut Levels,
+) -> Result<Part, TelemetryError> {
+    filtered(OpenTelemetryTracingBridge::new(provider), filter, is_own, levels)
+}
+
+/// Spans are nothing for logs: where they are not sent either, none is made.
+fn filtered(
+    logs: impl Layer<Registry> + Send + Sync,
+    filter: &str,
+    own: impl Fn(&Metadata<'_>) -> bool + Send + Sync + 'static,
+    levels: &mut Levels,
+) -> Result<Part, TelemetryError> {
+    let (filter, handle) = reload::Layer::new(parsed(filter)?);
+    levels.0.push(handle);
+    let own = filter_fn(move |metadata| metadata.is_event() && own(metadata));
+    // Without a hint of its own it would hide the other's, and every trace point of every library would be looked at.
+    let filter = filter.and(own.with_max_level_hint(LevelFilter::TRACE));
+    Ok(logs.with_filter(filter).boxed())
+}
+
+fn parsed(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    // Migrations tell of each step twice.
+    EnvFilter::try_new(format!("sea_orm_migration=warn,{filter}"))
+        .map_err(|error| TelemetryError(error.into()))
+}
+
+/// What sends; none where no endpoint is set.
+pub(super) fn provider() -> Result<Option<SdkLoggerProvider>, TelemetryError> {
+    let Some(protocol) = otlp::protocol(Signal::Logs)? else { return Ok(None) };
+    let exporter = match protocol {
+        Protocol::Grpc => LogExporter::builder().with_tonic().build(),
+        Protocol::Http => LogExporter::builder()
+            .with_http()
+            .with_protocol(HttpBinary)
+            .with_http_client(otlp::http_client()?)
+            .build(),
+    };
+    let exporter = exporter.map_err(|error| TelemetryError(error.into()))?;
+    let provider =
+        SdkLoggerProvider::builder().with_resource(otlp::resource()).with_batch_exporter(exporter);
+    Ok(Some(provider.build()))
+}

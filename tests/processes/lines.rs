@@ -1,0 +1,269 @@
+//! The lines of the log: one for each call, also over OTLP, and the level that is read anew.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use m4_user_details::proto::{
+    GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
+    user_details_service_client::UserDetailsServiceClient,
+};
+use serde_json::Value;
+use tonic::Request;
+
+use crate::{
+    program::Program,
+    receiver::{Receiver, attribute_of, text},
+    support::{
+        app::{PATH, target},
+        database::TestDatabase,
+        on_every_engine, on_sqlite,
+    },
+};
+
+on_every_engine!(
+    each_call_has_one_line_that_says_who_acted,
+    a_caller_that_goes_away_leaves_its_line,
+);
+
+mod once {
+    use super::*;
+    on_sqlite!(
+        lines_are_sent_with_their_trace_and_nothing_of_libraries,
+        a_signal_may_be_switched_off,
+        what_is_logged_is_read_anew_at_a_signal,
+    );
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const UPDATE: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+
+/// The lines of calls, at info and above.
+fn lines(program: &Program) -> Vec<Value> {
+    let log = program.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let of_calls = lines.filter(|line| {
+        let message = &line["fields"]["message"];
+        line["level"] != "DEBUG" && (message == "call" || message == "legacy call")
+    });
+    of_calls.collect()
+}
+
+/// Waits until there are so many.
+async fn wait_for_lines(program: &Program, count: usize) -> Vec<Value> {
+    for _ in 0..3000 {
+        let lines = lines(program);
+        if lines.len() >= count {
+            return lines;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("lines are missing: {}", program.log());
+}
+
+async fn each_call_has_one_line_that_says_who_acted(database: TestDatabase) {
+    let variables = [
+        ("M4_LOG", "m4_user_details=debug,info"),
+        ("M4_GRPC_TOKEN", "internal token"),
+        ("M4_GRPC_TOKEN_NAME", "billing"),
+        ("M4_GRPC_TOKEN_OWN_NAME", "true"),
+        ("M4_DOOR_TOKEN", "door token"),
+    ];
+    let service = Program::demo(&database, &variables).await;
+    let door = Program::door(service.grpc.unwrap(), &variables).await;
+    // What the service answers it logs, whichever door it comes through.
+    let right = target("manager", "3", "city=Recognisable");
+    let wrong = target("nobody", "3", "city=Recognisable");
+    for program in [&service, &door] {
+        program.send(Method::POST, &right, &[]).await;
+        program.send(Method::POST, &wrong, &[]).await;
+    }
+    let with_token = |message| {
+        let mut request = Request::new(message);
+        let token = "Bearer internal token".parse().unwrap();
+        request.metadata_mut().insert("authorization", token);
+        request
+    };
+    let mut client = UserDetailsServiceClient::new(service.channel());
+    for acting_username in ["admin", ""] {
+        let request =
+            GetUserDetailsRequest { user_id: 3, acting_username: acting_username.to_owned() };
+        client.get_user_details(with_token(request)).await.unwrap();
+    }
+    let request = GetUserDetailsRequest::default();
+    client.get_user_details(request).await.unwrap_err();
+    let told: Vec<_> = wait_for_lines(&service, 7)
+        .await
+        .iter()
+        .map(|line| {
+            let fields = &line["fields"];
+            assert!(fields["milliseconds"].as_f64().unwrap() > 0.0);
+            let text = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
+            let method = text("rpc.method");
+            let method = method.rsplit_once('/').unwrap().1.to_owned();
+            (text("door"), method, text("outcome"), fields["actor_id"].as_i64(), text("service"))
+        })
+        .collect();
+    let line = |door: &str, method: &str, outcome: &str, actor_id, service: &str| {
+        let [door, method, outcome, service] =
+            [door, method, outcome, service].map(ToOwned::to_owned);
+        (door, method, outcome, actor_id, service)
+    };
+    let by_door = [
+        line("legacy", "UpdateUserDetails", "OK", Some(2), ""),
+        line("legacy", "UpdateUserDetails", "ACCESS_DENIED", None, ""),
+    ];
+    let over_grpc = [
+        line("grpc", "GetUserDetails", "OK", Some(1), ""),
+        line("grpc", "GetUserDetails", "OK", None, "billing"),
+        line("grpc", "GetUserDetails", "UNAUTHENTICATED", None, ""),
+    ];
+    assert_eq!(told, [&by_door[..], &by_door[..], &over_grpc[..]].concat());
+    assert_eq!(lines(&door), Vec::<Value>::new(), "{}", door.log());
+
+    // What does not come as far the door logs.
+    for program in [&service, &door] {
+        let before = lines(program).len();
+        let answer = program.send(Method::PUT, &right, &[]).await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+        let all = wait_for_lines(program, before + 1).await;
+        let fields = &all[before]["fields"];
+        assert_eq!((&fields["door"], &fields["http.route"]), (&"legacy".into(), &PATH.into()));
+        assert_eq!(fields["http.response.status_code"], 405);
+        assert_eq!(all.len(), before + 1);
+    }
+
+    // What was stored is told without its values.
+    let log = service.log();
+    let stored: Vec<Value> = log
+        .lines()
+        .filter(|line| line.contains("a change is stored"))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(stored.len(), 1, "{log}");
+    let fields = &stored[0]["fields"];
+    assert_eq!((&fields["user_id"], &fields["actor_id"]), (&3.into(), &2.into()));
+    assert_eq!(fields["fields"], "[\"address.city\"]");
+    for secret in ["ecognisable", "token", "\"manager\"", "nobody"] {
+        assert!(!(log.clone() + &door.log()).contains(secret), "{secret}");
+    }
+}
+
+async fn a_caller_that_goes_away_leaves_its_line(database: TestDatabase) {
+    let program = Program::demo(&database, &[]).await;
+    let lock = database.lock_alice().await;
+    let gone = Duration::from_millis(300);
+    for _ in 0..2 {
+        tokio::time::timeout(gone, program.set_city("Never", "")).await.unwrap_err();
+    }
+    let lines = wait_for_lines(&program, 2).await;
+    lock.release().await;
+    assert!(lines.iter().all(|line| line["fields"]["outcome"] == "CANCELLED"), "{lines:?}");
+    assert_eq!(lines.len(), 2);
+}
+
+async fn lines_are_sent_with_their_trace_and_nothing_of_libraries(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let endpoint = format!("http://{address}");
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_BLRP_SCHEDULE_DELAY", "20"),
+        ("M4_LOG", "trace"),
+    ];
+    let mut program = Program::demo(&database, &variables).await;
+    let headers = [("traceparent", TRACEPARENT), ("baggage", "tenant=Recognisable")];
+    let call = target("admin", "3", "city=Recognisable");
+    program.send(Method::POST, &call, &headers).await;
+    program.send(Method::POST, &target("nobody", "3", "city=Recognisable"), &headers).await;
+    let hidden = UpdateUserDetailsRequest {
+        user_id: 3,
+        user_details: Some(UserDetails::default()),
+        ..UpdateUserDetailsRequest::default()
+    };
+    program.users().update_user_details(hidden).await.unwrap();
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+    let logs = receiver.logs();
+    let calls: Vec<_> = logs
+        .iter()
+        .filter(|(_, log)| log.body.as_ref().and_then(text).as_deref() == Some("call"))
+        .map(|(_, log)| {
+            let attribute = |key| attribute_of(&log.attributes, key).unwrap_or_default();
+            assert_eq!(attribute("rpc.method"), UPDATE);
+            assert_eq!(log.severity_text, "INFO");
+            let trace = hex::encode(&log.trace_id);
+            assert_eq!(attribute("trace_id"), trace);
+            (trace, attribute("door"), attribute("outcome"), attribute("actor_id"))
+        })
+        .collect();
+    let line = |door: &str, outcome: &str, actor: &str| {
+        (TRACE.to_owned(), door.to_owned(), outcome.to_owned(), actor.to_owned())
+    };
+    assert_eq!(calls[..2], [line("legacy", "OK", "1"), line("legacy", "ACCESS_DENIED", "")]);
+    // One that nobody traced begins a trace.
+    assert_eq!((calls.len(), &*calls[2].1), (3, "grpc"));
+    assert!(calls[2].0.len() == 32 && calls[2].0 != TRACE);
+    let stored = logs
+        .iter()
+        .find(|(_, log)| log.body.as_ref().and_then(text).as_deref() == Some("a change is stored"));
+    assert_eq!(hex::encode(&stored.unwrap().1.trace_id), TRACE);
+    assert!(logs.iter().all(|(target, _)| target.starts_with("m4_user_details")), "{logs:?}");
+    let all = format!("{logs:?}");
+    for secret in ["ecognisable", "hash=", "nobody", "secret"] {
+        assert!(!all.contains(secret), "{secret}");
+    }
+    // It does not log that it sends logs, and so on without end.
+    assert!(logs.len() < 100, "{}", logs.len());
+}
+
+async fn a_signal_may_be_switched_off(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let endpoint = format!("http://{address}");
+    for (variables, spans, logs) in [
+        (vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], false, false),
+        (
+            vec![("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_LOGS_EXPORTER", "none")],
+            true,
+            false,
+        ),
+        (vec![("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", &*endpoint)], false, true),
+    ] {
+        let before = (receiver.spans().len(), receiver.logs().len());
+        let mut program = Program::demo(&database, &variables).await;
+        program.call("admin", "3", "city=x").await;
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+        let more = (receiver.spans().len() > before.0, receiver.logs().len() > before.1);
+        assert_eq!(more, (spans, logs), "{variables:?}");
+    }
+}
+
+async fn what_is_logged_is_read_anew_at_a_signal(database: TestDatabase) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m4.toml");
+    std::fs::write(&file, "log = 'info'").unwrap();
+    let variables = [("M4_DATABASE_URL", database.url.as_str())];
+    let arguments = ["--demo", "--config", file.to_str().unwrap()];
+    let mut program = Program::serve(&arguments, &variables).await;
+    program.wait_for_status("/readyz", StatusCode::OK).await;
+    program.call("admin", "3", "city=First").await;
+    assert!(!program.log().contains("a change is stored"));
+    std::fs::write(&file, "log = 'm4_user_details=debug,info'").unwrap();
+    program.signal("HUP");
+    let line = program.wait_for_line("what is logged was read anew").await;
+    assert_eq!(line["fields"]["filter"], "m4_user_details=debug,info");
+    program.call("admin", "3", "city=Second").await;
+    program.wait_for_line("a change is stored").await;
+    // A mistake changes nothing.
+    std::fs::write(&file, "log = 'm4_user_details=loud'").unwrap();
+    program.signal("HUP");
+    program.wait_for_line("what is logged stays as it was").await;
+    program.call("admin", "3", "city=Third").await;
+    for _ in 0..3000 {
+        if program.log().matches("a change is stored").count() == 2 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the level has changed: {}", program.log());
+}

@@ -1,0 +1,369 @@
+//! The spans of each kind of call at a real OTLP receiver: their tree, names, kinds, attributes, statuses and links.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, StatusCode};
+use m4_user_details::proto::{
+    GetUserDetailsRequest, ListUserDetailsChangesRequest, UpdateUserDetailsRequest,
+    WatchUserDetailsRequest,
+};
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode as Outcome};
+use tokio::net::TcpListener;
+use tonic::{Code, Request, service::Routes, transport::server::TcpIncoming};
+
+use crate::{
+    program::{Program, run},
+    receiver::{Receiver, attribute},
+    support::{
+        app::{PATH, target},
+        database::{Kind, TestDatabase},
+        on_every_engine, on_sqlite,
+    },
+};
+
+on_every_engine!(
+    each_row_of_the_legacy_call_is_told_on_both_sides,
+    an_event_of_a_watch_links_to_the_call_that_caused_it,
+    a_deadline_that_runs_out_is_the_servers_error,
+);
+
+mod once {
+    use super::*;
+    on_sqlite!(
+        a_door_hands_on_the_trace_and_its_baggage,
+        spans_and_logs_go_over_http_too,
+        what_the_service_looks_at_by_itself_is_no_trace,
+    );
+}
+
+const PARENT: &str = "00f067aa0ba902b7";
+const RPC: &str = "m4.userdetails.v1.UserDetailsService";
+
+fn trace(number: usize) -> String {
+    format!("4bf92f3577b34da6a3ce929d0e0e{number:04x}")
+}
+
+fn traceparent(trace: &str) -> String {
+    format!("00-{trace}-{PARENT}-01")
+}
+
+fn to(address: SocketAddr) -> Vec<(&'static str, String)> {
+    vec![
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}")),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
+        ("OTEL_BLRP_SCHEDULE_DELAY", "50".to_owned()),
+    ]
+}
+
+fn borrowed<'a>(variables: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    variables.iter().map(|(name, value)| (*name, &**value)).collect()
+}
+
+fn is_error(span: &Span) -> bool {
+    span.status.as_ref().is_some_and(|own| own.code() == Outcome::Error)
+}
+
+/// A request with a message in a trace.
+fn traced<T>(trace: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("traceparent", traceparent(trace).parse().unwrap());
+    request
+}
+
+/// The span of an RPC on the server's side in a trace.
+async fn server_span(receiver: &Receiver, trace: &str) -> Span {
+    let find = |receiver: &Receiver| {
+        let spans = receiver.spans_of(trace);
+        spans.into_iter().find(|span| span.kind() == SpanKind::Server && span.name.contains(RPC))
+    };
+    receiver.wait_for(find).await
+}
+
+/// The settings of the legacy call.
+fn set(database: &TestDatabase, setting: &str) {
+    let url = [("M4_DATABASE_URL", database.url.as_str())];
+    assert!(run(&["settings", "set", setting], &url).status.success());
+}
+
+async fn each_row_of_the_legacy_call_is_told_on_both_sides(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let variables = to(address);
+    let service = Program::demo(&database, &borrowed(&variables)).await;
+    let door = Program::door(service.grpc.unwrap(), &borrowed(&variables)).await;
+    let wrong = target("admin", "3", "").replace("hash=", "hash=0");
+    // Where there are no managers' rights, `auditor` has none to change.
+    let rows = [
+        (3, Method::POST, wrong, "UNAUTHENTICATED", "INCORRECT_HASH"),
+        (4, Method::POST, target("nobody", "3", ""), "PERMISSION_DENIED", "ACCESS_DENIED"),
+        (5, Method::POST, target("auditor", "3", ""), "PERMISSION_DENIED", "NOT_AUTHORIZED"),
+        (6, Method::POST, target("manager", "2", ""), "PERMISSION_DENIED", "ACCESS_DENIED"),
+        (7, Method::POST, target("admin", "99", ""), "NOT_FOUND", "USER_NOT_FOUND"),
+        (
+            8,
+            Method::POST,
+            target("admin", "3", "responsible_manager_id=99"),
+            "INVALID_ARGUMENT",
+            "MANAGER_INVALID",
+        ),
+        (
+            9,
+            Method::POST,
+            target("admin", "3", "currency_id=99"),
+            "INVALID_ARGUMENT",
+            "INVALID_DETAILS",
+        ),
+        (10, Method::POST, target("admin", "3", "city=Recognisable"), "OK", "OK"),
+        (2, Method::GET, target("admin", "3", ""), "FAILED_PRECONDITION", "GET_DISABLED"),
+        (1, Method::POST, target("admin", "3", ""), "FAILED_PRECONDITION", "API_DISABLED"),
+    ];
+    for (row, method, call, code, outcome) in rows {
+        match row {
+            2 => set(&database, "allow_get_api=off"),
+            1 => set(&database, "allow_api=off"),
+            _ => {}
+        }
+        for (number, program) in [(row, &door), (row + 100, &service)] {
+            let trace = trace(number);
+            if row < 3 {
+                // Effective within two seconds: asked in other traces until then.
+                let expected = if row == 1 { "API Requests" } else { "GET Requests" };
+                while !program.send(method.clone(), &call, &[]).await.body.contains(expected) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+            let headers = [("traceparent", &*traceparent(&trace))];
+            let answer = program.send(method.clone(), &call, &headers).await;
+            assert_eq!(answer.status, StatusCode::OK);
+            let name = format!("{method} {PATH}");
+            let http = receiver
+                .wait_for(|receiver| {
+                    receiver.spans_of(&trace).into_iter().find(|span| span.name == name)
+                })
+                .await;
+            assert_eq!(
+                (http.kind(), hex::encode(&http.parent_span_id)),
+                (SpanKind::Server, PARENT.to_owned())
+            );
+            for (key, value) in [
+                ("http.request.method", method.as_str()),
+                ("http.route", PATH),
+                ("http.response.status_code", "200"),
+                ("url.scheme", "http"),
+                ("url.path", PATH),
+            ] {
+                assert_eq!(attribute(&http, key).as_deref(), Some(value), "{row}: {key}");
+            }
+            let server = server_span(&receiver, &trace).await;
+            let spans = receiver.spans_of(&trace);
+            let client = spans.iter().find(|span| span.span_id == server.parent_span_id).unwrap();
+            assert_eq!((client.kind(), &client.parent_span_id), (SpanKind::Client, &http.span_id));
+            for rpc in [client, &server] {
+                assert_eq!(rpc.name, format!("{RPC}/UpdateUserDetails"));
+                for (key, value) in [
+                    ("rpc.system.name", "grpc"),
+                    ("rpc.method", &rpc.name),
+                    ("rpc.response.status_code", code),
+                ] {
+                    assert_eq!(attribute(rpc, key).as_deref(), Some(value), "{row}: {key}");
+                }
+            }
+            assert_eq!(attribute(&server, "outcome").as_deref(), Some(outcome));
+            // A client's mistake is an error on the client's side, and none of the server.
+            assert!(!is_error(&http) && !is_error(&server), "{row}");
+            assert_eq!(is_error(client), code != "OK", "{row}");
+            let expected = (code != "OK").then_some(code);
+            assert_eq!(attribute(client, "error.type").as_deref(), expected);
+            assert_eq!(attribute(&server, "error.type"), None);
+            assert!(spans.iter().all(|span| span.events.is_empty()));
+        }
+    }
+    assert!(receiver.schemas().iter().all(|url| url == "https://opentelemetry.io/schemas/1.44.0"));
+    let all = format!("{:?}", receiver.spans());
+    for old in [
+        "rpc.grpc.status_code",
+        "rpc.service",
+        "http.method",
+        "http.status",
+        "db.system\"",
+        "db.statement",
+    ] {
+        assert!(!all.contains(old), "{old}");
+    }
+    assert!(!all.contains("ecognisable"));
+}
+
+async fn an_event_of_a_watch_links_to_the_call_that_caused_it(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let variables = to(address);
+    let program = Program::demo(&database, &borrowed(&variables)).await;
+    let watch = traced(&trace(1), WatchUserDetailsRequest::default());
+    let mut watch = program.users().watch_user_details(watch).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().change, None);
+    let headers = [("traceparent", &*traceparent(&trace(2)))];
+    let call = target("admin", "3", "city=Recognisable");
+    assert!(program.send(Method::POST, &call, &headers).await.body.contains("successfully"));
+    let change = loop {
+        if let Some(change) = watch.message().await.unwrap().unwrap().change {
+            break change;
+        }
+    };
+    assert_eq!(change.trace_id, trace(2));
+    let listed = ListUserDetailsChangesRequest::default();
+    let listed = program.users().list_user_details_changes(listed).await.unwrap().into_inner();
+    assert_eq!(listed.changes, [change]);
+
+    let cause = server_span(&receiver, &trace(2)).await;
+    let watched = server_span(&receiver, &trace(1)).await;
+    let event = receiver
+        .wait_for(|receiver| {
+            let mut spans = receiver.spans().into_iter();
+            spans.find(|span| span.name == "WatchUserDetails event")
+        })
+        .await;
+    assert_eq!((event.kind(), &event.parent_span_id), (SpanKind::Producer, &watched.span_id));
+    assert_eq!(event.links.len(), 1);
+    let link = &event.links[0];
+    assert_eq!((&link.trace_id, &link.span_id), (&cause.trace_id, &cause.span_id));
+    let stored = database.text("SELECT traceparent FROM change_log").await;
+    assert_eq!(stored, format!("00-{}-{}-01", trace(2), hex::encode(&cause.span_id)));
+
+    // What is not sampled leaves no trace in the log.
+    let headers = [("traceparent", &*traceparent(&trace(3)).replace("-01", "-00"))];
+    program.send(Method::POST, &target("admin", "3", "city=Other"), &headers).await;
+    let change = watch.message().await.unwrap().unwrap().change.unwrap();
+    assert_eq!(change.trace_id, "");
+}
+
+async fn a_deadline_that_runs_out_is_the_servers_error(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let variables = to(address);
+    let program = Program::demo(&database, &borrowed(&variables)).await;
+    let missing = GetUserDetailsRequest { user_id: 99, ..GetUserDetailsRequest::default() };
+    let missing = program.users().get_user_details(traced(&trace(1), missing)).await;
+    assert_eq!(missing.unwrap_err().code(), Code::NotFound);
+    let span = server_span(&receiver, &trace(1)).await;
+    assert_eq!(attribute(&span, "rpc.response.status_code").as_deref(), Some("NOT_FOUND"));
+    assert_eq!((is_error(&span), attribute(&span, "error.type")), (false, None));
+    // Its statement went well.
+    let statement = receiver
+        .wait_for(|receiver| {
+            let mut spans = receiver.spans_of(&trace(1)).into_iter();
+            spans.find(|span| span.name == "SELECT accounts")
+        })
+        .await;
+    assert_eq!((is_error(&statement), attribute(&statement, "error.type")), (false, None));
+
+    let lock = database.lock_alice().await;
+    let address =
+        m4_user_details::proto::Address { city: Some("Late".to_owned()), ..Default::default() };
+    let details =
+        m4_user_details::proto::UserDetails { address: Some(address), ..Default::default() };
+    let late = UpdateUserDetailsRequest {
+        user_id: 3,
+        user_details: Some(details),
+        ..UpdateUserDetailsRequest::default()
+    };
+    let mut late = traced(&trace(2), late);
+    late.set_timeout(Duration::from_millis(400));
+    program.users().update_user_details(late).await.unwrap_err();
+    let span = server_span(&receiver, &trace(2)).await;
+    lock.release().await;
+    assert!(is_error(&span), "{span:?}");
+    for key in ["rpc.response.status_code", "error.type"] {
+        assert_eq!(attribute(&span, key).as_deref(), Some("DEADLINE_EXCEEDED"));
+    }
+    if database.kind != Kind::Sqlite {
+        // The statement that waited for the lock was ended by the database, with a code of its own.
+        let failed = receiver
+            .wait_for(|receiver| {
+                let mut spans = receiver.spans_of(&trace(2)).into_iter();
+                spans.find(|span| span.kind() == SpanKind::Client && is_error(span))
+            })
+            .await;
+        let code = attribute(&failed, "db.response.status_code").unwrap();
+        assert_eq!(code, if database.kind == Kind::Postgres { "57014" } else { "1969" });
+        assert_eq!(attribute(&failed, "error.type"), Some(code));
+    }
+}
+
+/// A service that does nothing but keep the headers of what comes.
+async fn headers_of(kept: Arc<Mutex<Vec<HeaderMap>>>) -> SocketAddr {
+    let keep = async move |headers: HeaderMap| {
+        kept.lock().unwrap().push(headers);
+        [("content-type", "application/grpc"), ("grpc-status", "14")]
+    };
+    let routes = Routes::from(axum::Router::new().fallback(keep));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tonic::transport::Server::builder().add_routes(routes);
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    address
+}
+
+async fn a_door_hands_on_the_trace_and_its_baggage(_: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let variables = to(address);
+    let kept = Arc::<Mutex<Vec<HeaderMap>>>::default();
+    let upstream = headers_of(Arc::clone(&kept)).await;
+    let sent = traceparent(&trace(1));
+    let headers = [("traceparent", &*sent), ("baggage", "tenant=Recognisable")];
+    let sends = Program::door(upstream, &borrowed(&variables)).await;
+    // One that sends no spans stands in nobody's way.
+    let silent = Program::door(upstream, &[("M4_LOG", "trace")]).await;
+    for door in [&sends, &silent] {
+        let answer = door.send(Method::POST, &target("admin", "3", ""), &headers).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let client = receiver
+        .wait_for(|receiver| {
+            let mut spans = receiver.spans_of(&trace(1)).into_iter();
+            spans.find(|span| span.kind() == SpanKind::Client)
+        })
+        .await;
+    let kept = kept.lock().unwrap().clone();
+    let told: Vec<_> =
+        kept.iter().map(|headers| headers["traceparent"].to_str().unwrap()).collect();
+    assert_eq!(told, [format!("00-{}-{}-01", trace(1), hex::encode(&client.span_id)), sent]);
+    assert!(kept.iter().all(|headers| headers["baggage"] == "tenant=Recognisable"), "{kept:?}");
+    assert!(!format!("{:?}", receiver.spans()).contains("Recognisable"));
+    assert!(!(sends.log() + &silent.log()).contains("Recognisable"));
+    // A service that is away is an error of the door.
+    let http = receiver
+        .wait_for(|receiver| {
+            let mut spans = receiver.spans_of(&trace(1)).into_iter();
+            spans.find(|span| span.kind() == SpanKind::Server)
+        })
+        .await;
+    assert!(is_error(&http) && is_error(&client));
+    assert_eq!(attribute(&http, "error.type").as_deref(), Some("503"));
+    assert_eq!(attribute(&client, "error.type").as_deref(), Some("UNAVAILABLE"));
+}
+
+async fn spans_and_logs_go_over_http_too(database: TestDatabase) {
+    let (receiver, address) = Receiver::start_http().await;
+    let mut variables = to(address);
+    variables.push(("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()));
+    let mut program = Program::demo(&database, &borrowed(&variables)).await;
+    let headers = [("traceparent", &*traceparent(&trace(1)))];
+    program.send(Method::POST, &target("admin", "3", "city=x"), &headers).await;
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+    assert!(receiver.spans_of(&trace(1)).iter().any(|span| span.name == "COMMIT"));
+    let logs = receiver.logs();
+    let of_call = logs.iter().filter(|(_, log)| hex::encode(&log.trace_id) == trace(1));
+    assert_eq!(of_call.count(), 1, "{logs:?}");
+}
+
+async fn what_the_service_looks_at_by_itself_is_no_trace(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let variables = to(address);
+    let mut program = Program::demo(&database, &borrowed(&variables)).await;
+    program.wait_for_line("health").await;
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+    assert_eq!(receiver.spans(), []);
+}
