@@ -120,9 +120,9 @@ pub(super) fn http_client() -> Result<impl HttpClient + 'static, TelemetryError>
 #[async_trait]
 impl HttpClient for Poster {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let sent = self.client.request(request.map(Full::new));
-        let exchange = async {
-            let (parts, body) = sent.await?.into_parts();
+        let client = self.client.clone();
+        let exchange = async move {
+            let (parts, body) = client.request(request.map(Full::new)).await?.into_parts();
             let body = Limited::new(body, LARGEST_ANSWER).collect().await?.to_bytes();
             Ok(Response::from_parts(parts, body))
         };

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::http::{Method, StatusCode};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::{
     program::Program,
     receiver::{Receiver, attribute_of},
+    relay::{Line, Relay},
     support::{
         app::{PATH, hash, target},
         database::{Kind, TestDatabase},
@@ -26,8 +27,11 @@ use crate::{
 on_every_engine!(
     every_row_of_the_specification_is_counted,
     calls_statements_and_connections_are_measured,
+    what_is_refused_or_given_up_is_counted,
     a_watch_is_measured,
+    a_receiver_that_hangs_or_refuses_harms_no_call,
     metrics_are_sent_over_otlp,
+    metrics_and_traces_are_sent_over_http,
 );
 
 /// What was scraped: the value of each line without a `#`, by its name and labels.
@@ -199,9 +203,6 @@ async fn calls_statements_and_connections_are_measured(database: TestDatabase) {
     assert_eq!(stale.code(), tonic::Code::Aborted);
     let request = GetUserDetailsRequest { user_id: 999, acting_username: String::new() };
     service.users().get_user_details(request).await.unwrap_err();
-    let mut late = tonic::Request::new(GetUserDetailsRequest { user_id: 3, ..Default::default() });
-    late.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
-    service.users().get_user_details(late).await.unwrap_err();
     let length = |scraped: &Scraped| scraped.value("m4_change_log_length", &[]);
     let scraped = until(&service, |scraped| length(scraped) > 0.0).await;
 
@@ -213,12 +214,8 @@ async fn calls_statements_and_connections_are_measured(database: TestDatabase) {
     assert_eq!(calls("UpdateUserDetails", "OK"), 1.0);
     assert_eq!(calls("UpdateUserDetails", "ABORTED"), 1.0);
     assert_eq!(calls("GetUserDetails", "NOT_FOUND"), 1.0);
-    assert_eq!(calls("GetUserDetails", "DEADLINE_EXCEEDED"), 1.0);
-    let servers = [("error_type", "DEADLINE_EXCEEDED")];
-    assert_eq!(scraped.value("rpc_server_call_duration_seconds_count", &servers), 1.0);
     let clients = [("error_type", "NOT_FOUND")];
     assert_eq!(scraped.value("rpc_server_call_duration_seconds_count", &clients), 0.0);
-    assert_eq!(scraped.value("m4_calls_shed_total", &[("reason", "deadline")]), 1.0);
     assert_eq!(scraped.value("m4_calls_in_flight", &[]), 0.0);
     assert_eq!(scraped.value("m4_updates_total", &[("door", "grpc"), ("group", "address")]), 1.0);
     assert_eq!(scraped.value("m4_updates_total", &[]), 1.0);
@@ -259,7 +256,6 @@ async fn calls_statements_and_connections_are_measured(database: TestDatabase) {
         ("db_client_operation_duration_seconds", "histogram"),
         ("m4_writer_batch", "histogram"),
         ("m4_updates_total", "counter"),
-        ("m4_calls_shed_total", "counter"),
         ("m4_calls_in_flight", "gauge"),
         ("m4_change_log_length", "gauge"),
         ("db_client_connection_count", "gauge"),
@@ -284,6 +280,56 @@ async fn calls_statements_and_connections_are_measured(database: TestDatabase) {
     // The listener of the legacy call has none of it.
     let answer = service.send(Method::GET, "/metrics", &[]).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
+}
+
+async fn what_is_refused_or_given_up_is_counted(database: TestDatabase) {
+    let variables = [("M4_MAX_IN_FLIGHT", "1"), ("M4_DEADLINE_SECONDS", "8")];
+    let service = Program::demo(&database, &variables).await;
+    let lock = database.lock_alice().await;
+    let given_up = async { service.set_city("Late", "").await.unwrap_err() };
+    let refused = async {
+        until(&service, |scraped| scraped.value("m4_calls_in_flight", &[]) == 1.0).await;
+        let answer = service.call("admin", "4", "").await;
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    };
+    let (status, ()) = tokio::join!(given_up, refused);
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    lock.release().await;
+    let shed = |reason| {
+        move |scraped: &Scraped| scraped.value("m4_calls_shed_total", &[("reason", reason)]) == 1.0
+    };
+    let scraped = until(&service, shed("deadline")).await;
+    assert!(shed("overloaded")(&scraped), "{}", scraped.text);
+    assert_eq!(scraped.row("429"), 1.0);
+    let late =
+        [("rpc_response_status_code", "DEADLINE_EXCEEDED"), ("error_type", "DEADLINE_EXCEEDED")];
+    assert_eq!(scraped.value("rpc_server_call_duration_seconds_count", &late), 1.0);
+    assert_eq!(scraped.kind("m4_calls_shed_total"), "counter");
+}
+
+async fn a_receiver_that_hangs_or_refuses_harms_no_call(database: TestDatabase) {
+    for line in [Line::Stalled, Line::Cut] {
+        let (_, collector) = Receiver::start().await;
+        let endpoint = format!("http://{}", Relay::to(collector, line).await.address);
+        for protocol in ["grpc", "http/protobuf"] {
+            let variables = [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
+                ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+            ];
+            let service = Program::demo(&database, &variables).await;
+            let begun = Instant::now();
+            for number in 0..20 {
+                let answer = service.call("admin", "3", &format!("city={number}")).await;
+                assert!(answer.body.contains("successfully"), "{}", answer.body);
+            }
+            // Twenty exporters' deadlines would be far more.
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(5), "{line:?}, {protocol}: {took:?}");
+            assert_eq!(Scraped::of(&service).await.row("10"), 20.0);
+        }
+    }
 }
 
 async fn a_watch_is_measured(database: TestDatabase) {
@@ -373,4 +419,21 @@ async fn metrics_are_sent_over_otlp(database: TestDatabase) {
     for secret in ["Recognisable", &hash("admin", "3"), "alice", "locked"] {
         assert!(!all.contains(secret), "{secret}");
     }
+}
+
+async fn metrics_and_traces_are_sent_over_http(database: TestDatabase) {
+    let (receiver, collector) = Receiver::start_http().await;
+    let endpoint = format!("http://{collector}");
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "600000"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+    ];
+    let mut service = Program::demo(&database, &variables).await;
+    service.call("admin", "3", "city=York").await;
+    service.signal("TERM");
+    assert_eq!(service.ended().await.code(), Some(0), "{}", service.log());
+    assert!(receiver.spans().iter().any(|span| span.name == "COMMIT"));
+    assert!(receiver.metrics().iter().any(|metric| metric.name == "m4.legacy.calls"));
 }
