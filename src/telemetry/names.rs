@@ -4,7 +4,11 @@
 
 macro_rules! names {
     ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => {
-        $($(#[$doc])* pub(crate) const $constant: &str = $name;)*
+        $(
+            $(#[$doc])*
+            #[allow(dead_code, reason = "some are of fields of spans alone, which must be literals")]
+            pub(crate) const $constant: &str = $name;
+        )*
 
         /// All of them.
         #[cfg(test)]
@@ -36,6 +40,8 @@ names! {
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
     /// `http` or `https`.
     URL_SCHEME = "url.scheme";
+    /// The path of the call, without its query string.
+    URL_PATH = "url.path";
 
     /// How long a statement took, in seconds.
     DB_CLIENT_OPERATION_DURATION = "db.client.operation.duration";
@@ -47,6 +53,8 @@ names! {
     DB_COLLECTION_NAME = "db.collection.name";
     /// Both.
     DB_QUERY_SUMMARY = "db.query.summary";
+    /// The code of a database's error.
+    DB_RESPONSE_STATUS_CODE = "db.response.status_code";
 
     /// How many connections a pool has.
     DB_CLIENT_CONNECTION_COUNT = "db.client.connection.count";
