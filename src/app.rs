@@ -135,7 +135,8 @@ impl Application {
         }
         authentication.jwts.clone_from(&jwts);
         let service = Service::new(shared, Arc::new(SystemClock), keys);
-        let service = Arc::new(service.keeping_log(config.keep_log));
+        let service = service.believing_settings(config.settings_age).keeping_log(config.keep_log);
+        let service = Arc::new(service);
         let ending = CancellationToken::new();
         let options = CallOptions {
             deadline: config.limits.deadline,

@@ -70,6 +70,8 @@ pub struct Config {
     pub drain: Duration,
     /// How long the change log is kept; none is for ever.
     pub keep_log: Option<TimeDelta>,
+    /// How long legacy calls believe the settings; zero is not at all.
+    pub settings_age: Duration,
     /// How often one who watches hears of it that there is nothing to tell.
     pub heartbeat: Duration,
     /// What is logged: a filter such as `info` or `m4_user_details=debug,warn`.
@@ -120,6 +122,7 @@ impl Config {
         let max_in_flight = read.number("max_in_flight", 1, 100_000);
         let drain = read.number("drain_seconds", 1, 3600);
         let days = read.number("change_log.days", 0, 36_500);
+        let settings_age = read.number("settings_cache_milliseconds", 0, 1000);
         let heartbeat = read.number("watch_heartbeat_seconds", 1, 3600);
         let log = read.log();
         if !read.errors.is_empty() {
@@ -149,6 +152,7 @@ impl Config {
             answers,
             limits: Limits { body, deadline: seconds(deadline) },
             drain: seconds(drain),
+            settings_age: Duration::from_millis(u64::try_from(settings_age).unwrap_or(0)),
             heartbeat: seconds(heartbeat),
             keep_log: i64::try_from(days).ok().filter(|days| *days > 0).map(TimeDelta::days),
             log,

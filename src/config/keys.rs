@@ -205,6 +205,12 @@ pub const KEYS: &[Key] = &[
         "for how many days the change log is kept; 0 is for ever",
     ),
     key(
+        "settings_cache_milliseconds",
+        "M4_SETTINGS_CACHE_MILLISECONDS",
+        "1000",
+        "for how long legacy calls believe the settings that were read, 1000 at most; 0 reads them for each call",
+    ),
+    key(
         "watch_heartbeat_seconds",
         "M4_WATCH_HEARTBEAT_SECONDS",
         "10",

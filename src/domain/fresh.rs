@@ -1,4 +1,4 @@
-//! What is read from the storage at most once a second: a change on another replica is effective within two.
+//! What is read from the storage now and then: a change on another replica is effective within two seconds.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::error::Error;
 
-/// How long what was read is believed.
+/// How long what was read is believed at most, and unless a shorter time is configured.
 const AGE: Duration = Duration::from_secs(1);
 
 /// How long it is believed that it cannot be read: long enough for all who wait for it at the same time.
@@ -14,23 +14,36 @@ const FAILURE_AGE: Duration = Duration::from_millis(50);
 
 /// What was read last, and when; nothing where it could not be read.
 #[derive(Debug)]
-pub struct Fresh<T>(Mutex<Option<(Instant, Option<T>)>>);
+pub struct Fresh<T> {
+    age: Duration,
+    last: Mutex<Option<(Instant, Option<T>)>>,
+}
 
 impl<T> Default for Fresh<T> {
     fn default() -> Self {
-        Self(Mutex::new(None))
+        Self::within(AGE)
+    }
+}
+
+impl<T> Fresh<T> {
+    /// What is believed for `age`, which is a second at most; with zero it is read each time.
+    pub fn within(age: Duration) -> Self {
+        Self { age: age.min(AGE), last: Mutex::new(None) }
     }
 }
 
 impl<T: Clone> Fresh<T> {
-    /// What was read at most a second ago; else what `read` reads now, while others wait for it.
+    /// What was read just before; else what `read` reads now, while others wait for it.
     ///
     /// # Errors
     /// Those of `read`, and [`Error::Unavailable`] right after it failed.
     pub async fn get(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let mut last = self.0.lock().await;
+        if self.age.is_zero() {
+            return read.await;
+        }
+        let mut last = self.last.lock().await;
         if let Some((at, known)) = &*last
-            && at.elapsed() < if known.is_some() { AGE } else { FAILURE_AGE }
+            && at.elapsed() < if known.is_some() { self.age } else { FAILURE_AGE }
         {
             let unavailable = || Error::Unavailable("it could not be read just now".into());
             return known.clone().ok_or_else(unavailable);
@@ -42,6 +55,31 @@ impl<T: Clone> Fresh<T> {
 
     /// Has it read anew when it is needed next.
     pub async fn forget(&self) {
-        *self.0.lock().await = None;
+        *self.last.lock().await = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_is_believed_as_long_as_is_said_and_a_second_at_most() {
+        for (age, reads) in [(0, 4), (300, 2), (1000, 1), (60_000, 1)] {
+            let fresh = Fresh::within(Duration::from_millis(age));
+            let number = AtomicU32::new(0);
+            let read = async || {
+                fresh.get(async { Ok(number.fetch_add(1, Ordering::Relaxed)) }).await.unwrap()
+            };
+            for _ in 0..4 {
+                read().await;
+                tokio::time::advance(Duration::from_millis(100)).await;
+            }
+            assert_eq!(number.load(Ordering::Relaxed), reads, "{age}");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(read().await, reads, "{age}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The use cases, as both transports call them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use futures_util::future::join_all;
@@ -51,6 +51,13 @@ impl Service {
     #[must_use]
     pub fn keeping_log(mut self, keep_log: Option<TimeDelta>) -> Self {
         self.keep_log = keep_log;
+        self
+    }
+
+    /// Tells how long legacy calls believe the settings, a second at most; without it a second.
+    #[must_use]
+    pub fn believing_settings(mut self, age: Duration) -> Self {
+        self.settings = Fresh::within(age);
         self
     }
 

@@ -103,6 +103,12 @@ impl Database {
         );
     }
 
+    /// The number that a statement answers.
+    pub(crate) async fn number(&self, sql: &str) -> f64 {
+        let number = number(&self.connection, sql).await;
+        number.to_string().parse().unwrap()
+    }
+
     /// Lets go of it.
     pub(crate) async fn close(self) {
         self.connection.close().await.unwrap();

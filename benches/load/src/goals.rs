@@ -145,6 +145,7 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
     let patience = over.map(|over| over.accepted.p99 / over.capacity.p99);
     let telemetry = played.telemetry.map(|telemetry| telemetry.on.rate / telemetry.off.rate);
     let replicas = played.replicas.map(|replicas| replicas.two.rate / replicas.one.rate);
+    let believed = played.settings.iter().map(|own| own.believed.rate / own.read.rate);
     vec![
         own("start to first answer, ms", start, must, aim),
         own(
@@ -165,6 +166,7 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
         ),
         own("telemetry ÷ none, 64 callers", telemetry, least(0.95), None),
         own("two replicas ÷ one, 64 callers", replicas, least(0.9), None),
+        own("door: settings believed ÷ read", believed.reduce(f64::min), None, None),
         own(
             "singles beside a batch of 1000: p99 ÷ usual",
             played.batch.map(|batch| batch.beside.p99 / batch.alone.p99),

@@ -78,10 +78,11 @@ fn read_times(folder: &Path, time: Duration) -> Run {
         }
     }
     let last = transactions.iter().map(|(end, _)| *end).max().expect("no transaction");
+    let done = transactions.len();
     transactions.retain(|(end, _)| *end + time > last);
     let first = transactions.iter().map(|(end, taken)| *end - *taken).min().unwrap();
     let times = transactions.into_iter().map(|(_, taken)| taken).collect();
-    Run::new(times, time.min(last - first))
+    Run { done, ..Run::new(times, time.min(last - first)) }
 }
 
 /// A loop on the raw driver.

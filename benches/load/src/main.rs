@@ -20,6 +20,7 @@ mod limit;
 mod measured;
 mod path;
 mod plot;
+mod profile;
 mod program;
 mod report;
 mod scenes;
@@ -53,7 +54,7 @@ pub(crate) struct Arguments {
         long,
         value_delimiter = ',',
         value_enum,
-        default_value = "paths,start,overload,replicas,batch,telemetry,watch,list"
+        default_value = "paths,start,overload,replicas,settings,batch,telemetry,watch,list"
     )]
     scenes: Vec<Scene>,
     /// In the scene of sizes: how many users the tables have; as many as `--users` if none is given.
@@ -85,6 +86,8 @@ pub(crate) enum Scene {
     Overload,
     /// Two replicas beside one; not on SQLite.
     Replicas,
+    /// Legacy calls while the settings are believed for a second, beside settings that are read for each.
+    Settings,
     /// Batches of 1000 updates, and single ones beside them.
     Batch,
     /// Pages of the list, on tables of two sizes.

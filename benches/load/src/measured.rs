@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::path::Path;
+use crate::{
+    path::Path,
+    profile::{Cost, Used},
+};
 
 /// What one run of a path measured.
 #[derive(Clone, Debug)]
@@ -13,12 +16,17 @@ pub(crate) struct Run {
     pub(crate) rate: f64,
     /// The time of each call.
     pub(crate) times: Vec<Duration>,
+    /// How many calls there were, with those whose times do not count.
+    pub(crate) done: usize,
+    /// What they used, where it was looked at.
+    pub(crate) used: Used,
 }
 
 impl Run {
     /// The calls that were answered within a time.
     pub(crate) fn new(times: Vec<Duration>, within: Duration) -> Self {
-        Self { rate: count(times.len()) / within.as_secs_f64(), times }
+        let (rate, done) = (count(times.len()) / within.as_secs_f64(), times.len());
+        Self { rate, times, done, used: Used::default() }
     }
 }
 
@@ -33,6 +41,8 @@ pub(crate) struct Figures {
     pub(crate) p99: f64,
     /// Milliseconds.
     pub(crate) p999: f64,
+    /// What one call costs; nothing where nobody looked.
+    pub(crate) cost: Cost,
 }
 
 impl Figures {
@@ -49,6 +59,7 @@ impl Figures {
             p50: percentile(500),
             p99: percentile(990),
             p999: percentile(999),
+            cost: Cost::of(runs),
         }
     }
 }

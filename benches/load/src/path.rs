@@ -1,6 +1,6 @@
 //! The paths of an update, or of a read, and where they are run.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use crate::{
     engine::Engine,
     limit,
     measured::{Case, Measured, Run},
+    profile,
     program::Program,
 };
 
@@ -69,7 +70,14 @@ impl Stage {
         measured: &mut Measured,
     ) {
         self.service.forget_peak();
-        let Some(run) = self.measure(path, callers, time).await else { return };
+        if path == Path::LimitOf32 && self.database.engine != Engine::Sqlite
+            || path == Path::FarDoor && self.door.is_none()
+        {
+            return;
+        }
+        let programs: Vec<&Program> = iter::once(&self.service).chain(&self.door).collect();
+        let run = self.measure(path, callers, time);
+        let run = profile::of(&self.database, &programs, run).await;
         let database = &mut self.database;
         if matches!(path, Path::Rpc | Path::Door | Path::FarDoor) {
             database.acknowledge(run.times.len());
@@ -81,27 +89,24 @@ impl Stage {
         measured.add(Case { engine: name, users, log_rows, callers }, path, run, peak);
     }
 
-    async fn measure(&self, path: Path, callers: usize, time: Duration) -> Option<Run> {
+    async fn measure(&self, path: Path, callers: usize, time: Duration) -> Run {
         let Database { engine, url, users, .. } = &self.database;
         let call = match path {
             Path::Limit => {
-                return Some(match engine {
+                return match engine {
                     Engine::Sqlite => limit::sqlite(&self.database.file(), 1, *users, time),
                     Engine::Postgres(_) => limit::pgbench(url, callers, *users, time).await,
                     Engine::MariaDb(_) => limit::mariadb(url, callers, *users, time).await,
-                });
+                };
             }
-            Path::LimitOf32 => {
-                let file = self.database.file();
-                return (*engine == Engine::Sqlite).then(|| limit::sqlite(&file, 32, *users, time));
-            }
+            Path::LimitOf32 => return limit::sqlite(&self.database.file(), 32, *users, time),
             Path::Ping => Call::Ping(self.service.grpc()),
             Path::Rpc => Call::Update(self.service.grpc()),
             Path::Door => Call::Legacy(self.service.http),
-            Path::FarDoor => Call::Legacy(self.door.as_ref()?.http),
+            Path::FarDoor => Call::Legacy(self.door.as_ref().expect("there is a door").http),
             Path::Get => Call::Get(self.service.grpc()),
         };
-        Some(callers::run(&[call], callers, *users, time).await)
+        callers::run(&[call], callers, *users, time).await
     }
 
     /// Checks what is stored, and ends the programs.

@@ -141,8 +141,13 @@ impl Program {
         std::fs::write(self.file("clear_refs"), "5").unwrap();
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("the program has ended")
+    }
+
     fn file(&self, name: &str) -> String {
-        format!("/proc/{}/{name}", self.child.id().expect("the program has ended"))
+        format!("/proc/{}/{name}", self.id())
     }
 
     /// Ends it.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     goals::{self, to_smallest},
-    measured::Row,
+    measured::{Case, Figures, Row},
     plot,
     scenes::Played,
 };
@@ -49,6 +49,7 @@ pub(crate) fn write(results: &Results, folder: &Folder) {
         print_paths(&paths);
         plot::against_callers(&paths, &folder.join("load.svg"));
     }
+    print_costs(results);
     if !sizes.is_empty() {
         print_sizes(results);
         plot::against_users(&sizes, &folder.join("sizes.svg"));
@@ -77,6 +78,56 @@ fn print_paths(rows: &[Row]) {
             row.p50_to_limit.unwrap_or_default(),
             row.peak.map_or("—".to_owned(), |peak| format!("{peak:.0}")),
         );
+    }
+}
+
+/// What one call costs, wherever that was looked at.
+fn print_costs(results: &Results) {
+    println!(
+        "\n| engine | users | log | callers | path | client µs | service µs | server µs | processors busy | bytes read | transactions | log bytes |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    for played in &results.engines {
+        let line = |users: &str, log: &str, callers: &str, path: &str, figures: Figures| {
+            let Figures { rate, cost, .. } = figures;
+            let busy = (cost.client + cost.service + cost.server) * rate / 1e6;
+            println!(
+                "| {} | {users} | {log} | {callers} | {path} | {:.0} | {:.0} | {:.0} | {busy:.2} | {:.0} | {:.3} | {:.0} |",
+                played.engine,
+                cost.client,
+                cost.service,
+                cost.server,
+                cost.read,
+                cost.transactions,
+                cost.log_bytes
+            );
+        };
+        for row in played.paths.iter().chain(&played.sizes) {
+            let Case { users, log_rows, callers, .. } = row.case;
+            let numbers = [users, log_rows].map(|number| number.to_string());
+            line(
+                &numbers[0],
+                &numbers[1],
+                &callers.to_string(),
+                &format!("{:?}", row.path),
+                row.figures,
+            );
+        }
+        let pair = |callers: &str, names: [&str; 2], figures: [Figures; 2]| {
+            for (name, figures) in names.into_iter().zip(figures) {
+                line("", "", callers, name, figures);
+            }
+        };
+        if let Some(own) = played.replicas {
+            pair("64", ["one replica", "two replicas"], [own.one, own.two]);
+        }
+        for own in &played.settings {
+            let names = ["door, settings read", "door, settings believed"];
+            pair(&own.callers.to_string(), names, [own.read, own.believed]);
+        }
+        if let Some(own) = played.telemetry {
+            pair("64", ["telemetry off", "telemetry on"], [own.off, own.on]);
+        }
     }
 }
 

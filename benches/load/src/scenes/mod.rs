@@ -5,16 +5,18 @@ mod list;
 mod overload;
 mod paths;
 mod replicas;
+mod settings;
 mod sizes;
 mod start;
 mod telemetry;
+mod turns;
 mod watch;
 
 use serde::Serialize;
 
 pub(crate) use self::{
-    batch::Batch, list::List, overload::Overload, replicas::Replicas, start::Start,
-    telemetry::Telemetry, watch::Watch,
+    batch::Batch, list::List, overload::Overload, replicas::Replicas, settings::Settings,
+    start::Start, telemetry::Telemetry, watch::Watch,
 };
 use crate::{Arguments, Scene, database::Database, engine::Engine, measured::Row};
 
@@ -33,6 +35,8 @@ pub(crate) struct Played {
     pub(crate) overload: Option<Overload>,
     /// Two replicas beside one.
     pub(crate) replicas: Option<Replicas>,
+    /// Settings that are believed beside settings that are read.
+    pub(crate) settings: Vec<Settings>,
     /// Batches, and single updates beside them.
     pub(crate) batch: Option<Batch>,
     /// Telemetry beside none.
@@ -55,6 +59,7 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         start: None,
         overload: None,
         replicas: None,
+        settings: Vec::new(),
         batch: None,
         telemetry: None,
         watch: None,
@@ -80,6 +85,9 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         }
         if chosen(Scene::Replicas) && with_server {
             played.replicas = Some(replicas::play(&mut database, &arguments).await);
+        }
+        if chosen(Scene::Settings) {
+            played.settings = settings::play(&mut database, &arguments).await;
         }
         if chosen(Scene::Batch) {
             played.batch = Some(batch::play(&mut database, &arguments).await);

@@ -2,13 +2,8 @@
 
 use serde::Serialize;
 
-use crate::{
-    Arguments,
-    callers::{self, Call},
-    database::Database,
-    measured::{Figures, Run},
-    program::Program,
-};
+use super::turns::{self, Way};
+use crate::{Arguments, callers::Call, database::Database, measured::Figures, program::Program};
 
 /// How many callers there are; two replicas share them.
 const CALLERS: usize = 64;
@@ -27,22 +22,13 @@ pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Repl
     let first = Program::service(&database.url).await;
     let second = Program::service(&database.url).await;
     let calls = [Call::Update(first.grpc()), Call::Update(second.grpc())];
-    let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
-    for round in 1..=arguments.rounds {
-        for (replicas, runs) in (1..).zip(&mut runs) {
-            let (calls, users) = (&calls[..replicas], database.users);
-            let run = callers::run(calls, CALLERS, users, arguments.time()).await;
-            database.acknowledge(run.times.len());
-            println!(
-                "{} round {round}, {replicas} of 2 replicas: {:.0} a second",
-                database.engine.name(),
-                run.rate
-            );
-            runs.push(run);
-        }
-    }
-    database.check().await;
+    let programs = [&first, &second];
+    let ways = [
+        Way { name: "one of 2 replicas", calls: &calls[..1], programs: &programs },
+        Way { name: "2 replicas", calls: &calls, programs: &programs },
+    ];
+    let [one, two] = turns::play(database, arguments, CALLERS, ways).await;
     first.stop().await;
     second.stop().await;
-    Replicas { one: Figures::of(&runs[0]), two: Figures::of(&runs[1]) }
+    Replicas { one, two }
 }

@@ -10,11 +10,12 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::{net::TcpListener, time::interval};
 
+use super::turns::{self, Way};
 use crate::{
     Arguments,
     callers::{self, Call},
     database::Database,
-    measured::{Figures, Run},
+    measured::Figures,
     program::Program,
 };
 
@@ -45,28 +46,21 @@ pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Tele
     ];
     let with = Program::service_with(&database.url, &variables).await;
     let admin = with.admin.expect("metrics are on");
-    let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
-    for round in 1..=arguments.rounds {
-        for ((name, service), runs) in [("off", &without), ("on", &with)].into_iter().zip(&mut runs)
-        {
-            let calls = [Call::Update(service.grpc())];
-            let run = tokio::select! {
-                run = callers::run(&calls, CALLERS, database.users, arguments.time()) => run,
-                never = scrape(admin), if name == "on" => never,
-            };
-            database.acknowledge(run.times.len());
-            println!(
-                "{} round {round}, telemetry {name}: {:.0} a second",
-                database.engine.name(),
-                run.rate
-            );
-            runs.push(run);
-        }
-    }
-    database.check().await;
+    let ways = [
+        Way {
+            name: "telemetry off",
+            calls: &[Call::Update(without.grpc())],
+            programs: &[&without],
+        },
+        Way { name: "telemetry on", calls: &[Call::Update(with.grpc())], programs: &[&with] },
+    ];
+    let [off, on] = tokio::select! {
+        figures = turns::play(database, arguments, CALLERS, ways) => figures,
+        never = scrape(admin) => never,
+    };
     without.stop().await;
     with.stop().await;
-    Telemetry { off: Figures::of(&runs[0]), on: Figures::of(&runs[1]) }
+    Telemetry { off, on }
 }
 
 /// Scrapes for ever, as Prometheus does.

@@ -1,0 +1,43 @@
+//! Two ways of the same, by turns.
+
+use crate::{
+    Arguments,
+    callers::{self, Call},
+    database::Database,
+    measured::{Figures, Run},
+    profile,
+    program::Program,
+};
+
+/// One way: its name, what is called, and the programs that answer.
+pub(super) struct Way<'a> {
+    pub(super) name: &'a str,
+    pub(super) calls: &'a [Call],
+    pub(super) programs: &'a [&'a Program],
+}
+
+/// Runs two ways by turns. Both may have programs that run all the time: an idle one costs next to nothing.
+pub(super) async fn play(
+    database: &mut Database,
+    arguments: &Arguments,
+    callers: usize,
+    ways: [Way<'_>; 2],
+) -> [Figures; 2] {
+    let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
+    for round in 1..=arguments.rounds {
+        for (way, runs) in ways.iter().zip(&mut runs) {
+            let run = callers::run(way.calls, callers, database.users, arguments.time());
+            let run = profile::of(database, way.programs, run).await;
+            database.acknowledge(run.times.len());
+            println!(
+                "{} round {round}, {callers} callers, {}: {:.0} a second",
+                database.engine.name(),
+                way.name,
+                run.rate
+            );
+            runs.push(run);
+        }
+    }
+    database.check().await;
+    runs.map(|runs| Figures::of(&runs))
+}
