@@ -1,11 +1,18 @@
 //! The writers on a server: several tasks, each with a transaction of its own.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio::{
-    sync::{Mutex, Semaphore, mpsc},
+    sync::{Mutex, Notify, Semaphore, mpsc},
     time::{Instant, sleep, timeout},
 };
 use tracing::Instrument;
@@ -25,6 +32,8 @@ use crate::{
 
 /// How many transactions are under way at once. With one more each is smaller, and all together slower.
 const WRITERS: usize = 2;
+/// How long a writer waits at most for as many updates as the other one has under way.
+const GATHERING: Duration = Duration::from_millis(2);
 /// How often a transaction is run that loses against another one.
 const ATTEMPTS: u32 = 5;
 
@@ -41,6 +50,10 @@ const REST: Duration = Duration::from_millis(10);
 struct Shared {
     database: Arc<Database>,
     queue: Mutex<mpsc::UnboundedReceiver<Work>>,
+    /// How many updates the writers have under way.
+    under_way: AtomicUsize,
+    /// A writer has ended its transaction.
+    ended: Notify,
     /// For the updates that go their own way: they wait for locks, and must leave connections to the others.
     lone: Semaphore,
 }
@@ -59,7 +72,13 @@ pub(super) fn start(
     let connections = usize::try_from(connections).unwrap_or(usize::MAX);
     let lone = writing(connections).saturating_sub(WRITERS).max(1);
     let queue = Mutex::new(queue);
-    let shared = Arc::new(Shared { database, queue, lone: Semaphore::new(lone) });
+    let shared = Arc::new(Shared {
+        database,
+        queue,
+        under_way: AtomicUsize::new(0),
+        ended: Notify::new(),
+        lone: Semaphore::new(lone),
+    });
     for _ in 0..WRITERS {
         tokio::spawn(write(Arc::clone(&shared)));
     }
@@ -67,15 +86,45 @@ pub(super) fn start(
 
 async fn write(shared: Arc<Shared>) {
     let mut work = Vec::with_capacity(MOST);
-    while shared.queue.lock().await.recv_many(&mut work, MOST).await > 0 {
+    while shared.gather(&mut work).await {
         let (jobs, batches) = split(&mut work);
         batches.into_iter().for_each(|batch| all(&shared, batch));
         let Some(span) = common_span(&jobs) else { continue };
+        let number = jobs.len();
+        shared.under_way.fetch_add(number, Ordering::Relaxed);
         let together = together(&shared, jobs).instrument(span);
         // A panic ends these updates and not the writer.
         if AssertUnwindSafe(together).catch_unwind().await.is_err() {
             tracing::error!("a transaction has panicked");
         }
+        shared.under_way.fetch_sub(number, Ordering::Relaxed);
+        shared.ended.notify_waiters();
+    }
+}
+
+impl Shared {
+    /// Takes what waits: as much as the other writer has under way, if that comes before it ends. What one transaction has
+    /// answered comes back bit by bit, and to begin with the first of it would make many small ones. Answers whether
+    /// there is any.
+    async fn gather(&self, work: &mut Vec<Work>) -> bool {
+        let mut queue = self.queue.lock().await;
+        let mut open = queue.recv_many(work, MOST).await > 0;
+        let gather = async {
+            loop {
+                let ended = self.ended.notified();
+                let room = MOST - work.len();
+                if !open || work.len() >= self.under_way.load(Ordering::Relaxed) || room == 0 {
+                    return;
+                }
+                tokio::select! {
+                    more = queue.recv_many(work, room) => open = more > 0,
+                    () = ended => {}
+                }
+            }
+        };
+        // Nothing that was received is lost with it.
+        let _ = timeout(GATHERING, gather).await;
+        !work.is_empty()
     }
 }
 
