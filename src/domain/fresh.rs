@@ -10,7 +10,7 @@ use super::error::Error;
 const AGE: Duration = Duration::from_secs(1);
 
 /// How long it is believed that it cannot be read: long enough for all who wait for it at the same time.
-const FAILURE_AGE: Duration = Duration::from_millis(50);
+const FAILURE_AGE: Duration = Duration::from_millis(5);
 
 /// What was read last, and when; nothing where it could not be read.
 #[derive(Debug)]

@@ -104,7 +104,7 @@ pub(super) fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
 }
 
 /// WAL, and every commit synced: an update that was answered survives the loss of power. The log's last pages are written
-/// by each commit: they go to the database after 8000 pages (32 MB of WAL), not 1000. 8 MB of pages are cached.
+/// by each commit: they go to the database after 8000 pages (32 MB of WAL), not 1000. 4 MB of pages are cached.
 const SQLITE_SESSION: &str = "
     PRAGMA busy_timeout = 5000;
     PRAGMA journal_mode = WAL;
@@ -112,7 +112,7 @@ const SQLITE_SESSION: &str = "
     PRAGMA foreign_keys = ON;
     PRAGMA wal_autocheckpoint = 8000;
     PRAGMA temp_store = MEMORY;
-    PRAGMA cache_size = -8000";
+    PRAGMA cache_size = -4000";
 
 /// A row if that was done: SQLite does not say so when a setting is refused.
 const DURABLE: &str = "

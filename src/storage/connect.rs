@@ -23,7 +23,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// algorithm on.
 const READY: u32 = 4;
 
-/// How many connections read a SQLite database at most: each has a thread, and 2 MB of pages in memory.
+/// How many connections read a SQLite database at most: each has a thread, and 1 MB of pages in memory: the
+/// system has them, too.
 const SQLITE_READERS: u32 = 4;
 
 /// A kind of database.
@@ -122,6 +123,7 @@ pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
     if engine == Engine::Sqlite {
         let write = single(options)?;
         let file = sqlite_options(&options.url)?.read_only(true).create_if_missing(false);
+        let file = file.pragma("cache_size", "-1000");
         let readers = options.max_connections.min(SQLITE_READERS);
         let pool: SqlitePoolOptions = pool_options(readers);
         let read = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(file));
