@@ -63,6 +63,12 @@ pub(crate) fn steps() -> Vec<Step> {
         Step::table("m0028_service_tokens", service_tokens()),
         Step::column("m0031_change_log_traceparent", "change_log", text("traceparent", 55)),
         Step::column("m0032_change_log_identity", "change_log", text("identity", 255)),
+        Step::index(
+            "m0033_change_log_service",
+            "change_log",
+            "change_log_service_idx",
+            Index::create().col("service").col("id").take(),
+        ),
     ]
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::stream::{Stream, poll_fn};
+use prost::Message;
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataValue};
 
 use super::{
@@ -33,8 +34,8 @@ use crate::{
         GetUserDetailsResponse, ListUserDetailsChangesRequest, ListUserDetailsChangesResponse,
         ListUserDetailsRequest, ListUserDetailsResponse, RevertUserDetailsChangeRequest,
         RevertUserDetailsChangeResponse, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
-        UpdateUserDetailsResult, WatchUserDetailsRequest, WatchUserDetailsResponse,
-        update_user_details_result::Result as UpdateResult,
+        UpdateUserDetailsResult, UserDetails as Details, WatchUserDetailsRequest,
+        WatchUserDetailsResponse, update_user_details_result::Result as UpdateResult,
         user_details_service_server::UserDetailsService,
     },
     trace,
@@ -157,7 +158,7 @@ impl UserDetailsService for UserDetails {
                 let stored = self.service.update_all(updates).await?;
                 stored.into_iter().map(|updated| result(Ok(updated))).collect()
             };
-            Ok(BatchUpdateUserDetailsResponse { results })
+            Ok(within(BatchUpdateUserDetailsResponse { results }, self.options.largest_message))
         };
         let method = "m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
         call::run(method, &metadata, self.options.deadline, call).await
@@ -297,6 +298,32 @@ pub(super) fn answer(Updated { user, changes }: Updated) -> UpdateUserDetailsRes
         changed_fields: Some(convert::paths(&changes)),
         previous_details: Some(convert::values(changes, |change| change.old)),
     }
+}
+
+/// The answer of a batch, without old values, and then without the details, where it would be too large: what was stored must
+/// not be answered by an error.
+fn within(
+    mut answer: BatchUpdateUserDetailsResponse,
+    largest: usize,
+) -> BatchUpdateUserDetailsResponse {
+    let without: [fn(&mut UpdateUserDetailsResponse); 2] = [
+        |one| one.previous_details = None,
+        |one| {
+            let etag = one.user_details.take().unwrap_or_default().etag;
+            one.user_details = Some(Details { etag, ..Details::default() });
+        },
+    ];
+    for less in without {
+        if answer.encoded_len() <= largest {
+            break;
+        }
+        for result in &mut answer.results {
+            if let Some(UpdateResult::Response(one)) = &mut result.result {
+                less(one);
+            }
+        }
+    }
+    answer
 }
 
 /// A result of a batch.

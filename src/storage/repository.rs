@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ConnectionTrait, EntityTrait, Select, Statement};
+use sea_orm::{ConnectionTrait, EntityTrait, Select, Statement, TransactionTrait};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     asynchronous::{
         columns,
-        statements::{Lock, Statements},
+        statements::{Lock, Statements, bounded},
         transaction::{self, Refused},
     },
     connect::{Engine, OpenError, Options, Pools, open},
@@ -28,11 +28,12 @@ use super::{
     settings,
     spans::statement,
     sweep::sweep,
-    writer::{Writers, writing},
+    writer::{Writers, patience, writing},
 };
 use crate::domain::{
     account::User,
     acting::Acting,
+    deadline,
     error::{Cause, Error},
     facts::{Facts, Needs},
     listing::{ChangeQuery, LoggedChange, UserQuery},
@@ -311,8 +312,7 @@ impl Database {
     async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
         let scope = self.scope(actor, None).await?;
         let _connection = self.reading.acquire().await;
-        let page = listing::users(query, scope).all(&self.pools.read);
-        let rows = statement(self.engine(), "SELECT", "accounts", page).await?;
+        let rows = self.page("accounts", listing::users(query, scope)).await?;
         Ok(rows.into_iter().map(columns::user).collect::<Result<_, _>>()?)
     }
 
@@ -335,9 +335,33 @@ impl Database {
             let Some(last) = self.boundary(None, Some(until)).await? else { return Ok(Vec::new()) };
             span = *span.start()..=last;
         }
-        let page = listing::changes(query, scope, span).all(&self.pools.read);
-        let rows = statement(self.engine(), "SELECT", "change_log", page).await?;
+        let rows = self.page("change_log", listing::changes(query, scope, span)).await?;
         Ok(rows.into_iter().map(listing::logged).collect::<Result<_, _>>()?)
+    }
+
+    /// The rows of a page. A server gives up with a caller that waits less long than is usual.
+    async fn page<E: EntityTrait>(
+        &self,
+        table: &'static str,
+        page: Select<E>,
+    ) -> Result<Vec<E::Model>, Error> {
+        let (engine, read) = (self.engine(), &self.pools.read);
+        let rows = match (engine, patience([deadline::current()])) {
+            (Engine::Postgres, Some(patience)) => {
+                let begin = read.begin();
+                let transaction = statement(engine, "BEGIN", "", begin).await?;
+                Statements { engine, connection: &transaction }.bound(patience).await?;
+                let rows = statement(engine, "SELECT", table, page.all(&transaction)).await;
+                transaction::rollback(transaction, engine).await;
+                rows
+            }
+            (Engine::MySql, Some(patience)) => {
+                let page = E::find().from_raw_sql(bounded(page, patience));
+                statement(engine, "SELECT", table, page.all(read)).await
+            }
+            _ => statement(engine, "SELECT", table, page.all(read)).await,
+        };
+        Ok(rows?)
     }
 
     async fn boundary(&self, since: Option<i64>, until: Option<i64>) -> Result<Option<i64>, Error> {

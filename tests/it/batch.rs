@@ -1,9 +1,9 @@
 //! Batches: all or none, or each on its own.
 
 use m4_user_details::proto::{
-    Address, BatchUpdateUserDetailsRequest, BatchUpdateUserDetailsResponse, General,
-    UpdateUserDetailsError, UpdateUserDetailsRequest, UpdateUserDetailsResponse, UserDetails,
-    update_user_details_result::Result as UpdateResult,
+    Address, BatchUpdateUserDetailsRequest, BatchUpdateUserDetailsResponse, Comment, General,
+    UpdateUserDetailsError, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
+    UpdateUserDetailsResult, UserDetails, update_user_details_result::Result as UpdateResult,
 };
 use tonic::{Code, Status};
 
@@ -19,6 +19,7 @@ on_every_engine!(
     a_bad_batch_is_refused,
     a_thousand_are_stored_beside_others,
     a_repeated_batch_is_done_once,
+    an_answer_that_would_be_too_large_says_less,
 );
 
 fn update(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
@@ -220,4 +221,37 @@ async fn a_repeated_batch_is_done_once(database: TestDatabase) {
     let status = replicas[0].batch(batch(vec![update(4, "York"), reused])).await.unwrap_err();
     assert_eq!(reason(&status), "REQUEST_ID_REUSED");
     assert_eq!(replicas[0].city(4).await, "Bonn");
+}
+
+async fn an_answer_that_would_be_too_large_says_less(database: TestDatabase) {
+    let app = TestApp::start_with(&database, &[("grpc.message_limit", "2097152")]).await;
+    let comment = Some(Comment { comment: Some("x".repeat(8000)) });
+    let commented =
+        UserDetails { comment: comment.clone(), ..update(3, "York").user_details.unwrap() };
+    let request = UpdateUserDetailsRequest { user_details: Some(commented), ..update(3, "") };
+    app.update(request).await.unwrap();
+
+    // Each answer has the comment.
+    let cities = |number| batch((0..number).map(|city| update(3, &city.to_string())).collect());
+    let details = |answer: &BatchUpdateUserDetailsResponse| -> Vec<UserDetails> {
+        let one = |result: &UpdateUserDetailsResult| match result.result.as_ref().unwrap() {
+            UpdateResult::Response(one) => {
+                assert_eq!(one.changed_fields.as_ref().unwrap().paths, ["address.city"]);
+                one.user_details.clone().unwrap()
+            }
+            UpdateResult::Error(error) => panic!("{error:?}"),
+        };
+        answer.results.iter().map(one).collect()
+    };
+    let small = app.batch(cities(100)).await.unwrap();
+    assert!(details(&small).iter().all(|one| one.comment == comment));
+    for allow_partial in [false, true] {
+        let large = BatchUpdateUserDetailsRequest { allow_partial, ..cities(400) };
+        let large = app.batch(large).await.unwrap();
+        let details = details(&large);
+        assert_eq!(details.len(), 400);
+        assert!(details.iter().all(|one| *one == UserDetails { etag: one.etag.clone(), ..UserDetails::default() }));
+        assert_eq!(app.city(3).await, "399");
+        assert_eq!(app.read(3).await.etag, details[399].etag);
+    }
 }

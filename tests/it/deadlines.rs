@@ -11,13 +11,14 @@ use tonic::{Code, Request};
 
 use crate::support::{
     app::{TestApp, set_city},
-    database::TestDatabase,
+    database::{Kind, TestDatabase},
     on_every_engine,
 };
 
 on_every_engine!(
     an_update_waits_for_a_lock_no_longer_than_its_caller,
     no_commit_is_torn_when_callers_go_away,
+    a_page_is_waited_for_no_longer_than_its_caller_waits,
 );
 
 async fn an_update_waits_for_a_lock_no_longer_than_its_caller(database: TestDatabase) {
@@ -105,4 +106,40 @@ async fn no_commit_is_torn_when_callers_go_away(database: TestDatabase) {
         assert!(logged.contains(one), "{one:?} was acknowledged, and is not there");
     }
     assert!(!acknowledged.is_empty() && acknowledged.len() < 16 * 40, "{}", acknowledged.len());
+}
+
+async fn a_page_is_waited_for_no_longer_than_its_caller_waits(database: TestDatabase) {
+    let (lock, waiting) = match database.kind {
+        // There nobody who reads waits for one who writes.
+        Kind::Sqlite => return,
+        Kind::Postgres => (
+            "LOCK TABLE change_log IN ACCESS EXCLUSIVE MODE",
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        ),
+        Kind::MariaDb => (
+            "LOCK TABLES change_log WRITE",
+            "SELECT count(*) FROM information_schema.processlist WHERE db = database() AND state LIKE 'Waiting for %'",
+        ),
+    };
+    let app = TestApp::start(&database).await;
+    let transaction = database.begin().await;
+    transaction.execute(lock).await;
+    let mut request = Request::new(ListUserDetailsChangesRequest::default());
+    request.set_timeout(Duration::from_millis(500));
+    let mut users = app.users();
+    let (begun, call) = (Instant::now(), users.list_user_details_changes(request));
+    let look = async {
+        while database.number(waiting).await == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(5), "nothing waits");
+        }
+        while database.number(waiting).await > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(5), "it still waits, for nobody");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let error = tokio::join!(call, look).0.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    transaction.commit().await;
+    let request = ListUserDetailsChangesRequest::default();
+    app.users().list_user_details_changes(request).await.expect("the connection is as good as new");
 }

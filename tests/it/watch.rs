@@ -24,6 +24,7 @@ use crate::support::{
 on_every_engine!(
     a_change_comes_with_what_is_logged_of_it,
     a_watch_of_one_user_has_no_other,
+    a_new_watch_is_not_told_what_was_stored_before,
     a_manager_watches_what_it_may_read,
     a_withdrawn_right_ends_a_watch_within_two_seconds,
     a_watch_that_is_killed_and_resumed_sees_every_change_once,
@@ -162,6 +163,23 @@ async fn a_watch_of_one_user_has_no_other(database: TestDatabase) {
     assert_eq!(change.details.unwrap().address.unwrap().city.unwrap(), "g");
     let missing = Watch::start(&app, of(2)).await.err().unwrap();
     assert_eq!(reason(&missing), "USER_NOT_FOUND");
+}
+
+async fn a_new_watch_is_not_told_what_was_stored_before(database: TestDatabase) {
+    let writer = TestApp::start(&database).await;
+    let reader = TestApp::start(&database).await;
+    // It keeps the reader of that replica going, which hears of what the other one stores a little later.
+    let _other = Watch::start(&reader, everything()).await.unwrap();
+    for number in 0..20 {
+        for request in [everything(), of(3)] {
+            set_city(&writer, 3, &format!("before {number}")).await;
+            let mut watch = Watch::start(&reader, request).await.unwrap();
+            set_city(&writer, 3, &format!("after {number}")).await;
+            let change = watch.change().await.unwrap();
+            let city = change.details.unwrap().address.unwrap().city;
+            assert_eq!(city.unwrap(), format!("after {number}"));
+        }
+    }
 }
 
 async fn a_manager_watches_what_it_may_read(database: TestDatabase) {

@@ -82,7 +82,8 @@ fn sending(value: u64) {
 
 /// The event of an update is there.
 pub(crate) fn arrived(city: &str) {
-    if let Some((_, arrived)) = SENT.lock().unwrap().as_mut().and_then(|sent| sent.get_mut(city)) {
+    if let Some(sent) = &mut *SENT.lock().unwrap() {
+        let (_, arrived) = sent.get_mut(city).expect("a change is told that was stored before");
         assert!(arrived.is_none(), "a change was told twice");
         *arrived = Some(Instant::now());
     }

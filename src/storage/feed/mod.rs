@@ -60,7 +60,11 @@ impl Feed {
         let feed = Arc::clone(self);
         Ok(match from {
             Some(from) => Watcher::new(feed, watched, from, None, room),
-            None => Watcher::new(feed, watched, tail, Some(receiver), room),
+            None => {
+                let mut watcher = Watcher::new(feed, watched, tail, Some(receiver), room);
+                watcher.pass_by().await?;
+                watcher
+            }
         })
     }
 

@@ -37,6 +37,19 @@ impl Watcher {
         Self { feed, watched, position, receiver, _room: room }
     }
 
+    /// Takes for seen what is there: the reader may be a little behind it.
+    pub(super) async fn pass_by(&mut self) -> Result<(), Error> {
+        loop {
+            let (user_id, database) = (self.watched.user_id, &self.feed.database);
+            let entries = database.changes_behind(&self.position, user_id, PAGE).await?;
+            let none = BTreeSet::new();
+            self.see(&entries, &none, 0);
+            if (entries.len() as u64) < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads one page itself. With the last one it has seen what the reader has seen, and goes on with that.
     async fn catch_up(&mut self) -> Result<Portion, Error> {
         let (tail, receiver) = self.feed.subscribe().await?;

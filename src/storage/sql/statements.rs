@@ -58,8 +58,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
     /// Loads what is needed.
     pub(in crate::storage) async fn load(&self, needs: &Needs, lock: Lock) -> Result<Facts, Error> {
         if let (Engine::Postgres, Lock::Wait(Some(patience))) = (self.engine, lock) {
-            let bound = format!("SET LOCAL statement_timeout = {}", patience.as_millis().max(1));
-            sql!(self.engine, "SET", "", self.connection.execute_unprepared(&bound))?;
+            self.bound(patience).await?;
         }
         // First what may wait for a lock: rights are those of the time after it.
         let users = self.users(&needs.users, lock).await?;
@@ -70,6 +69,13 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             facts.references.insert(*reference, self.existing(*reference, ids).await?);
         }
         Ok(facts)
+    }
+
+    /// Has a transaction on PostgreSQL wait no longer than this for each of its statements.
+    pub(in crate::storage) async fn bound(&self, patience: Duration) -> Result<(), Error> {
+        let bound = format!("SET LOCAL statement_timeout = {}", patience.as_millis().max(1));
+        sql!(self.engine, "SET", "", self.connection.execute_unprepared(&bound))?;
+        Ok(())
     }
 
     async fn actors(
@@ -119,12 +125,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             (_, Lock::Wait(_)) => select = select.lock(kind),
         }
         let rows = if let (Engine::MySql, Lock::Wait(Some(patience))) = (self.engine, lock) {
-            let mut select = select.build(DbBackend::MySql);
-            // MariaDB alone reads such a comment. In tenths of seconds: not many statements are to be kept prepared.
-            let tenths = patience.as_millis().div_ceil(100).max(1);
-            let bound = format!("SET STATEMENT max_statement_time={}.{}", tenths / 10, tenths % 10);
-            select.sql = format!("/*M!100100 {bound} FOR */ {}", select.sql);
-            let select = account::Entity::find().from_raw_sql(select);
+            let select = account::Entity::find().from_raw_sql(bounded(select, patience));
             sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?
         } else {
             sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?
@@ -292,6 +293,19 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
         Ok(())
     }
+}
+
+/// A statement for which MariaDB waits no longer than this.
+pub(in crate::storage) fn bounded<E: EntityTrait>(
+    select: Select<E>,
+    patience: Duration,
+) -> sea_orm::Statement {
+    let mut select = select.build(DbBackend::MySql);
+    // MariaDB alone reads such a comment. In tenths of seconds: not many statements are to be kept prepared.
+    let tenths = patience.as_millis().div_ceil(100).max(1);
+    let bound = format!("SET STATEMENT max_statement_time={}.{}", tenths / 10, tenths % 10);
+    select.sql = format!("/*M!100100 {bound} FOR */ {}", select.sql);
+    select
 }
 
 /// The columns of a change.

@@ -99,8 +99,12 @@ async fn watch(service: &Program, users: Vec<Option<i64>>, seen: &Arc<AtomicUsiz
     for (number, user_id) in users.into_iter().enumerate() {
         let mut client = UserDetailsServiceClient::new(channels[number % channels.len()].clone());
         let request = WatchUserDetailsRequest { user_id, ..WatchUserDetailsRequest::default() };
-        let mut stream = client.watch_user_details(request).await.unwrap().into_inner();
-        stream.message().await.unwrap().unwrap();
+        let begin = async {
+            let mut stream = client.watch_user_details(request).await.unwrap().into_inner();
+            stream.message().await.unwrap().unwrap();
+            stream
+        };
+        let mut stream = timeout(PATIENCE, begin).await.expect("a watch does not begin");
         let seen = Arc::clone(seen);
         watchers.spawn(async move {
             while let Some(response) = stream.message().await.unwrap() {
