@@ -25,13 +25,17 @@ pub(crate) fn router(probes: Router) -> Router {
 }
 
 async fn scrape(room: Arc<Semaphore>) -> Response {
-    let Ok(_room) = room.try_acquire() else {
+    let Ok(room) = room.try_acquire_owned() else {
         let later = [(RETRY_AFTER, "1")];
         return (StatusCode::SERVICE_UNAVAILABLE, later, "too many scrapes at once\n")
             .into_response();
     };
-    // It takes a while where there is much, and calls go on meanwhile.
-    let text = match tokio::task::spawn_blocking(metrics::text).await {
+    // It takes a while where there is much, and calls go on meanwhile. It keeps its room though its client goes away.
+    let write = move || {
+        let _room = room;
+        metrics::text()
+    };
+    let text = match tokio::task::spawn_blocking(write).await {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => return failed(&error),
         Err(panicked) => return failed(&panicked),

@@ -127,7 +127,7 @@ fn traces() -> Result<Option<SdkTracerProvider>, TelemetryError> {
         Protocol::Http => SpanExporter::builder()
             .with_http()
             .with_protocol(HttpBinary)
-            .with_http_client(otlp::http_client()?)
+            .with_http_client(otlp::http_client(Signal::Traces)?)
             .build(),
     };
     let exporter = exporter.map_err(|error| TelemetryError(error.into()))?;

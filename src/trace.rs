@@ -9,6 +9,13 @@ use opentelemetry::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+/// The flags of a span as W3C writes them.
+const SAMPLED: &str = "01";
+const NOT_SAMPLED: &str = "00";
+
+/// How long what goes with a trace may be, in bytes: to the service it goes on in headers, of which there is a bound.
+const LONGEST: usize = 4096;
+
 /// What a request's headers say of its trace, and the baggage in them.
 pub(crate) fn from_headers(headers: &HeaderMap) -> Context {
     global::get_text_map_propagator(|propagator| propagator.extract(&Incoming(headers)))
@@ -35,10 +42,17 @@ pub(crate) fn span_context(span: &Span) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-/// The span under way as the change log keeps it; empty where it is not sampled.
+/// The span under way as the change log keeps it; empty where spans are not kept.
 pub(crate) fn parent_here() -> String {
-    let context = span_context(&Span::current()).filter(SpanContext::is_sampled);
-    context.map_or_else(String::new, |own| format!("00-{}-{}-01", own.trace_id(), own.span_id()))
+    span_context(&Span::current()).map_or_else(String::new, |own| {
+        let flags = if own.is_sampled() { SAMPLED } else { NOT_SAMPLED };
+        format!("00-{}-{}-{flags}", own.trace_id(), own.span_id())
+    })
+}
+
+/// Whether the span in what [`parent_here`] has told is sampled.
+pub(crate) fn is_sampled(traceparent: &str) -> bool {
+    traceparent.ends_with(SAMPLED)
 }
 
 /// The id of the trace in what [`parent_here`] has told.
@@ -46,8 +60,11 @@ pub(crate) fn id_in(traceparent: &str) -> &str {
     traceparent.split('-').nth(1).unwrap_or_default()
 }
 
-/// The span in what [`parent_here`] has told; none where that is empty.
+/// The span in what [`parent_here`] has told; none where that is not sampled.
 pub(crate) fn span_in(traceparent: &str) -> Option<SpanContext> {
+    if !is_sampled(traceparent) {
+        return None;
+    }
     let mut parts = traceparent.split('-').skip(1);
     let trace = TraceId::from_hex(parts.next()?).ok()?;
     let span = SpanId::from_hex(parts.next()?).ok()?;
@@ -58,7 +75,7 @@ struct Incoming<'a>(&'a HeaderMap);
 
 impl Extractor for Incoming<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        self.0.get(key)?.to_str().ok().filter(|value| value.len() <= LONGEST)
     }
 
     fn keys(&self) -> Vec<&str> {

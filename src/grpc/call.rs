@@ -5,11 +5,14 @@ use std::time::Duration;
 use prost::Message;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Response, Status, metadata::MetadataMap};
+use tonic::{Code, Response, Status, body::Body, metadata::MetadataMap};
 use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{errors, metered::Metered};
+use super::{
+    errors,
+    metered::{self, Metered},
+};
 use crate::{
     credentials::LegacyCredentials,
     domain::{
@@ -89,6 +92,28 @@ pub(super) async fn open<T>(
     line.ends("OK", Code::Ok, None);
     Ok(Response::new(result))
 }
+
+/// A call's answer. Where no method gave it, it has a line and is measured all the same.
+pub(super) async fn answered<E>(
+    call: impl Future<Output = Result<http::Response<Body>, E>>,
+) -> Result<http::Response<Body>, E> {
+    let begun = Instant::now();
+    let answer = call.await?;
+    let Some((status, outcome)) = errors::unserved(&answer) else { return Ok(answer) };
+    let took = begun.elapsed();
+    metered::unserved(status.code(), took);
+    tracing::info!(
+        door = Door::Grpc.as_str(),
+        rpc.method = OTHER,
+        outcome,
+        milliseconds = took.as_secs_f64() * 1000.0,
+        "call"
+    );
+    Ok(status.into_http())
+}
+
+/// Stands for a method that did not answer, as the semantic conventions have it: anybody may make up names.
+pub(super) const OTHER: &str = "_OTHER";
 
 /// The line of a call in the log, and its span. A call whose caller does not wait for its answer has one too.
 struct Line {

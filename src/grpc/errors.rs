@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     domain::error::{Error, Violation},
     fields::Field,
-    proto::{ErrorReason, UpdateUserDetailsError, UpdateUserDetailsViolation},
+    proto::{ErrorReason, UpdateUserDetailsError, UpdateUserDetailsViolation, code_name},
 };
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -113,19 +113,24 @@ pub(super) fn status(error: &Error) -> Status {
     Status::with_error_details(classify(error).0, error.to_string(), details)
 }
 
-/// What tonic itself answers to a message over its limit, in this service's words: it has no details, and that it says
-/// `RESOURCE_EXHAUSTED` of one that is compressed would invite to try again.
-pub(super) fn explained(answer: http::Response<Body>) -> http::Response<Body> {
+/// What is answered where no method did, but tonic itself, which gives no details: to a call of a method that is not there, and to a
+/// message over the limit. Of that it says `RESOURCE_EXHAUSTED` where it is compressed, which would invite to try again.
+pub(super) fn unserved(answer: &http::Response<Body>) -> Option<(Status, &'static str)> {
     let headers = answer.headers();
-    let code = headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
+    let code = Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes());
+    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
+        return None;
+    }
     match code {
-        Some(Code::OutOfRange | Code::ResourceExhausted)
-            if !headers.contains_key(Status::GRPC_STATUS_DETAILS) =>
-        {
+        Code::OutOfRange | Code::ResourceExhausted => {
             let problem = "is larger than grpc.message_limit allows".to_owned();
-            status(&Error::InvalidRequest { field: "message", problem }).into_http()
+            let error = Error::InvalidRequest { field: "message", problem };
+            Some((status(&error), reason(&error)))
         }
-        _ => answer,
+        Code::Unimplemented => {
+            Some((Status::unimplemented("no such method"), code_name(Code::Unimplemented)))
+        }
+        _ => None,
     }
 }
 

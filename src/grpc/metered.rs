@@ -1,10 +1,15 @@
 //! A call as metrics see it.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{call::is_servers, errors};
+use super::{
+    call::{OTHER, is_servers},
+    errors,
+};
 use crate::{
     domain::error::Error,
     proto::code_name,
@@ -45,6 +50,14 @@ impl Drop for Call {
     fn drop(&mut self) {
         let (is_servers, took) = (is_servers(self.code), self.begun.elapsed());
         self.instruments.call_ends(self.method, code_name(self.code), is_servers, took);
+    }
+}
+
+/// A call was answered with this code without a method.
+pub(super) fn unserved(code: Code, took: Duration) {
+    if let Some(instruments) = instruments() {
+        instruments.call_begins();
+        instruments.call_ends(OTHER, code_name(code), is_servers(code), took);
     }
 }
 

@@ -19,8 +19,7 @@ use tower::{ServiceBuilder, ServiceExt};
 
 use super::{
     auth::{Authentication, InProcessDoor},
-    call::CallOptions,
-    errors,
+    call::{self, CallOptions},
     legacy::LegacyCalls,
     settings::SettingsSwitches,
     user_details::UserDetails,
@@ -149,8 +148,7 @@ impl Services {
             let calls = calls.clone();
             let service = ServiceBuilder::new()
                 .map_request(tell_peer)
-                .map_future(move |call| calls.track_future(call))
-                .map_response(errors::explained)
+                .map_future(move |call| calls.track_future(call::answered(call)))
                 .service(routes.clone());
             http.serve_connection(stream, TowerToHyperService::new(service))
         };

@@ -70,7 +70,7 @@ pub(super) struct Stream {
     request: WatchUserDetailsRequest,
     /// What its tokens are bound to.
     bound: Vec<u8>,
-    /// That of the call; none where spans are not kept.
+    /// That of the call; none where it is not sampled.
     span: Option<SpanContext>,
 }
 
@@ -87,7 +87,7 @@ impl Stream {
     ) -> Self {
         let unbound = WatchUserDetailsRequest { resume_token: String::new(), ..request.clone() };
         let bound = Sha1::digest(unbound.encode_to_vec())[..8].to_vec();
-        let span = trace::span_context(&Span::current());
+        let span = trace::span_context(&Span::current()).filter(SpanContext::is_sampled);
         Self { service, authentication, options, metadata, extensions, request, bound, span }
     }
 

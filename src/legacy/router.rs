@@ -25,7 +25,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::StatusExt;
-use tracing::{Instrument, field::Empty};
+use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{
@@ -46,6 +46,9 @@ use crate::{
 
 /// The full name of the one method that the door calls.
 const METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+
+/// Stands for the answer of a call whose client has gone.
+const GONE: &str = "client_gone";
 
 /// The media type of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -268,7 +271,9 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     // Fails only where no tracer is installed.
     let _ = span.set_parent(trace.clone());
     let begun = Instant::now();
+    let waits = Waits { door: &door, method: method_name(&method), route, begun, span: &span };
     let (outcome, by_service) = door.answer(request, &trace).instrument(span.clone()).await;
+    std::mem::forget(waits);
     let status = outcome.http.as_u16();
     span.record("http.response.status_code", status);
     if outcome.http.is_server_error() {
@@ -293,6 +298,36 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     door.respond(&outcome)
 }
 
+/// A client that waits for its answer. One that goes away before it is told of and counted when this is dropped.
+struct Waits<'a> {
+    door: &'a Door,
+    method: &'static str,
+    route: &'static str,
+    begun: Instant,
+    span: &'a Span,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(instruments) = instruments() {
+            let request = (self.method, self.door.scheme, self.route);
+            instruments.legacy_call(request, (None, GONE), self.begun.elapsed());
+        }
+        self.span.record("error.type", GONE);
+        self.span.in_scope(|| {
+            // If it got as far as the service, that has its line.
+            tracing::debug!(
+                trace_id = trace::id(self.span),
+                door = "legacy",
+                http.route = self.route,
+                outcome = GONE,
+                milliseconds = self.begun.elapsed().as_secs_f64() * 1000.0,
+                "legacy call"
+            );
+        });
+    }
+}
+
 /// Counts an answer, where that is measured.
 fn measured(
     door: &Door,
@@ -303,7 +338,7 @@ fn measured(
 ) {
     if let Some(instruments) = instruments() {
         let request = (method, door.scheme, route);
-        let answer = (outcome.http.as_u16(), outcome.row);
+        let answer = (Some(outcome.http.as_u16()), outcome.row);
         instruments.legacy_call(request, answer, begun.elapsed());
     }
 }

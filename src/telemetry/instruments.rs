@@ -161,24 +161,28 @@ impl Instruments {
         self.shed.add(1, &[KeyValue::new(names::REASON, reason)]);
     }
 
-    /// A request was answered. `row` is the row of the specification or the HTTP status; `route` is empty for other paths.
+    /// A request was answered, or given up by its client: without a status. `row` is the row of the specification or the HTTP
+    /// status; `route` is empty for other paths.
     pub(crate) fn legacy_call(
         &self,
         (method, scheme, route): (&'static str, &'static str, &'static str),
-        (status, row): (u16, &'static str),
+        (status, row): (Option<u16>, &'static str),
         took: Duration,
     ) {
         self.legacy_calls.add(1, &[KeyValue::new(names::ROW, row)]);
         let method = KeyValue::new(names::HTTP_REQUEST_METHOD, method);
         let scheme = KeyValue::new(names::URL_SCHEME, scheme);
-        let code = KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status));
-        let mut attributes = [method, scheme, code, none(), none()];
-        let mut count = 3;
+        let mut attributes = [method, scheme, none(), none(), none()];
+        let mut count = 2;
+        if let Some(status) = status {
+            attributes[count] = KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status));
+            count += 1;
+        }
         if !route.is_empty() {
             attributes[count] = KeyValue::new(names::HTTP_ROUTE, route);
             count += 1;
         }
-        if status >= 500 {
+        if status.is_none_or(|status| status >= 500) {
             // Of such an answer the row is the status.
             attributes[count] = KeyValue::new(names::ERROR_TYPE, row);
             count += 1;

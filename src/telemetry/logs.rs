@@ -85,7 +85,7 @@ pub(super) fn provider() -> Result<Option<SdkLoggerProvider>, TelemetryError> {
         Protocol::Http => LogExporter::builder()
             .with_http()
             .with_protocol(HttpBinary)
-            .with_http_client(otlp::http_client()?)
+            .with_http_client(otlp::http_client(Signal::Logs)?)
             .build(),
     };
     let exporter = exporter.map_err(|error| TelemetryError(error.into()))?;

@@ -48,7 +48,7 @@ fn exporter(protocol: Protocol) -> Result<MetricExporter, TelemetryError> {
         Protocol::Http => builder
             .with_http()
             .with_protocol(HttpBinary)
-            .with_http_client(otlp::http_client()?)
+            .with_http_client(otlp::http_client(Signal::Metrics)?)
             .build(),
     };
     exporter.map_err(|error| TelemetryError(error.into()))

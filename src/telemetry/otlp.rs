@@ -1,6 +1,6 @@
 //! What all signals over OTLP have in common: whether and how they are sent, by the standard variables.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{env, fs, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,14 +13,18 @@ use hyper_util::{
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_sdk::Resource;
 use tokio::runtime::Handle;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider};
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring::default_provider,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 use super::{SERVICE_NAME, TelemetryError};
 
 /// The largest answer of a receiver, in bytes.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
-/// How long a receiver may take to answer.
+/// How long a receiver may take to answer, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is sent.
@@ -60,8 +64,7 @@ pub(super) enum Protocol {
 /// Where the protocol is not known.
 pub(super) fn protocol(signal: Signal) -> Result<Option<Protocol>, TelemetryError> {
     let word = signal.word();
-    let own = |name: &str| value(&format!("OTEL_EXPORTER_OTLP_{word}_{name}"));
-    let any = |name: &str| own(name).or_else(|| value(&format!("OTEL_EXPORTER_OTLP_{name}")));
+    let any = |name: &str| setting(signal, name);
     let is = |name: &str, word: &str| value(name).is_some_and(|own| own.eq_ignore_ascii_case(word));
     let off = is("OTEL_SDK_DISABLED", "true") || is(&format!("OTEL_{word}_EXPORTER"), "none");
     if off || any("ENDPOINT").is_none() {
@@ -75,6 +78,23 @@ pub(super) fn protocol(signal: Signal) -> Result<Option<Protocol>, TelemetryErro
             Err(TelemetryError(problem.into()))
         }
     }
+}
+
+/// What a variable of the exporter of a signal says, or that of all.
+fn setting(signal: Signal, name: &str) -> Option<String> {
+    let own = value(&format!("OTEL_EXPORTER_OTLP_{}_{name}", signal.word()));
+    own.or_else(|| value(&format!("OTEL_EXPORTER_OTLP_{name}")))
+}
+
+/// The authorities of a receiver's certificate, as PEM; none where they are the public ones.
+fn authorities(signal: Signal) -> Result<Option<Vec<u8>>, TelemetryError> {
+    let read = |path| {
+        fs::read(path).map_err(|error| {
+            let problem = "OTEL_EXPORTER_OTLP_CERTIFICATE cannot be read";
+            TelemetryError(format!("{problem}: {}", error.kind()).into())
+        })
+    };
+    setting(signal, "CERTIFICATE").map(read).transpose()
 }
 
 /// A variable; one that is empty counts as not set.
@@ -92,21 +112,30 @@ pub(super) fn resource() -> Resource {
     resource.build()
 }
 
-/// Posts over HTTP, or HTTPS to receivers whose certificates are from public authorities. The exporters' threads have no
-/// runtime of their own: requests run on that in which this was made.
+/// Posts over HTTP or HTTPS. The exporters' threads have no runtime of their own: requests run on that in which this was
+/// made.
 #[derive(Debug)]
 struct Poster {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
+    patience: Duration,
 }
 
-/// The client of exporters over HTTP. Needs a tokio runtime.
+/// The client of an exporter over HTTP. Needs a tokio runtime.
 ///
 /// # Errors
 /// Where TLS cannot be set up.
-pub(super) fn http_client() -> Result<impl HttpClient + 'static, TelemetryError> {
+pub(super) fn http_client(signal: Signal) -> Result<impl HttpClient + 'static, TelemetryError> {
     let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    match authorities(signal)? {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let certificate = certificate.map_err(|error| TelemetryError(error.into()))?;
+                roots.add(certificate).map_err(|error| TelemetryError(error.into()))?;
+            }
+        }
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
     let trust = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| TelemetryError(error.into()))?
@@ -114,7 +143,9 @@ pub(super) fn http_client() -> Result<impl HttpClient + 'static, TelemetryError>
         .with_no_client_auth();
     let connector = HttpsConnectorBuilder::new().with_tls_config(trust).https_or_http();
     let client = Client::builder(TokioExecutor::new()).build(connector.enable_http1().build());
-    Ok(Poster { client, runtime: Handle::current() })
+    let patience = setting(signal, "TIMEOUT").and_then(|text| text.parse().ok());
+    let patience = patience.map_or(PATIENCE, Duration::from_millis);
+    Ok(Poster { client, runtime: Handle::current(), patience })
 }
 
 #[async_trait]
@@ -127,6 +158,7 @@ impl HttpClient for Poster {
             Ok(Response::from_parts(parts, body))
         };
         // A timeout is made where the runtime is.
-        self.runtime.spawn(async { tokio::time::timeout(PATIENCE, exchange).await }).await??
+        let patience = self.patience;
+        self.runtime.spawn(async move { tokio::time::timeout(patience, exchange).await }).await??
     }
 }

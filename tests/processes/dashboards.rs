@@ -27,7 +27,8 @@ on_every_engine!(every_metric_and_label_of_a_dashboard_or_an_alert_is_there);
 /// How long something may take to be measured.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What Prometheus adds, and words of its language.
-const OF_PROMETHEUS: &str = "ALERTS alertname alertstate and instance job le offset or sum up";
+const OF_PROMETHEUS: &str =
+    "ALERTS alertname alertstate and count instance job le offset or sum up";
 
 async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_there(database: TestDatabase) {
     let service = Program::demo(&database, &[]).await;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, uri::PathAndQuery};
 use m4_user_details::proto::{
-    GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
+    Comment, GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
     user_details_service_client::UserDetailsServiceClient,
 };
 use serde_json::Value;
-use tonic::Request;
+use tonic::{Code, Request};
 
 use crate::{
     program::Program,
@@ -29,6 +29,7 @@ mod once {
     use super::*;
     on_sqlite!(
         lines_are_sent_with_their_trace_and_nothing_of_libraries,
+        a_call_that_no_method_answers_has_its_line_and_is_measured,
         a_signal_may_be_switched_off,
         what_is_logged_is_read_anew_at_a_signal,
     );
@@ -160,6 +161,38 @@ async fn a_caller_that_goes_away_leaves_its_line(database: TestDatabase) {
     lock.release().await;
     assert!(lines.iter().all(|line| line["fields"]["outcome"] == "CANCELLED"), "{lines:?}");
     assert_eq!(lines.len(), 2);
+}
+
+async fn a_call_that_no_method_answers_has_its_line_and_is_measured(database: TestDatabase) {
+    let program = Program::demo(&database, &[("M4_GRPC_MESSAGE_LIMIT", "2097152")]).await;
+    let mut client = tonic::client::Grpc::new(program.channel());
+    client.ready().await.unwrap();
+    let nothing = PathAndQuery::from_static("/m4.userdetails.v1.UserDetailsService/Recognisable");
+    let codec = tonic_prost::ProstCodec::<UserDetails, UserDetails>::default();
+    let error = client.unary(Request::new(UserDetails::default()), nothing, codec).await;
+    assert_eq!(error.unwrap_err().code(), Code::Unimplemented);
+    let comment = Some(Comment { comment: Some("x".repeat(3 << 20)) });
+    let user_details = Some(UserDetails { comment, ..UserDetails::default() });
+    let large = UpdateUserDetailsRequest { user_details, ..UpdateUserDetailsRequest::default() };
+    let error = program.users().update_user_details(large).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let lines = wait_for_lines(&program, 2).await;
+    let outcomes: Vec<_> = lines.iter().map(|line| &line["fields"]["outcome"]).collect();
+    assert_eq!(outcomes, ["UNIMPLEMENTED", "INVALID_REQUEST"]);
+    assert!(lines.iter().all(|line| line["fields"]["rpc.method"] == "_OTHER"), "{lines:?}");
+    let scraped = program.ask_admin("/metrics").await.body;
+    for code in ["UNIMPLEMENTED", "INVALID_ARGUMENT"] {
+        let counted = |line: &&str| {
+            line.starts_with("rpc_server_call_duration_seconds_count{")
+                && line.contains("rpc_method=\"_OTHER\"")
+                && line.contains(code)
+        };
+        assert!(
+            scraped.lines().find(counted).is_some_and(|line| line.ends_with(" 1")),
+            "{scraped}"
+        );
+    }
+    assert!(!(program.log() + &scraped).contains("Recognisable"));
 }
 
 async fn lines_are_sent_with_their_trace_and_nothing_of_libraries(database: TestDatabase) {

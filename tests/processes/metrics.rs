@@ -29,6 +29,7 @@ on_every_engine!(
     every_row_of_the_specification_is_counted,
     calls_statements_and_connections_are_measured,
     what_is_refused_or_given_up_is_counted,
+    a_legacy_call_whose_client_goes_away_is_counted,
     a_watch_is_measured,
     a_receiver_that_hangs_or_refuses_harms_no_call,
     metrics_are_sent_over_otlp,
@@ -114,6 +115,17 @@ fn calls() -> Vec<(&'static str, Method, String)> {
         ("404", Method::POST, "/elsewhere/alice".to_owned()),
         ("405", Method::PUT, target("admin", "3", "")),
     ]
+}
+
+async fn a_legacy_call_whose_client_goes_away_is_counted(database: TestDatabase) {
+    let program = Program::demo(&database, &[]).await;
+    let lock = database.lock_alice().await;
+    let call = program.call("admin", "3", "city=Never");
+    tokio::time::timeout(Duration::from_millis(300), call).await.map(drop).unwrap_err();
+    let scraped = until(&program, |scraped| scraped.row("client_gone") == 1.0).await;
+    lock.release().await;
+    let labels = [("error_type", "client_gone"), ("http_request_method", "POST")];
+    assert_eq!(scraped.value("http_server_request_duration_seconds_count", &labels), 1.0);
 }
 
 async fn every_row_of_the_specification_is_counted(database: TestDatabase) {

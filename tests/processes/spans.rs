@@ -8,8 +8,8 @@ use std::{
 
 use http::{HeaderMap, Method, StatusCode};
 use m4_user_details::proto::{
-    GetUserDetailsRequest, ListUserDetailsChangesRequest, UpdateUserDetailsRequest,
-    WatchUserDetailsRequest,
+    Address, GetUserDetailsRequest, ListUserDetailsChangesRequest, UpdateUserDetailsRequest,
+    UserDetails, WatchUserDetailsRequest,
 };
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode as Outcome};
 use tokio::net::TcpListener;
@@ -29,6 +29,7 @@ on_every_engine!(
     each_row_of_the_legacy_call_is_told_on_both_sides,
     an_event_of_a_watch_links_to_the_call_that_caused_it,
     a_deadline_that_runs_out_is_the_servers_error,
+    one_that_is_sampled_has_its_statements_though_others_are_not,
 );
 
 mod once {
@@ -231,11 +232,11 @@ async fn an_event_of_a_watch_links_to_the_call_that_caused_it(database: TestData
     let stored = database.text("SELECT traceparent FROM change_log").await;
     assert_eq!(stored, format!("00-{}-{}-01", trace(2), hex::encode(&cause.span_id)));
 
-    // What is not sampled leaves no trace in the log.
+    // What is not sampled tells its trace, too.
     let headers = [("traceparent", &*traceparent(&trace(3)).replace("-01", "-00"))];
     program.send(Method::POST, &target("admin", "3", "city=Other"), &headers).await;
     let change = watch.message().await.unwrap().unwrap().change.unwrap();
-    assert_eq!(change.trace_id, "");
+    assert_eq!(change.trace_id, trace(3));
 }
 
 async fn a_deadline_that_runs_out_is_the_servers_error(database: TestDatabase) {
@@ -366,4 +367,47 @@ async fn what_the_service_looks_at_by_itself_is_no_trace(database: TestDatabase)
     program.signal("TERM");
     assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
     assert_eq!(receiver.spans(), []);
+}
+
+async fn one_that_is_sampled_has_its_statements_though_others_are_not(database: TestDatabase) {
+    let (receiver, address) = Receiver::start().await;
+    let mut variables = to(address);
+    variables.push(("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".to_owned()));
+    variables.push(("OTEL_TRACES_SAMPLER_ARG", "0".to_owned()));
+    let service = Program::demo(&database, &borrowed(&variables)).await;
+    let update = |user_id, city: String| {
+        let address = Some(Address { city: Some(city), ..Address::default() });
+        let user_details = Some(UserDetails { address, ..UserDetails::default() });
+        UpdateUserDetailsRequest { user_id, user_details, ..UpdateUserDetailsRequest::default() }
+    };
+    for round in 0..10 {
+        let lock = database.lock_alice().await;
+        // They gather behind the one that waits for the lock, or are stored meanwhile.
+        let others = (0..8).map(|number| {
+            let mut users = service.users();
+            let request = update(3 + number % 2, format!("{round} {number}"));
+            tokio::spawn(async move { users.update_user_details(request).await.unwrap() })
+        });
+        let others: Vec<_> = others.collect();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut users = service.users();
+        let request = traced(&trace(round), update(4, format!("sampled {round}")));
+        let sampled =
+            tokio::spawn(async move { users.update_user_details(request).await.unwrap() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        lock.release().await;
+        for call in others.into_iter().chain([sampled]) {
+            call.await.unwrap();
+        }
+        let commit = |receiver: &Receiver| {
+            receiver.spans_of(&trace(round)).into_iter().find(|span| span.name == "COMMIT")
+        };
+        receiver.wait_for(commit).await;
+    }
+    let request = ListUserDetailsChangesRequest { page_size: 1000, ..Default::default() };
+    let listed = service.users().list_user_details_changes(request).await.unwrap().into_inner();
+    // Each change tells its trace, of which most are not kept.
+    assert!(listed.changes.iter().all(|change| change.trace_id.len() == 32), "{listed:?}");
+    let kept = receiver.spans().iter().filter(|span| span.name == "COMMIT").count();
+    assert_eq!(kept, 10);
 }

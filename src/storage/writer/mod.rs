@@ -24,6 +24,7 @@ use crate::domain::{
     error::{Error, chain},
     update::{Update, Updated},
 };
+use crate::trace;
 
 /// How many updates one transaction has at most.
 const MOST: usize = 32;
@@ -157,7 +158,7 @@ impl Writers {
 }
 
 /// How long a transaction for callers with these deadlines waits for locks, if not as long as usual: none of them waits longer.
-fn patience(deadlines: impl IntoIterator<Item = Option<Instant>>) -> Option<Duration> {
+pub(super) fn patience(deadlines: impl IntoIterator<Item = Option<Instant>>) -> Option<Duration> {
     let last =
         deadlines.into_iter().try_fold(None, |last, deadline| Some(last.max(Some(deadline?))));
     let patience = last??.saturating_duration_since(Instant::now()) + SLACK;
@@ -168,10 +169,12 @@ fn ended() -> Error {
     Error::Unavailable("the writer has ended".into())
 }
 
-/// The span in which jobs are run together: the first one's; the others link to it. None where there is no job.
+/// The span in which jobs are run together: the first one's that is sampled; the other sampled ones link to it. None where there
+/// is no job.
 fn common_span(jobs: &[Job]) -> Option<Span> {
-    let (first, others) = jobs.split_first()?;
-    for job in others {
+    let mut sampled = jobs.iter().filter(|job| trace::is_sampled(&job.update.origin.traceparent));
+    let Some(first) = sampled.next() else { return jobs.first().map(|job| job.span.clone()) };
+    for job in sampled {
         job.span.follows_from(&first.span);
     }
     Some(first.span.clone())
