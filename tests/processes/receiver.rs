@@ -8,6 +8,8 @@ use std::{
 
 use axum::{Router, extract::State, routing::post};
 use bytes::Bytes;
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use opentelemetry_proto::tonic::{
     collector::{
         logs::v1::{
@@ -30,7 +32,19 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use tokio::net::TcpListener;
-use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
+use tonic::{
+    Request, Response, Status, codec::CompressionEncoding::Gzip, transport::server::TcpIncoming,
+};
+
+use crate::support::tls::Own;
 
 /// An OTLP receiver.
 #[derive(Clone, Default)]
@@ -51,18 +65,53 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(receiver.clone()))
-            .add_service(LogsServiceServer::new(receiver.clone()))
-            .add_service(MetricsServiceServer::new(receiver.clone()));
+            .add_service(TraceServiceServer::new(receiver.clone()).accept_compressed(Gzip))
+            .add_service(LogsServiceServer::new(receiver.clone()).accept_compressed(Gzip))
+            .add_service(MetricsServiceServer::new(receiver.clone()).accept_compressed(Gzip));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         (receiver, address)
     }
 
     /// Receives over HTTP.
     pub async fn start_http() -> (Self, SocketAddr) {
-        let receiver = Self::default();
+        let (receiver, routes) = Self::routes();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        (receiver, address)
+    }
+
+    /// Receives over HTTPS.
+    pub async fn start_https(own: &Own) -> (Self, SocketAddr) {
+        let (receiver, routes) = Self::routes();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let certificate = CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, routes) = (acceptor.clone(), routes.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = TowerToHyperService::new(routes);
+                    let _ =
+                        http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        (receiver, address)
+    }
+
+    /// A receiver, and the routes of OTLP over HTTP to it.
+    fn routes() -> (Self, Router) {
+        let receiver = Self::default();
         let spans = async |State(receiver): State<Self>, body: Bytes| {
             receiver.take_spans(ExportTraceServiceRequest::decode(body).unwrap().resource_spans);
         };
@@ -77,8 +126,7 @@ impl Receiver {
             .route("/v1/logs", post(logs))
             .route("/v1/metrics", post(metrics))
             .with_state(receiver.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        (receiver, address)
+        (receiver, routes)
     }
 
     /// The spans until now.

@@ -22,6 +22,7 @@ use crate::{
         app::{PATH, target},
         database::{Kind, TestDatabase},
         on_every_engine, on_sqlite,
+        tls::{Authority, Files},
     },
 };
 
@@ -37,6 +38,7 @@ mod once {
     on_sqlite!(
         a_door_hands_on_the_trace_and_its_baggage,
         spans_and_logs_go_over_http_too,
+        a_receivers_certificate_is_of_the_authority_that_is_configured,
         what_the_service_looks_at_by_itself_is_no_trace,
     );
 }
@@ -359,6 +361,39 @@ async fn spans_and_logs_go_over_http_too(database: TestDatabase) {
     assert_eq!(of_call.count(), 1, "{logs:?}");
 }
 
+async fn a_receivers_certificate_is_of_the_authority_that_is_configured(database: TestDatabase) {
+    let authority = Authority::new();
+    let (receiver, address) = Receiver::start_https(&authority.issue(&["localhost"])).await;
+    let files = Files::new();
+    // One that has another authority learns nothing; and the call does not care.
+    for (number, authority, told) in [(1, &Authority::new(), false), (2, &authority, true)] {
+        let mut variables = to(address);
+        let endpoint = format!("https://localhost:{}", address.port());
+        variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+        variables.push(("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()));
+        let authority = files.write("authority.pem", &authority.pem());
+        variables.push(("OTEL_EXPORTER_OTLP_CERTIFICATE", authority));
+        let mut program = Program::demo(&database, &borrowed(&variables)).await;
+        let headers = [("traceparent", &*traceparent(&trace(number)))];
+        let call = target("admin", "3", &format!("city={number}"));
+        assert_eq!(program.send(Method::POST, &call, &headers).await.status, StatusCode::OK);
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+        assert_eq!(!receiver.spans_of(&trace(number)).is_empty(), told);
+    }
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://localhost:1"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere"),
+    ];
+    let refused = run(&["serve", "--demo"], &variables);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr)
+            .contains("OTEL_EXPORTER_OTLP_CERTIFICATE cannot be read")
+    );
+}
+
 async fn what_the_service_looks_at_by_itself_is_no_trace(database: TestDatabase) {
     let (receiver, address) = Receiver::start().await;
     let variables = to(address);
@@ -374,6 +409,7 @@ async fn one_that_is_sampled_has_its_statements_though_others_are_not(database: 
     let mut variables = to(address);
     variables.push(("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".to_owned()));
     variables.push(("OTEL_TRACES_SAMPLER_ARG", "0".to_owned()));
+    variables.push(("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip".to_owned()));
     let service = Program::demo(&database, &borrowed(&variables)).await;
     let update = |user_id, city: String| {
         let address = Some(Address { city: Some(city), ..Address::default() });
