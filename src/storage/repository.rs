@@ -356,7 +356,7 @@ impl Database {
                 rows
             }
             (Engine::MySql, Some(patience)) => {
-                let page = E::find().from_raw_sql(bounded(page, patience));
+                let page = E::find().from_raw_sql(bounded(&page, patience));
                 statement(engine, "SELECT", table, page.all(read)).await
             }
             _ => statement(engine, "SELECT", table, page.all(read)).await,

@@ -125,7 +125,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             (_, Lock::Wait(_)) => select = select.lock(kind),
         }
         let rows = if let (Engine::MySql, Lock::Wait(Some(patience))) = (self.engine, lock) {
-            let select = account::Entity::find().from_raw_sql(bounded(select, patience));
+            let select = account::Entity::find().from_raw_sql(bounded(&select, patience));
             sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?
         } else {
             sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?
@@ -297,7 +297,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
 
 /// A statement for which MariaDB waits no longer than this.
 pub(in crate::storage) fn bounded<E: EntityTrait>(
-    select: Select<E>,
+    select: &Select<E>,
     patience: Duration,
 ) -> sea_orm::Statement {
     let mut select = select.build(DbBackend::MySql);
