@@ -98,10 +98,10 @@ pub(super) async fn answered<E>(
     call: impl Future<Output = Result<http::Response<Body>, E>>,
 ) -> Result<http::Response<Body>, E> {
     let begun = Instant::now();
-    let answer = call.await?;
-    let Some((status, outcome)) = errors::unserved(&answer) else { return Ok(answer) };
+    let (answer, told) = errors::unserved(call.await?);
+    let Some((code, outcome)) = told else { return Ok(answer) };
     let took = begun.elapsed();
-    metered::unserved(status.code(), took);
+    metered::unserved(code, took);
     tracing::info!(
         door = Door::Grpc.as_str(),
         rpc.method = OTHER,
@@ -109,7 +109,7 @@ pub(super) async fn answered<E>(
         milliseconds = took.as_secs_f64() * 1000.0,
         "call"
     );
-    Ok(status.into_http())
+    Ok(answer)
 }
 
 /// Stands for a method that did not answer, as the semantic conventions have it: anybody may make up names.

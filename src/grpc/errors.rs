@@ -113,24 +113,26 @@ pub(super) fn status(error: &Error) -> Status {
     Status::with_error_details(classify(error).0, error.to_string(), details)
 }
 
-/// What is answered where no method did, but tonic itself, which gives no details: to a call of a method that is not there, and to a
-/// message over the limit. Of that it says `RESOURCE_EXHAUSTED` where it is compressed, which would invite to try again.
-pub(super) fn unserved(answer: &http::Response<Body>) -> Option<(Status, &'static str)> {
+/// The code and the outcome of an answer that no method gave, but tonic itself, which gives no details: to a call of a method or
+/// of a compression that is not there, and to a message over the limit. That is answered in this service's words: that tonic says
+/// `RESOURCE_EXHAUSTED` of one that is compressed would invite to try again.
+pub(super) fn unserved(
+    answer: http::Response<Body>,
+) -> (http::Response<Body>, Option<(Code, &'static str)>) {
     let headers = answer.headers();
-    let code = Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes());
-    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
-        return None;
-    }
+    let code = headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
     match code {
-        Code::OutOfRange | Code::ResourceExhausted => {
+        Some(Code::OutOfRange | Code::ResourceExhausted)
+            if !headers.contains_key(Status::GRPC_STATUS_DETAILS) =>
+        {
             let problem = "is larger than grpc.message_limit allows".to_owned();
             let error = Error::InvalidRequest { field: "message", problem };
-            Some((status(&error), reason(&error)))
+            let status = status(&error);
+            let told = (status.code(), reason(&error));
+            (status.into_http(), Some(told))
         }
-        Code::Unimplemented => {
-            Some((Status::unimplemented("no such method"), code_name(Code::Unimplemented)))
-        }
-        _ => None,
+        Some(code @ Code::Unimplemented) => (answer, Some((code, code_name(code)))),
+        _ => (answer, None),
     }
 }
 

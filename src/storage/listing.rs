@@ -74,6 +74,9 @@ pub(super) fn users(query: &UserQuery, scope: Scope) -> Select<account::Entity> 
         let id = behind(account::Column::Id, after.id.into());
         condition = condition.add(match key {
             None => Condition::all().add(id),
+            Some(account::Column::Username) => {
+                Condition::all().add(behind(account::Column::Username, value))
+            }
             // Bounded by the key alone, so that an index leads to where the page begins.
             Some(key) => Condition::all()
                 .add(if descending {
@@ -89,7 +92,11 @@ pub(super) fn users(query: &UserQuery, scope: Scope) -> Select<account::Entity> 
     if let Some(key) = key {
         select = select.order_by(key, direction.clone());
     }
-    select.order_by(account::Column::Id, direction).limit(query.limit)
+    // No two have the same username, and MariaDB would sort all users if it were asked for an order of those that have.
+    if query.order.key != OrderKey::Username {
+        select = select.order_by(account::Column::Id, direction);
+    }
+    select.limit(query.limit)
 }
 
 /// The id of the first or the last entry of the change log in a span of times, where clocks may differ; between them is every

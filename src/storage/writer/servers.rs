@@ -87,15 +87,15 @@ pub(super) fn start(
 async fn write(shared: Arc<Shared>) {
     let mut work = Vec::with_capacity(MOST);
     while shared.gather(&mut work).await {
+        let number = work.len();
         let (jobs, batches) = split(&mut work);
         batches.into_iter().for_each(|batch| all(&shared, batch));
-        let Some(span) = common_span(&jobs) else { continue };
-        let number = jobs.len();
-        shared.under_way.fetch_add(number, Ordering::Relaxed);
-        let together = together(&shared, jobs).instrument(span);
-        // A panic ends these updates and not the writer.
-        if AssertUnwindSafe(together).catch_unwind().await.is_err() {
-            tracing::error!("a transaction has panicked");
+        if let Some(span) = common_span(&jobs) {
+            let together = together(&shared, jobs).instrument(span);
+            // A panic ends these updates and not the writer.
+            if AssertUnwindSafe(together).catch_unwind().await.is_err() {
+                tracing::error!("a transaction has panicked");
+            }
         }
         shared.under_way.fetch_sub(number, Ordering::Relaxed);
         shared.ended.notify_waiters();
@@ -124,6 +124,8 @@ impl Shared {
         };
         // Nothing that was received is lost with it.
         let _ = timeout(GATHERING, gather).await;
+        // The other one sees it as soon as it has the queue.
+        self.under_way.fetch_add(work.len(), Ordering::Relaxed);
         !work.is_empty()
     }
 }
