@@ -3,6 +3,7 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
+use protox::prost_reflect::prost_types::FileDescriptorSet;
 
 const FILES: [&str; 5] = [
     "m4/userdetails/v1/error_reason.proto",
@@ -17,6 +18,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    let mut build = tonic_prost_build::configure();
+    for group in groups(&descriptors) {
+        // Most updates have few of them, and messages are moved often.
+        build = build.boxed(group);
+    }
+    build.compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The paths of the groups of fields that a user has.
+fn groups(descriptors: &FileDescriptorSet) -> Vec<String> {
+    let messages = descriptors.file.iter().flat_map(|file| &file.message_type);
+    let details = messages.filter(|message| message.name() == "UserDetails");
+    let groups = details
+        .flat_map(|message| &message.field)
+        .filter(|field| field.type_name().starts_with(".m4.userdetails.v1."));
+    groups.map(|field| format!(".m4.userdetails.v1.UserDetails.{}", field.name())).collect()
 }

@@ -120,6 +120,7 @@ impl Config {
         let body = read.number("http.body_limit", 1024, 1024 * 1024);
         let deadline = read.number("deadline_seconds", 1, 300);
         let max_in_flight = read.number("max_in_flight", 1, 100_000);
+        let gather = read.number("gather_milliseconds", 0, 100);
         let drain = read.number("drain_seconds", 1, 3600);
         let days = read.number("change_log.days", 0, 36_500);
         let settings_age = read.number("settings_cache_milliseconds", 0, 1000);
@@ -133,6 +134,7 @@ impl Config {
                 url,
                 max_connections: u32::try_from(max_connections).unwrap_or(1),
                 max_in_flight,
+                gather: milliseconds(gather),
             },
             grpc_listen,
             http_listen,
@@ -152,7 +154,7 @@ impl Config {
             answers,
             limits: Limits { body, deadline: seconds(deadline) },
             drain: seconds(drain),
-            settings_age: Duration::from_millis(u64::try_from(settings_age).unwrap_or(0)),
+            settings_age: milliseconds(settings_age),
             heartbeat: seconds(heartbeat),
             keep_log: i64::try_from(days).ok().filter(|days| *days > 0).map(TimeDelta::days),
             log,
@@ -219,6 +221,10 @@ pub enum Unauthenticated {
 
 fn seconds(number: usize) -> Duration {
     Duration::from_secs(u64::try_from(number).unwrap_or(u64::MAX))
+}
+
+fn milliseconds(number: usize) -> Duration {
+    Duration::from_millis(u64::try_from(number).unwrap_or(u64::MAX))
 }
 
 /// Reads typed values, and collects what is wrong.

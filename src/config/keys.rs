@@ -193,6 +193,12 @@ pub const KEYS: &[Key] = &[
     key("deadline_seconds", "M4_DEADLINE_SECONDS", "10", "the longest that a call takes"),
     key("max_in_flight", "M4_MAX_IN_FLIGHT", "1024", "calls under way at once; more are refused"),
     key(
+        "gather_milliseconds",
+        "M4_GATHER_MILLISECONDS",
+        "2",
+        "on a server: how long updates wait at most for others to share a transaction while another one is under way; 100 at most",
+    ),
+    key(
         "drain_seconds",
         "M4_DRAIN_SECONDS",
         "20",

@@ -103,13 +103,13 @@ impl Value {
     }
 }
 
-/// Every value of one user.
+/// Every value of one user. A box, as users are moved often.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Values([Value; FIELDS.len()]);
+pub struct Values(Box<[Value; FIELDS.len()]>);
 
 impl Default for Values {
     fn default() -> Self {
-        Self(FIELDS.map(Value::cleared))
+        Self(Box::new(FIELDS.map(Value::cleared)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What every call has in common: a span in the caller's trace, a deadline, one line in the log, and a status.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use prost::Message;
 use tokio::time::Instant;
@@ -40,12 +40,13 @@ pub struct CallOptions {
     pub stop: CancellationToken,
 }
 
-/// Runs a call: `method` is its full name, `longest` its deadline unless the caller's is sooner.
+/// Runs a call: `method` is its full name, `longest` its deadline unless the caller's is sooner. `call` is a box, as each future
+/// around one that is none would hold it twice.
 pub(super) async fn run<T: Message>(
     method: &'static str,
     metadata: &MetadataMap,
     longest: Duration,
-    call: impl Future<Output = Result<T, Error>>,
+    call: Pin<Box<impl Future<Output = Result<T, Error>>>>,
 ) -> Result<Response<T>, Status> {
     let mut response = open(method, metadata, longest, call).await?;
     let asked = metadata.contains_key("grpc-accept-encoding");
@@ -60,7 +61,7 @@ pub(super) async fn open<T>(
     method: &'static str,
     metadata: &MetadataMap,
     longest: Duration,
-    call: impl Future<Output = Result<T, Error>>,
+    call: Pin<Box<impl Future<Output = Result<T, Error>>>>,
 ) -> Result<Response<T>, Status> {
     let span = tracing::info_span!(
         "rpc",

@@ -49,7 +49,7 @@ impl LegacyService for LegacyCalls {
             self.explain(&actor, request).await
         };
         let method = "m4.userdetails.v1.LegacyService/ExplainLegacyCall";
-        call::run(method, &metadata, self.deadline, call).await
+        call::run(method, &metadata, self.deadline, Box::pin(call)).await
     }
 }
 

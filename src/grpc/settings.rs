@@ -35,7 +35,7 @@ impl SettingsService for SettingsSwitches {
             Ok(GetSettingsResponse { settings: Some(to_proto(&settings)) })
         };
         let method = "m4.userdetails.v1.SettingsService/GetSettings";
-        call::run(method, &metadata, self.deadline, call).await
+        call::run(method, &metadata, self.deadline, Box::pin(call)).await
     }
 
     async fn update_settings(
@@ -52,7 +52,7 @@ impl SettingsService for SettingsSwitches {
             Ok(UpdateSettingsResponse { settings: Some(to_proto(&settings)) })
         };
         let method = "m4.userdetails.v1.SettingsService/UpdateSettings";
-        call::run(method, &metadata, self.deadline, call).await
+        call::run(method, &metadata, self.deadline, Box::pin(call)).await
     }
 }
 

@@ -65,7 +65,7 @@ impl UserDetailsService for UserDetails {
             Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
         };
         let method = "m4.userdetails.v1.UserDetailsService/GetUserDetails";
-        call::run(method, &metadata, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, Box::pin(call)).await
     }
 
     async fn update_user_details(
@@ -98,7 +98,7 @@ impl UserDetailsService for UserDetails {
             Ok(answer(updated?))
         };
         let method = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-        let answer = call::run(method, &metadata, self.options.deadline, call).await;
+        let answer = call::run(method, &metadata, self.options.deadline, Box::pin(call)).await;
         answer.map_err(|mut status| {
             if upon_itself.into_inner() {
                 status.metadata_mut().insert(UPON_ITSELF, MetadataValue::from_static("1"));
@@ -161,7 +161,7 @@ impl UserDetailsService for UserDetails {
             Ok(within(BatchUpdateUserDetailsResponse { results }, self.options.largest_message))
         };
         let method = "m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
-        call::run(method, &metadata, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, Box::pin(call)).await
     }
 
     async fn list_user_details(
@@ -183,7 +183,7 @@ impl UserDetailsService for UserDetails {
             Ok(ListUserDetailsResponse { user_details, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetails";
-        call::run(method, &metadata, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, Box::pin(call)).await
     }
 
     async fn list_user_details_changes(
@@ -205,7 +205,7 @@ impl UserDetailsService for UserDetails {
             Ok(ListUserDetailsChangesResponse { changes, next_page_token })
         };
         let method = "m4.userdetails.v1.UserDetailsService/ListUserDetailsChanges";
-        call::run(method, &metadata, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, Box::pin(call)).await
     }
 
     type WatchUserDetailsStream =
@@ -225,7 +225,7 @@ impl UserDetailsService for UserDetails {
             let responses = poll_fn(move |context| responses.poll_recv(context));
             Ok(Box::pin(responses) as Self::WatchUserDetailsStream)
         };
-        call::open(watch::METHOD, &metadata, self.options.deadline, call).await
+        call::open(watch::METHOD, &metadata, self.options.deadline, Box::pin(call)).await
     }
 
     async fn revert_user_details_change(
@@ -251,7 +251,7 @@ impl UserDetailsService for UserDetails {
             })
         };
         let method = "m4.userdetails.v1.UserDetailsService/RevertUserDetailsChange";
-        call::run(method, &metadata, self.options.deadline, call).await
+        call::run(method, &metadata, self.options.deadline, Box::pin(call)).await
     }
 }
 

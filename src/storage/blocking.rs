@@ -69,7 +69,10 @@ impl Writer {
         }
         // Nothing in it waits: it is compiled with the blocking twin.
         let lock = statements::Lock::Wait(None);
-        let apply = transaction::apply(&connection, Engine::Sqlite, updates, lock, refused);
+        let apply = async {
+            let begun = transaction::begin(&connection, Engine::Sqlite).await?;
+            transaction::apply(begun, Engine::Sqlite, updates, lock, refused).await
+        };
         let outcomes = self.runtime.block_on(apply);
         // After a failure, such as that of a COMMIT, it may have a transaction open, which ends with it.
         if let Ok(outcomes) = &outcomes {

@@ -28,7 +28,7 @@ const READY: u32 = 4;
 const SQLITE_READERS: u32 = 4;
 
 /// A kind of database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Engine {
     /// SQLite, embedded.
     Sqlite,
@@ -68,6 +68,16 @@ pub struct Options {
     pub max_connections: u32,
     /// How many calls may be under way at once, 1 or more; more are refused.
     pub max_in_flight: usize,
+    /// How long updates on a server wait at most for as many as another transaction has under way, to share the next one.
+    pub gather: Duration,
+}
+
+impl Options {
+    /// How to connect to a database by default.
+    pub fn of(url: String) -> Self {
+        let gather = Duration::from_millis(2);
+        Self { url, max_connections: 10, max_in_flight: 1024, gather }
+    }
 }
 
 impl std::fmt::Debug for Options {

@@ -41,39 +41,19 @@ impl From<Corrupt> for Error {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
-    /// When it failed.
-    at: Stage,
-}
-
-/// How far a transaction came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It could not begin: its connection may have been dead.
-    Begin,
-    /// It had begun, and was not committed.
-    Statement,
-    /// It failed at its commit: then it may have been stored all the same.
-    Commit,
+    /// Whether that was at its commit: then it may have been stored all the same.
+    at_commit: bool,
 }
 
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { error: error.into(), at: Stage::Statement }
+        Self { error: error.into(), at_commit: false }
     }
 }
 
 impl Failure {
-    pub(super) fn at_begin(error: impl Into<Error>) -> Self {
-        Self { error: error.into(), at: Stage::Begin }
-    }
-
     pub(super) fn at_commit(error: impl Into<Error>) -> Self {
-        Self { error: error.into(), at: Stage::Commit }
-    }
-
-    /// Whether it may have been its connection, which had died while it was idle: then another one may live.
-    pub(super) fn never_began(&self) -> bool {
-        self.at == Stage::Begin
+        Self { error: error.into(), at_commit: true }
     }
 
     /// Whether nothing was stored, and parts of it may succeed if they are run again.
@@ -83,7 +63,7 @@ impl Failure {
             Error::Unavailable(cause) => cause.is::<Locked>(),
             _ => false,
         };
-        is_conflict(&self.error) || (self.at != Stage::Commit && harmed_by_one)
+        is_conflict(&self.error) || (!self.at_commit && harmed_by_one)
     }
 }
 

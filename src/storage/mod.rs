@@ -19,6 +19,7 @@ mod repository;
 mod settings;
 mod spans;
 mod sweep;
+mod texts;
 mod tokens;
 mod writer;
 

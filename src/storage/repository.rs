@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -255,15 +255,21 @@ impl Database {
         (self.engine() == Engine::Postgres).then_some(&self.options.url)
     }
 
-    /// Applies updates, in their order, in one transaction.
+    /// Begins a transaction that writes.
+    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, Error> {
+        transaction::begin(&self.pools.write, self.engine()).await
+    }
+
+    /// Applies updates, in their order, in a transaction that was begun, and ends it.
     pub(super) async fn apply(
         &self,
+        transaction: DatabaseTransaction,
         updates: &[(&Update, DateTime<Utc>)],
         lock: Lock,
         refused: Refused,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let applied =
-            transaction::apply(&self.pools.write, self.engine(), updates, lock, refused).await?;
+            transaction::apply(transaction, self.engine(), updates, lock, refused).await?;
         self.stored(&applied);
         Ok(applied)
     }
@@ -307,7 +313,7 @@ impl Database {
         &self,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
-        let transaction = transaction::begin(&self.pools.write, self.engine()).await?;
+        let transaction = self.begin().await?;
         let load = settings::load(&transaction);
         let stored = statement(self.engine(), "SELECT", "settings", load).await?;
         let settings = change(stored.clone());

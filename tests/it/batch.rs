@@ -26,7 +26,7 @@ fn update(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
     let address = Address { city: Some(city.to_owned()), ..Address::default() };
     UpdateUserDetailsRequest {
         user_id,
-        user_details: Some(UserDetails { address: Some(address), ..UserDetails::default() }),
+        user_details: Some(UserDetails { address: Some(address.into()), ..UserDetails::default() }),
         ..UpdateUserDetailsRequest::default()
     }
 }
@@ -36,7 +36,7 @@ fn manager(user_id: i64, responsible_manager_id: i64) -> UpdateUserDetailsReques
     let general = General { responsible_manager_id, ..General::default() };
     UpdateUserDetailsRequest {
         user_id,
-        user_details: Some(UserDetails { general: Some(general), ..UserDetails::default() }),
+        user_details: Some(UserDetails { general: Some(general.into()), ..UserDetails::default() }),
         ..UpdateUserDetailsRequest::default()
     }
 }
@@ -225,7 +225,7 @@ async fn a_repeated_batch_is_done_once(database: TestDatabase) {
 
 async fn an_answer_that_would_be_too_large_says_less(database: TestDatabase) {
     let app = TestApp::start_with(&database, &[("grpc.message_limit", "2097152")]).await;
-    let comment = Some(Comment { comment: Some("x".repeat(8000)) });
+    let comment = Some(Box::new(Comment { comment: Some("x".repeat(8000)) }));
     let commented =
         UserDetails { comment: comment.clone(), ..update(3, "York").user_details.unwrap() };
     let request = UpdateUserDetailsRequest { user_details: Some(commented), ..update(3, "") };

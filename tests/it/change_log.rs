@@ -19,8 +19,11 @@ async fn an_entry_tells_who_when_where_and_what(database: TestDatabase) {
     assert!(app.call("manager", "3", parameters).await.body.contains("successfully"));
     let address = Address { city: Some("Bonn".to_owned()), ..Address::default() };
     let taxes = Taxes { tax4_value: Some("0.000001".to_owned()), ..Taxes::default() };
-    let details =
-        UserDetails { address: Some(address), taxes: Some(taxes), ..UserDetails::default() };
+    let details = UserDetails {
+        address: Some(address.into()),
+        taxes: Some(taxes.into()),
+        ..UserDetails::default()
+    };
     let request = UpdateUserDetailsRequest {
         user_id: 3,
         user_details: Some(details),

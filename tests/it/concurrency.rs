@@ -29,7 +29,7 @@ fn request(details: UserDetails) -> UpdateUserDetailsRequest {
 
 fn city(city: String, etag: String) -> UserDetails {
     let address = Address { city: Some(city), ..Address::default() };
-    UserDetails { etag, address: Some(address), ..UserDetails::default() }
+    UserDetails { etag, address: Some(address.into()), ..UserDetails::default() }
 }
 
 async fn of_two_updates_with_one_etag_exactly_one_succeeds(database: TestDatabase) {

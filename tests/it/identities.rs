@@ -107,14 +107,14 @@ pub async fn read(
 /// Hides alice, and changes nothing else.
 fn hide() -> UpdateUserDetailsRequest {
     let general = General { hidden: Some(true), ..General::default() };
-    let details = UserDetails { general: Some(general), ..UserDetails::default() };
+    let details = UserDetails { general: Some(general.into()), ..UserDetails::default() };
     UpdateUserDetailsRequest { user_id: 3, user_details: Some(details), ..Default::default() }
 }
 
 /// Gives alice another city.
 fn move_to(city: &str) -> UpdateUserDetailsRequest {
     let address = Address { city: Some(city.to_owned()), ..Address::default() };
-    let details = UserDetails { address: Some(address), ..UserDetails::default() };
+    let details = UserDetails { address: Some(address.into()), ..UserDetails::default() };
     UpdateUserDetailsRequest { user_id: 3, user_details: Some(details), ..Default::default() }
 }
 

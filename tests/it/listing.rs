@@ -63,7 +63,7 @@ impl TestApp {
 
     async fn move_to(&self, user_id: i64, city: &str, reason: &str) {
         let address = Address { city: Some(city.to_owned()), ..Address::default() };
-        let details = UserDetails { address: Some(address), ..UserDetails::default() };
+        let details = UserDetails { address: Some(address.into()), ..UserDetails::default() };
         let request = UpdateUserDetailsRequest {
             user_id,
             user_details: Some(details),
@@ -190,14 +190,14 @@ async fn a_mask_says_which_fields_are_read(database: TestDatabase) {
     let alice =
         app.list(masked(&["address.city", "general"])).await.unwrap().user_details.remove(0);
     let city = whole.address.clone().unwrap().city;
-    let address = Some(Address { city, ..Address::default() });
+    let address = Some(Box::new(Address { city, ..Address::default() }));
     let expected = UserDetails {
         user_id: 3,
         username: whole.username.clone(),
         etag: whole.etag.clone(),
         create_time: whole.create_time,
         update_time: whole.update_time,
-        general: whole.general,
+        general: whole.general.clone(),
         address,
         ..UserDetails::default()
     };
@@ -310,7 +310,10 @@ async fn the_change_log_tells_who_changed_what(database: TestDatabase) {
     assert_eq!((grpc.reason.as_str(), legacy.reason.as_str()), ("Moved", ""));
     assert_eq!((grpc.address.as_str(), legacy.address.as_str()), ("127.0.0.1", "127.0.0.1"));
     assert_eq!((&legacy.etag, legacy.change_time), (&after.etag, after.update_time));
-    let city = |city: &str| Some(Address { city: Some(city.to_owned()), ..Address::default() });
+    let city = |city: &str| {
+        let city = Some(city.to_owned());
+        Some(Box::new(Address { city, ..Address::default() }))
+    };
     assert_eq!(grpc.changed_fields.unwrap().paths, ["address.city"]);
     assert_eq!(
         grpc.previous_details.unwrap(),

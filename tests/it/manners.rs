@@ -69,7 +69,7 @@ async fn messages_are_compressed_where_the_client_asks(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let long = "x".repeat(60_000);
     let comment = Comment { comment: Some(long.clone()) };
-    let details = UserDetails { comment: Some(comment), ..UserDetails::default() };
+    let details = UserDetails { comment: Some(comment.into()), ..UserDetails::default() };
     for (encoding, name) in [(Gzip, "gzip"), (Zstd, "zstd")] {
         let mut users = app.users().send_compressed(encoding).accept_compressed(encoding);
         let request =
@@ -100,7 +100,7 @@ async fn a_message_that_is_too_large_is_refused_even_if_it_was_small_on_the_way(
 ) {
     let app = TestApp::start_with(&database, &[("grpc.message_limit", "2097152")]).await;
     let comment = Comment { comment: Some("x".repeat(64 << 20)) };
-    let details = UserDetails { comment: Some(comment), ..UserDetails::default() };
+    let details = UserDetails { comment: Some(comment.into()), ..UserDetails::default() };
     let request = UpdateUserDetailsRequest { user_details: Some(details), ..set_city(3, "") };
     let users = app.users();
     for mut users in

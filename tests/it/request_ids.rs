@@ -29,7 +29,7 @@ fn update(user_id: i64, city: &str, request_id: &str) -> UpdateUserDetailsReques
     let address = Address { city: Some(city.to_owned()), ..Address::default() };
     UpdateUserDetailsRequest {
         user_id,
-        user_details: Some(UserDetails { address: Some(address), ..UserDetails::default() }),
+        user_details: Some(UserDetails { address: Some(address.into()), ..UserDetails::default() }),
         request_id: request_id.to_owned(),
         ..UpdateUserDetailsRequest::default()
     }

@@ -49,7 +49,7 @@ fn masked(user_id: i64, details: UserDetails, paths: &[&str]) -> UpdateUserDetai
 
 fn city(city: &str) -> UserDetails {
     let address = Address { city: Some(city.to_owned()), ..Address::default() };
-    UserDetails { address: Some(address), ..UserDetails::default() }
+    UserDetails { address: Some(address.into()), ..UserDetails::default() }
 }
 
 async fn a_present_field_is_changed_and_an_absent_one_is_not(database: TestDatabase) {
@@ -84,7 +84,7 @@ async fn a_field_that_is_named_but_absent_is_cleared(database: TestDatabase) {
 async fn a_mask_is_a_bound(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let mut details = city("Kaunas");
-    details.general = Some(General { call_limit: Some(1), ..General::default() });
+    details.general = Some(Box::new(General { call_limit: Some(1), ..General::default() }));
     let answer = app.update(masked(3, details.clone(), &["address.city"])).await.unwrap();
     assert_eq!(answer.changed_fields.unwrap().paths, ["address.city"]);
     assert_eq!(app.read(3).await.general.unwrap().call_limit, Some(10));
@@ -197,7 +197,7 @@ async fn every_reason_has_its_code_and_details(database: TestDatabase) {
     };
     let manager = |id| {
         let general = General { responsible_manager_id: Some(id), ..General::default() };
-        update(3, UserDetails { general: Some(general), ..city("\u{7f}") })
+        update(3, UserDetails { general: Some(general.into()), ..city("\u{7f}") })
     };
     let etag = update(3, UserDetails { etag: "x".to_owned(), ..city("Kaunas") });
     let table = [

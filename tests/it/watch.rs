@@ -114,7 +114,7 @@ fn behind(token: &str) -> WatchUserDetailsRequest {
 
 async fn set_city(app: &TestApp, user_id: i64, city: &str) {
     let address = Address { city: Some(city.to_owned()), ..Address::default() };
-    let details = UserDetails { address: Some(address), ..UserDetails::default() };
+    let details = UserDetails { address: Some(address.into()), ..UserDetails::default() };
     let user_details = Some(details);
     let request = UpdateUserDetailsRequest { user_id, user_details, ..Default::default() };
     app.update(request).await.unwrap();
@@ -239,7 +239,8 @@ async fn a_watch_that_is_killed_and_resumed_sees_every_change_once(database: Tes
                     call_limit: i32::try_from(writer * CHANGES + number).ok(),
                     ..General::default()
                 };
-                let details = UserDetails { general: Some(general), ..UserDetails::default() };
+                let details =
+                    UserDetails { general: Some(general.into()), ..UserDetails::default() };
                 let user_details = Some(details);
                 app.update(UpdateUserDetailsRequest {
                     user_id,

@@ -171,7 +171,7 @@ async fn a_call_that_no_method_answers_has_its_line_and_is_measured(database: Te
     let codec = tonic_prost::ProstCodec::<UserDetails, UserDetails>::default();
     let error = client.unary(Request::new(UserDetails::default()), nothing, codec).await;
     assert_eq!(error.unwrap_err().code(), Code::Unimplemented);
-    let comment = Some(Comment { comment: Some("x".repeat(3 << 20)) });
+    let comment = Some(Box::new(Comment { comment: Some("x".repeat(3 << 20)) }));
     let user_details = Some(UserDetails { comment, ..UserDetails::default() });
     let large = UpdateUserDetailsRequest { user_details, ..UpdateUserDetailsRequest::default() };
     let error = program.users().update_user_details(large).await.unwrap_err();

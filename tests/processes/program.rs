@@ -184,8 +184,11 @@ impl Program {
         etag: &str,
     ) -> Result<UpdateUserDetailsResponse, tonic::Status> {
         let address = Address { city: Some(city.to_owned()), ..Address::default() };
-        let details =
-            UserDetails { etag: etag.to_owned(), address: Some(address), ..UserDetails::default() };
+        let details = UserDetails {
+            etag: etag.to_owned(),
+            address: Some(address.into()),
+            ..UserDetails::default()
+        };
         let request = UpdateUserDetailsRequest {
             user_id: 3,
             user_details: Some(details),

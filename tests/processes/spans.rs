@@ -264,7 +264,7 @@ async fn a_deadline_that_runs_out_is_the_servers_error(database: TestDatabase) {
     let address =
         m4_user_details::proto::Address { city: Some("Late".to_owned()), ..Default::default() };
     let details =
-        m4_user_details::proto::UserDetails { address: Some(address), ..Default::default() };
+        m4_user_details::proto::UserDetails { address: Some(address.into()), ..Default::default() };
     let late = UpdateUserDetailsRequest {
         user_id: 3,
         user_details: Some(details),
@@ -412,7 +412,7 @@ async fn one_that_is_sampled_has_its_statements_though_others_are_not(database: 
     variables.push(("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip".to_owned()));
     let service = Program::demo(&database, &borrowed(&variables)).await;
     let update = |user_id, city: String| {
-        let address = Some(Address { city: Some(city), ..Address::default() });
+        let address = Some(Box::new(Address { city: Some(city), ..Address::default() }));
         let user_details = Some(UserDetails { address, ..UserDetails::default() });
         UpdateUserDetailsRequest { user_id, user_details, ..UpdateUserDetailsRequest::default() }
     };

@@ -83,7 +83,7 @@ async fn every_call_that_was_begun_is_answered_through_both_doors(database: Test
     for number in 0..3 {
         let mut users = users.clone();
         let address = Address { fax: Some(format!("fax {number}")), ..Address::default() };
-        let details = UserDetails { address: Some(address), ..UserDetails::default() };
+        let details = UserDetails { address: Some(address.into()), ..UserDetails::default() };
         let request = UpdateUserDetailsRequest {
             user_id: 3,
             user_details: Some(details),

@@ -171,7 +171,7 @@ impl TestApp {
 /// A request that gives a user another city.
 pub fn set_city(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
     let address = Address { city: Some(city.to_owned()), ..Address::default() };
-    let details = UserDetails { address: Some(address), ..UserDetails::default() };
+    let details = UserDetails { address: Some(address.into()), ..UserDetails::default() };
     UpdateUserDetailsRequest {
         user_id,
         user_details: Some(details),

@@ -26,7 +26,7 @@ pub struct TestDatabase {
 
 impl TestDatabase {
     pub fn options(&self) -> Options {
-        Options { url: self.url.clone(), max_connections: 10, max_in_flight: 1000 }
+        Options::of(self.url.clone())
     }
 
     /// A connection of the test's own.

@@ -37,6 +37,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) enum Call {
     /// `UpdateUserDetails` at this address.
     Update(SocketAddr),
+    /// The same, with a connection for each caller, as legacy calls have.
+    UpdateApart(SocketAddr),
     /// `BatchUpdateUserDetails` of [`BATCH`] users at this address.
     Batch(SocketAddr),
     /// The next page of `ListUserDetails` at this address.
@@ -53,12 +55,18 @@ impl Call {
     fn address(self) -> SocketAddr {
         match self {
             Self::Update(own)
+            | Self::UpdateApart(own)
             | Self::Batch(own)
             | Self::Page(own)
             | Self::Get(own)
             | Self::Ping(own)
             | Self::Legacy(own) => own,
         }
+    }
+
+    /// How many connections so many callers have, where they may share them.
+    fn connections(self, callers: usize) -> usize {
+        if matches!(self, Self::UpdateApart(_)) { callers } else { CHANNELS.min(callers) }
     }
 }
 
@@ -112,7 +120,7 @@ pub(crate) async fn run_on(
 ) -> Run {
     let channels: Vec<Vec<Channel>> = calls
         .iter()
-        .map(|call| channels(call.address(), (CHANNELS / calls.len()).min(callers)))
+        .map(|call| channels(call.address(), call.connections(callers).div_ceil(calls.len())))
         .collect();
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
@@ -166,7 +174,9 @@ enum Caller {
 impl Caller {
     async fn new(call: Call, channel: Channel) -> Self {
         match call {
-            Call::Update(_) => Self::Update(UserDetailsServiceClient::new(channel)),
+            Call::Update(_) | Call::UpdateApart(_) => {
+                Self::Update(UserDetailsServiceClient::new(channel))
+            }
             Call::Batch(_) => Self::Batch(UserDetailsServiceClient::new(channel)),
             Call::Page(_) => Self::Page(UserDetailsServiceClient::new(channel), String::new()),
             Call::Get(_) => Self::Get(UserDetailsServiceClient::new(channel)),
@@ -238,12 +248,15 @@ pub(crate) fn update(user_id: i64) -> UpdateUserDetailsRequest {
     UpdateUserDetailsRequest {
         user_id,
         user_details: Some(UserDetails {
-            general: Some(General {
+            general: Some(Box::new(General {
                 call_limit: i32::try_from(value % 1_000_000).ok(),
                 hidden: Some(value.is_multiple_of(2)),
                 ..General::default()
-            }),
-            address: Some(Address { city: Some(format!("City {value}")), ..Address::default() }),
+            })),
+            address: Some(Box::new(Address {
+                city: Some(format!("City {value}")),
+                ..Address::default()
+            })),
             ..UserDetails::default()
         }),
         acting_username: "admin".to_owned(),

@@ -50,7 +50,7 @@ impl Database {
                 format!("{server}/{name}")
             }
         };
-        let options = Options { url: url.clone(), max_connections: 1, max_in_flight: 1 };
+        let options = Options::of(url.clone());
         migrate(&options, true).await.unwrap();
         fill::fill(&url, engine.name(), users, log_rows).await;
         let connection = connect(&url).await;

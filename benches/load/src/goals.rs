@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use crate::{
-    measured::{Row, median},
+    measured::Row,
     path::Path,
     report::Results,
-    scenes::Played,
+    scenes::{Choice, Played},
 };
 
 /// A bound of a figure.
@@ -119,6 +119,12 @@ fn of_engine(played: &Played) -> Vec<Goal> {
         own("one caller: p50 of an empty call ÷ limit", alone(Path::Ping), None, None),
         own("door ÷ RPC", ratio(rows, any.clone(), Path::Door, Path::Rpc), least(0.9), least(1.0)),
         own(
+            "door ÷ RPC with as many connections",
+            ratio(rows, any.clone(), Path::Door, Path::RpcApart),
+            None,
+            None,
+        ),
+        own(
             "door of its own ÷ RPC",
             ratio(rows, any, Path::FarDoor, Path::Rpc),
             least(0.9),
@@ -145,9 +151,18 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
     let patience = over.map(|over| over.accepted.p99 / over.capacity.p99);
     let telemetry = played.telemetry.map(|telemetry| telemetry.on.rate / telemetry.off.rate);
     let replicas = played.replicas.map(|replicas| replicas.two.rate / replicas.one.rate);
-    let believed = played.settings.iter().map(|own| own.believed.rate / own.read.rate);
+    let gain = |choices: &[Choice]| {
+        choices.iter().map(|own| own.with.rate / own.without.rate).reduce(f64::min)
+    };
+    let (believed, gathering) = (gain(&played.settings), gain(&played.gather));
     vec![
         own("start to first answer, ms", start, must, aim),
+        own(
+            "start to first answer without TLS to the server, ms",
+            played.start.as_ref().and_then(|start| start.without_tls),
+            must,
+            aim,
+        ),
         own(
             "overload: sent ÷ capacity",
             over.map(|over| over.sent / over.capacity.rate),
@@ -164,9 +179,16 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
             None,
             None,
         ),
+        own(
+            "overload: memory after the last round ÷ after the first",
+            over.map(|over| over.peak / over.first_peak),
+            most(1.1),
+            None,
+        ),
         own("telemetry ÷ none, 64 callers", telemetry, least(0.95), None),
         own("two replicas ÷ one, 64 callers", replicas, least(0.9), None),
-        own("door: settings believed ÷ read", believed.reduce(f64::min), None, None),
+        own("door: settings believed ÷ read", believed, None, None),
+        own("updates that gather ÷ that do not", gathering, None, None),
         own(
             "singles beside a batch of 1000: p99 ÷ usual",
             played.batch.map(|batch| batch.beside.p99 / batch.alone.p99),
@@ -226,13 +248,18 @@ fn largest(rows: &[Row]) -> Option<f64> {
     let users = rows.iter().map(|row| row.case.users).max()?;
     let is_largest = |row: &&Row| row.path == Path::Rpc && row.case.users == users;
     let smallest = rows.first()?.case.users;
-    let own = rows.iter().filter(is_largest).filter(|_| users > smallest);
-    median(own.filter_map(|row| to_smallest(rows, row)))
+    worst(rows, |row| is_largest(&row) && users > smallest)
 }
 
 fn long_log(rows: &[Row]) -> Option<f64> {
-    let own = rows.iter().filter(|row| row.path == Path::Rpc && row.case.log_rows > 0);
-    median(own.filter_map(|row| to_smallest(rows, row)))
+    let longest = rows.iter().map(|row| row.case.log_rows).max().filter(|longest| *longest > 0)?;
+    worst(rows, |row| row.path == Path::Rpc && row.case.log_rows == longest)
+}
+
+/// The rate of some rows by that on the smallest table: the worst over numbers of callers.
+fn worst(rows: &[Row], chosen: impl Fn(&Row) -> bool) -> Option<f64> {
+    let own = rows.iter().filter(|row| chosen(row));
+    own.filter_map(|row| to_smallest(rows, row)).reduce(f64::min)
 }
 
 /// Prints the goals as a table.

@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
         long,
         value_delimiter = ',',
         value_enum,
-        default_value = "paths,start,overload,replicas,settings,batch,telemetry,watch,list"
+        default_value = "paths,start,overload,replicas,settings,gather,batch,telemetry,watch,list"
     )]
     scenes: Vec<Scene>,
     /// In the scene of sizes: how many users the tables have; as many as `--users` if none is given.
@@ -88,6 +88,8 @@ pub(crate) enum Scene {
     Replicas,
     /// Legacy calls while the settings are believed for a second, beside settings that are read for each.
     Settings,
+    /// Updates that wait for others to share a transaction, beside those that do not; not on SQLite.
+    Gather,
     /// Batches of 1000 updates, and single ones beside them.
     Batch,
     /// Pages of the list, on tables of two sizes.

@@ -23,8 +23,10 @@ pub(crate) enum Path {
     LimitOf32,
     /// A call over gRPC that does nothing: what the protocol costs.
     Ping,
-    /// `UpdateUserDetails`.
+    /// `UpdateUserDetails`; callers share four connections.
     Rpc,
+    /// The same, with a connection for each caller.
+    RpcApart,
     /// The legacy call, in the service's process.
     Door,
     /// The legacy call through a door of its own.
@@ -35,8 +37,16 @@ pub(crate) enum Path {
 
 impl Path {
     /// Every path, in the order in which they are run.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Limit, Self::LimitOf32, Self::Ping, Self::Rpc, Self::Door, Self::FarDoor, Self::Get];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Limit,
+        Self::LimitOf32,
+        Self::Ping,
+        Self::Rpc,
+        Self::RpcApart,
+        Self::Door,
+        Self::FarDoor,
+        Self::Get,
+    ];
 
     /// Whether it goes through the service.
     fn is_served(self) -> bool {
@@ -79,7 +89,7 @@ impl Stage {
         let run = self.measure(path, callers, time);
         let run = profile::of(&self.database, &programs, run).await;
         let database = &mut self.database;
-        if matches!(path, Path::Rpc | Path::Door | Path::FarDoor) {
+        if matches!(path, Path::Rpc | Path::RpcApart | Path::Door | Path::FarDoor) {
             database.acknowledge(run.times.len());
         }
         let (name, users) = (database.engine.name(), database.users);
@@ -102,6 +112,7 @@ impl Stage {
             Path::LimitOf32 => return limit::sqlite(&self.database.file(), 32, *users, time),
             Path::Ping => Call::Ping(self.service.grpc()),
             Path::Rpc => Call::Update(self.service.grpc()),
+            Path::RpcApart => Call::UpdateApart(self.service.grpc()),
             Path::Door => Call::Legacy(self.service.http),
             Path::FarDoor => Call::Legacy(self.door.as_ref().expect("there is a door").http),
             Path::Get => Call::Get(self.service.grpc()),

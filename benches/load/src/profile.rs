@@ -5,6 +5,7 @@ use std::{
     fs,
     ops::{AddAssign, Sub},
     path::Path,
+    time::Instant,
 };
 
 use serde::Serialize;
@@ -22,6 +23,8 @@ const TICK: f64 = 0.01;
 /// What was used until a moment, or between two.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
+    /// How long that was, in seconds.
+    time: f64,
     client: Process,
     service: Process,
     server: Process,
@@ -43,6 +46,7 @@ impl Sub for Used {
 
     fn sub(self, before: Self) -> Self {
         Self {
+            time: self.time - before.time,
             client: self.client - before.client,
             service: self.service - before.service,
             server: self.server - before.server,
@@ -54,6 +58,7 @@ impl Sub for Used {
 
 impl AddAssign for Used {
     fn add_assign(&mut self, more: Self) {
+        self.time += more.time;
         self.client += more.client;
         self.service += more.service;
         self.server += more.server;
@@ -86,6 +91,8 @@ pub(crate) struct Cost {
     pub(crate) service: f64,
     /// Microseconds of a processor in the database's server.
     pub(crate) server: f64,
+    /// How many processors were busy with all of it.
+    pub(crate) busy: f64,
     /// Bytes read from files by whoever has the database open.
     pub(crate) read: f64,
     /// Transactions of the database that wrote; none on SQLite, which does not count them.
@@ -104,11 +111,13 @@ impl Cost {
             calls += count(run.done);
         }
         let each = |total: f64| total / f64::max(calls, 1.0);
-        let Used { client, service, server, transactions, log_bytes } = used;
+        let Used { time, client, service, server, transactions, log_bytes } = used;
+        let processors = client.processor + service.processor + server.processor;
         Self {
             client: each(client.processor * 1e6),
             service: each(service.processor * 1e6),
             server: each(server.processor * 1e6),
+            busy: processors / f64::max(time, f64::MIN_POSITIVE),
             // With a server, nobody else reads its files; without one, the service or the limit does.
             read: each(if server.processor > 0.0 {
                 server.read
@@ -127,9 +136,10 @@ pub(crate) async fn of(
     programs: &[&Program],
     run: impl Future<Output = Run>,
 ) -> Run {
-    let before = read(database, programs).await;
+    let (begun, before) = (Instant::now(), read(database, programs).await);
     let mut run = run.await;
     run.used = read(database, programs).await - before;
+    run.used.time = begun.elapsed().as_secs_f64();
     run
 }
 

@@ -89,14 +89,14 @@ fn print_costs(results: &Results) {
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for played in &results.engines {
         let line = |users: &str, log: &str, callers: &str, path: &str, figures: Figures| {
-            let Figures { rate, cost, .. } = figures;
-            let busy = (cost.client + cost.service + cost.server) * rate / 1e6;
+            let cost = figures.cost;
             println!(
-                "| {} | {users} | {log} | {callers} | {path} | {:.0} | {:.0} | {:.0} | {busy:.2} | {:.0} | {:.3} | {:.0} |",
+                "| {} | {users} | {log} | {callers} | {path} | {:.0} | {:.0} | {:.0} | {:.2} | {:.0} | {:.3} | {:.0} |",
                 played.engine,
                 cost.client,
                 cost.service,
                 cost.server,
+                cost.busy,
                 cost.read,
                 cost.transactions,
                 cost.log_bytes
@@ -123,7 +123,11 @@ fn print_costs(results: &Results) {
         }
         for own in &played.settings {
             let names = ["door, settings read", "door, settings believed"];
-            pair(&own.callers.to_string(), names, [own.read, own.believed]);
+            pair(&own.callers.to_string(), names, [own.without, own.with]);
+        }
+        for own in &played.gather {
+            let names = ["not gathered", "gathered"];
+            pair(&own.callers.to_string(), names, [own.without, own.with]);
         }
         if let Some(own) = played.telemetry {
             pair("64", ["telemetry off", "telemetry on"], [own.off, own.on]);

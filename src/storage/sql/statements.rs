@@ -16,13 +16,17 @@ use super::{
         self, ActiveModelTrait,
         ActiveValue::Set,
         ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Iterable, JoinType,
-        QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, StatementBuilder,
-        sea_query::{CaseStatement, Condition, Expr, ExprTrait, LockBehavior, LockType},
+        QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Statement,
+        StatementBuilder, Value,
+        sea_query::{
+            CaseStatement, Condition, Expr, ExprTrait, LockBehavior, LockType, UpdateStatement,
+        },
     },
 };
 use crate::storage::{
     connect::Engine,
     failure::{Conflict, Corrupt},
+    texts::{self, Shape},
 };
 use crate::{
     domain::{
@@ -85,19 +89,24 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         if names.is_empty() {
             return Ok(HashMap::new());
         }
-        let select = account::Entity::find()
-            .select_only()
-            .columns([
-                account::Column::Id,
-                account::Column::Username,
-                account::Column::AccountType,
-                account::Column::Blocked,
-                account::Column::ShowOnlyAssignedUsers,
-            ])
-            .column(manager_group_right::Column::Level)
-            .join(JoinType::LeftJoin, users_right())
-            .filter(account::Column::Username.is_in(padded(names)))
-            .into_model::<ActingRow>();
+        let mut values = vec![USERS_RIGHT.into()];
+        values.extend(padded(names).map(|name| Value::from(name.as_str())));
+        let select = self.statement(Shape::Actors(values.len()), values, || {
+            let select = account::Entity::find()
+                .select_only()
+                .columns([
+                    account::Column::Id,
+                    account::Column::Username,
+                    account::Column::AccountType,
+                    account::Column::Blocked,
+                    account::Column::ShowOnlyAssignedUsers,
+                ])
+                .column(manager_group_right::Column::Level)
+                .join(JoinType::LeftJoin, users_right())
+                .filter(account::Column::Username.is_in(padded(names)));
+            select.build(self.backend())
+        });
+        let select = ActingRow::find_by_statement(select);
         let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
         // By the name as stored: MariaDB ignores spaces at the end when it compares.
         rows.into_iter().map(|row| Ok((row.username.clone(), row.account()?))).collect()
@@ -107,8 +116,31 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
+        let ids: Vec<_> = padded(ids).copied().collect();
+        let select = match (self.engine, lock) {
+            (Engine::MySql, Lock::Wait(Some(patience))) => {
+                bounded(&self.select(&ids, lock), patience)
+            }
+            _ => {
+                let waits = match lock {
+                    Lock::None => None,
+                    Lock::Free => Some(false),
+                    Lock::Wait(_) => Some(true),
+                };
+                let values = ids.iter().map(|id| Value::from(*id)).collect();
+                self.statement(Shape::Users(ids.len(), waits), values, || {
+                    self.select(&ids, lock).build(self.backend())
+                })
+            }
+        };
+        let select = account::Model::find_by_statement(select);
+        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
+        rows.into_iter().map(|row| Ok((row.id, columns::user(row)?))).collect()
+    }
+
+    fn select(&self, ids: &[i64], lock: Lock) -> Select<account::Entity> {
         let mut select =
-            account::Entity::find().filter(account::Column::Id.is_in(padded(ids).copied()));
+            account::Entity::find().filter(account::Column::Id.is_in(ids.iter().copied()));
         if matches!(lock, Lock::Wait(_)) && ids.len() > 1 {
             // Who waits for several locks takes them in one order.
             select = select.order_by_asc(account::Column::Id);
@@ -120,17 +152,34 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         };
         match (self.engine, lock) {
             // On SQLite a transaction that writes is the only one.
-            (Engine::Sqlite, _) | (_, Lock::None) => {}
-            (_, Lock::Free) => select = select.lock_with_behavior(kind, LockBehavior::SkipLocked),
-            (_, Lock::Wait(_)) => select = select.lock(kind),
+            (Engine::Sqlite, _) | (_, Lock::None) => select,
+            (_, Lock::Free) => select.lock_with_behavior(kind, LockBehavior::SkipLocked),
+            (_, Lock::Wait(_)) => select.lock(kind),
         }
-        let rows = if let (Engine::MySql, Lock::Wait(Some(patience))) = (self.engine, lock) {
-            let select = account::Entity::find().from_raw_sql(bounded(&select, patience));
-            sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?
-        } else {
-            sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?
-        };
-        rows.into_iter().map(|row| Ok((row.id, columns::user(row)?))).collect()
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.connection.get_database_backend()
+    }
+
+    /// A statement of a shape with these values, as `build` would make it, whose text is kept from one to the next. If it has
+    /// other values, it is built each time.
+    fn statement(
+        &self,
+        shape: Shape,
+        values: Vec<Value>,
+        build: impl FnOnce() -> Statement,
+    ) -> Statement {
+        if let Some(text) = texts::kept(self.engine, &shape) {
+            return Statement::from_sql_and_values(self.backend(), &*text, values);
+        }
+        let built = build();
+        let same = built.values.as_ref().is_some_and(|built| built.0 == values);
+        debug_assert!(same, "{shape:?}: {:?} {values:?}", built.values);
+        if same {
+            texts::keep(self.engine, shape, &built.sql);
+        }
+        built
     }
 
     /// Those of requests that were answered before.
@@ -205,16 +254,15 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(ids.into_iter().collect())
     }
 
-    /// Stores changes, in their order, with their entries in the change log. Where each is of another user, those of the same
-    /// fields are stored by one statement: on servers, and on SQLite where there are many, as it pays only then.
+    /// Stores changes, in their order, with their entries in the change log. On servers those of the same fields are stored by
+    /// one statement, where each is of another user.
     pub(super) async fn write(&self, mut writes: Vec<(&Updated, &Entry)>) -> Result<(), Error> {
         let fields = |(updated, _): &(&Updated, &Entry)| {
             updated.changes.iter().map(|change| change.field).collect::<Vec<_>>()
         };
         let mut users = BTreeSet::new();
-        let distinct = writes.iter().all(|(updated, _)| users.insert(updated.user.id));
-        let many = self.engine != Engine::Sqlite || writes.len() > PORTION;
-        let combine = distinct && many;
+        let combine = self.engine != Engine::Sqlite
+            && writes.iter().all(|(updated, _)| users.insert(updated.user.id));
         if combine {
             writes.sort_by_cached_key(fields);
         }
@@ -224,75 +272,96 @@ impl<C: ConnectionTrait> Statements<'_, C> {
                 self.update(&users).await?;
             }
         }
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let entries = writes.chunks(if many { PORTION } else { 1 });
-        for entries in entries {
-            let insert = change_log::Entity::insert_many(entries.iter().map(entry));
-            let mut insert = insert.into_query();
-            if self.engine == Engine::Sqlite {
-                insert.returning_col(change_log::Column::Id);
-            }
-            self.execute("INSERT", "change_log", &insert).await?;
+        for entries in writes.chunks(PORTION) {
+            let values = entries.iter().flat_map(|one| {
+                let mut entry = entry(one);
+                change_log::Column::iter().filter_map(move |column| entry.take(column).into_value())
+            });
+            let shape = Shape::Entries(entries.len());
+            let insert = self.statement(shape, values.collect(), || {
+                let insert = change_log::Entity::insert_many(entries.iter().map(entry));
+                let mut insert = insert.into_query();
+                if self.engine == Engine::Sqlite {
+                    insert.returning_col(change_log::Column::Id);
+                }
+                StatementBuilder::build(&insert, &self.backend())
+            });
+            self.execute("INSERT", "change_log", insert).await?;
         }
         Ok(())
     }
 
     /// Runs a statement that writes, and answers how many rows it was. On SQLite it must return a row for each: SeaORM keeps
     /// only those prepared that do, and to prepare one costs more than to run it.
-    async fn execute<S: StatementBuilder + Sync>(
+    async fn execute(
         &self,
         operation: &'static str,
         table: &'static str,
-        statement: &S,
+        statement: Statement,
     ) -> Result<usize, Error> {
         let connection = self.connection;
         if self.engine == Engine::Sqlite {
-            let rows = sql!(self.engine, operation, table, connection.query_all(statement))?;
+            let rows = sql!(self.engine, operation, table, connection.query_all_raw(statement))?;
             return Ok(rows.len());
         }
-        let done = sql!(self.engine, operation, table, connection.execute(statement))?;
+        let done = sql!(self.engine, operation, table, connection.execute_raw(statement))?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 
     /// Stores the same fields of several users.
     async fn update(&self, users: &[&Updated]) -> Result<(), Error> {
         let rows: Vec<_> = users.iter().map(|updated| row(updated)).collect::<Result<_, _>>()?;
-        let mut update = account::Entity::update_many();
-        if let ([Updated { user, .. }], [row]) = (users, &*rows) {
-            update = update
-                .set(row.clone())
-                .filter(account::Column::Id.eq(user.id))
-                .filter(account::Column::Version.eq(user.version - 1));
+        let update = if let ([updated], [row]) = (users, &*rows) {
+            self.one(updated, row)
         } else {
-            let case = |value: &dyn Fn(usize) -> Expr| -> Expr {
-                let cases = padded(0..users.len()).fold(CaseStatement::new(), |cases, index| {
-                    cases.case(account::Column::Id.eq(users[index].user.id), value(index))
-                });
-                cases.into()
-            };
-            for column in account::Column::iter().filter(|column| rows[0].get(*column).is_set()) {
-                let value = |index: usize| match rows[index].get(column) {
-                    Set(value) => value.into(),
-                    _ => Expr::col(column),
-                };
-                update = update.col_expr(column, case(&value));
-            }
-            let stored = case(&|index| (users[index].user.version - 1).into());
-            update = update
-                .filter(account::Column::Id.is_in(padded(users).map(|updated| updated.user.id)))
-                .filter(Expr::col(account::Column::Version).eq(stored));
-        }
-        let mut update = update.into_query();
-        if self.engine == Engine::Sqlite {
-            update.returning_col(account::Column::Id);
-        }
-        if self.execute("UPDATE", "accounts", &update).await? != users.len() {
+            StatementBuilder::build(&several(users, &rows), &self.backend())
+        };
+        if self.execute("UPDATE", "accounts", update).await? != users.len() {
             return Err(Error::Unavailable(Conflict.into()));
         }
         Ok(())
     }
+
+    /// Stores fields of one user.
+    fn one(&self, Updated { user, changes }: &Updated, row: &account::ActiveModel) -> Statement {
+        let set = account::Column::iter().filter_map(|column| row.get(column).into_value());
+        let values = set.chain([user.id.into(), (user.version - 1).into()]).collect();
+        let shape = Shape::Update(changes.iter().map(|change| change.field).collect());
+        self.statement(shape, values, || {
+            let update = account::Entity::update_many()
+                .set(row.clone())
+                .filter(account::Column::Id.eq(user.id))
+                .filter(account::Column::Version.eq(user.version - 1));
+            let mut update = update.into_query();
+            if self.engine == Engine::Sqlite {
+                update.returning_col(account::Column::Id);
+            }
+            StatementBuilder::build(&update, &self.backend())
+        })
+    }
+}
+
+/// Stores the same fields of several users, on a server.
+fn several(users: &[&Updated], rows: &[account::ActiveModel]) -> UpdateStatement {
+    let case = |value: &dyn Fn(usize) -> Expr| -> Expr {
+        let cases = padded(0..users.len()).fold(CaseStatement::new(), |cases, index| {
+            cases.case(account::Column::Id.eq(users[index].user.id), value(index))
+        });
+        cases.into()
+    };
+    let mut update = account::Entity::update_many();
+    for column in account::Column::iter().filter(|column| rows[0].get(*column).is_set()) {
+        let value = |index: usize| match rows[index].get(column) {
+            Set(value) => value.into(),
+            _ => Expr::col(column),
+        };
+        update = update.col_expr(column, case(&value));
+    }
+    let stored = case(&|index| (users[index].user.version - 1).into());
+    update
+        .filter(account::Column::Id.is_in(padded(users).map(|updated| updated.user.id)))
+        .filter(Expr::col(account::Column::Version).eq(stored))
+        .into_query()
 }
 
 /// A statement for which MariaDB waits no longer than this.
@@ -375,13 +444,16 @@ impl ActingRow {
     }
 }
 
-/// From an account to its group's right `users`.
+/// The name of a group's right to users.
+const USERS_RIGHT: &str = "users";
+
+/// From an account to its group's right to users.
 fn users_right() -> RelationDef {
     let right: RelationDef = account::Entity::belongs_to(manager_group_right::Entity)
         .from(account::Column::ManagerGroupId)
         .to(manager_group_right::Column::ManagerGroupId)
         .into();
     right.on_condition(|_, right| {
-        Condition::all().add(Expr::col((right, manager_group_right::Column::Name)).eq("users"))
+        Condition::all().add(Expr::col((right, manager_group_right::Column::Name)).eq(USERS_RIGHT))
     })
 }

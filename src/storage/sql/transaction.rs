@@ -29,9 +29,9 @@ pub(in crate::storage) enum Refused {
     All,
 }
 
-/// Applies updates, in their order, in one transaction.
+/// Applies updates, in their order, in a transaction that was begun, and ends it.
 pub(in crate::storage) async fn apply(
-    connection: &DatabaseConnection,
+    transaction: DatabaseTransaction,
     engine: Engine,
     updates: &[(&Update, DateTime<Utc>)],
     lock: Lock,
@@ -41,7 +41,6 @@ pub(in crate::storage) async fn apply(
     for (update, _) in updates {
         needs.add_update(update);
     }
-    let transaction = begin(connection, engine).await.map_err(Failure::at_begin)?;
     let statements = Statements { engine, connection: &transaction };
     let mut facts = statements.load(&needs, lock).await?;
     let distinct = needs.users.len() == updates.len();

@@ -91,6 +91,15 @@ enum Work {
     All(Batch),
 }
 
+impl Work {
+    fn span(&self) -> &Span {
+        match self {
+            Self::One(job) => &job.span,
+            Self::All(batch) => &batch.span,
+        }
+    }
+}
+
 /// The updates and the batches among what has waited, without those whose callers have gone.
 fn split(work: &mut Vec<Work>) -> (Vec<Job>, Vec<Batch>) {
     let (mut jobs, mut batches) = (Vec::with_capacity(work.len()), Vec::new());
@@ -116,7 +125,7 @@ impl Writers {
             Engine::Sqlite => sqlite::start(queue, options.clone(), Arc::clone(database)),
             Engine::Postgres | Engine::MySql => {
                 wake::start(database);
-                servers::start(queue, Arc::clone(database), options.max_connections);
+                servers::start(queue, Arc::clone(database), options);
             }
         }
         Self(sender)

@@ -2,6 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,11 +12,12 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
+use sea_orm::DatabaseTransaction;
 use tokio::{
     sync::{Mutex, Notify, Semaphore, mpsc},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{Batch, Job, MOST, Work, common_span, patience, split, unknown};
 use crate::{
@@ -25,6 +27,7 @@ use crate::{
     },
     storage::{
         asynchronous::{statements::Lock, transaction::Refused},
+        connect::Options,
         failure::{Failure, is_conflict},
         repository::Database,
     },
@@ -32,8 +35,6 @@ use crate::{
 
 /// How many transactions are under way at once. With one more each is smaller, and all together slower.
 const WRITERS: usize = 2;
-/// How long a writer waits at most for as many updates as the other one has under way.
-const GATHERING: Duration = Duration::from_millis(2);
 /// How often a transaction is run that loses against another one.
 const ATTEMPTS: u32 = 5;
 
@@ -49,6 +50,8 @@ const REST: Duration = Duration::from_millis(10);
 /// What the writers of a database share.
 struct Shared {
     database: Arc<Database>,
+    /// How long a writer waits at most for as many updates as the other one has under way.
+    gather: Duration,
     queue: Mutex<mpsc::UnboundedReceiver<Work>>,
     /// How many updates the writers have under way.
     under_way: AtomicUsize,
@@ -63,17 +66,18 @@ pub(in crate::storage) fn writing(connections: usize) -> usize {
     WRITERS + (connections / 4).max(1)
 }
 
-/// Starts the writers of a database with so many connections.
+/// Starts the writers of a database.
 pub(super) fn start(
     queue: mpsc::UnboundedReceiver<Work>,
     database: Arc<Database>,
-    connections: u32,
+    options: &Options,
 ) {
-    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    let connections = usize::try_from(options.max_connections).unwrap_or(usize::MAX);
     let lone = writing(connections).saturating_sub(WRITERS).max(1);
     let queue = Mutex::new(queue);
     let shared = Arc::new(Shared {
         database,
+        gather: options.gather,
         queue,
         under_way: AtomicUsize::new(0),
         ended: Notify::new(),
@@ -86,12 +90,13 @@ pub(super) fn start(
 
 async fn write(shared: Arc<Shared>) {
     let mut work = Vec::with_capacity(MOST);
-    while shared.gather(&mut work).await {
+    let mut begun = None;
+    while shared.gather(&mut work, &mut begun).await {
         let number = work.len();
         let (jobs, batches) = split(&mut work);
         batches.into_iter().for_each(|batch| all(&shared, batch));
-        if let Some(span) = common_span(&jobs) {
-            let together = together(&shared, jobs).instrument(span);
+        if let (Some(begun), Some(span)) = (begun.take(), common_span(&jobs)) {
+            let together = together(&shared, begun, jobs).instrument(span);
             // A panic ends these updates and not the writer.
             if AssertUnwindSafe(together).catch_unwind().await.is_err() {
                 tracing::error!("a transaction has panicked");
@@ -102,39 +107,82 @@ async fn write(shared: Arc<Shared>) {
     }
 }
 
+/// A transaction, or why it could not begin.
+type Begun = Result<DatabaseTransaction, Error>;
+
 impl Shared {
-    /// Takes what waits: as much as the other writer has under way, if that comes before it ends. What one transaction has
-    /// answered comes back bit by bit, and to begin with the first of it would make many small ones. Answers whether
-    /// there is any.
-    async fn gather(&self, work: &mut Vec<Work>) -> bool {
+    /// Takes what waits, and begins a transaction for the updates among it. What comes while that begins is taken, too; and as much
+    /// as the other writer has under way, if that comes before it ends: what one transaction has answered comes back bit by
+    /// bit, and to go on with the first of it would make many small ones. Answers whether there is any.
+    async fn gather(&self, work: &mut Vec<Work>, begun: &mut Option<Begun>) -> bool {
         let mut queue = self.queue.lock().await;
         let mut open = queue.recv_many(work, MOST).await > 0;
-        let gather = async {
+        let patience = Instant::now() + self.gather;
+        let span = work.first().map_or_else(Span::none, |work| work.span().clone());
+        let mut begin = pin!(self.begin().instrument(span));
+        let mut begins = false;
+        loop {
+            let ended = self.ended.notified();
+            let room = MOST - work.len();
+            begins |= begun.is_none() && work.iter().any(|work| matches!(work, Work::One(_)));
+            let enough = work.len() >= self.under_way.load(Ordering::Relaxed);
+            if !open || room == 0 || (enough && !begins) {
+                break;
+            }
+            // Nothing that was received is lost where another branch is first.
+            tokio::select! {
+                biased;
+                transaction = &mut begin, if begins => (*begun, begins) = (Some(transaction), false),
+                more = queue.recv_many(work, room) => open = more > 0,
+                () = ended => {}
+                () = sleep_until(patience) => break,
+            }
+        }
+        // The other writer sees it as soon as it has the queue.
+        self.under_way.fetch_add(work.len(), Ordering::Relaxed);
+        drop(queue);
+        if begins {
+            *begun = Some(begin.await);
+        }
+        !work.is_empty()
+    }
+
+    /// Begins a transaction, on another connection where that of the pool had died while it was idle.
+    async fn begin(&self) -> Begun {
+        let tried = Instant::now();
+        let begin = async {
             loop {
-                let ended = self.ended.notified();
-                let room = MOST - work.len();
-                if !open || work.len() >= self.under_way.load(Ordering::Relaxed) || room == 0 {
-                    return;
-                }
-                tokio::select! {
-                    more = queue.recv_many(work, room) => open = more > 0,
-                    () = ended => {}
+                match self.database.begin().await {
+                    Err(_) if tried.elapsed() < DEAD_CONNECTIONS => sleep(REST).await,
+                    begun => return begun,
                 }
             }
         };
-        // Nothing that was received is lost with it.
-        let _ = timeout(GATHERING, gather).await;
-        // The other one sees it as soon as it has the queue.
-        self.under_way.fetch_add(work.len(), Ordering::Relaxed);
-        !work.is_empty()
+        timeout(LONGEST, begin).await.unwrap_or_else(|_| Err(given_up()))
     }
+
+    /// Runs a transaction. One that does not end is given up, so that the writer goes on.
+    async fn apply(
+        &self,
+        begun: Begun,
+        updates: &[(&Update, DateTime<Utc>)],
+        lock: Lock,
+        refused: Refused,
+    ) -> Result<Vec<Result<Updated, Error>>, Failure> {
+        let apply = self.database.apply(begun?, updates, lock, refused);
+        timeout(LONGEST, apply).await.unwrap_or_else(|_| Err(Failure::at_commit(given_up())))
+    }
+}
+
+fn given_up() -> Error {
+    Error::Unavailable("a transaction did not end".into())
 }
 
 /// Runs updates in one transaction, and answers them. Those whose users are locked by others, or all of them if it was
 /// certainly rolled back for what one of them did, go their own ways: none harms another.
-async fn together(shared: &Arc<Shared>, jobs: Vec<Job>) {
+async fn together(shared: &Arc<Shared>, begun: Begun, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    let outcomes = match apply(shared, &updates, Lock::Free, Refused::Alone).await {
+    let outcomes = match shared.apply(begun, &updates, Lock::Free, Refused::Alone).await {
         Ok(outcomes) => outcomes,
         Err(failure) if failure.may_be_repeated() => {
             return jobs.into_iter().for_each(|job| alone(shared, job));
@@ -148,29 +196,6 @@ async fn together(shared: &Arc<Shared>, jobs: Vec<Job>) {
             outcome => job.answer(outcome),
         }
     }
-}
-
-/// Runs a transaction, on another connection where that of the pool had died while it was idle. One that does not end is
-/// given up, so that the writer goes on.
-async fn apply(
-    shared: &Shared,
-    updates: &[(&Update, DateTime<Utc>)],
-    lock: Lock,
-    refused: Refused,
-) -> Result<Vec<Result<Updated, Error>>, Failure> {
-    let begun = Instant::now();
-    let apply = async {
-        loop {
-            match shared.database.apply(updates, lock, refused).await {
-                Err(failure) if failure.never_began() && begun.elapsed() < DEAD_CONNECTIONS => {
-                    sleep(REST).await;
-                }
-                applied => return applied,
-            }
-        }
-    };
-    let given_up = || Failure::at_commit(Error::Unavailable("a transaction did not end".into()));
-    timeout(LONGEST, apply).await.unwrap_or_else(|_| Err(given_up()))
 }
 
 /// Runs an update in a transaction of its own, which waits for its user's lock. In a task: the writer goes on.
@@ -215,7 +240,9 @@ async fn lone(
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Error::DeadlineExceeded);
         }
-        match apply(shared, updates, Lock::Wait(patience([deadline])), refused).await {
+        let begun = shared.begin().await;
+        let lock = Lock::Wait(patience([deadline]));
+        match shared.apply(begun, updates, lock, refused).await {
             Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
             outcomes => return outcomes.map_err(|failure| failure.error),
         }

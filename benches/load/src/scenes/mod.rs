@@ -1,11 +1,11 @@
 //! The scenes, one file each.
 
 mod batch;
+mod choice;
 mod list;
 mod overload;
 mod paths;
 mod replicas;
-mod settings;
 mod sizes;
 mod start;
 mod telemetry;
@@ -15,10 +15,13 @@ mod watch;
 use serde::Serialize;
 
 pub(crate) use self::{
-    batch::Batch, list::List, overload::Overload, replicas::Replicas, settings::Settings,
-    start::Start, telemetry::Telemetry, watch::Watch,
+    batch::Batch, choice::Choice, list::List, overload::Overload, replicas::Replicas, start::Start,
+    telemetry::Telemetry, watch::Watch,
 };
-use crate::{Arguments, Scene, database::Database, engine::Engine, measured::Row};
+use crate::{
+    Arguments, Scene, callers::Call, database::Database, engine::Engine, measured::Row,
+    program::Program,
+};
 
 /// What the scenes found on one engine.
 #[derive(Clone, Debug, Serialize)]
@@ -36,7 +39,9 @@ pub(crate) struct Played {
     /// Two replicas beside one.
     pub(crate) replicas: Option<Replicas>,
     /// Settings that are believed beside settings that are read.
-    pub(crate) settings: Vec<Settings>,
+    pub(crate) settings: Vec<Choice>,
+    /// Updates that wait for others to share a transaction, beside those that do not.
+    pub(crate) gather: Vec<Choice>,
     /// Batches, and single updates beside them.
     pub(crate) batch: Option<Batch>,
     /// Telemetry beside none.
@@ -60,6 +65,7 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         overload: None,
         replicas: None,
         settings: Vec::new(),
+        gather: Vec::new(),
         batch: None,
         telemetry: None,
         watch: None,
@@ -87,7 +93,14 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
             played.replicas = Some(replicas::play(&mut database, &arguments).await);
         }
         if chosen(Scene::Settings) {
-            played.settings = settings::play(&mut database, &arguments).await;
+            let variable = "M4_SETTINGS_CACHE_MILLISECONDS";
+            let call = |service: &Program| Call::Legacy(service.http);
+            played.settings = choice::play(&mut database, &arguments, variable, call).await;
+        }
+        if chosen(Scene::Gather) && with_server {
+            let call = |service: &Program| Call::Update(service.grpc());
+            played.gather =
+                choice::play(&mut database, &arguments, "M4_GATHER_MILLISECONDS", call).await;
         }
         if chosen(Scene::Batch) {
             played.batch = Some(batch::play(&mut database, &arguments).await);

@@ -50,7 +50,9 @@ pub(crate) struct Overload {
     pub(crate) sent: f64,
     /// Which part of them was refused.
     pub(crate) refused: f64,
-    /// The most memory that the service had, in MB.
+    /// The most memory that the service had in the first round, in MB.
+    pub(crate) first_peak: f64,
+    /// The same in all rounds: it is not to grow with the time.
     pub(crate) peak: f64,
 }
 
@@ -80,6 +82,7 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
 
     stage.service.forget_peak();
     let (mut runs, mut sent, mut refused) = (Vec::new(), Vec::new(), 0);
+    let mut peaks = Vec::new();
     for round in 1..=arguments.rounds {
         let begun = Instant::now();
         let (rate, users) = (TIMES * best.figures.rate, stage.database.users);
@@ -97,6 +100,7 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
             sent[round - 1]
         );
         runs.push(run);
+        peaks.push(stage.service.memory().peak);
     }
     let sent: usize = sent.iter().sum();
     let overload = Overload {
@@ -106,7 +110,8 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
         accepted: Figures::of(&runs),
         sent: count(sent) / count(arguments.rounds) / arguments.time().as_secs_f64(),
         refused: count(refused) / count(sent),
-        peak: stage.service.memory().peak,
+        first_peak: peaks[0],
+        peak: peaks[arguments.rounds - 1],
     };
     (stage.end().await, overload)
 }

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     callers::{FIRST_ID, channels, read},
     database::Database,
+    engine::Engine,
     measured::{median, milliseconds},
     program::{PATIENCE, command, stop},
 };
@@ -28,19 +29,31 @@ pub(crate) struct Start {
     pub(crate) median: f64,
     /// Each of them, in milliseconds.
     pub(crate) each: Vec<f64>,
+    /// The median where the connection to a PostgreSQL server has no TLS.
+    pub(crate) without_tls: Option<f64>,
 }
 
 /// Plays the scene.
 pub(crate) async fn play(database: &Database) -> Start {
+    let each = starts(&database.url).await;
+    let middle = median(each.iter().copied()).unwrap();
+    println!("{}: {middle:.1} ms from start to first answer", database.engine.name());
+    let mut without_tls = None;
+    if matches!(database.engine, Engine::Postgres(_)) {
+        without_tls = median(starts(&format!("{}?sslmode=disable", database.url)).await);
+    }
+    Start { median: middle, each, without_tls }
+}
+
+/// The times of some starts, in milliseconds.
+async fn starts(database: &str) -> Vec<f64> {
     // The first one reads the program from the disk.
-    first_answer(&database.url).await;
+    first_answer(database).await;
     let mut each = Vec::new();
     for _ in 0..STARTS {
-        each.push(milliseconds(first_answer(&database.url).await));
+        each.push(milliseconds(first_answer(database).await));
     }
-    let median = median(each.iter().copied()).unwrap();
-    println!("{}: {median:.1} ms from start to first answer", database.engine.name());
-    Start { median, each }
+    each
 }
 
 /// Starts the service and reads a user as soon as that is answered; then ends it.

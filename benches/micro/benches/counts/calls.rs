@@ -129,8 +129,7 @@ pub(crate) fn allocations(call: &Call) -> u64 {
 
 /// The services on demo data, and the way to them that the door in the same process has.
 async fn start(url: String) -> Channel {
-    let options = Options { url, max_connections: 10, max_in_flight: 1024 };
-    let store = SqlStore::new(options).unwrap();
+    let store = SqlStore::new(Options::of(url)).unwrap();
     store.prepare(true).await.unwrap();
     let keys = SecretKeys::new([DEMO_KEY.into()]);
     let service = Arc::new(Service::new(Arc::new(store), Arc::new(SystemClock), keys));
@@ -151,7 +150,10 @@ fn update(call_limit: usize) -> UpdateUserDetailsRequest {
     let general = General { call_limit, hidden: Some(true), ..General::default() };
     UpdateUserDetailsRequest {
         user_id: 3,
-        user_details: Some(UserDetails { general: Some(general), ..UserDetails::default() }),
+        user_details: Some(UserDetails {
+            general: Some(Box::new(general)),
+            ..UserDetails::default()
+        }),
         ..UpdateUserDetailsRequest::default()
     }
 }

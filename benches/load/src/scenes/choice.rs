@@ -1,0 +1,43 @@
+//! What pays for a setting: the service without it beside the service as it is.
+
+use serde::Serialize;
+
+use super::turns::{self, Way};
+use crate::{Arguments, callers::Call, database::Database, measured::Figures, program::Program};
+
+/// How many callers there are.
+const CALLERS: [usize; 2] = [16, 64];
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Choice {
+    /// How many callers there were.
+    pub(crate) callers: usize,
+    /// The service without it.
+    pub(crate) without: Figures,
+    /// The service as it is.
+    pub(crate) with: Figures,
+}
+
+/// Plays the scene: `variable` is 0 in the service without it, and `call` is what is measured.
+pub(crate) async fn play(
+    database: &mut Database,
+    arguments: &Arguments,
+    variable: &str,
+    call: fn(&Program) -> Call,
+) -> Vec<Choice> {
+    let other = Program::service_with(&database.url, &[(variable, "0")]).await;
+    let usual = Program::service(&database.url).await;
+    let mut choices = Vec::new();
+    for callers in CALLERS {
+        let ways = [
+            Way { name: &format!("{variable}=0"), calls: &[call(&other)], programs: &[&other] },
+            Way { name: "as it is", calls: &[call(&usual)], programs: &[&usual] },
+        ];
+        let [without, with] = turns::play(database, arguments, callers, ways).await;
+        choices.push(Choice { callers, without, with });
+    }
+    other.stop().await;
+    usual.stop().await;
+    choices
+}
