@@ -14,7 +14,7 @@ use m4_user_details::{
         value::Value,
     },
     fields::Field,
-    storage::SqlStore,
+    storage::{Options, SqlStore},
 };
 
 use crate::support::{
@@ -29,6 +29,7 @@ on_every_engine!(
     updates_at_once_store_each_its_own_values,
     a_locked_user_does_not_hold_up_others,
     a_right_that_is_withdrawn_is_gone_on_every_replica,
+    updates_gather_while_others_are_under_way,
     it_finishes_what_it_has_begun,
     more_than_it_has_room_for_is_refused,
 );
@@ -218,6 +219,60 @@ async fn a_right_that_is_withdrawn_is_gone_on_every_replica(database: TestDataba
     }
 }
 
+/// Two updates are under way; of three that come one after the other, the second begins no transaction before there are as many.
+async fn updates_gather_while_others_are_under_way(database: TestDatabase) {
+    // Only here a row tells which transaction wrote it.
+    let Kind::Postgres = database.kind else { return };
+    prepared(&database).await.close().await;
+    let users =
+        (11..=14).map(|id| format!("({id}, 'user {id}', 'user', 0, 0, '')")).collect::<Vec<_>>();
+    let columns = "id, username, account_type, create_time, update_time, comment";
+    database.execute(&format!("INSERT INTO accounts ({columns}) VALUES {}", users.join(","))).await;
+    for (gather, transactions) in [(Duration::from_secs(5), 2), (Duration::ZERO, 3)] {
+        let store = SqlStore::new(Options { gather, ..database.options() }).unwrap();
+        store.prepare(true).await.unwrap();
+        // No transaction ends.
+        let lock = database.begin().await;
+        lock.execute("LOCK TABLE change_log IN SHARE MODE").await;
+        let (city, store) = (format!("City {transactions}"), &store);
+        let apply = |user_id| apply(store, update("admin", user_id, &city));
+        let waiting =
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'change_log'::regclass";
+        let until_waiting = async |number| {
+            while database.number(waiting).await < number {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let later = async {
+            until_waiting(1).await;
+            let alone = async {
+                if gather.is_zero() {
+                    until_waiting(2).await;
+                } else {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    assert_eq!(database.number(waiting).await, 1, "it does not wait for another");
+                }
+                apply(14).await
+            };
+            let end = async {
+                until_waiting(2).await;
+                // In the queue by now, if not in a transaction.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                lock.commit().await;
+            };
+            tokio::join!(apply(13), alone, end)
+        };
+        let (first, second, (third, fourth, ())) = tokio::join!(apply(11), apply(12), later);
+        for outcome in [first, second, third, fourth] {
+            outcome.unwrap();
+        }
+        let written = format!(
+            "SELECT count(DISTINCT xmin::text) FROM change_log WHERE changes::text LIKE '%{city}%'"
+        );
+        assert_eq!(database.number(&written).await, transactions);
+    }
+}
+
 async fn it_finishes_what_it_has_begun(database: TestDatabase) {
     let store = prepared(&database).await;
     let updates = join_all((0..20).map(|number| {
@@ -233,7 +288,7 @@ async fn it_finishes_what_it_has_begun(database: TestDatabase) {
 }
 
 async fn more_than_it_has_room_for_is_refused(database: TestDatabase) {
-    let options = m4_user_details::storage::Options { max_in_flight: 2, ..database.options() };
+    let options = Options { max_in_flight: 2, ..database.options() };
     let store = SqlStore::new(options).unwrap();
     store.prepare(true).await.unwrap();
     let updates =

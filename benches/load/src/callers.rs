@@ -97,8 +97,9 @@ pub(crate) fn arrived(city: &str) {
     }
 }
 
-/// The values of the next update: every one is new, so that every update changes something.
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// The values of the next update: every one is new, so that every update changes something. No user was filled with one, and
+/// pgbench makes up smaller ones.
+static NEXT: AtomicU64 = AtomicU64::new(2_000_000_000);
 
 /// A new value for each update.
 pub(crate) fn next_value() -> u64 {

@@ -60,9 +60,9 @@ pub(crate) struct Arguments {
     /// In the scene of sizes: how many users the tables have; as many as `--users` if none is given.
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<i64>,
-    /// In the scene of sizes: how many entries the log has that is compared with an empty one.
-    #[arg(long, default_value_t = 0)]
-    log_rows: i64,
+    /// In the scene of sizes: how many entries the logs have that are compared with an empty one.
+    #[arg(long, value_delimiter = ',')]
+    log_rows: Vec<i64>,
     /// Where the results go.
     #[arg(long, default_value = "target/load")]
     out: std::path::PathBuf,

@@ -23,8 +23,8 @@ pub(crate) async fn play(engine: &Engine, arguments: &Arguments) -> Vec<Row> {
     }
     sizes.sort_unstable();
     sizes.dedup();
-    let long_log = (arguments.log_rows > 0).then(|| (sizes[0], arguments.log_rows));
-    let cases = sizes.iter().map(|users| (*users, 0)).chain(long_log);
+    let long_logs = arguments.log_rows.iter().map(|log_rows| (sizes[0], *log_rows));
+    let cases = sizes.iter().map(|users| (*users, 0)).chain(long_logs);
 
     let mut stages = Vec::new();
     for (users, log_rows) in cases {
