@@ -20,7 +20,7 @@ use crate::{
     grpc::{call::CallOptions, server::Services},
     jwt::Jwts,
     legacy::{self, Door},
-    listen::Age,
+    listen::{self, Age},
     proto::Channel,
     storage::{OpenError, SqlStore},
     tls::{ClientTls, ServerTls},
@@ -147,10 +147,10 @@ impl Application {
         };
         let services =
             Services::new(service, authentication, options).await.map_err(RunError::Failed)?;
-        let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN").await?;
-        let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
+        let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN")?;
+        let http = bind(config.http_listen, "M4_HTTP_LISTEN")?;
         let door = door(config, services.in_process())?;
-        let admin = listen_admin(config, &door).await?;
+        let admin = listen_admin(config, &door)?;
         let router = door.router();
         let keep_log = config.keep_log;
         let age = config.age;
@@ -166,8 +166,8 @@ impl Application {
     /// [`RunError::Configuration`], [`RunError::Listen`].
     pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
         let door = door(config, upstream::channel(upstream))?;
-        let http = bind(config.http_listen, "M4_HTTP_LISTEN").await?;
-        let admin = listen_admin(config, &door).await?;
+        let http = bind(config.http_listen, "M4_HTTP_LISTEN")?;
+        let admin = listen_admin(config, &door)?;
         let router = door.router();
         let tls = Tls { http: config.http_tls.clone(), grpc: None, upstream: upstream.tls.clone() };
         let ending = CancellationToken::new();
@@ -339,16 +339,15 @@ fn door(config: &Config, channel: Channel) -> Result<Door, RunError> {
 }
 
 /// What operators look at, with the door's probes, unless it is switched off.
-async fn listen_admin(
+fn listen_admin(
     config: &Config,
     door: &Door,
 ) -> Result<Option<(TcpListener, axum::Router)>, RunError> {
     let Some(address) = config.admin_listen else { return Ok(None) };
-    let listener = bind(address, "M4_ADMIN_LISTEN").await?;
+    let listener = bind(address, "M4_ADMIN_LISTEN")?;
     Ok(Some((listener, admin::router(door.probes()))))
 }
 
-async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, RunError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| RunError::Listen { address, key, error })
+fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, RunError> {
+    listen::bind(address).map_err(|error| RunError::Listen { address, key, error })
 }

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
@@ -27,6 +27,25 @@ const CONNECTIONS: usize = 1024;
 const FIRST_WORD: Duration = Duration::from_secs(30);
 /// How long accepting rests after it failed, as it does where there are no more file descriptors.
 const REST: Duration = Duration::from_millis(50);
+
+/// How many connections the system takes before they are accepted: as many as there may be, as all clients come back at once
+/// when a service has been started anew. With fewer it resets some of them.
+const BACKLOG: u32 = 1024;
+
+/// Listens on an address.
+///
+/// # Errors
+/// Those of the system, as where another process listens there.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As after a restart old connections still linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Accepts connections.
 #[derive(Debug)]
@@ -142,6 +161,25 @@ mod tests {
         assert_eq!(connection.read_u8().await.unwrap(), b'x');
         let more = tokio::time::timeout(FIRST_WORD * 2, connection.read_u8()).await;
         assert!(more.is_err(), "it still waits");
+    }
+
+    /// Four times as many as the system takes by itself before one is accepted.
+    #[tokio::test]
+    async fn many_clients_may_come_at_once() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = || {
+            let connect = tokio::time::timeout(FIRST_WORD, TcpStream::connect(address));
+            async { connect.await.unwrap().unwrap() }
+        };
+        let clients = futures_util::future::join_all((0..512).map(|_| connect())).await;
+        for _ in &clients {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.write_all(b"x").await.unwrap();
+        }
+        for mut client in clients {
+            assert_eq!(client.read_u8().await.unwrap(), b'x');
+        }
     }
 
     #[tokio::test]
