@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    account::{ActingAccount, User},
+    account::{AccountType, ActingAccount, User},
     update::{Actor, Answered, Edit, Update},
     value::Value,
 };
-use crate::fields::{Kind, Reference};
+use crate::fields::{Field, Kind, Reference};
 
 /// What must be loaded.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,16 @@ pub struct Needs {
 }
 
 impl Facts {
+    /// What decisions that are made of this rest on.
+    pub fn basis(&self) -> Basis {
+        Basis {
+            actors: self.actors.clone(),
+            users: self.users.iter().map(|(id, user)| (*id, UserBasis::from(user))).collect(),
+            requests: self.requests.clone(),
+            references: self.references.clone(),
+        }
+    }
+
     /// The account that acts, if it exists.
     pub fn acting(&self, actor: &Actor) -> Option<&ActingAccount> {
         match actor {
@@ -33,6 +43,13 @@ impl Facts {
 }
 
 impl Needs {
+    /// What it takes to apply updates.
+    pub fn of<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Self {
+        let mut needs = Self::default();
+        updates.into_iter().for_each(|update| needs.add_update(update));
+        needs
+    }
+
     /// Adds what it takes to know what an actor may do.
     pub fn add_actor(&mut self, actor: &Actor) {
         if let Actor::Account(Some(name)) = actor {
@@ -71,4 +88,36 @@ pub struct Facts {
     pub requests: HashMap<String, Answered>,
     /// Ids that exist; of a manager: that are one.
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
+}
+
+/// What decisions rest on: the same as [`Facts`], but less of each user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Basis {
+    /// Acting accounts by name.
+    pub actors: HashMap<String, ActingAccount>,
+    /// Accounts by id.
+    pub users: HashMap<i64, UserBasis>,
+    /// The requests that were answered before, by their ids.
+    pub requests: HashMap<String, Answered>,
+    /// Ids that exist; of a manager: that are one.
+    pub references: BTreeMap<Reference, BTreeSet<i64>>,
+}
+
+/// What decisions about a user rest on: its version, which grows with each change of its details by this service, and what
+/// says who may change it, whoever changes that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserBasis {
+    /// The version.
+    pub version: i64,
+    /// The type of account.
+    pub account_type: AccountType,
+    /// The manager who is responsible.
+    pub manager: Value,
+}
+
+impl From<&User> for UserBasis {
+    fn from(user: &User) -> Self {
+        let manager = user.values[Field::responsible_manager_id].clone();
+        Self { version: user.version, account_type: user.account_type, manager }
+    }
 }

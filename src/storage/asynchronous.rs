@@ -8,6 +8,7 @@ macro_rules! sql {
     };
 }
 
+#[expect(dead_code, reason = "what only the other twin uses")]
 #[path = "sql/mod.rs"]
 mod sql;
 pub(super) use sql::*;

@@ -31,7 +31,7 @@ macro_rules! sql {
 #[path = "sql/mod.rs"]
 mod sql;
 pub(super) use sql::*;
-use transaction::Refused;
+use transaction::{Ahead, Refused};
 
 /// The one connection that writes; it is made when it is used.
 pub(super) struct Writer {
@@ -52,13 +52,14 @@ impl Writer {
         Self { options, database, connection: None, checkpoints, runtime }
     }
 
-    /// Applies updates, in their order, in one transaction. `patience` is how long to wait for another writer, if not as long
+    /// Applies updates, in their order, in one transaction, as was decided ahead if that still holds. `patience` is how long to wait for another writer, if not as long
     /// as usual.
     pub(super) fn apply(
         &mut self,
         updates: &[(&Update, DateTime<Utc>)],
         refused: Refused,
         patience: Option<Duration>,
+        ahead: Option<Ahead>,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
@@ -71,7 +72,7 @@ impl Writer {
         let lock = statements::Lock::Wait(None);
         let apply = async {
             let begun = transaction::begin(&connection, Engine::Sqlite).await?;
-            transaction::apply(begun, Engine::Sqlite, updates, lock, refused).await
+            transaction::apply(begun, Engine::Sqlite, updates, lock, refused, ahead).await
         };
         let outcomes = self.runtime.block_on(apply);
         // After a failure, such as that of a COMMIT, it may have a transaction open, which ends with it.

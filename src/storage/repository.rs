@@ -7,13 +7,17 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
 
 use super::{
     asynchronous::{
         statements::{Lock, Statements},
         transaction::{self, Refused},
     },
+    blocking::transaction::Ahead,
     connect::{Engine, OpenError, Options, Pools, open},
     failure::Failure,
     feed::{Feed, Wake},
@@ -153,7 +157,9 @@ impl Store for SqlStore {
         now: DateTime<Utc>,
     ) -> Result<Vec<Updated>, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        writers.apply_all(updates, now, self.room()?).await
+        let room = self.room()?;
+        let (updates, ahead) = self.database.decide_ahead(updates, now).await?;
+        writers.apply_all(updates, now, ahead, room).await
     }
 
     async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
@@ -269,9 +275,28 @@ impl Database {
         refused: Refused,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let applied =
-            transaction::apply(transaction, self.engine(), updates, lock, refused).await?;
+            transaction::apply(transaction, self.engine(), updates, lock, refused, None).await?;
         self.stored(&applied);
         Ok(applied)
+    }
+
+    /// On SQLite, decides on updates before their transaction, which then holds the one writer not as long.
+    async fn decide_ahead(
+        &self,
+        updates: Vec<Update>,
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<Update>, Option<Ahead>), Error> {
+        if self.engine() != Engine::Sqlite {
+            return Ok((updates, None));
+        }
+        let facts = self.load(&Needs::of(&updates)).await?;
+        let decide = move || {
+            let pairs: Vec<_> = updates.iter().map(|update| (update, now)).collect();
+            let ahead = Ahead::decide(Engine::Sqlite, &pairs, facts)?;
+            Ok((updates, Some(ahead)))
+        };
+        // It takes as long as many calls.
+        spawn_blocking(decide).await.map_err(|panicked| Error::Internal(panicked.into()))?
     }
 
     /// Calls those who read the growing change log, if anything was stored.

@@ -6,7 +6,10 @@ use std::time::Instant;
 use tracing::{Instrument, Span, field::Empty};
 
 use super::{connect::Engine, failure::Coded};
-use crate::telemetry::instruments::{Instruments, instruments};
+use crate::{
+    telemetry::instruments::{Instruments, instruments},
+    trace,
+};
 
 /// Runs a statement in a span: `operation` is its first word, `collection` the table; empty where there is none.
 pub(super) async fn statement<T, E: Coded>(
@@ -34,9 +37,10 @@ pub(super) fn blocking<T, E: Coded>(
     told(&span, measured, result)
 }
 
-/// None outside of a call: what the service looks at by itself, every second, would be a trace each time.
+/// None outside of a call: what the service looks at by itself, every second, would be a trace each time. And none in one that is
+/// not sampled: nobody would see it.
 fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Span {
-    if Span::current().is_none() {
+    if !trace::span_context(&Span::current()).is_some_and(|call| call.is_sampled()) {
         return Span::none();
     }
     let span = tracing::debug_span!(

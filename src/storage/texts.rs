@@ -1,5 +1,4 @@
-//! The texts of statements that SeaORM has built: to build one takes as long as to run it on SQLite, and the same text serves
-//! for other values.
+//! The texts of the statements that every update has, as SeaORM has built them: the same text serves for other values.
 
 use std::{
     collections::HashMap,
@@ -37,7 +36,8 @@ pub(super) fn kept(engine: Engine, shape: &Shape) -> Option<Arc<str>> {
 /// Keeps the text of a shape.
 pub(super) fn keep(engine: Engine, shape: Shape, text: &str) {
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if texts.len() < MOST {
-        texts.insert((engine, shape), text.into());
+    if texts.len() >= MOST {
+        texts.clear();
     }
+    texts.insert((engine, shape), text.into());
 }

@@ -18,7 +18,7 @@ use m4_user_details::{
 };
 
 use crate::support::{
-    database::{Kind, TestDatabase},
+    database::{Kind, TestDatabase, Transaction},
     on_every_engine,
 };
 
@@ -30,6 +30,7 @@ on_every_engine!(
     a_locked_user_does_not_hold_up_others,
     a_right_that_is_withdrawn_is_gone_on_every_replica,
     updates_gather_while_others_are_under_way,
+    a_batch_that_waited_goes_by_what_is_stored_then,
     it_finishes_what_it_has_begun,
     more_than_it_has_room_for_is_refused,
 );
@@ -219,7 +220,35 @@ async fn a_right_that_is_withdrawn_is_gone_on_every_replica(database: TestDataba
     }
 }
 
-/// Two updates are under way; of three that come one after the other, the second begins no transaction before there are as many.
+/// Whatever was looked at before its transaction.
+async fn a_batch_that_waited_goes_by_what_is_stored_then(database: TestDatabase) {
+    let store = prepared(&database).await;
+    let batch = async |other: Transaction, city: &str| {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let batch = store.apply_all(vec![update("admin", 3, city), update("admin", 4, city)], now);
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            other.commit().await;
+        };
+        tokio::join!(batch, later).0
+    };
+    let other = database.begin().await;
+    other
+        .execute("UPDATE accounts SET city = 'Elsewhere', version = version + 1 WHERE id = 3")
+        .await;
+    let updated = batch(other, "York").await.unwrap().remove(0);
+    assert_eq!(updated.changes[0].old, Value::Text("Elsewhere".to_owned()));
+    assert_eq!(updated.user.version, 3);
+
+    let other = database.begin().await;
+    other.execute("UPDATE accounts SET city = city WHERE id = 3").await;
+    other.execute("UPDATE accounts SET blocked = TRUE WHERE username = 'admin'").await;
+    let Err(Error::InBatch { index: 0, error }) = batch(other, "Bonn").await else { panic!() };
+    assert!(matches!(*error, Error::ActorRefused(_)), "{error:?}");
+    assert_eq!(database.number("SELECT count(*) FROM accounts WHERE city = 'Bonn'").await, 0);
+}
+
+/// Two updates are under way: one that comes goes no further before there is another one, if it gathers.
 async fn updates_gather_while_others_are_under_way(database: TestDatabase) {
     // Only here a row tells which transaction wrote it.
     let Kind::Postgres = database.kind else { return };

@@ -109,6 +109,21 @@ impl Database {
         number.to_string().parse().unwrap()
     }
 
+    /// Has every page of the tables and their indexes read.
+    pub(crate) async fn read_all(&self) {
+        let tables = ["accounts", "change_log"];
+        if matches!(self.engine, Engine::Postgres(_)) {
+            execute(&self.connection, "CREATE EXTENSION IF NOT EXISTS pg_prewarm").await;
+            let relations = "SELECT sum(pg_prewarm(oid::regclass)) FROM pg_class WHERE relkind IN ('r', 'i') AND relnamespace = 'public'::regnamespace";
+            number(&self.connection, relations).await;
+            return;
+        }
+        for table in tables {
+            number(&self.connection, &format!("SELECT count(*) FROM {table} WHERE id + 0 > 0"))
+                .await;
+        }
+    }
+
     /// Lets go of it.
     pub(crate) async fn close(self) {
         self.connection.close().await.unwrap();

@@ -180,7 +180,7 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
             None,
         ),
         own(
-            "overload: memory after the last round ÷ after the first",
+            "overload: memory in the last round ÷ in the first",
             over.map(|over| over.peak / over.first_peak),
             most(1.1),
             None,

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
-    TransactionTrait,
-};
+use sea_orm::sqlx::{AssertSqlSafe, Connection, MySqlConnection, query};
 use tokio::{process::Command, task::JoinSet, time::timeout};
 
 use crate::{
@@ -85,66 +82,44 @@ fn read_times(folder: &Path, time: Duration) -> Run {
     Run { done, ..Run::new(times, time.min(last - first)) }
 }
 
-/// A loop on the raw driver.
+/// A loop on the raw driver: each caller has a connection of its own, without a pool.
 pub(crate) async fn mariadb(url: &str, callers: usize, users: i64, time: Duration) -> Run {
-    let callers = callers.min(MOST_CONNECTIONS);
-    let mut options = ConnectOptions::new(url);
-    options
-        .max_connections(u32::try_from(callers).unwrap())
-        .sqlx_logging(false)
-        .test_before_acquire(false);
-    let pool = Database::connect(options).await.unwrap();
     // Connecting is no part of the run.
-    let mut connected = Vec::new();
-    for _ in 0..callers {
-        connected.push(pool.begin().await.unwrap());
-    }
-    for transaction in connected {
-        transaction.rollback().await.unwrap();
+    let mut connections = Vec::new();
+    for _ in 0..callers.min(MOST_CONNECTIONS) {
+        connections.push(MySqlConnection::connect(url).await.unwrap());
     }
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
-    for _ in 0..callers {
-        let pool = pool.clone();
+    for mut connection in connections {
         tasks.spawn(async move {
             let mut times = Vec::new();
             while begun.elapsed() < time {
                 let sent = Instant::now();
-                update_mariadb(&pool, random_user(users)).await;
+                update_mariadb(&mut connection, random_user(users)).await;
                 times.push(sent.elapsed());
             }
+            connection.close().await.unwrap();
             times
         });
     }
     let times = timeout(time + PATIENCE, tasks.join_all()).await.expect("MariaDB does not answer");
-    let run = Run::new(times.concat(), begun.elapsed());
-    pool.close().await.unwrap();
-    run
+    Run::new(times.concat(), begun.elapsed())
 }
 
-async fn update_mariadb(pool: &DatabaseConnection, id: i64) {
+async fn update_mariadb(connection: &mut MySqlConnection, id: i64) {
     let value = i64::try_from(next_value()).unwrap();
-    let statement = |sql: &str, values: Vec<sea_orm::Value>| {
-        Statement::from_sql_and_values(DbBackend::MySql, sql, values)
-    };
-    let transaction = pool.begin().await.unwrap();
-    transaction.query_one_raw(statement(ACTOR, Vec::new())).await.unwrap().unwrap();
-    let user = format!("{USER} WHERE id = ? FOR UPDATE");
-    transaction.query_one_raw(statement(&user, vec![id.into()])).await.unwrap().unwrap();
+    let mut transaction = connection.begin().await.unwrap();
+    query(ACTOR).fetch_one(&mut *transaction).await.unwrap();
+    let user = AssertSqlSafe(format!("{USER} WHERE id = ? FOR UPDATE"));
+    query(user).bind(id).fetch_one(&mut *transaction).await.unwrap();
     let update = "UPDATE accounts SET version = version + 1, update_time = ?, call_limit = ?, hidden = ?, city = ? WHERE id = ?";
-    let values = vec![
-        value.into(),
-        (value % 1_000_000).into(),
-        (value % 2 == 0).into(),
-        format!("City {value}").into(),
-        id.into(),
-    ];
-    transaction.execute_raw(statement(update, values)).await.unwrap();
+    let update = query(update).bind(value).bind(value % 1_000_000).bind(value % 2 == 0);
+    let update = update.bind(format!("City {value}")).bind(id);
+    update.execute(&mut *transaction).await.unwrap();
     let insert = "INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes, address, reason, request_id, traceparent, identity) VALUES (?, 2, ?, 1, NULL, 'limit', ?, '', '', '', '', '')";
-    transaction
-        .execute_raw(statement(insert, vec![id.into(), value.into(), CHANGES.into()]))
-        .await
-        .unwrap();
+    let insert = query(insert).bind(id).bind(value).bind(CHANGES);
+    insert.execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 

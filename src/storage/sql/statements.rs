@@ -1,7 +1,7 @@
 //! The SQL statements of a transaction: what the rules need to know, for one call or many at once, and what they decide.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -30,9 +30,10 @@ use crate::storage::{
 };
 use crate::{
     domain::{
+        self,
         account::{AccountType, ActingAccount, Level, User},
         error::Error,
-        facts::{Facts, Needs},
+        facts::{Basis, Facts, Needs, UserBasis},
         update::{Answered, Entry, RequestKey, Updated},
     },
     fields::Reference,
@@ -66,13 +67,43 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
         // First what may wait for a lock: rights are those of the time after it.
         let users = self.users(&needs.users, lock).await?;
+        let Basis { actors, requests, references, .. } = self.around(needs).await?;
+        Ok(Facts { actors, users, requests, references })
+    }
+
+    /// Loads what decisions of the same needs rest on.
+    pub(super) async fn basis(&self, needs: &Needs) -> Result<Basis, Error> {
+        let ids = padded(&needs.users).copied();
+        let select = account::Entity::find()
+            .select_only()
+            .columns([
+                account::Column::Id,
+                account::Column::Version,
+                account::Column::AccountType,
+                account::Column::ResponsibleManagerId,
+            ])
+            .filter(account::Column::Id.is_in(ids))
+            .into_tuple::<(i64, i64, String, Option<i64>)>();
+        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
+        let user = |(id, version, account_type, manager): (_, _, String, Option<i64>)| {
+            let account_type =
+                AccountType::from_word(&account_type).ok_or(Corrupt("account_type"))?;
+            let manager = manager.map_or(domain::value::Value::None, domain::value::Value::Id);
+            Ok::<_, Error>((id, UserBasis { version, account_type, manager }))
+        };
+        let users = rows.into_iter().map(user).collect::<Result<_, _>>()?;
+        Ok(Basis { users, ..self.around(needs).await? })
+    }
+
+    /// Loads what is needed beside users.
+    async fn around(&self, needs: &Needs) -> Result<Basis, Error> {
         let actors = self.actors(&needs.actors).await?;
         let requests = self.answered(&needs.requests).await?;
-        let mut facts = Facts { actors, users, requests, ..Facts::default() };
+        let mut references = BTreeMap::new();
         for (reference, ids) in &needs.references {
-            facts.references.insert(*reference, self.existing(*reference, ids).await?);
+            references.insert(*reference, self.existing(*reference, ids).await?);
         }
-        Ok(facts)
+        Ok(Basis { actors, requests, references, ..Basis::default() })
     }
 
     /// Has a transaction on PostgreSQL wait no longer than this for each of its statements.
@@ -91,7 +122,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
         let mut values = vec![USERS_RIGHT.into()];
         values.extend(padded(names).map(|name| Value::from(name.as_str())));
-        let select = self.statement(Shape::Actors(values.len()), values, || {
+        let select = statement(self.engine, Shape::Actors(values.len()), values, || {
             let select = account::Entity::find()
                 .select_only()
                 .columns([
@@ -104,7 +135,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
                 .column(manager_group_right::Column::Level)
                 .join(JoinType::LeftJoin, users_right())
                 .filter(account::Column::Username.is_in(padded(names)));
-            select.build(self.backend())
+            select.build(backend(self.engine))
         });
         let select = ActingRow::find_by_statement(select);
         let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
@@ -128,8 +159,8 @@ impl<C: ConnectionTrait> Statements<'_, C> {
                     Lock::Wait(_) => Some(true),
                 };
                 let values = ids.iter().map(|id| Value::from(*id)).collect();
-                self.statement(Shape::Users(ids.len(), waits), values, || {
-                    self.select(&ids, lock).build(self.backend())
+                statement(self.engine, Shape::Users(ids.len(), waits), values, || {
+                    self.select(&ids, lock).build(backend(self.engine))
                 })
             }
         };
@@ -156,30 +187,6 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             (_, Lock::Free) => select.lock_with_behavior(kind, LockBehavior::SkipLocked),
             (_, Lock::Wait(_)) => select.lock(kind),
         }
-    }
-
-    fn backend(&self) -> DbBackend {
-        self.connection.get_database_backend()
-    }
-
-    /// A statement of a shape with these values, as `build` would make it, whose text is kept from one to the next. If it has
-    /// other values, it is built each time.
-    fn statement(
-        &self,
-        shape: Shape,
-        values: Vec<Value>,
-        build: impl FnOnce() -> Statement,
-    ) -> Statement {
-        if let Some(text) = texts::kept(self.engine, &shape) {
-            return Statement::from_sql_and_values(self.backend(), &*text, values);
-        }
-        let built = build();
-        let same = built.values.as_ref().is_some_and(|built| built.0 == values);
-        debug_assert!(same, "{shape:?}: {:?} {values:?}", built.values);
-        if same {
-            texts::keep(self.engine, shape, &built.sql);
-        }
-        built
     }
 
     /// Those of requests that were answered before.
@@ -254,91 +261,138 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(ids.into_iter().collect())
     }
 
-    /// Stores changes, in their order, with their entries in the change log. On servers those of the same fields are stored by
-    /// one statement, where each is of another user.
-    pub(super) async fn write(&self, mut writes: Vec<(&Updated, &Entry)>) -> Result<(), Error> {
+    /// Runs statements that write. On SQLite they must return a row for each that they wrote: SeaORM keeps only those prepared
+    /// that do, and to prepare one costs more than to run it.
+    pub(super) async fn write(&self, writes: Vec<Write>) -> Result<(), Error> {
+        let connection = self.connection;
+        for Write { operation, table, statement, rows } in writes {
+            let written = if self.engine == Engine::Sqlite {
+                sql!(self.engine, operation, table, connection.query_all_raw(statement))?.len()
+            } else {
+                let done = sql!(self.engine, operation, table, connection.execute_raw(statement))?;
+                usize::try_from(done.rows_affected()).unwrap_or(usize::MAX)
+            };
+            if written != rows {
+                return Err(Error::Unavailable(Conflict.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn backend(engine: Engine) -> DbBackend {
+    match engine {
+        Engine::Sqlite => DbBackend::Sqlite,
+        Engine::Postgres => DbBackend::Postgres,
+        Engine::MySql => DbBackend::MySql,
+    }
+}
+
+/// A statement of a shape with these values, as `build` would make it, whose text is kept from one to the next. If it has other
+/// values, it is built each time.
+fn statement(
+    engine: Engine,
+    shape: Shape,
+    values: Vec<Value>,
+    build: impl FnOnce() -> Statement,
+) -> Statement {
+    if let Some(text) = texts::kept(engine, &shape) {
+        return Statement::from_sql_and_values(backend(engine), &*text, values);
+    }
+    let built = build();
+    let same = built.values.as_ref().is_some_and(|built| built.0 == values);
+    debug_assert!(same, "{shape:?}: {:?} {values:?}", built.values);
+    if same {
+        texts::keep(engine, shape, &built.sql);
+    }
+    built
+}
+
+/// A statement that writes.
+pub(super) struct Write {
+    operation: &'static str,
+    table: &'static str,
+    statement: Statement,
+    /// How many rows it is to write, or another transaction was in between.
+    rows: usize,
+}
+
+impl Write {
+    /// The statements that store changes, in their order, with their entries in the change log. On servers those of the same
+    /// fields are stored by one statement, where each is of another user.
+    pub(super) fn all(
+        engine: Engine,
+        mut changes: Vec<(&Updated, &Entry)>,
+    ) -> Result<Vec<Self>, Error> {
         let fields = |(updated, _): &(&Updated, &Entry)| {
             updated.changes.iter().map(|change| change.field).collect::<Vec<_>>()
         };
         let mut users = BTreeSet::new();
-        let combine = self.engine != Engine::Sqlite
-            && writes.iter().all(|(updated, _)| users.insert(updated.user.id));
+        let combine = engine != Engine::Sqlite
+            && changes.iter().all(|(updated, _)| users.insert(updated.user.id));
         if combine {
-            writes.sort_by_cached_key(fields);
+            changes.sort_by_cached_key(fields);
         }
-        for group in writes.chunk_by(|one, next| combine && fields(one) == fields(next)) {
+        let mut writes = Vec::new();
+        for group in changes.chunk_by(|one, next| combine && fields(one) == fields(next)) {
             for portion in group.chunks(PORTION) {
                 let users: Vec<_> = portion.iter().map(|(updated, _)| *updated).collect();
-                self.update(&users).await?;
+                writes.push(Self::update(engine, &users)?);
             }
         }
-        for entries in writes.chunks(PORTION) {
-            let values = entries.iter().flat_map(|one| {
-                let mut entry = entry(one);
-                change_log::Column::iter().filter_map(move |column| entry.take(column).into_value())
-            });
-            let shape = Shape::Entries(entries.len());
-            let insert = self.statement(shape, values.collect(), || {
-                let insert = change_log::Entity::insert_many(entries.iter().map(entry));
-                let mut insert = insert.into_query();
-                if self.engine == Engine::Sqlite {
-                    insert.returning_col(change_log::Column::Id);
-                }
-                StatementBuilder::build(&insert, &self.backend())
-            });
-            self.execute("INSERT", "change_log", insert).await?;
-        }
-        Ok(())
-    }
-
-    /// Runs a statement that writes, and answers how many rows it was. On SQLite it must return a row for each: SeaORM keeps
-    /// only those prepared that do, and to prepare one costs more than to run it.
-    async fn execute(
-        &self,
-        operation: &'static str,
-        table: &'static str,
-        statement: Statement,
-    ) -> Result<usize, Error> {
-        let connection = self.connection;
-        if self.engine == Engine::Sqlite {
-            let rows = sql!(self.engine, operation, table, connection.query_all_raw(statement))?;
-            return Ok(rows.len());
-        }
-        let done = sql!(self.engine, operation, table, connection.execute_raw(statement))?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+        writes.extend(changes.chunks(PORTION).map(|entries| Self::insert(engine, entries)));
+        Ok(writes)
     }
 
     /// Stores the same fields of several users.
-    async fn update(&self, users: &[&Updated]) -> Result<(), Error> {
+    fn update(engine: Engine, users: &[&Updated]) -> Result<Self, Error> {
         let rows: Vec<_> = users.iter().map(|updated| row(updated)).collect::<Result<_, _>>()?;
-        let update = if let ([updated], [row]) = (users, &*rows) {
-            self.one(updated, row)
+        let statement = if let ([updated], [row]) = (users, &*rows) {
+            one(engine, updated, row)
         } else {
-            StatementBuilder::build(&several(users, &rows), &self.backend())
+            StatementBuilder::build(&several(users, &rows), &backend(engine))
         };
-        if self.execute("UPDATE", "accounts", update).await? != users.len() {
-            return Err(Error::Unavailable(Conflict.into()));
-        }
-        Ok(())
+        Ok(Self { operation: "UPDATE", table: "accounts", statement, rows: users.len() })
     }
 
-    /// Stores fields of one user.
-    fn one(&self, Updated { user, changes }: &Updated, row: &account::ActiveModel) -> Statement {
-        let set = account::Column::iter().filter_map(|column| row.get(column).into_value());
-        let values = set.chain([user.id.into(), (user.version - 1).into()]).collect();
-        let shape = Shape::Update(changes.iter().map(|change| change.field).collect());
-        self.statement(shape, values, || {
-            let update = account::Entity::update_many()
-                .set(row.clone())
-                .filter(account::Column::Id.eq(user.id))
-                .filter(account::Column::Version.eq(user.version - 1));
-            let mut update = update.into_query();
-            if self.engine == Engine::Sqlite {
-                update.returning_col(account::Column::Id);
+    /// Stores entries of the change log.
+    fn insert(engine: Engine, entries: &[(&Updated, &Entry)]) -> Self {
+        let values = entries.iter().flat_map(|one| {
+            let mut entry = entry(one);
+            change_log::Column::iter().filter_map(move |column| entry.take(column).into_value())
+        });
+        let statement = statement(engine, Shape::Entries(entries.len()), values.collect(), || {
+            let insert = change_log::Entity::insert_many(entries.iter().map(entry));
+            let mut insert = insert.into_query();
+            if engine == Engine::Sqlite {
+                insert.returning_col(change_log::Column::Id);
             }
-            StatementBuilder::build(&update, &self.backend())
-        })
+            StatementBuilder::build(&insert, &backend(engine))
+        });
+        Self { operation: "INSERT", table: "change_log", statement, rows: entries.len() }
     }
+}
+
+/// Stores fields of one user.
+fn one(
+    engine: Engine,
+    Updated { user, changes }: &Updated,
+    row: &account::ActiveModel,
+) -> Statement {
+    let set = account::Column::iter().filter_map(|column| row.get(column).into_value());
+    let values = set.chain([user.id.into(), (user.version - 1).into()]).collect();
+    let shape = Shape::Update(changes.iter().map(|change| change.field).collect());
+    statement(engine, shape, values, || {
+        let update = account::Entity::update_many()
+            .set(row.clone())
+            .filter(account::Column::Id.eq(user.id))
+            .filter(account::Column::Version.eq(user.version - 1));
+        let mut update = update.into_query();
+        if engine == Engine::Sqlite {
+            update.returning_col(account::Column::Id);
+        }
+        StatementBuilder::build(&update, &backend(engine))
+    })
 }
 
 /// Stores the same fields of several users, on a server.

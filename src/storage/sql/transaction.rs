@@ -1,5 +1,7 @@
 //! A transaction that writes.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -7,12 +9,12 @@ use super::{
         DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
         TransactionTrait,
     },
-    statements::{Lock, Statements},
+    statements::{Lock, Statements, Write},
 };
 use crate::{
     domain::{
         error::Error,
-        facts::Needs,
+        facts::{Basis, Facts, Needs},
         rules,
         update::{Answered, Change, Door, Entry, Update, Updated},
     },
@@ -29,6 +31,71 @@ pub(in crate::storage) enum Refused {
     All,
 }
 
+/// What was decided of updates.
+pub(in crate::storage) struct Decided {
+    decisions: Vec<Result<(Updated, Option<Entry>), Error>>,
+    /// Which of them are to be kept for repeats of their requests.
+    kept: Vec<usize>,
+    writes: Vec<Write>,
+}
+
+/// What was decided before the transaction, and what that rests on: it holds if that is still so.
+pub(in crate::storage) struct Ahead {
+    basis: Basis,
+    decided: Decided,
+}
+
+impl Ahead {
+    /// Decides on updates, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where a value cannot be stored: a defect.
+    pub(in crate::storage) fn decide(
+        engine: Engine,
+        updates: &[(&Update, DateTime<Utc>)],
+        facts: Facts,
+    ) -> Result<Self, Error> {
+        Ok(Self { basis: facts.basis(), decided: Decided::of(engine, updates, facts)? })
+    }
+}
+
+impl Decided {
+    fn of(
+        engine: Engine,
+        updates: &[(&Update, DateTime<Utc>)],
+        mut facts: Facts,
+    ) -> Result<Self, Error> {
+        let mut users = BTreeSet::new();
+        let distinct = updates.iter().all(|(update, _)| users.insert(update.user_id));
+        let mut decisions = Vec::with_capacity(updates.len());
+        let mut kept = Vec::new();
+        for (update, now) in updates {
+            if let Some(account) = facts.acting(&update.actor) {
+                update.acting.tell_account(account.id);
+            }
+            let decision = rules::apply(update, *now, &facts);
+            let key = update.kept_as().filter(|key| !facts.requests.contains_key(&key.id));
+            if let (Ok((updated, _)), Some(key)) = (&decision, key) {
+                // Its repeat may be among the next ones.
+                let answered = Answered { content: key.content.clone(), updated: updated.clone() };
+                facts.requests.insert(key.id.clone(), answered);
+                kept.push(decisions.len());
+            }
+            if let Ok((updated, Some(_))) = &decision
+                && !distinct
+            {
+                // The next one may be of the same user.
+                facts.users.insert(updated.user.id, updated.user.clone());
+            }
+            decisions.push(decision);
+        }
+        let changes = decisions.iter().flatten();
+        let changes = changes.filter_map(|(updated, entry)| Some((updated, entry.as_ref()?)));
+        let writes = Write::all(engine, changes.collect())?;
+        Ok(Self { decisions, kept, writes })
+    }
+}
+
 /// Applies updates, in their order, in a transaction that was begun, and ends it.
 pub(in crate::storage) async fn apply(
     transaction: DatabaseTransaction,
@@ -36,42 +103,24 @@ pub(in crate::storage) async fn apply(
     updates: &[(&Update, DateTime<Utc>)],
     lock: Lock,
     refused: Refused,
+    ahead: Option<Ahead>,
 ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-    let mut needs = Needs::default();
-    for (update, _) in updates {
-        needs.add_update(update);
-    }
+    let needs = Needs::of(updates.iter().map(|(update, _)| *update));
     let statements = Statements { engine, connection: &transaction };
-    let mut facts = statements.load(&needs, lock).await?;
-    let distinct = needs.users.len() == updates.len();
-    let mut decisions = Vec::with_capacity(updates.len());
-    let mut keys = Vec::new();
-    for (update, now) in updates {
-        if let Some(account) = facts.acting(&update.actor) {
-            update.acting.tell_account(account.id);
-        }
-        let decision = rules::apply(update, *now, &facts);
-        let key = update.kept_as().filter(|key| !facts.requests.contains_key(&key.id));
-        if let (Ok((updated, _)), Some(key)) = (&decision, key) {
-            // Its repeat may be among the next ones.
-            let answered = Answered { content: key.content.clone(), updated: updated.clone() };
-            facts.requests.insert(key.id.clone(), answered);
-            keys.push((decisions.len(), key, *now));
-        }
-        if let Ok((updated, Some(_))) = &decision
-            && !distinct
-        {
-            // The next one may be of the same user.
-            facts.users.insert(updated.user.id, updated.user.clone());
-        }
-        decisions.push(decision);
+    let mut decided = None;
+    if let Some(ahead) = ahead
+        && statements.basis(&needs).await? == ahead.basis
+    {
+        decided = Some(ahead.decided);
     }
-    let to_write =
-        decisions.iter().flatten().filter_map(|(updated, entry)| Some((updated, entry.as_ref()?)));
-    let writes: Vec<_> = to_write.collect();
-    let answers = keys.into_iter().filter_map(|(index, key, now)| {
-        let decision: &Result<(Updated, _), Error> = &decisions[index];
-        Some((key, &decision.as_ref().ok()?.0, now))
+    let decided = match decided {
+        Some(decided) => decided,
+        None => Decided::of(engine, updates, statements.load(&needs, lock).await?)?,
+    };
+    let Decided { decisions, kept, writes } = decided;
+    let answers = kept.into_iter().filter_map(|index| {
+        let (update, now) = updates[index];
+        Some((update.kept_as()?, &decisions[index].as_ref().ok()?.0, now))
     });
     let answers: Vec<_> = answers.collect();
     let undone = refused == Refused::All && decisions.iter().any(Result::is_err);

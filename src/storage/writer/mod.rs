@@ -15,6 +15,7 @@ use tokio::{
 use tracing::Span;
 
 use super::{
+    blocking::transaction::Ahead,
     connect::{Engine, Options, PATIENCE},
     feed::wake,
     repository::Database,
@@ -55,6 +56,8 @@ impl Job {
 /// Updates that wait to be done together or not at all.
 struct Batch {
     updates: Vec<Update>,
+    /// On SQLite what was decided ahead.
+    ahead: Option<Ahead>,
     now: DateTime<Utc>,
     answer: oneshot::Sender<Result<Vec<Updated>, Error>>,
     deadline: Option<Instant>,
@@ -85,25 +88,18 @@ impl Batch {
 }
 
 /// What waits in the queue.
-#[expect(clippy::large_enum_variant, reason = "nearly all of it is of the larger one")]
 enum Work {
     One(Job),
     All(Batch),
 }
 
-impl Work {
-    fn span(&self) -> &Span {
-        match self {
-            Self::One(job) => &job.span,
-            Self::All(batch) => &batch.span,
-        }
-    }
-}
-
 /// The updates and the batches among what has waited, without those whose callers have gone.
-fn split(work: &mut Vec<Work>) -> (Vec<Job>, Vec<Batch>) {
+fn split(
+    work: impl IntoIterator<Item = Work, IntoIter: ExactSizeIterator>,
+) -> (Vec<Job>, Vec<Batch>) {
+    let work = work.into_iter();
     let (mut jobs, mut batches) = (Vec::with_capacity(work.len()), Vec::new());
-    for work in work.drain(..) {
+    for work in work {
         match work {
             Work::One(job) if !job.answer.is_closed() => jobs.push(job),
             Work::All(batch) if !batch.answer.is_closed() => batches.push(batch),
@@ -150,11 +146,13 @@ impl Writers {
         &self,
         updates: Vec<Update>,
         now: DateTime<Utc>,
+        ahead: Option<Ahead>,
         room: OwnedSemaphorePermit,
     ) -> Result<Vec<Updated>, Error> {
         let (answer, answered) = oneshot::channel();
         let batch = Batch {
             updates,
+            ahead,
             now,
             answer,
             deadline: deadline::current(),
@@ -187,6 +185,17 @@ fn common_span(jobs: &[Job]) -> Option<Span> {
         job.span.follows_from(&first.span);
     }
     Some(first.span.clone())
+}
+
+/// The span in which a transaction begins that takes more yet.
+fn first_span(work: &[Work]) -> Span {
+    let mut jobs = work.iter().filter_map(|work| match work {
+        Work::One(job) => Some(job),
+        Work::All(_) => None,
+    });
+    let sampled = |job: &&Job| trace::is_sampled(&job.update.origin.traceparent);
+    let job = jobs.clone().find(sampled).or_else(|| jobs.next());
+    job.map_or_else(Span::none, |job| job.span.clone())
 }
 
 /// Answers jobs whose transaction is not known to have been rolled back.

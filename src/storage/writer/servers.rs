@@ -2,7 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,15 +11,18 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{MaybeDone, maybe_done},
+};
 use sea_orm::DatabaseTransaction;
 use tokio::{
     sync::{Mutex, Notify, Semaphore, mpsc},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
-use super::{Batch, Job, MOST, Work, common_span, patience, split, unknown};
+use super::{Batch, Job, MOST, Work, common_span, first_span, patience, split, unknown};
 use crate::{
     domain::{
         error::Error,
@@ -27,7 +30,7 @@ use crate::{
     },
     storage::{
         asynchronous::{statements::Lock, transaction::Refused},
-        connect::Options,
+        connect::{Options, PATIENCE},
         failure::{Failure, is_conflict},
         repository::Database,
     },
@@ -38,7 +41,7 @@ const WRITERS: usize = 2;
 /// How often a transaction is run that loses against another one.
 const ATTEMPTS: u32 = 5;
 
-/// How long a transaction may take: longer than its statements wait for locks.
+/// How long a transaction may take once it has begun: longer than its statements wait for locks.
 const LONGEST: Duration = Duration::from_secs(15);
 
 /// How long other connections are tried where one was dead; a server that does not answer takes longer.
@@ -89,62 +92,86 @@ pub(super) fn start(
 }
 
 async fn write(shared: Arc<Shared>) {
-    let mut work = Vec::with_capacity(MOST);
-    let mut begun = None;
-    while shared.gather(&mut work, &mut begun).await {
-        let number = work.len();
-        let (jobs, batches) = split(&mut work);
-        batches.into_iter().for_each(|batch| all(&shared, batch));
-        if let (Some(begun), Some(span)) = (begun.take(), common_span(&jobs)) {
-            let together = together(&shared, begun, jobs).instrument(span);
-            // A panic ends these updates and not the writer.
-            if AssertUnwindSafe(together).catch_unwind().await.is_err() {
-                tracing::error!("a transaction has panicked");
-            }
+    loop {
+        // A panic ends what was taken and not the writer.
+        match AssertUnwindSafe(turn(&shared)).catch_unwind().await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(_) => tracing::error!("a transaction has panicked"),
         }
-        shared.under_way.fetch_sub(number, Ordering::Relaxed);
-        shared.ended.notify_waiters();
     }
+}
+
+/// Takes what waits, and runs it. Answers whether there was any: nothing comes any more if not.
+async fn turn(shared: &Arc<Shared>) -> bool {
+    let mut work = Vec::with_capacity(MOST);
+    let mut queue = shared.queue.lock().await;
+    if queue.recv_many(&mut work, MOST).await == 0 {
+        return false;
+    }
+    let mut begin = pin!(maybe_done(shared.begin().instrument(first_span(&work))));
+    shared.gather(&mut queue, &mut work, begin.as_mut()).await;
+    // The other writer sees it as soon as it has the queue.
+    let _under_way = UnderWay::new(shared, work.len());
+    drop(queue);
+    let (jobs, batches) = split(work);
+    batches.into_iter().for_each(|batch| all(shared, batch));
+    if let Some(span) = common_span(&jobs) {
+        together(shared, begin, jobs).instrument(span).await;
+    }
+    true
 }
 
 /// A transaction, or why it could not begin.
 type Begun = Result<DatabaseTransaction, Error>;
 
+/// So many updates are under way, until this is dropped.
+struct UnderWay<'a>(&'a Shared, usize);
+
+impl<'a> UnderWay<'a> {
+    fn new(shared: &'a Shared, number: usize) -> Self {
+        shared.under_way.fetch_add(number, Ordering::Relaxed);
+        Self(shared, number)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(self.1, Ordering::Relaxed);
+        self.0.ended.notify_waiters();
+    }
+}
+
 impl Shared {
-    /// Takes what waits, and begins a transaction for the updates among it. What comes while that begins is taken, too; and as much
-    /// as the other writer has under way, if that comes before it ends: what one transaction has answered comes back bit by
-    /// bit, and to go on with the first of it would make many small ones. Answers whether there is any.
-    async fn gather(&self, work: &mut Vec<Work>, begun: &mut Option<Begun>) -> bool {
-        let mut queue = self.queue.lock().await;
-        let mut open = queue.recv_many(work, MOST).await > 0;
-        let patience = Instant::now() + self.gather;
-        let span = work.first().map_or_else(Span::none, |work| work.span().clone());
-        let mut begin = pin!(self.begin().instrument(span));
-        let mut begins = false;
+    /// Takes more, while a transaction begins for the updates that were taken; and as much as the other writer has under way, if
+    /// that comes before it ends: what one transaction has answered comes back bit by bit, and to go on with the first of it
+    /// would make many small ones.
+    async fn gather(
+        &self,
+        queue: &mut mpsc::UnboundedReceiver<Work>,
+        work: &mut Vec<Work>,
+        mut begin: Pin<&mut MaybeDone<impl Future<Output = Begun>>>,
+    ) {
+        let mut patience = pin!(sleep(self.gather));
         loop {
             let ended = self.ended.notified();
             let room = MOST - work.len();
-            begins |= begun.is_none() && work.iter().any(|work| matches!(work, Work::One(_)));
-            let enough = work.len() >= self.under_way.load(Ordering::Relaxed);
-            if !open || room == 0 || (enough && !begins) {
-                break;
+            let has_begun = matches!(*begin, MaybeDone::Done(_));
+            let begins = !has_begun && work.iter().any(|work| matches!(work, Work::One(_)));
+            let other = self.under_way.load(Ordering::Relaxed);
+            let enough = self.gather.is_zero() || work.len() >= other;
+            if room == 0 || (enough && !begins) {
+                return;
             }
             // Nothing that was received is lost where another branch is first.
             tokio::select! {
                 biased;
-                transaction = &mut begin, if begins => (*begun, begins) = (Some(transaction), false),
-                more = queue.recv_many(work, room) => open = more > 0,
+                () = begin.as_mut(), if begins => {}
+                more = queue.recv_many(work, room) => if more == 0 { return },
                 () = ended => {}
-                () = sleep_until(patience) => break,
+                () = patience.as_mut() => return,
             }
         }
-        // The other writer sees it as soon as it has the queue.
-        self.under_way.fetch_add(work.len(), Ordering::Relaxed);
-        drop(queue);
-        if begins {
-            *begun = Some(begin.await);
-        }
-        !work.is_empty()
     }
 
     /// Begins a transaction, on another connection where that of the pool had died while it was idle.
@@ -158,7 +185,7 @@ impl Shared {
                 }
             }
         };
-        timeout(LONGEST, begin).await.unwrap_or_else(|_| Err(given_up()))
+        timeout(PATIENCE, begin).await.unwrap_or_else(|_| Err(given_up()))
     }
 
     /// Runs a transaction. One that does not end is given up, so that the writer goes on.
@@ -180,7 +207,13 @@ fn given_up() -> Error {
 
 /// Runs updates in one transaction, and answers them. Those whose users are locked by others, or all of them if it was
 /// certainly rolled back for what one of them did, go their own ways: none harms another.
-async fn together(shared: &Arc<Shared>, begun: Begun, jobs: Vec<Job>) {
+async fn together(
+    shared: &Arc<Shared>,
+    mut begin: Pin<&mut MaybeDone<impl Future<Output = Begun>>>,
+    jobs: Vec<Job>,
+) {
+    begin.as_mut().await;
+    let begun = begin.take_output().unwrap_or_else(|| Err(given_up()));
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
     let outcomes = match shared.apply(begun, &updates, Lock::Free, Refused::Alone).await {
         Ok(outcomes) => outcomes,

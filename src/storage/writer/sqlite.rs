@@ -25,7 +25,7 @@ pub(super) fn start(
         let mut writer = Writer::new(options, database, runtime);
         let mut work = Vec::with_capacity(MOST);
         while queue.blocking_recv_many(&mut work, MOST) > 0 {
-            let (jobs, batches) = split(&mut work);
+            let (jobs, batches) = split(work.drain(..));
             if let Some(span) = common_span(&jobs) {
                 run(|| span.in_scope(|| together(&mut writer, jobs)));
             }
@@ -44,8 +44,9 @@ fn run(transaction: impl FnOnce()) {
 }
 
 /// Runs a batch.
-fn all(writer: &mut Writer, batch: Batch) {
-    let outcomes = writer.apply(&batch.updates(), Refused::All, patience([batch.deadline]));
+fn all(writer: &mut Writer, mut batch: Batch) {
+    let (ahead, patience) = (batch.ahead.take(), patience([batch.deadline]));
+    let outcomes = writer.apply(&batch.updates(), Refused::All, patience, ahead);
     batch.answer(outcomes.map_err(|failure| failure.error));
 }
 
@@ -54,7 +55,7 @@ fn all(writer: &mut Writer, batch: Batch) {
 fn together(writer: &mut Writer, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
     let patience = patience(jobs.iter().map(|job| job.deadline));
-    match writer.apply(&updates, Refused::Alone, patience) {
+    match writer.apply(&updates, Refused::Alone, patience, None) {
         Ok(outcomes) => {
             jobs.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome));
         }

@@ -52,7 +52,7 @@ pub(crate) struct Overload {
     pub(crate) refused: f64,
     /// The most memory that the service had in the first round, in MB.
     pub(crate) first_peak: f64,
-    /// The same in all rounds: it is not to grow with the time.
+    /// The same in the last one: it is not to grow with the time.
     pub(crate) peak: f64,
 }
 
@@ -80,10 +80,10 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
     let busy = rows.iter().filter(|row| row.figures.rate >= most * 0.9);
     let best = busy.max_by_key(|row| row.case.callers).expect("no number of callers");
 
-    stage.service.forget_peak();
     let (mut runs, mut sent, mut refused) = (Vec::new(), Vec::new(), 0);
     let mut peaks = Vec::new();
     for round in 1..=arguments.rounds {
+        stage.service.forget_peak();
         let begun = Instant::now();
         let (rate, users) = (TIMES * best.figures.rate, stage.database.users);
         let outstanding = OUTSTANDING.max(4 * best.case.callers);

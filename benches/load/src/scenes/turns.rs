@@ -25,7 +25,12 @@ pub(super) async fn play(
 ) -> [Figures; 2] {
     let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
     for round in 1..=arguments.rounds {
-        for (way, runs) in ways.iter().zip(&mut runs) {
+        let mut turns: Vec<_> = ways.iter().zip(&mut runs).collect();
+        // None has the advantage of being the second each time.
+        if round % 2 == 0 {
+            turns.reverse();
+        }
+        for (way, runs) in turns {
             let run = callers::run(way.calls, callers, database.users, arguments.time());
             let run = profile::of(database, way.programs, run).await;
             database.acknowledge(run.times.len());
