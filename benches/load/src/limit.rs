@@ -1,4 +1,4 @@
-//! The limit: the same statements, in the same order, without the service.
+//! The limit: the same statements without the service.
 
 use std::{
     path::Path,
