@@ -52,8 +52,8 @@ impl Writer {
         Self { options, database, connection: None, checkpoints, runtime }
     }
 
-    /// Applies updates, in their order, in one transaction, as was decided ahead if that still holds. `patience` is how long to wait for another writer, if not as long
-    /// as usual.
+    /// Applies updates, in their order, in one transaction, as was decided ahead if that still holds. `patience` is how long to
+    /// wait for another writer, if not as long as usual.
     pub(super) fn apply(
         &mut self,
         updates: &[(&Update, DateTime<Utc>)],
