@@ -7,3 +7,4 @@ pub(in crate::storage) mod columns;
 pub(in crate::storage) mod entities;
 pub(in crate::storage) mod statements;
 pub(in crate::storage) mod transaction;
+mod writes;

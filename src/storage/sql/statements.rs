@@ -9,24 +9,20 @@ use chrono::{DateTime, Utc};
 
 use super::{
     columns,
-    entities::{
-        account, change_log, currency, direction, manager_group_right, number_pool, request,
-    },
+    entities::{account, currency, direction, manager_group_right, number_pool, request},
     sea_orm::{
-        self, ActiveModelTrait,
+        self,
         ActiveValue::Set,
-        ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Iterable, JoinType,
-        QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Statement,
-        StatementBuilder, Value,
-        sea_query::{
-            CaseStatement, Condition, Expr, ExprTrait, LockBehavior, LockType, UpdateStatement,
-        },
+        ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType,
+        QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Value,
+        sea_query::{Condition, Expr, ExprTrait, LockBehavior, LockType},
     },
+    writes::{Write, backend, statement},
 };
 use crate::storage::{
     connect::Engine,
     failure::{Conflict, Corrupt},
-    texts::{self, Shape},
+    texts::Shape,
 };
 use crate::{
     domain::{
@@ -34,13 +30,13 @@ use crate::{
         account::{AccountType, ActingAccount, Level, User},
         error::Error,
         facts::{Basis, Facts, Needs, UserBasis},
-        update::{Answered, Entry, RequestKey, Updated},
+        update::{Answered, RequestKey, Updated},
     },
     fields::Reference,
 };
 
 /// How many rows one statement writes at most: drivers bound the number of parameters.
-const PORTION: usize = 32;
+pub(super) const PORTION: usize = 32;
 
 /// How the rows of users are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,144 +276,6 @@ impl<C: ConnectionTrait> Statements<'_, C> {
     }
 }
 
-fn backend(engine: Engine) -> DbBackend {
-    match engine {
-        Engine::Sqlite => DbBackend::Sqlite,
-        Engine::Postgres => DbBackend::Postgres,
-        Engine::MySql => DbBackend::MySql,
-    }
-}
-
-/// A statement of a shape with these values, as `build` would make it, whose text is kept from one to the next. If it has other
-/// values, it is built each time.
-fn statement(
-    engine: Engine,
-    shape: Shape,
-    values: Vec<Value>,
-    build: impl FnOnce() -> Statement,
-) -> Statement {
-    if let Some(text) = texts::kept(engine, &shape) {
-        return Statement::from_sql_and_values(backend(engine), &*text, values);
-    }
-    let built = build();
-    let same = built.values.as_ref().is_some_and(|built| built.0 == values);
-    debug_assert!(same, "{shape:?}: {:?} {values:?}", built.values);
-    if same {
-        texts::keep(engine, shape, &built.sql);
-    }
-    built
-}
-
-/// A statement that writes.
-pub(super) struct Write {
-    operation: &'static str,
-    table: &'static str,
-    statement: Statement,
-    /// How many rows it is to write, or another transaction was in between.
-    rows: usize,
-}
-
-impl Write {
-    /// The statements that store changes, in their order, with their entries in the change log. On servers those of the same
-    /// fields are stored by one statement, where each is of another user.
-    pub(super) fn all(
-        engine: Engine,
-        mut changes: Vec<(&Updated, &Entry)>,
-    ) -> Result<Vec<Self>, Error> {
-        let fields = |(updated, _): &(&Updated, &Entry)| {
-            updated.changes.iter().map(|change| change.field).collect::<Vec<_>>()
-        };
-        let mut users = BTreeSet::new();
-        let combine = engine != Engine::Sqlite
-            && changes.iter().all(|(updated, _)| users.insert(updated.user.id));
-        if combine {
-            changes.sort_by_cached_key(fields);
-        }
-        let mut writes = Vec::new();
-        for group in changes.chunk_by(|one, next| combine && fields(one) == fields(next)) {
-            for portion in group.chunks(PORTION) {
-                let users: Vec<_> = portion.iter().map(|(updated, _)| *updated).collect();
-                writes.push(Self::update(engine, &users)?);
-            }
-        }
-        writes.extend(changes.chunks(PORTION).map(|entries| Self::insert(engine, entries)));
-        Ok(writes)
-    }
-
-    /// Stores the same fields of several users.
-    fn update(engine: Engine, users: &[&Updated]) -> Result<Self, Error> {
-        let rows: Vec<_> = users.iter().map(|updated| row(updated)).collect::<Result<_, _>>()?;
-        let statement = if let ([updated], [row]) = (users, &*rows) {
-            one(engine, updated, row)
-        } else {
-            StatementBuilder::build(&several(users, &rows), &backend(engine))
-        };
-        Ok(Self { operation: "UPDATE", table: "accounts", statement, rows: users.len() })
-    }
-
-    /// Stores entries of the change log.
-    fn insert(engine: Engine, entries: &[(&Updated, &Entry)]) -> Self {
-        let values = entries.iter().flat_map(|one| {
-            let mut entry = entry(one);
-            change_log::Column::iter().filter_map(move |column| entry.take(column).into_value())
-        });
-        let statement = statement(engine, Shape::Entries(entries.len()), values.collect(), || {
-            let insert = change_log::Entity::insert_many(entries.iter().map(entry));
-            let mut insert = insert.into_query();
-            if engine == Engine::Sqlite {
-                insert.returning_col(change_log::Column::Id);
-            }
-            StatementBuilder::build(&insert, &backend(engine))
-        });
-        Self { operation: "INSERT", table: "change_log", statement, rows: entries.len() }
-    }
-}
-
-/// Stores fields of one user.
-fn one(
-    engine: Engine,
-    Updated { user, changes }: &Updated,
-    row: &account::ActiveModel,
-) -> Statement {
-    let set = account::Column::iter().filter_map(|column| row.get(column).into_value());
-    let values = set.chain([user.id.into(), (user.version - 1).into()]).collect();
-    let shape = Shape::Update(changes.iter().map(|change| change.field).collect());
-    statement(engine, shape, values, || {
-        let update = account::Entity::update_many()
-            .set(row.clone())
-            .filter(account::Column::Id.eq(user.id))
-            .filter(account::Column::Version.eq(user.version - 1));
-        let mut update = update.into_query();
-        if engine == Engine::Sqlite {
-            update.returning_col(account::Column::Id);
-        }
-        StatementBuilder::build(&update, &backend(engine))
-    })
-}
-
-/// Stores the same fields of several users, on a server.
-fn several(users: &[&Updated], rows: &[account::ActiveModel]) -> UpdateStatement {
-    let case = |value: &dyn Fn(usize) -> Expr| -> Expr {
-        let cases = padded(0..users.len()).fold(CaseStatement::new(), |cases, index| {
-            cases.case(account::Column::Id.eq(users[index].user.id), value(index))
-        });
-        cases.into()
-    };
-    let mut update = account::Entity::update_many();
-    for column in account::Column::iter().filter(|column| rows[0].get(*column).is_set()) {
-        let value = |index: usize| match rows[index].get(column) {
-            Set(value) => value.into(),
-            _ => Expr::col(column),
-        };
-        update = update.col_expr(column, case(&value));
-    }
-    let stored = case(&|index| (users[index].user.version - 1).into());
-    update
-        .filter(account::Column::Id.is_in(padded(users).map(|updated| updated.user.id)))
-        .filter(Expr::col(account::Column::Version).eq(stored))
-        .into_query()
-}
-
 /// A statement for which MariaDB waits no longer than this.
 pub(in crate::storage) fn bounded<E: EntityTrait>(
     select: &Select<E>,
@@ -429,38 +287,6 @@ pub(in crate::storage) fn bounded<E: EntityTrait>(
     let bound = format!("SET STATEMENT max_statement_time={}.{}", tenths / 10, tenths % 10);
     select.sql = format!("/*M!100100 {bound} FOR */ {}", select.sql);
     select
-}
-
-/// The columns of a change.
-fn row(Updated { user, changes }: &Updated) -> Result<account::ActiveModel, Corrupt> {
-    let mut row = account::ActiveModel {
-        version: Set(user.version),
-        update_time: Set(user.update_time.timestamp_micros()),
-        ..<account::ActiveModel as Default>::default()
-    };
-    for change in changes {
-        columns::set(&mut row, change.field, &change.new)?;
-    }
-    Ok(row)
-}
-
-/// An entry of the change log.
-fn entry((Updated { user, changes }, entry): &(&Updated, &Entry)) -> change_log::ActiveModel {
-    change_log::ActiveModel {
-        user_id: Set(user.id),
-        version: Set(user.version),
-        change_time: Set(user.update_time.timestamp_micros()),
-        actor_id: Set(entry.actor_id),
-        service: Set(entry.service.clone()),
-        door: Set(entry.origin.door.as_str().to_owned()),
-        address: Set(entry.origin.address.clone()),
-        reason: Set(entry.origin.reason.clone()),
-        request_id: Set(entry.origin.request_id.clone()),
-        traceparent: Set(entry.origin.traceparent.clone()),
-        identity: Set(entry.origin.identity.clone()),
-        changes: Set(columns::changes_to_json(changes)),
-        ..<change_log::ActiveModel as Default>::default()
-    }
 }
 
 /// With the last one repeated up to a power of two: so there are few shapes of a statement, which stay prepared.

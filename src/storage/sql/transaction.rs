@@ -9,7 +9,8 @@ use super::{
         DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
         TransactionTrait,
     },
-    statements::{Lock, Statements, Write},
+    statements::{Lock, Statements},
+    writes::Write,
 };
 use crate::{
     domain::{

@@ -1,0 +1,197 @@
+//! The statements that store what was decided, and the texts that are kept of statements.
+
+use std::collections::BTreeSet;
+
+use super::{
+    columns,
+    entities::{account, change_log},
+    sea_orm::{
+        ActiveModelTrait,
+        ActiveValue::Set,
+        ColumnTrait, DbBackend, EntityTrait, Iterable, QueryFilter, QueryTrait, Statement,
+        StatementBuilder, Value,
+        sea_query::{CaseStatement, Expr, ExprTrait, UpdateStatement},
+    },
+    statements::{PORTION, padded},
+};
+use crate::{
+    domain::{
+        error::Error,
+        update::{Entry, Updated},
+    },
+    storage::{
+        connect::Engine,
+        failure::Corrupt,
+        texts::{self, Shape},
+    },
+};
+
+pub(super) fn backend(engine: Engine) -> DbBackend {
+    match engine {
+        Engine::Sqlite => DbBackend::Sqlite,
+        Engine::Postgres => DbBackend::Postgres,
+        Engine::MySql => DbBackend::MySql,
+    }
+}
+
+/// A statement of a shape with these values, as `build` would make it, whose text is kept from one to the next. If it has other
+/// values, it is built each time.
+pub(super) fn statement(
+    engine: Engine,
+    shape: Shape,
+    values: Vec<Value>,
+    build: impl FnOnce() -> Statement,
+) -> Statement {
+    if let Some(text) = texts::kept(engine, &shape) {
+        return Statement::from_sql_and_values(backend(engine), &*text, values);
+    }
+    let built = build();
+    let same = built.values.as_ref().is_some_and(|built| built.0 == values);
+    debug_assert!(same, "{shape:?}: {:?} {values:?}", built.values);
+    if same {
+        texts::keep(engine, shape, &built.sql);
+    }
+    built
+}
+
+/// A statement that writes.
+pub(super) struct Write {
+    pub(super) operation: &'static str,
+    pub(super) table: &'static str,
+    pub(super) statement: Statement,
+    /// How many rows it is to write, or another transaction was in between.
+    pub(super) rows: usize,
+}
+
+impl Write {
+    /// The statements that store changes, in their order, with their entries in the change log. On servers those of the same
+    /// fields are stored by one statement, where each is of another user.
+    pub(super) fn all(
+        engine: Engine,
+        mut changes: Vec<(&Updated, &Entry)>,
+    ) -> Result<Vec<Self>, Error> {
+        let fields = |(updated, _): &(&Updated, &Entry)| {
+            updated.changes.iter().map(|change| change.field).collect::<Vec<_>>()
+        };
+        let mut users = BTreeSet::new();
+        let combine = engine != Engine::Sqlite
+            && changes.iter().all(|(updated, _)| users.insert(updated.user.id));
+        if combine {
+            changes.sort_by_cached_key(fields);
+        }
+        let mut writes = Vec::new();
+        for group in changes.chunk_by(|one, next| combine && fields(one) == fields(next)) {
+            for portion in group.chunks(PORTION) {
+                let users: Vec<_> = portion.iter().map(|(updated, _)| *updated).collect();
+                writes.push(Self::update(engine, &users)?);
+            }
+        }
+        writes.extend(changes.chunks(PORTION).map(|entries| Self::insert(engine, entries)));
+        Ok(writes)
+    }
+
+    /// Stores the same fields of several users.
+    fn update(engine: Engine, users: &[&Updated]) -> Result<Self, Error> {
+        let rows: Vec<_> = users.iter().map(|updated| row(updated)).collect::<Result<_, _>>()?;
+        let statement = if let ([updated], [row]) = (users, &*rows) {
+            one(engine, updated, row)
+        } else {
+            StatementBuilder::build(&several(users, &rows), &backend(engine))
+        };
+        Ok(Self { operation: "UPDATE", table: "accounts", statement, rows: users.len() })
+    }
+
+    /// Stores entries of the change log.
+    fn insert(engine: Engine, entries: &[(&Updated, &Entry)]) -> Self {
+        let values = entries.iter().flat_map(|one| {
+            let mut entry = entry(one);
+            change_log::Column::iter().filter_map(move |column| entry.take(column).into_value())
+        });
+        let statement = statement(engine, Shape::Entries(entries.len()), values.collect(), || {
+            let insert = change_log::Entity::insert_many(entries.iter().map(entry));
+            let mut insert = insert.into_query();
+            if engine == Engine::Sqlite {
+                insert.returning_col(change_log::Column::Id);
+            }
+            StatementBuilder::build(&insert, &backend(engine))
+        });
+        Self { operation: "INSERT", table: "change_log", statement, rows: entries.len() }
+    }
+}
+
+/// Stores fields of one user.
+fn one(
+    engine: Engine,
+    Updated { user, changes }: &Updated,
+    row: &account::ActiveModel,
+) -> Statement {
+    let set = account::Column::iter().filter_map(|column| row.get(column).into_value());
+    let values = set.chain([user.id.into(), (user.version - 1).into()]).collect();
+    let shape = Shape::Update(changes.iter().map(|change| change.field).collect());
+    statement(engine, shape, values, || {
+        let update = account::Entity::update_many()
+            .set(row.clone())
+            .filter(account::Column::Id.eq(user.id))
+            .filter(account::Column::Version.eq(user.version - 1));
+        let mut update = update.into_query();
+        if engine == Engine::Sqlite {
+            update.returning_col(account::Column::Id);
+        }
+        StatementBuilder::build(&update, &backend(engine))
+    })
+}
+
+/// Stores the same fields of several users, on a server.
+fn several(users: &[&Updated], rows: &[account::ActiveModel]) -> UpdateStatement {
+    let case = |value: &dyn Fn(usize) -> Expr| -> Expr {
+        let cases = padded(0..users.len()).fold(CaseStatement::new(), |cases, index| {
+            cases.case(account::Column::Id.eq(users[index].user.id), value(index))
+        });
+        cases.into()
+    };
+    let mut update = account::Entity::update_many();
+    for column in account::Column::iter().filter(|column| rows[0].get(*column).is_set()) {
+        let value = |index: usize| match rows[index].get(column) {
+            Set(value) => value.into(),
+            _ => Expr::col(column),
+        };
+        update = update.col_expr(column, case(&value));
+    }
+    let stored = case(&|index| (users[index].user.version - 1).into());
+    update
+        .filter(account::Column::Id.is_in(padded(users).map(|updated| updated.user.id)))
+        .filter(Expr::col(account::Column::Version).eq(stored))
+        .into_query()
+}
+
+/// The columns of a change.
+fn row(Updated { user, changes }: &Updated) -> Result<account::ActiveModel, Corrupt> {
+    let mut row = account::ActiveModel {
+        version: Set(user.version),
+        update_time: Set(user.update_time.timestamp_micros()),
+        ..<account::ActiveModel as Default>::default()
+    };
+    for change in changes {
+        columns::set(&mut row, change.field, &change.new)?;
+    }
+    Ok(row)
+}
+
+/// An entry of the change log.
+fn entry((Updated { user, changes }, entry): &(&Updated, &Entry)) -> change_log::ActiveModel {
+    change_log::ActiveModel {
+        user_id: Set(user.id),
+        version: Set(user.version),
+        change_time: Set(user.update_time.timestamp_micros()),
+        actor_id: Set(entry.actor_id),
+        service: Set(entry.service.clone()),
+        door: Set(entry.origin.door.as_str().to_owned()),
+        address: Set(entry.origin.address.clone()),
+        reason: Set(entry.origin.reason.clone()),
+        request_id: Set(entry.origin.request_id.clone()),
+        traceparent: Set(entry.origin.traceparent.clone()),
+        identity: Set(entry.origin.identity.clone()),
+        changes: Set(columns::changes_to_json(changes)),
+        ..<change_log::ActiveModel as Default>::default()
+    }
+}
