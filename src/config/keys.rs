@@ -196,7 +196,7 @@ pub const KEYS: &[Key] = &[
         "gather_milliseconds",
         "M4_GATHER_MILLISECONDS",
         "2",
-        "on a server: how long updates wait at most for others to share a transaction while another one is under way; 100 at most",
+        "on a server: about how long updates wait at most for others to share a transaction while another one is under way; 100 at most",
     ),
     key(
         "drain_seconds",
