@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use http::Uri;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::sleep};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 use tonic::{Status, body::Body, transport};
 use tower::{ServiceExt, service_fn};
@@ -23,10 +23,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How often a request is sent at most.
-const ATTEMPTS: u32 = 5;
-/// How long to wait before the second time, and twice as long before each further one: so that a connection that is ending is
-/// known to have ended.
-const REST: Duration = Duration::from_millis(2);
+const ATTEMPTS: u32 = 3;
 
 /// Connects when it is used, and again when a connection has ended.
 pub(crate) fn channel(upstream: &Upstream) -> Channel {
@@ -68,10 +65,7 @@ async fn send(
     loop {
         let request = http::Request::from_parts(parts.clone(), Body::new(body.clone()));
         match channel.clone().oneshot(request).await {
-            Err(error) if attempt < ATTEMPTS && was_not_begun(&error) => {
-                sleep(REST * 2_u32.pow(attempt - 1)).await;
-                attempt += 1;
-            }
+            Err(error) if attempt < ATTEMPTS && was_not_begun(&error) => attempt += 1,
             // Of a connection that breaks tonic itself would say UNKNOWN.
             answer => return answer.map_err(|error| Status::unavailable(chain(&error))),
         }

@@ -25,6 +25,9 @@ pub(crate) use serve::{Peer, Stream, serve};
 const CONNECTIONS: usize = 1024;
 /// How long a client may say nothing at first.
 const FIRST_WORD: Duration = Duration::from_secs(30);
+/// How long a client may still speak after the connection's end: a system that closes what it has not read resets the connection,
+/// and a client that is just sending would lose the last answers, and what tells it which of its calls were not begun.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long accepting rests after it failed, as it does where there are no more file descriptors.
 const REST: Duration = Duration::from_millis(50);
 
@@ -72,7 +75,8 @@ impl Connections {
                     // Answers are small and must not wait for more to come.
                     let _ = stream.set_nodelay(true);
                     let silent = Some(Box::pin(sleep(FIRST_WORD)));
-                    return Ok((Connection { stream, silent, _room: room }, peer));
+                    let connection = Connection { stream, silent, leaving: None, _room: room };
+                    return Ok((connection, peer));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -89,6 +93,8 @@ pub(crate) struct Connection {
     stream: TcpStream,
     /// Until the client's first word.
     silent: Option<Pin<Box<Sleep>>>,
+    /// From its end on, until the client has closed it, too.
+    leaving: Option<Pin<Box<Sleep>>>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -135,7 +141,27 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let Self { stream, leaving, .. } = &mut *self;
+        let leaving = match leaving {
+            Some(leaving) => leaving,
+            None => {
+                ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
+                leaving.insert(Box::pin(sleep(LAST_WORD)))
+            }
+        };
+        loop {
+            let mut unread = [0; 1024];
+            let mut unread = ReadBuf::new(&mut unread);
+            match Pin::new(&mut *stream).poll_read(context, &mut unread) {
+                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
+                Poll::Ready(_) => break,
+                Poll::Pending => {
+                    ready!(leaving.as_mut().poll(context));
+                    break;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -180,6 +206,35 @@ mod tests {
         for mut client in clients {
             assert_eq!(client.read_u8().await.unwrap(), b'x');
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_still_sends_at_the_end_gets_the_last_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut connection, _) = Connections::new(listener).accept().await.unwrap();
+        connection.write_all(b"answer").await.unwrap();
+        let ended = tokio::spawn(async move { connection.shutdown().await });
+        for _ in 0..10 {
+            client.write_all(b"more").await.unwrap();
+            sleep(Duration::from_millis(10)).await;
+        }
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer");
+        assert!(!ended.is_finished(), "the client has not closed it yet");
+        drop(client);
+        ended.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_closes_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut connection, _) = Connections::new(listener).accept().await.unwrap();
+        let begun = tokio::time::Instant::now();
+        connection.shutdown().await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), LAST_WORD.as_secs());
     }
 
     #[tokio::test]
