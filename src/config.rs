@@ -107,6 +107,7 @@ impl Config {
         let message_limit = read.number("grpc.message_limit", 2 << 20, 64 << 20);
         let age = read.number("grpc.connection_age_seconds", 0, 86_400);
         let grace = read.number("grpc.connection_grace_seconds", 1, 3600);
+        let keepalive = read.number("grpc.keepalive_seconds", 1, 3600);
         let insecure = read.flag("insecure");
         let keys = read.keys();
         let answers = match read.text("http.answers").as_str() {
@@ -148,7 +149,11 @@ impl Config {
             grpc_tls,
             http_tls,
             message_limit,
-            age: Age { longest: seconds(age), grace: seconds(grace) },
+            age: Age {
+                longest: seconds(age),
+                grace: seconds(grace),
+                keepalive: seconds(keepalive),
+            },
             insecure,
             keys,
             answers,

@@ -40,7 +40,7 @@ pub const KEYS: &[Key] = &[
         "database.max_connections",
         "M4_DATABASE_MAX_CONNECTIONS",
         "10",
-        "connections to the database at most",
+        "connections to the database at most; on PostgreSQL one more while anybody watches",
     ),
     key("grpc.listen", "M4_GRPC_LISTEN", "127.0.0.1:50051", "where gRPC is served"),
     secret("grpc.token", "M4_GRPC_TOKEN", "the bearer token of internal callers"),
@@ -119,6 +119,12 @@ pub const KEYS: &[Key] = &[
         "M4_GRPC_CONNECTION_GRACE_SECONDS",
         "60",
         "how long calls under way on it may then go on",
+    ),
+    key(
+        "grpc.keepalive_seconds",
+        "M4_GRPC_KEEPALIVE_SECONDS",
+        "60",
+        "after how much silence a connection is asked whether it lives; it has a third of that to answer",
     ),
     key("http.listen", "M4_HTTP_LISTEN", "127.0.0.1:8080", "where the legacy call is served"),
     key(

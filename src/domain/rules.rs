@@ -55,7 +55,8 @@ pub fn apply(
         return Ok((Updated { user, changes }, None));
     }
     user.version += 1;
-    user.update_time = now;
+    // Clocks of replicas differ, and an update may have waited while another one came.
+    user.update_time = user.update_time.max(now);
     let entry = Entry {
         actor_id: actor.map(|actor| actor.id),
         service: match &update.actor {

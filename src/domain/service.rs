@@ -6,7 +6,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use futures_util::future::join_all;
 
 use super::{
-    account::User,
+    account::{self, User},
     acting::Acting,
     clock::Clock,
     error::{Cause, Error},
@@ -28,8 +28,19 @@ const SLACK: TimeDelta = TimeDelta::hours(1);
 /// How many later changes are read at once before one is reverted.
 const LATER_CHANGES: u64 = 200;
 
+/// How often a change is looked at that is to be reverted, while others come.
+const ATTEMPTS: u32 = 5;
+
 /// How many updates of a batch are under way at once: others have room beside them.
 const AT_ONCE: usize = 32;
+
+/// What came after a change.
+struct Later {
+    /// Whether it touched the same fields.
+    touched: bool,
+    /// The user's version by then.
+    version: i64,
+}
 
 /// The use cases.
 pub struct Service {
@@ -79,12 +90,14 @@ impl Service {
 
     /// Changes users, each on its own: those of one user in the order of the updates. Answers in their order.
     pub async fn update_each(&self, updates: Vec<Update>) -> Vec<Result<Updated, Error>> {
+        // Others find room, too.
+        let at_once = AT_ONCE.min(self.store.room() / 2).max(1);
         let mut outcomes = Vec::with_capacity(updates.len());
         let mut updates = updates.into_iter().peekable();
         while updates.peek().is_some() {
             let (mut users, mut portion) = (BTreeSet::new(), Vec::new());
             while let Some(update) =
-                updates.next_if(|update| portion.len() < AT_ONCE && users.insert(update.user_id))
+                updates.next_if(|update| portion.len() < at_once && users.insert(update.user_id))
             {
                 portion.push(self.update(update));
             }
@@ -210,39 +223,51 @@ impl Service {
             ChangeQuery { filter: ChangeFilter::default(), descending: false, after, limit: 1 };
         let found = self.store.list_changes(&actor, &query).await?.pop();
         let found = found.filter(|found| found.id == change_id).ok_or(Error::ChangeNotFound)?;
-        let touched = etag.is_none() && self.touched_since(&actor, &found).await?;
         let mut edits = Edits::default();
-        let mut unchanged = Vec::new();
-        for Change { field, old, new } in found.changes {
-            edits.add(field, Some(Edit::Set(old)));
-            if etag.is_none() {
-                unchanged.push((field, new));
-            }
+        for Change { field, old, .. } in &found.changes {
+            edits.add(*field, Some(Edit::Set(old.clone())));
         }
-        let user_id = found.user_id;
-        let request = None;
-        // The other checks come first.
-        let validate_only = validate_only || touched;
-        let update = Update {
-            actor,
+        let new = |change: &Change| (change.field, change.new.clone());
+        let update = |etag, unchanged, validate_only| Update {
+            actor: actor.clone(),
             allowed,
-            origin,
-            user_id,
-            edits,
+            origin: origin.clone(),
+            user_id: found.user_id,
+            edits: edits.clone(),
             etag,
-            request,
+            request: None,
             unchanged,
             validate_only,
             acting: Acting::current(),
         };
-        let updated = self.update(update).await?;
-        if touched { Err(Error::ChangedSince) } else { Ok(updated) }
+        if etag.is_some() {
+            return self.update(update(etag, Vec::new(), validate_only)).await;
+        }
+        let unchanged: Vec<_> = found.changes.iter().map(new).collect();
+        let mut looked = None;
+        for _ in 0..ATTEMPTS {
+            let later = self.later(&actor, &found).await?;
+            if later.touched {
+                // The other checks come first.
+                self.update(update(None, unchanged, true)).await?;
+                break;
+            }
+            // A change that comes meanwhile is looked at, too. The version may be one that the log does not tell of.
+            let guard = (looked != Some(later.version))
+                .then(|| account::etag(found.user_id, later.version));
+            looked = Some(later.version);
+            match self.update(update(guard, unchanged.clone(), validate_only)).await {
+                Err(Error::EtagMismatch) => {}
+                updated => return updated,
+            }
+        }
+        Err(Error::ChangedSince)
     }
 
-    /// Whether a later change touched the fields of one. What comes while this is read is found by what the fields hold.
-    async fn touched_since(&self, actor: &Actor, change: &LoggedChange) -> Result<bool, Error> {
+    /// What the log tells of changes after one.
+    async fn later(&self, actor: &Actor, change: &LoggedChange) -> Result<Later, Error> {
         let filter = ChangeFilter { user_id: Some(change.user_id), ..ChangeFilter::default() };
-        let mut after = change.id;
+        let (mut after, mut version) = (change.id, change.version);
         loop {
             let query = ChangeQuery {
                 filter: filter.clone(),
@@ -252,12 +277,12 @@ impl Service {
             };
             let later = self.store.list_changes(actor, &query).await?;
             let mut fields = later.iter().flat_map(|later| &later.changes).map(|later| later.field);
-            if fields.any(|field| change.changes.iter().any(|own| own.field == field)) {
-                return Ok(true);
+            let touched = fields.any(|field| change.changes.iter().any(|own| own.field == field));
+            if let Some(last) = later.last() {
+                (after, version) = (last.id, last.version);
             }
-            match later.last() {
-                Some(last) if later.len() as u64 == LATER_CHANGES => after = last.id,
-                _ => return Ok(false),
+            if touched || (later.len() as u64) < LATER_CHANGES {
+                return Ok(Later { touched, version });
             }
         }
     }

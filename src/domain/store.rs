@@ -16,6 +16,9 @@ use super::{
 /// The stored data. A change is applied in a transaction of its own, or one is shared among several.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// How many calls it takes at once; more are refused as [`Error::Overloaded`].
+    fn room(&self) -> usize;
+
     /// Applies a change: all of it and its entry in the change log are durable when this returns, or nothing is. Once
     /// begun it is finished, even if the caller goes away.
     ///

@@ -106,7 +106,7 @@ pub(super) fn users(mut request: ListUserDetailsRequest) -> Result<Paged<UserQue
             responsible_manager_id,
             updated_since,
         },
-        order: order(&request.order_by)?,
+        order: order(&request.order_by, updated_since.is_some())?,
         after,
         limit: size as u64 + 1,
     };
@@ -188,9 +188,11 @@ fn after(token: &str, bound: &[u8]) -> Result<Option<Position>, Error> {
     Ok(Some(Position { username, update_time, id }))
 }
 
-fn order(order_by: &str) -> Result<Order, Error> {
+/// Without a word of it the order is one in which an index leads to the users.
+fn order(order_by: &str, updated_since: bool) -> Result<Order, Error> {
     let mut words = order_by.split_ascii_whitespace();
     let key = match words.next() {
+        None if updated_since => OrderKey::UpdateTime,
         None | Some("id") => OrderKey::Id,
         Some("username") => OrderKey::Username,
         Some("update_time") => OrderKey::UpdateTime,

@@ -44,11 +44,6 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// How many calls may be under way on one connection.
 const STREAMS: u32 = 256;
 
-/// How often a connection that is silent is asked whether it lives.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-/// How long it may take to answer.
-const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
-
 /// The services, and the reporter of their health.
 #[derive(Clone)]
 pub struct Services {
@@ -137,8 +132,8 @@ impl Services {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
-            .keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_PATIENCE);
+            .keep_alive_interval(age.keepalive)
+            .keep_alive_timeout(age.keepalive / 3);
         let routes = self.routes;
         let protocol = move |stream: Stream, peer: Peer| {
             let tell_peer = move |mut request: http::Request<hyper::body::Incoming>| {

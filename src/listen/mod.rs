@@ -149,16 +149,14 @@ impl AsyncWrite for Connection {
                 leaving.insert(Box::pin(sleep(LAST_WORD)))
             }
         };
-        loop {
+        // First: there may be always more to read.
+        while leaving.as_mut().poll(context).is_pending() {
             let mut unread = [0; 1024];
             let mut unread = ReadBuf::new(&mut unread);
             match Pin::new(&mut *stream).poll_read(context, &mut unread) {
                 Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
                 Poll::Ready(_) => break,
-                Poll::Pending => {
-                    ready!(leaving.as_mut().poll(context));
-                    break;
-                }
+                Poll::Pending => return Poll::Pending,
             }
         }
         Poll::Ready(Ok(()))
@@ -225,6 +223,21 @@ mod tests {
         assert!(!ended.is_finished(), "the client has not closed it yet");
         drop(client);
         ended.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_without_end_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut connection, _) = Connections::new(listener).accept().await.unwrap();
+        let flood = tokio::spawn(async move {
+            let more = vec![0; 1 << 20];
+            while client.write_all(&more).await.is_ok() {}
+        });
+        let ended = tokio::time::timeout(LAST_WORD * 10, connection.shutdown()).await;
+        ended.expect("it ends").unwrap();
+        drop(connection);
+        flood.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -43,11 +43,14 @@ pub struct Age {
     pub longest: Duration,
     /// How long calls under way may then go on.
     pub grace: Duration,
+    /// After how much silence one that speaks gRPC is asked whether it lives; it has a third of that to answer.
+    pub keepalive: Duration,
 }
 
 impl Age {
     /// For ever.
-    pub(crate) const UNBOUNDED: Self = Self { longest: Duration::ZERO, grace: Duration::ZERO };
+    pub(crate) const UNBOUNDED: Self =
+        Self { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
 
     /// Waits until a connection is old.
     async fn reached(self) {

@@ -100,6 +100,7 @@ pub(super) fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
     let file = sqlite_file(&options.url).map_err(|error| Error::Unavailable(error.into()))?;
     let connection = Database::connect(ConnectOptions::new(format!("sqlite://{file}?mode=rw")))?;
     connection.execute_unprepared(SQLITE_SESSION)?;
+    connection.execute_unprepared(&format!("PRAGMA wal_autocheckpoint = {LOG_PAGES}"))?;
     let set = Statement::from_string(DbBackend::Sqlite, DURABLE);
     if connection.query_one_raw(set)?.is_none() {
         return Err(Error::Unavailable("the database cannot be written to durably".into()));
@@ -107,14 +108,16 @@ pub(super) fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
     Ok(connection)
 }
 
-/// WAL, and every commit synced: an update that was answered survives the loss of power. The log's last pages are written
-/// by each commit: they go to the database after 8000 pages (32 MB of WAL), not 1000. 4 MB of pages are cached.
+/// How many pages SQLite's log of changes has (128 MB) before the writer itself brings what it holds into the database, and starts
+/// it anew: everybody waits for that, and most of it has been done meanwhile, see [`Checkpoints`].
+pub(super) const LOG_PAGES: i32 = 32_000;
+
+/// WAL, and every commit synced: an update that was answered survives the loss of power. 4 MB of pages are cached.
 const SQLITE_SESSION: &str = "
     PRAGMA busy_timeout = 5000;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
-    PRAGMA wal_autocheckpoint = 8000;
     PRAGMA temp_store = MEMORY;
     PRAGMA cache_size = -4000";
 

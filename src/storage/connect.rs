@@ -204,7 +204,7 @@ const POSTGRES_SESSION: &str = "
 /// refused, not cut.
 const MYSQL_SESSION: &str = "
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SET SESSION innodb_lock_wait_timeout = 5, lock_wait_timeout = 5 /*M!100601 , idle_write_transaction_timeout = 20 */, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')";
+    SET SESSION innodb_lock_wait_timeout = 5, lock_wait_timeout = 5 /*M!100601 , idle_write_transaction_timeout = 20 */ /*M!100100 , max_statement_time = 10 */, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')";
 
 /// WAL, and every commit synced: an update that was answered survives the loss of power.
 fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {

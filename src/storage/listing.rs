@@ -14,6 +14,7 @@ use super::{
         entities::{account, change_log},
         statements::padded,
     },
+    connect::Engine,
     failure::Corrupt,
 };
 use crate::domain::{
@@ -29,7 +30,7 @@ use crate::domain::{
 const SKEW_MICROS: i64 = 3_600_000_000;
 
 /// The users of a page.
-pub(super) fn users(query: &UserQuery, scope: Scope) -> Select<account::Entity> {
+pub(super) fn users(engine: Engine, query: &UserQuery, scope: Scope) -> Select<account::Entity> {
     let UserFilter {
         username_prefix,
         email,
@@ -38,11 +39,17 @@ pub(super) fn users(query: &UserQuery, scope: Scope) -> Select<account::Entity> 
         responsible_manager_id,
         updated_since,
     } = &query.filter;
+    let flag = |column: account::Column, wanted: bool| {
+        // Most users are neither blocked nor hidden: an index by that would lead to all of them, to be put in order. A
+        // computed value has no index. PostgreSQL knows how many there are.
+        let walk = !wanted && engine != Engine::Postgres && query.order.key != OrderKey::Id;
+        if walk { Expr::col(column).add(0).eq(0) } else { column.eq(wanted) }
+    };
     let mut condition = Condition::all()
         .add(account::Column::AccountType.eq(AccountType::User.as_str()))
         .add_option(email.as_ref().map(|email| account::Column::Email.eq(email)))
-        .add_option(blocked.map(|blocked| account::Column::Blocked.eq(blocked)))
-        .add_option(hidden.map(|hidden| account::Column::Hidden.eq(hidden)))
+        .add_option(blocked.map(|blocked| flag(account::Column::Blocked, blocked)))
+        .add_option(hidden.map(|hidden| flag(account::Column::Hidden, hidden)))
         .add_option(responsible_manager_id.map(|id| account::Column::ResponsibleManagerId.eq(id)));
     if let Scope::AssignedTo(manager) = scope {
         condition = condition.add(account::Column::ResponsibleManagerId.eq(manager));
@@ -77,14 +84,16 @@ pub(super) fn users(query: &UserQuery, scope: Scope) -> Select<account::Entity> 
             Some(account::Column::Username) => {
                 Condition::all().add(behind(account::Column::Username, value))
             }
-            // Bounded by the key alone, so that an index leads to where the page begins.
-            Some(key) => Condition::all()
-                .add(if descending {
-                    Expr::col(key).lte(value.clone())
-                } else {
-                    Expr::col(key).gte(value.clone())
-                })
-                .add(Condition::any().add(behind(key, value)).add(id)),
+            // An index leads to where the page begins, however many have the same key. MariaDB does not see it in pairs, and the
+            // others do not see it in alternatives.
+            Some(key) if engine == Engine::MySql => Condition::any()
+                .add(behind(key, value.clone()))
+                .add(Condition::all().add(Expr::col(key).eq(value)).add(id)),
+            Some(key) => {
+                let own = Expr::tuple([Expr::col(key), Expr::col(account::Column::Id)]);
+                let place = Expr::tuple([value.into(), after.id.into()]);
+                Condition::all().add(if descending { own.lt(place) } else { own.gt(place) })
+            }
         });
     }
     let direction = if descending { Direction::Desc } else { Direction::Asc };

@@ -9,6 +9,10 @@ use super::{
     demo,
 };
 
+/// To wait for the lock, and to build an index, takes longer than what the service does.
+const MYSQL_PATIENCE: &str =
+    "SET SESSION lock_wait_timeout = 60 /*M!100100 , max_statement_time = 0 */";
+
 /// Names the lock: "m4 user details", by any number that others are unlikely to use.
 const POSTGRES_LOCK: &str = "SELECT pg_advisory_lock(7233451094662811)";
 const MYSQL_LOCK: &str = "SELECT GET_LOCK('m4-user-details migrations', 60)";
@@ -41,6 +45,7 @@ async fn locked(
             connection.execute_unprepared(POSTGRES_LOCK).await?;
         }
         Engine::MySql => {
+            connection.execute_unprepared(MYSQL_PATIENCE).await?;
             let lock = Statement::from_string(DbBackend::MySql, MYSQL_LOCK);
             let row = connection.query_one_raw(lock).await?;
             let got: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;

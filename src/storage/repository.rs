@@ -1,6 +1,7 @@
 //! The store on a database.
 
 mod pages;
+mod reading;
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +15,7 @@ use tokio::{
 
 use super::{
     asynchronous::{
-        statements::{Lock, Statements},
+        statements::Lock,
         transaction::{self, Refused},
     },
     blocking::transaction::Ahead,
@@ -30,7 +31,6 @@ use super::{
 };
 use crate::domain::{
     account::User,
-    acting::Acting,
     error::{Cause, Error},
     facts::{Facts, Needs},
     listing::{ChangeQuery, LoggedChange, UserQuery},
@@ -130,7 +130,7 @@ impl SqlStore {
     }
 
     /// Room for one more call.
-    pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) fn take_room(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)
     }
 
@@ -146,9 +146,13 @@ fn not_prepared() -> Error {
 
 #[async_trait]
 impl Store for SqlStore {
+    fn room(&self) -> usize {
+        self.options.max_in_flight
+    }
+
     async fn apply(&self, update: Update, now: DateTime<Utc>) -> Result<Updated, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        writers.apply(update, now, self.room()?).await
+        writers.apply(update, now, self.take_room()?).await
     }
 
     async fn apply_all(
@@ -157,13 +161,13 @@ impl Store for SqlStore {
         now: DateTime<Utc>,
     ) -> Result<Vec<Updated>, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        let room = self.room()?;
+        let room = self.take_room()?;
         let (updates, ahead) = self.database.decide_ahead(updates, now).await?;
         writers.apply_all(updates, now, ahead, room).await
     }
 
     async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
-        let _room = self.room()?;
+        let _room = self.take_room()?;
         let mut needs = Needs::default();
         needs.add_read(actor, user_id);
         let facts = self.prepared()?.load(&needs).await?;
@@ -171,7 +175,7 @@ impl Store for SqlStore {
     }
 
     async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
-        let _room = self.room()?;
+        let _room = self.take_room()?;
         self.prepared()?.list(actor, query).await
     }
 
@@ -180,7 +184,7 @@ impl Store for SqlStore {
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Vec<LoggedChange>, Error> {
-        let _room = self.room()?;
+        let _room = self.take_room()?;
         self.prepared()?.list_changes(actor, query).await
     }
 
@@ -198,14 +202,14 @@ impl Store for SqlStore {
     }
 
     async fn administer(&self, actor: &Actor) -> Result<(), Error> {
-        let _room = self.room()?;
+        let _room = self.take_room()?;
         let mut needs = Needs::default();
         needs.add_actor(actor);
         rules::administer(actor, &self.prepared()?.load(&needs).await?)
     }
 
     async fn settings(&self) -> Result<Settings, Error> {
-        let _room = self.room()?;
+        let _room = self.take_room()?;
         self.prepared()?.settings().await
     }
 
@@ -213,7 +217,7 @@ impl Store for SqlStore {
         &self,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
-        let _room = self.room()?;
+        let _room = self.take_room()?;
         self.prepared()?.update_settings(change).await
     }
 
@@ -308,26 +312,18 @@ impl Database {
 
     /// Loads what is needed to read.
     async fn load(&self, needs: &Needs) -> Result<Facts, Error> {
-        let _connection = self.reading.acquire().await;
-        let statements = Statements { engine: self.engine(), connection: &self.pools.read };
-        let facts = statements.load(needs, Lock::None).await?;
-        // Whoever reads acts alone.
-        if let Some(account) = facts.actors.values().next() {
-            Acting::current().tell_account(account.id);
-        }
+        let reading = self.reading().await?;
+        let facts = reading.load(needs).await?;
+        reading.end().await;
         Ok(facts)
     }
 
     /// Which users an actor may list.
     async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error> {
-        let mut needs = Needs::default();
-        needs.add_actor(actor);
-        needs.users.extend(user_id);
-        let facts = self.load(&needs).await?;
-        if let Some(user_id) = user_id {
-            rules::read(actor, user_id, &facts)?;
-        }
-        rules::scope(actor, &facts)
+        let reading = self.reading().await?;
+        let scope = reading.scope(actor, user_id).await?;
+        reading.end().await;
+        Ok(scope)
     }
 
     async fn settings(&self) -> Result<Settings, Error> {

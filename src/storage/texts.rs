@@ -23,6 +23,8 @@ pub(super) enum Shape {
     Users(usize, Option<bool>),
     /// Stores these fields of one user.
     Update(Vec<Field>),
+    /// Stores these fields of so many users.
+    Updates(Vec<Field>, usize),
     /// Stores so many entries of the change log.
     Entries(usize),
 }

@@ -96,7 +96,7 @@ impl TokenStore for SqlStore {
 
     async fn token_used(&self, id: &str, now: DateTime<Utc>) -> Result<(), Error> {
         // What is under way when the service stops is finished.
-        let _room = self.room()?;
+        let _room = self.take_room()?;
         let database = self.prepared()?;
         let used = service_token::Column::LastUsedTime;
         let earlier = used.lte((now - USED_WITHIN).timestamp_micros());

@@ -1,5 +1,8 @@
 //! Batches: all or none, or each on its own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
 use m4_user_details::proto::{
     Address, BatchUpdateUserDetailsRequest, BatchUpdateUserDetailsResponse, Comment, General,
     UpdateUserDetailsError, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
@@ -9,7 +12,7 @@ use tonic::{Code, Status};
 
 use crate::support::{
     app::{TestApp, reason, violations},
-    database::TestDatabase,
+    database::{Kind, TestDatabase},
     on_every_engine,
 };
 
@@ -18,6 +21,9 @@ on_every_engine!(
     each_may_be_on_its_own,
     a_bad_batch_is_refused,
     a_thousand_are_stored_beside_others,
+    each_user_gets_what_is_its_own,
+    a_large_batch_fits_where_few_calls_do,
+    single_updates_go_between_batches,
     a_repeated_batch_is_done_once,
     an_answer_that_would_be_too_large_says_less,
 );
@@ -172,12 +178,54 @@ async fn a_bad_batch_is_refused(database: TestDatabase) {
     assert_eq!(entries(&database).await, 0);
 }
 
-async fn a_thousand_are_stored_beside_others(database: TestDatabase) {
-    let app = TestApp::start(&database).await;
+/// Adds users from 1001 to an id.
+async fn crowd(database: &TestDatabase, last: i64) {
     let rows: Vec<_> =
-        (1001..=2000).map(|id| format!("({id}, 'user {id}', 'user', 0, 0, '')")).collect();
+        (1001..=last).map(|id| format!("({id}, 'user {id}', 'user', 0, 0, '')")).collect();
     let insert = "INSERT INTO accounts (id, username, account_type, create_time, update_time, comment) VALUES ";
     database.execute(&format!("{insert}{}", rows.join(", "))).await;
+}
+
+/// What a batch changes of a user: many of them the same fields as others, some other fields.
+async fn each_user_gets_what_is_its_own(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    crowd(&database, 1200).await;
+    let details = |id: i64| {
+        let address = Address { city: Some(format!("City {id}")), ..Address::default() };
+        let comment = Comment { comment: Some(format!("Comment {id}")) };
+        UserDetails {
+            address: (id % 3 > 0).then(|| address.into()),
+            comment: (id % 3 < 2 || id % 50 == 0).then(|| comment.into()),
+            ..UserDetails::default()
+        }
+    };
+    let request =
+        |id| UpdateUserDetailsRequest { user_details: Some(details(id)), ..update(id, "") };
+    app.batch(batch((1001..=1200).map(request).collect())).await.unwrap();
+    for id in 1001..=1200 {
+        let stored = app.read(id).await;
+        let city = stored.address.unwrap_or_default().city.unwrap_or_default();
+        let comment = stored.comment.unwrap_or_default().comment.unwrap_or_default();
+        let expected = details(id);
+        assert_eq!(city, expected.address.unwrap_or_default().city.unwrap_or_default());
+        assert_eq!(comment, expected.comment.unwrap_or_default().comment.unwrap_or_default());
+        assert_eq!(stored.etag, format!("{id:x}-2"));
+    }
+    assert_eq!(entries(&database).await, 200);
+}
+
+async fn a_large_batch_fits_where_few_calls_do(database: TestDatabase) {
+    let app = TestApp::start_with(&database, &[("max_in_flight", "4")]).await;
+    crowd(&database, 1100).await;
+    let requests = (1001..=1100).map(|id| update(id, "Bonn")).collect();
+    let request = BatchUpdateUserDetailsRequest { allow_partial: true, ..batch(requests) };
+    assert!(results(app.batch(request).await.unwrap()).iter().all(Result::is_ok));
+    assert_eq!(entries(&database).await, 100);
+}
+
+async fn a_thousand_are_stored_beside_others(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    crowd(&database, 2000).await;
     for allow_partial in [false, true] {
         let city = |id: i64| format!("City {id} {allow_partial}");
         let requests = (1001..=2000).rev().map(|id| update(id, &city(id))).collect();
@@ -200,6 +248,54 @@ async fn a_thousand_are_stored_beside_others(database: TestDatabase) {
         assert_eq!(database.number(&right).await, 1000);
     }
     assert_eq!(entries(&database).await, 2000 + 40);
+}
+
+/// Where one writer serves all, updates that wait for it get their turn between batches.
+async fn single_updates_go_between_batches(database: TestDatabase) {
+    if database.kind != Kind::Sqlite {
+        return;
+    }
+    let app = TestApp::start(&database).await;
+    crowd(&database, 1800).await;
+    let batches = (0..4).map(|number| {
+        let ids = (1001 + number * 200)..(1201 + number * 200);
+        app.batch(batch(ids.map(|id| update(id, "Bonn")).collect()))
+    });
+    let batches = join_all(batches);
+    let done = AtomicBool::new(false);
+    let singles = (0..4).map(|caller| {
+        let (app, done) = (&app, &done);
+        async move {
+            for number in 0.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                app.update(update(3 + caller % 3, &format!("{number} {caller}"))).await.unwrap();
+            }
+        }
+    });
+    let batches = async {
+        // Singles are under way.
+        while entries(&database).await == 0 {}
+        let answers = batches.await;
+        done.store(true, Ordering::Relaxed);
+        answers
+    };
+    let (answers, _) = tokio::join!(batches, join_all(singles));
+    assert!(answers.into_iter().all(|answer| answer.is_ok()));
+    let mut bounds = Vec::new();
+    for number in 0..4 {
+        let (first, last) = (1001 + number * 200, 1200 + number * 200);
+        let of = format!("FROM change_log WHERE user_id BETWEEN {first} AND {last}");
+        let first = database.number(&format!("SELECT min(id) {of}")).await;
+        bounds.push((first, database.number(&format!("SELECT max(id) {of}")).await));
+    }
+    bounds.sort_unstable();
+    assert!(bounds.iter().all(|(first, last)| last - first == 199), "each is stored as one");
+    let between: Vec<_> = bounds.windows(2).map(|pair| pair[1].0 - pair[0].1 - 1).collect();
+    assert!(between.iter().all(|singles| *singles > 0), "{between:?}");
+    // Not just those that waited: they come again. On a machine that is busy they may be late now and then.
+    assert!(between.iter().any(|singles| *singles > 20), "{between:?}");
 }
 
 async fn a_repeated_batch_is_done_once(database: TestDatabase) {

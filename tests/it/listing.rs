@@ -8,19 +8,24 @@ use m4_user_details::proto::{
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
 
-use crate::support::{
-    app::{TestApp, reason},
-    database::TestDatabase,
-    on_every_engine,
+use crate::{
+    identities::with,
+    support::{
+        app::{TestApp, config, reason, set_city},
+        database::TestDatabase,
+        on_every_engine,
+    },
 };
 
 on_every_engine!(
     every_order_lists_every_user_once,
     filters_apply_together,
+    a_flag_filters_in_every_order,
     a_mask_says_which_fields_are_read,
     a_manager_lists_what_it_may_read,
     a_bad_list_is_refused,
     the_change_log_tells_who_changed_what,
+    the_change_log_tells_which_service_called,
     the_change_log_is_read_in_pages_and_spans,
     a_change_is_reverted_unless_a_later_one_touched_its_fields,
 );
@@ -146,6 +151,7 @@ async fn filters_apply_together(database: TestDatabase) {
         (UserDetailsFilter { username_prefix: "%".to_owned(), ..none() }, vec![]),
         (UserDetailsFilter { email: text("bob@example.org"), ..none() }, vec![4]),
         (UserDetailsFilter { email: text("BOB@example.org"), ..none() }, vec![]),
+        (UserDetailsFilter { email: text("bob@example.org "), ..none() }, vec![]),
         (UserDetailsFilter { responsible_manager_id: Some(2), ..none() }, vec![3]),
         (
             UserDetailsFilter {
@@ -161,8 +167,8 @@ async fn filters_apply_together(database: TestDatabase) {
                 responsible_manager_id: Some(6),
                 ..none()
             },
-            // Bob's manager is 6 as well.
-            vec![4, 117, 118, 119, 120],
+            // Bob's manager is 6 as well; he was changed last.
+            vec![117, 118, 119, 120, 4],
         ),
     ] {
         let request = ListUserDetailsRequest { page_size: 2, ..filtered(filter.clone()) };
@@ -177,6 +183,30 @@ async fn filters_apply_together(database: TestDatabase) {
     for id in 3..=5 {
         let is_blocked = app.read(id).await.blocking.unwrap().blocked.unwrap();
         assert_eq!(blocked.contains(&id), is_blocked);
+    }
+}
+
+async fn a_flag_filters_in_every_order(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    crowd(&database).await;
+    for order_by in ["id", "username desc", "update_time"] {
+        for flag in [false, true] {
+            let filter = UserDetailsFilter {
+                hidden: Some(flag),
+                blocked: Some(false),
+                username_prefix: "crowd_11".to_owned(),
+                ..UserDetailsFilter::default()
+            };
+            let request = ListUserDetailsRequest {
+                order_by: order_by.to_owned(),
+                page_size: 2,
+                ..filtered(filter)
+            };
+            let mut ids = app.pages(request).await;
+            ids.sort_unstable();
+            let expected: Vec<_> = (110..120).filter(|id| (id % 2 == 0) == flag).collect();
+            assert_eq!(ids, expected, "{order_by} {flag}");
+        }
     }
 }
 
@@ -330,6 +360,82 @@ async fn the_change_log_tells_who_changed_what(database: TestDatabase) {
     assert_eq!(details.general.unwrap().responsible_manager_id, None);
     assert_eq!(previous.blocking.unwrap().block_date, before.blocking.unwrap().block_date);
     assert_eq!(details.blocking.unwrap().block_date, after.blocking.unwrap().block_date);
+}
+
+async fn the_change_log_tells_which_service_called(database: TestDatabase) {
+    let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    let named = async |name| {
+        let own_name = ("grpc.token_own_name", "true");
+        let keys = [("grpc.token", "internal"), own_name, ("grpc.token_name", name)];
+        TestApp::start_config(&config(&database.url, &keys), true).await
+    };
+    let (crm, portal) = (named("crm").await, named("portal").await);
+    let update = async |app: &TestApp, city: &str, acting_username: &str, request_id: &str| {
+        let request = UpdateUserDetailsRequest {
+            reason: format!("To {city}"),
+            acting_username: acting_username.to_owned(),
+            request_id: request_id.to_owned(),
+            ..set_city(3, city)
+        };
+        app.users().update_user_details(with("internal", request)).await.unwrap();
+    };
+    update(&crm, "Bonn", "", id).await;
+    update(&portal, "Kaunas", "", "").await;
+    update(&crm, "Riga", "manager", "").await;
+    assert!(crm.call("admin", "3", "city=York").await.body.contains("successfully"));
+    update(&crm, "Vilnius", "", "").await;
+
+    let changes = async |service: Option<&str>, page_token: &str| {
+        let request = ListUserDetailsChangesRequest {
+            service: service.map(str::to_owned),
+            page_size: if service.is_some() { 1 } else { 0 },
+            page_token: page_token.to_owned(),
+            ..ListUserDetailsChangesRequest::default()
+        };
+        let answer = portal.users().list_user_details_changes(with("internal", request)).await;
+        answer.unwrap().into_inner()
+    };
+    let told: Vec<_> = changes(None, "")
+        .await
+        .changes
+        .into_iter()
+        .map(|own| {
+            let change = (own.actor_id, own.service, own.identity, own.door);
+            (change, own.address, own.reason, own.request_id)
+        })
+        .collect();
+    let row = |actor, service: &str, identity: &str, door: &str, reason: &str, id: &str| {
+        let change = (actor, service.to_owned(), identity.to_owned(), door.to_owned());
+        (change, "127.0.0.1".to_owned(), reason.to_owned(), id.to_owned())
+    };
+    let expected = [
+        row(None, "crm", "crm", "grpc", "To Bonn", id),
+        row(None, "portal", "portal", "grpc", "To Kaunas", ""),
+        row(Some(2), "", "crm", "grpc", "To Riga", ""),
+        row(Some(1), "", "", "legacy", "", ""),
+        row(None, "crm", "crm", "grpc", "To Vilnius", ""),
+    ];
+    assert_eq!(told, expected);
+    // By name, and only what it did in its own name.
+    for (service, expected) in [
+        ("crm", &["To Bonn", "To Vilnius"][..]),
+        ("portal", &["To Kaunas"]),
+        ("CRM", &[]),
+        ("crm ", &[]),
+        ("cr", &[]),
+        ("", &[]),
+    ] {
+        let (mut reasons, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = changes(Some(service), &token).await;
+            reasons.extend(page.changes.into_iter().map(|change| change.reason));
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(reasons, expected, "{service:?}");
+    }
 }
 
 async fn the_change_log_is_read_in_pages_and_spans(database: TestDatabase) {

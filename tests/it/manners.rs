@@ -1,4 +1,4 @@
-//! Connections that grow old and messages that are compressed, or too large.
+//! Connections that grow old or die, and messages that are compressed, or too large.
 
 use std::{
     sync::atomic::Ordering,
@@ -10,6 +10,10 @@ use m4_user_details::proto::{
     Comment, GetSettingsRequest, GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
     settings_service_client::SettingsServiceClient,
     user_details_service_client::UserDetailsServiceClient,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
 use tonic::{
     Code,
@@ -25,10 +29,41 @@ use crate::support::{
 };
 
 on_sqlite!(
+    a_connection_that_is_dead_is_ended,
     an_old_connection_takes_no_new_calls_and_finishes_those_under_way,
     messages_are_compressed_where_the_client_asks,
     a_message_that_is_too_large_is_refused_even_if_it_was_small_on_the_way,
 );
+
+/// One whose other end is gone says nothing any more, not even that.
+async fn a_connection_that_is_dead_is_ended(database: TestDatabase) {
+    let app = TestApp::start_with(&database, &[("grpc.keepalive_seconds", "1")]).await;
+    for answers in [false, true] {
+        let mut client = TcpStream::connect(app.grpc).await.unwrap();
+        // The preface, and settings that set nothing.
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut pings = 0;
+        let listen = async {
+            let mut head = [0; 9];
+            while pings < 3 && client.read_exact(&mut head).await.is_ok() {
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                let mut payload = vec![0; length as usize];
+                client.read_exact(&mut payload).await.unwrap();
+                let [.., kind, flags, _, _, _, _] = head;
+                if kind == 6 && flags == 0 {
+                    pings += 1;
+                    if answers {
+                        client.write_all(&[0, 0, 8, 6, 1, 0, 0, 0, 0]).await.unwrap();
+                        client.write_all(&payload).await.unwrap();
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), listen).await.expect("it is ended");
+        assert_eq!(pings, if answers { 3 } else { 1 });
+    }
+}
 
 async fn an_old_connection_takes_no_new_calls_and_finishes_those_under_way(database: TestDatabase) {
     let keys = [("grpc.connection_age_seconds", "1"), ("grpc.connection_grace_seconds", "3")];

@@ -1,5 +1,8 @@
 //! The typed API: masks, presence, etags, validation only, and every reason.
 
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use m4_user_details::{
     credentials::LegacyCredentials,
     fields::{FIELDS, Field, Kind},
@@ -10,6 +13,7 @@ use m4_user_details::{
 };
 use prost_types::FieldMask;
 use tonic::{Code, Request};
+use tonic_types::StatusExt;
 
 use crate::support::{
     app::{TestApp, config, reason, violations},
@@ -21,6 +25,7 @@ on_every_engine!(
     a_present_field_is_changed_and_an_absent_one_is_not,
     a_field_that_is_named_but_absent_is_cleared,
     a_mask_is_a_bound,
+    a_path_that_a_mask_names_twice_is_told,
     every_field_is_cleared_by_a_star,
     validate_only_stores_nothing,
     an_etag_that_is_not_the_stored_one_is_refused,
@@ -32,6 +37,7 @@ on_every_engine!(
     a_caller_may_act_in_its_own_name_where_its_token_says_so,
     a_legacy_call_has_its_reasons_over_grpc,
     a_deadline_that_runs_out_is_told,
+    who_is_one_too_many_is_told_when_to_come_again,
 );
 
 fn update(user_id: i64, details: UserDetails) -> UpdateUserDetailsRequest {
@@ -112,9 +118,26 @@ async fn a_mask_is_a_bound(database: TestDatabase) {
         assert_eq!(field, "update_mask");
         assert!(problem.contains(path));
     }
-    let twice =
-        app.update(masked(3, city("x"), &["address.city", "address.city"])).await.unwrap_err();
-    assert_eq!(reason(&twice), "INVALID_REQUEST");
+}
+
+async fn a_path_that_a_mask_names_twice_is_told(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    for (paths, twice) in [
+        (&["address.city", "address.city"][..], "address.city"),
+        (&["general", "address.fax", "address", "general"], "general"),
+        (&["*", "address.city", "*"], "*"),
+    ] {
+        let status = app.update(masked(3, city("x"), paths)).await.unwrap_err();
+        let told = (status.code(), reason(&status));
+        assert_eq!(told, (Code::InvalidArgument, "INVALID_REQUEST".to_owned()));
+        let problem = format!("the path {twice:?} is named twice");
+        assert_eq!(violations(&status), [("update_mask".to_owned(), problem.clone())]);
+        assert!(status.message().contains(&problem), "{status}");
+    }
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 0);
+    // A group beside one of its fields names nothing twice.
+    app.update(masked(3, city("Kaunas"), &["address.city", "address"])).await.unwrap();
+    assert_eq!(app.read(3).await.address.unwrap().phone.as_deref(), Some(""));
 }
 
 async fn every_field_is_cleared_by_a_star(database: TestDatabase) {
@@ -421,7 +444,7 @@ async fn a_deadline_that_runs_out_is_told(database: TestDatabase) {
     let app = TestApp::start_with(&database, &[("max_in_flight", "1")]).await;
     let lock = database.lock_alice().await;
     let mut request = Request::new(update(3, city("Late")));
-    request.set_timeout(std::time::Duration::from_millis(300));
+    request.set_timeout(Duration::from_millis(300));
     let status = app.users().update_user_details(request).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "UNAVAILABLE"));
     // What was begun is still under way, and keeps its place.
@@ -431,6 +454,31 @@ async fn a_deadline_that_runs_out_is_told(database: TestDatabase) {
     app.stop().await.unwrap();
     assert_eq!(database.text("SELECT city FROM accounts WHERE id = 3").await, "Late");
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 1);
+}
+
+async fn who_is_one_too_many_is_told_when_to_come_again(database: TestDatabase) {
+    let keys = [("max_in_flight", "1"), ("deadline_seconds", "30")];
+    let app = TestApp::start_with(&database, &keys).await;
+    let lock = database.lock_alice().await;
+    let mut calls: FuturesUnordered<_> =
+        (0..3).map(|_| app.update(update(3, city("Kaunas")))).collect();
+    // One is under way and waits for the lock; the others are refused at once, and so is whoever reads.
+    let mut refused = Vec::new();
+    for _ in 0..2 {
+        refused.push(calls.next().await.unwrap().unwrap_err());
+    }
+    let request = GetUserDetailsRequest { user_id: 4, ..GetUserDetailsRequest::default() };
+    refused.push(app.users().get_user_details(request).await.unwrap_err());
+    for status in refused {
+        let told = (status.code(), reason(&status));
+        assert_eq!(told, (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+        let retry = status.get_details_retry_info().unwrap();
+        assert_eq!(retry.retry_delay, Some(Duration::from_secs(1)));
+    }
+    lock.release().await;
+    calls.next().await.unwrap().unwrap();
+    app.update(update(3, city("Vilnius"))).await.unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 2);
 }
 
 /// The types whose names others rely on.

@@ -3,8 +3,15 @@
 use std::{fs, process::Output};
 
 use http::StatusCode;
+use m4_user_details::proto::{
+    ExplainLegacyCallRequest, HashRecipe, LegacyHashVerdict,
+    legacy_service_client::LegacyServiceClient,
+};
 
-use crate::program::{Program, run};
+use crate::{
+    program::{Program, run},
+    support::app::PATH,
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -165,6 +172,54 @@ fn a_hash_is_explained() {
     let printed = text(&run(&["hash", query], &keys).stdout);
     assert!(printed.contains("made with a key that is being retired"), "{printed}");
     assert_ends(&run(&["hash", "u=admin&city=New York"], &keys), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hash_is_the_same_by_command_and_by_rpc() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    let keys = [("M4_API_SECRET_KEY", "newer"), ("M4_API_SECRET_KEY_PREVIOUS", "secret")];
+    let variables = [keys[0], keys[1], ("M4_DATABASE_URL", &*url)];
+    let program = Program::serve(&["--demo"], &variables).await;
+    program.wait_for_status("/readyz", StatusCode::OK).await;
+    for query in [
+        "u=admin&user_id=3&hash=09574460be862d62efd300117fcee3328a10b48a",
+        "hash=09574460be862d62efd300117fcee3328a10b48a&u=admin&user_id=5&city=x",
+        "u=%C3%A4%22+dmin&user_id=%2003",
+        "u=a&u=manager&user_id=4&hash=x",
+        "u=&hash=",
+    ] {
+        let call = format!("http://HOST{PATH}?{query}");
+        let request = ExplainLegacyCallRequest {
+            url: call.clone(),
+            include_hash: true,
+            acting_username: "admin".to_owned(),
+            ..ExplainLegacyCallRequest::default()
+        };
+        let answer = LegacyServiceClient::new(program.channel()).explain_legacy_call(request).await;
+        let told = answer.unwrap().into_inner().hash.unwrap();
+        let output = run(&["hash", &call], &keys);
+        assert_ends(&output, 0);
+        let out = text(&output.stdout);
+        let mut lines = out.lines();
+        for recipe in &told.recipes {
+            let before = recipe.hashed.strip_suffix("<secret key>").unwrap();
+            let name = match recipe.recipe() {
+                HashRecipe::UUserId => "u,user_id",
+                HashRecipe::UserId => "user_id",
+                HashRecipe::Unspecified => panic!("{recipe:?}"),
+            };
+            let expected =
+                format!("recipe {name}: sha1({before:?} + <secret key>) = {}", recipe.hash);
+            assert_eq!(lines.next(), Some(&*expected), "{query}");
+            assert_eq!(recipe.hash.len(), 40);
+        }
+        assert!(lines.all(|line| !line.starts_with("recipe ")), "{out}");
+        let retired = out.contains("right by the recipe u,user_id, made with a key that is being");
+        assert_eq!(told.previous_key, retired, "{out}");
+        let other = out.contains(&format!("made for user_id={},", told.made_for_user_id));
+        assert_eq!(told.verdict() == LegacyHashVerdict::OtherUserId, other, "{out}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod replicas;
 mod signals;
 mod spans;
 mod stopping;
+mod sweeping;
 mod telemetry;
 mod tls;
 mod tokens;

@@ -4,24 +4,37 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use m4_user_details::proto::{
-    Settings, UpdateSettingsRequest, WatchUserDetailsRequest, WatchUserDetailsResponse,
-    settings_service_client::SettingsServiceClient,
+    BatchUpdateUserDetailsRequest, GetUserDetailsRequest, Settings, UpdateSettingsRequest,
+    UpdateUserDetailsRequest, UpdateUserDetailsResult, WatchUserDetailsRequest,
+    WatchUserDetailsResponse, settings_service_client::SettingsServiceClient,
+    update_user_details_result::Result as UpdateResult,
+    user_details_service_client::UserDetailsServiceClient,
 };
 use m4_user_details_migrations::Migrator;
 use sea_orm_migration::MigratorTrait;
 use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic_types::StatusExt;
 
 use crate::{
     program::Program,
-    support::{app::reason, database::TestDatabase, on_every_engine},
+    support::{
+        app::{reason, set_city},
+        database::TestDatabase,
+        on_every_engine,
+    },
 };
 
 on_every_engine!(
     replicas_that_start_at_once_do_not_race,
     an_etag_guards_between_replicas,
+    a_request_that_both_get_at_once_is_done_once,
+    batches_that_overlap_are_both_stored,
     a_setting_is_effective_on_the_other_replica_within_two_seconds,
     a_watch_goes_on_at_another_replica_and_after_a_crash,
 );
+
+type Users = UserDetailsServiceClient<Channel>;
 
 async fn replicas_that_start_at_once_do_not_race(database: TestDatabase) {
     let start = || Program::demo(&database, &[]);
@@ -50,6 +63,88 @@ async fn an_etag_guards_between_replicas(database: TestDatabase) {
         assert_eq!(right.read(3).await, stored.user_details.unwrap());
     }
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 5);
+}
+
+async fn a_request_that_both_get_at_once_is_done_once(database: TestDatabase) {
+    let left = Program::demo(&database, &[]).await;
+    let right = Program::demo(&database, &[]).await;
+    let (left, right) = (connected(&left).await, connected(&right).await);
+    for round in 0..20 {
+        let id = format!("{round:02}8fad5b-d9cb-469f-a165-70867728950e");
+        let request =
+            UpdateUserDetailsRequest { request_id: id.clone(), ..set_city(3, &format!("{round}")) };
+        let send = async |users: &Users| {
+            users.clone().update_user_details(request.clone()).await.unwrap().into_inner()
+        };
+        let (one, other) = tokio::join!(send(&left), send(&right));
+        assert_eq!(one, other);
+        assert_eq!(one.changed_fields.unwrap().paths, ["address.city"]);
+        let entries = format!("SELECT count(*) FROM change_log WHERE request_id = '{id}'");
+        assert_eq!(database.number(&entries).await, 1);
+    }
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 20);
+    assert_eq!(database.number("SELECT version FROM accounts WHERE id = 3").await, 21);
+}
+
+async fn batches_that_overlap_are_both_stored(database: TestDatabase) {
+    let left = Program::demo(&database, &[]).await;
+    let right = Program::demo(&database, &[]).await;
+    let (left, right) = (connected(&left).await, connected(&right).await);
+    let rows: Vec<_> =
+        (1001..=1300).map(|id| format!("({id}, 'user {id}', 'user', 0, 0, '')")).collect();
+    let insert = "INSERT INTO accounts (id, username, account_type, create_time, update_time, comment) VALUES ";
+    database.execute(&format!("{insert}{}", rows.join(", "))).await;
+    for round in 0..4 {
+        let cities = ["left", "right"].map(|name| format!("{name} {round}"));
+        let (up, down) = (1001..=1250, (1051..=1300).rev());
+        tokio::join!(
+            store(&left, &cities[0], up.collect()),
+            store(&right, &cities[1], down.collect()),
+        );
+    }
+    // Of each batch one entry for each of its users: 250 of 8 batches.
+    let once = "SELECT count(*) FROM (SELECT DISTINCT user_id, reason FROM change_log) AS entries";
+    assert_eq!(database.number(once).await, 2000);
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 2000);
+    let entries = "(SELECT count(*) FROM change_log WHERE user_id = accounts.id)";
+    let astray = format!("SELECT count(*) FROM accounts WHERE version <> 1 + {entries}");
+    assert_eq!(database.number(&astray).await, 0);
+    // What is stored is what the last entry says.
+    let last = "user_id = accounts.id AND change_log.version = accounts.version";
+    let right = format!(
+        "SELECT count(*) FROM accounts WHERE city = (SELECT reason FROM change_log WHERE {last})"
+    );
+    assert_eq!(database.number(&right).await, 300);
+}
+
+/// Stores a batch that moves users to a city, again and again where it is told to come again.
+async fn store(users: &Users, city: &str, ids: Vec<i64>) {
+    let update = |id| UpdateUserDetailsRequest { reason: city.to_owned(), ..set_city(id, city) };
+    let requests = ids.iter().copied().map(update).collect();
+    let request = BatchUpdateUserDetailsRequest { requests, ..Default::default() };
+    for _ in 0..20 {
+        match users.clone().batch_update_user_details(request.clone()).await {
+            Ok(answer) => {
+                let user = |result: UpdateUserDetailsResult| match result.result {
+                    Some(UpdateResult::Response(one)) => one.user_details.unwrap().user_id,
+                    result => panic!("{result:?}"),
+                };
+                let stored: Vec<_> = answer.into_inner().results.into_iter().map(user).collect();
+                assert_eq!(stored, ids);
+                return;
+            }
+            Err(status) => assert!(status.get_details_retry_info().is_some(), "{status:?}"),
+        }
+    }
+    panic!("{city} is refused again and again");
+}
+
+/// A client that is connected, so that its calls go out at once.
+async fn connected(program: &Program) -> Users {
+    let users = program.users();
+    let request = GetUserDetailsRequest { user_id: 3, ..GetUserDetailsRequest::default() };
+    users.clone().get_user_details(request).await.unwrap();
+    users
 }
 
 async fn a_setting_is_effective_on_the_other_replica_within_two_seconds(database: TestDatabase) {

@@ -16,8 +16,10 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use m4_user_details::proto::{
     Address, BatchUpdateUserDetailsRequest, General, GetUserDetailsRequest, ListUserDetailsRequest,
-    UpdateUserDetailsRequest, UserDetails, user_details_service_client::UserDetailsServiceClient,
+    UpdateUserDetailsRequest, UserDetails, UserDetailsFilter,
+    user_details_service_client::UserDetailsServiceClient,
 };
+use serde::Serialize;
 use sha1::{Digest, Sha1};
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tonic::transport::{Channel, Endpoint};
@@ -41,8 +43,8 @@ pub(crate) enum Call {
     UpdateApart(SocketAddr),
     /// `BatchUpdateUserDetails` of [`BATCH`] users at this address.
     Batch(SocketAddr),
-    /// The next page of `ListUserDetails` at this address.
-    Page(SocketAddr),
+    /// The next page of this list of users at this address.
+    Page(SocketAddr, Listed),
     /// `GetUserDetails` at this address.
     Get(SocketAddr),
     /// The health check at this address: what a call costs that does nothing.
@@ -57,7 +59,7 @@ impl Call {
             Self::Update(own)
             | Self::UpdateApart(own)
             | Self::Batch(own)
-            | Self::Page(own)
+            | Self::Page(own, _)
             | Self::Get(own)
             | Self::Ping(own)
             | Self::Legacy(own) => own,
@@ -67,6 +69,42 @@ impl Call {
     /// How many connections so many callers have, where they may share them.
     fn connections(self, callers: usize) -> usize {
         if matches!(self, Self::UpdateApart(_)) { callers } else { CHANNELS.min(callers) }
+    }
+}
+
+/// A list of users. All of them are in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Listed {
+    /// By username.
+    ByUsername,
+    /// By id.
+    ById,
+    /// Those that are not hidden, by username.
+    Visible,
+    /// Those that were changed since a time; all at the same time.
+    Updated,
+}
+
+impl Listed {
+    /// Each of them.
+    pub(crate) const ALL: [Self; 4] = [Self::ByUsername, Self::ById, Self::Visible, Self::Updated];
+
+    fn request(self) -> ListUserDetailsRequest {
+        let order_by = match self {
+            Self::ByUsername | Self::Visible => "username".to_owned(),
+            Self::ById | Self::Updated => String::new(),
+        };
+        let filter = UserDetailsFilter {
+            hidden: (self == Self::Visible).then_some(false),
+            updated_since: (self == Self::Updated).then(Default::default),
+            ..UserDetailsFilter::default()
+        };
+        ListUserDetailsRequest {
+            order_by,
+            filter: Some(filter),
+            acting_username: "admin".to_owned(),
+            ..ListUserDetailsRequest::default()
+        }
     }
 }
 
@@ -166,7 +204,7 @@ enum Caller {
     Update(UserDetailsServiceClient<Channel>),
     Batch(UserDetailsServiceClient<Channel>),
     /// With the token of the next page.
-    Page(UserDetailsServiceClient<Channel>, String),
+    Page(UserDetailsServiceClient<Channel>, Box<ListUserDetailsRequest>),
     Get(UserDetailsServiceClient<Channel>),
     Ping(HealthClient<Channel>),
     Legacy(SendRequest<Empty<bytes::Bytes>>),
@@ -179,7 +217,9 @@ impl Caller {
                 Self::Update(UserDetailsServiceClient::new(channel))
             }
             Call::Batch(_) => Self::Batch(UserDetailsServiceClient::new(channel)),
-            Call::Page(_) => Self::Page(UserDetailsServiceClient::new(channel), String::new()),
+            Call::Page(_, listed) => {
+                Self::Page(UserDetailsServiceClient::new(channel), Box::new(listed.request()))
+            }
             Call::Get(_) => Self::Get(UserDetailsServiceClient::new(channel)),
             Call::Ping(_) => Self::Ping(HealthClient::new(channel)),
             Call::Legacy(address) => Self::Legacy(connect(address).await),
@@ -205,15 +245,9 @@ impl Caller {
                 };
                 client.batch_update_user_details(request).await.unwrap();
             }
-            Self::Page(client, token) => {
-                let request = ListUserDetailsRequest {
-                    page_token: std::mem::take(token),
-                    order_by: "username".to_owned(),
-                    acting_username: "admin".to_owned(),
-                    ..ListUserDetailsRequest::default()
-                };
-                *token =
-                    client.list_user_details(request).await.unwrap().into_inner().next_page_token;
+            Self::Page(client, request) => {
+                let page = client.list_user_details((**request).clone()).await.unwrap();
+                request.page_token = page.into_inner().next_page_token;
             }
             Self::Get(client) => {
                 client.get_user_details(read(id)).await.unwrap();

@@ -216,8 +216,8 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
         own("update to event, p50 ms", played.watch.map(|watch| watch.event.p50), None, None),
         own("update to event, p99 ms", played.watch.map(|watch| watch.event.p99), None, None),
         own(
-            "a page of 10⁶ users ÷ of --users",
-            played.list.map(|list| list.large.rate / list.small.rate),
+            "pages of 10⁶ users ÷ of --users, the worst list",
+            played.list.iter().map(|list| list.large.rate / list.small.rate).reduce(f64::min),
             least(0.85),
             None,
         ),

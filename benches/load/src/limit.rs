@@ -128,7 +128,7 @@ pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration)
     let mut connection = rusqlite::Connection::open(file).unwrap();
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; \
-             PRAGMA wal_autocheckpoint = 8000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4000")
+             PRAGMA wal_autocheckpoint = 32000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4000")
         .unwrap();
     let begun = Instant::now();
     let mut times = Vec::new();

@@ -37,14 +37,16 @@ impl Watcher {
         Self { feed, watched, position, receiver, _room: room }
     }
 
-    /// Takes for seen what is there: the reader may be a little behind it.
+    /// Takes for seen what is there: the reader may be a little behind it. What comes meanwhile may be told.
     pub(super) async fn pass_by(&mut self) -> Result<(), Error> {
+        let newest = self.feed.database.newest_changes(1).await?.pop();
         loop {
             let (user_id, database) = (self.watched.user_id, &self.feed.database);
             let entries = database.changes_behind(&self.position, user_id, PAGE).await?;
             let none = BTreeSet::new();
             self.see(&entries, &none, 0);
-            if (entries.len() as u64) < PAGE {
+            let last = entries.last().map(|entry| entry.id);
+            if (entries.len() as u64) < PAGE || last >= newest {
                 return Ok(());
             }
         }

@@ -3,14 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{EntityTrait, Select, TransactionTrait};
+use sea_orm::{EntityTrait, FromQueryResult, Select};
 use tokio::time::timeout;
 
-use super::Database;
+use super::{Database, reading::Reading};
 use crate::{
     domain::{
         account::User,
-        deadline,
         error::Error,
         listing::{ChangeQuery, LoggedChange, UserQuery},
         update::Actor,
@@ -19,13 +18,10 @@ use crate::{
     storage::{
         asynchronous::{
             columns,
-            statements::{Statements, bounded},
-            transaction,
+            entities::{account, change_log},
         },
-        connect::Engine,
         listing,
         spans::statement,
-        writer::patience,
     },
 };
 
@@ -35,9 +31,11 @@ const LONGEST_READ: Duration = Duration::from_secs(8);
 impl Database {
     /// The users of a page.
     pub(super) async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
-        let scope = self.scope(actor, None).await?;
-        let _connection = self.reading.acquire().await;
-        let rows = self.page("accounts", listing::users(query, scope)).await?;
+        let reading = self.reading().await?;
+        let scope = reading.scope(actor, None).await?;
+        let rows: Vec<account::Model> =
+            reading.rows("accounts", &listing::users(self.engine(), query, scope)).await?;
+        reading.end().await;
         Ok(rows.into_iter().map(columns::user).collect::<Result<_, _>>()?)
     }
 
@@ -47,52 +45,10 @@ impl Database {
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Vec<LoggedChange>, Error> {
-        let scope = self.scope(actor, None).await?;
-        let _connection = self.reading.acquire().await;
-        let mut span = 1..=i64::MAX;
-        let micros = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_micros());
-        if let Some(since) = micros(query.filter.since) {
-            let Some(first) = self.boundary(Some(since), None).await? else {
-                return Ok(Vec::new());
-            };
-            span = first..=*span.end();
-        }
-        if let Some(until) = micros(query.filter.until) {
-            let Some(last) = self.boundary(None, Some(until)).await? else { return Ok(Vec::new()) };
-            span = *span.start()..=last;
-        }
-        let rows = self.page("change_log", listing::changes(query, scope, span)).await?;
+        let reading = self.reading().await?;
+        let rows = changes(&reading, actor, query).await?;
+        reading.end().await;
         Ok(rows.into_iter().map(listing::logged).collect::<Result<_, _>>()?)
-    }
-
-    /// The rows of a page. A server gives up with a caller that waits less long than is usual.
-    async fn page<E: EntityTrait>(
-        &self,
-        table: &'static str,
-        page: Select<E>,
-    ) -> Result<Vec<E::Model>, Error> {
-        let (engine, read) = (self.engine(), &self.pools.read);
-        let rows = match (engine, patience([deadline::current()])) {
-            (Engine::Postgres, Some(patience)) => {
-                let begin = read.begin();
-                let transaction = statement(engine, "BEGIN", "", begin).await?;
-                Statements { engine, connection: &transaction }.bound(patience).await?;
-                let rows = statement(engine, "SELECT", table, page.all(&transaction)).await;
-                transaction::rollback(transaction, engine).await;
-                rows
-            }
-            (Engine::MySql, Some(patience)) => {
-                let page = E::find().from_raw_sql(bounded(&page, patience));
-                statement(engine, "SELECT", table, page.all(read)).await
-            }
-            _ => statement(engine, "SELECT", table, page.all(read)).await,
-        };
-        Ok(rows?)
-    }
-
-    async fn boundary(&self, since: Option<i64>, until: Option<i64>) -> Result<Option<i64>, Error> {
-        let boundary = listing::boundary(since, until).into_tuple().one(&self.pools.read);
-        Ok(statement(self.engine(), "SELECT", "change_log", boundary).await?)
     }
 
     /// The ids of the newest entries of the change log, the newest first.
@@ -148,4 +104,40 @@ impl Database {
         let ids = timeout(LONGEST_READ, statement(self.engine(), "SELECT", table, ids)).await;
         Ok(ids.map_err(|_| Error::DeadlineExceeded)??)
     }
+}
+
+/// The entries of a page of the change log, as they are stored.
+async fn changes(
+    reading: &Reading<'_>,
+    actor: &Actor,
+    query: &ChangeQuery,
+) -> Result<Vec<change_log::Model>, Error> {
+    let scope = reading.scope(actor, None).await?;
+    let micros = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_micros());
+    let (since, until) = (micros(query.filter.since), micros(query.filter.until));
+    let mut span = 1..=i64::MAX;
+    if since.is_some() {
+        let Some(first) = boundary(reading, since, None).await? else { return Ok(Vec::new()) };
+        span = first..=*span.end();
+    }
+    if until.is_some() {
+        let Some(last) = boundary(reading, None, until).await? else { return Ok(Vec::new()) };
+        span = *span.start()..=last;
+    }
+    reading.rows("change_log", &listing::changes(query, scope, span)).await
+}
+
+async fn boundary(
+    reading: &Reading<'_>,
+    since: Option<i64>,
+    until: Option<i64>,
+) -> Result<Option<i64>, Error> {
+    let rows: Vec<Id> = reading.rows("change_log", &listing::boundary(since, until)).await?;
+    Ok(rows.into_iter().map(|row| row.id).next())
+}
+
+/// The id of an entry.
+#[derive(FromQueryResult)]
+struct Id {
+    id: i64,
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use super::{
     columns,
@@ -13,8 +14,8 @@ use super::{
     sea_orm::{
         self,
         ActiveValue::Set,
-        ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType,
-        QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Value,
+        ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter,
+        QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Value,
         sea_query::{Condition, Expr, ExprTrait, LockBehavior, LockType},
     },
     writes::{Write, backend, statement},
@@ -23,6 +24,7 @@ use crate::storage::{
     connect::Engine,
     failure::{Conflict, Corrupt},
     texts::Shape,
+    writer::{patience, reading_patience},
 };
 use crate::{
     domain::{
@@ -45,8 +47,19 @@ pub(in crate::storage) enum Lock {
     None,
     /// To be changed, but for those that another transaction has locked: as if they did not exist.
     Free,
-    /// To be changed. How long to wait for those that another transaction has locked, if not as long as usual.
-    Wait(Option<Duration>),
+    /// To be changed. Until when to wait for those that another transaction has locked, if not as long as usual.
+    Wait(Option<Instant>),
+}
+
+impl Lock {
+    /// How long a server may take for a statement, if not as long as usual.
+    fn patience(self) -> Option<Duration> {
+        match self {
+            Self::None => reading_patience(),
+            Self::Free => None,
+            Self::Wait(deadline) => patience([deadline]),
+        }
+    }
 }
 
 /// An open transaction, or connections where nothing is changed.
@@ -58,12 +71,14 @@ pub(in crate::storage) struct Statements<'a, C> {
 impl<C: ConnectionTrait> Statements<'_, C> {
     /// Loads what is needed.
     pub(in crate::storage) async fn load(&self, needs: &Needs, lock: Lock) -> Result<Facts, Error> {
-        if let (Engine::Postgres, Lock::Wait(Some(patience))) = (self.engine, lock) {
+        if let (Engine::Postgres, Lock::Wait(_), Some(patience)) =
+            (self.engine, lock, lock.patience())
+        {
             self.bound(patience).await?;
         }
         // First what may wait for a lock: rights are those of the time after it.
         let users = self.users(&needs.users, lock).await?;
-        let Basis { actors, requests, references, .. } = self.around(needs).await?;
+        let Basis { actors, requests, references, .. } = self.around(needs, lock).await?;
         Ok(Facts { actors, users, requests, references })
     }
 
@@ -88,12 +103,12 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             Ok::<_, Error>((id, UserBasis { version, account_type, manager }))
         };
         let users = rows.into_iter().map(user).collect::<Result<_, _>>()?;
-        Ok(Basis { users, ..self.around(needs).await? })
+        Ok(Basis { users, ..self.around(needs, Lock::Wait(None)).await? })
     }
 
     /// Loads what is needed beside users.
-    async fn around(&self, needs: &Needs) -> Result<Basis, Error> {
-        let actors = self.actors(&needs.actors).await?;
+    async fn around(&self, needs: &Needs, lock: Lock) -> Result<Basis, Error> {
+        let actors = self.actors(&needs.actors, lock).await?;
         let requests = self.answered(&needs.requests).await?;
         let mut references = BTreeMap::new();
         for (reference, ids) in &needs.references {
@@ -109,9 +124,25 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(())
     }
 
+    /// A statement that reads, for which MariaDB takes no longer than this.
+    pub(in crate::storage) fn in_time(
+        &self,
+        mut select: sea_orm::Statement,
+        patience: Option<Duration>,
+    ) -> sea_orm::Statement {
+        if let (Engine::MySql, Some(patience)) = (self.engine, patience) {
+            // MariaDB alone reads such a comment. In tenths of seconds: not many statements are to be kept prepared.
+            let tenths = patience.as_millis().div_ceil(100).max(1);
+            let bound = format!("SET STATEMENT max_statement_time={}.{}", tenths / 10, tenths % 10);
+            select.sql = format!("/*M!100100 {bound} FOR */ {}", select.sql);
+        }
+        select
+    }
+
     async fn actors(
         &self,
         names: &BTreeSet<String>,
+        lock: Lock,
     ) -> Result<HashMap<String, ActingAccount>, Error> {
         if names.is_empty() {
             return Ok(HashMap::new());
@@ -133,7 +164,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
                 .filter(account::Column::Username.is_in(padded(names)));
             select.build(backend(self.engine))
         });
-        let select = ActingRow::find_by_statement(select);
+        let select = ActingRow::find_by_statement(self.in_time(select, lock.patience()));
         let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
         // By the name as stored: MariaDB ignores spaces at the end when it compares.
         rows.into_iter().map(|row| Ok((row.username.clone(), row.account()?))).collect()
@@ -144,23 +175,16 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             return Ok(HashMap::new());
         }
         let ids: Vec<_> = padded(ids).copied().collect();
-        let select = match (self.engine, lock) {
-            (Engine::MySql, Lock::Wait(Some(patience))) => {
-                bounded(&self.select(&ids, lock), patience)
-            }
-            _ => {
-                let waits = match lock {
-                    Lock::None => None,
-                    Lock::Free => Some(false),
-                    Lock::Wait(_) => Some(true),
-                };
-                let values = ids.iter().map(|id| Value::from(*id)).collect();
-                statement(self.engine, Shape::Users(ids.len(), waits), values, || {
-                    self.select(&ids, lock).build(backend(self.engine))
-                })
-            }
+        let waits = match lock {
+            Lock::None => None,
+            Lock::Free => Some(false),
+            Lock::Wait(_) => Some(true),
         };
-        let select = account::Model::find_by_statement(select);
+        let values = ids.iter().map(|id| Value::from(*id)).collect();
+        let select = statement(self.engine, Shape::Users(ids.len(), waits), values, || {
+            self.select(&ids, lock).build(backend(self.engine))
+        });
+        let select = account::Model::find_by_statement(self.in_time(select, lock.patience()));
         let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
         rows.into_iter().map(|row| Ok((row.id, columns::user(row)?))).collect()
     }
@@ -274,19 +298,6 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
         Ok(())
     }
-}
-
-/// A statement for which MariaDB waits no longer than this.
-pub(in crate::storage) fn bounded<E: EntityTrait>(
-    select: &Select<E>,
-    patience: Duration,
-) -> sea_orm::Statement {
-    let mut select = select.build(DbBackend::MySql);
-    // MariaDB alone reads such a comment. In tenths of seconds: not many statements are to be kept prepared.
-    let tenths = patience.as_millis().div_ceil(100).max(1);
-    let bound = format!("SET STATEMENT max_statement_time={}.{}", tenths / 10, tenths % 10);
-    select.sql = format!("/*M!100100 {bound} FOR */ {}", select.sql);
-    select
 }
 
 /// With the last one repeated up to a power of two: so there are few shapes of a statement, which stay prepared.

@@ -10,7 +10,7 @@ use super::{
         ActiveValue::Set,
         ColumnTrait, DbBackend, EntityTrait, Iterable, QueryFilter, QueryTrait, Statement,
         StatementBuilder, Value,
-        sea_query::{CaseStatement, Expr, ExprTrait, UpdateStatement},
+        sea_query::{CaseStatement, Expr, ExprTrait},
     },
     statements::{PORTION, padded},
 };
@@ -65,7 +65,8 @@ pub(super) struct Write {
 
 impl Write {
     /// The statements that store changes, in their order, with their entries in the change log. On servers those of the same
-    /// fields are stored by one statement, where each is of another user.
+    /// fields are stored by one statement, where each is of another user. SQLite gains nothing by that: what it changes by one
+    /// statement it copies first, in case that fails midway.
     pub(super) fn all(
         engine: Engine,
         mut changes: Vec<(&Updated, &Entry)>,
@@ -96,7 +97,7 @@ impl Write {
         let statement = if let ([updated], [row]) = (users, &*rows) {
             one(engine, updated, row)
         } else {
-            StatementBuilder::build(&several(users, &rows), &backend(engine))
+            several(engine, users, &rows)
         };
         Ok(Self { operation: "UPDATE", table: "accounts", statement, rows: users.len() })
     }
@@ -125,8 +126,8 @@ fn one(
     Updated { user, changes }: &Updated,
     row: &account::ActiveModel,
 ) -> Statement {
-    let set = account::Column::iter().filter_map(|column| row.get(column).into_value());
-    let values = set.chain([user.id.into(), (user.version - 1).into()]).collect();
+    let guard = [user.id.into(), (user.version - 1).into()];
+    let values = set(row).map(|(_, value)| value).chain(guard).collect();
     let shape = Shape::Update(changes.iter().map(|change| change.field).collect());
     statement(engine, shape, values, || {
         let update = account::Entity::update_many()
@@ -142,26 +143,44 @@ fn one(
 }
 
 /// Stores the same fields of several users, on a server.
-fn several(users: &[&Updated], rows: &[account::ActiveModel]) -> UpdateStatement {
-    let case = |value: &dyn Fn(usize) -> Expr| -> Expr {
-        let cases = padded(0..users.len()).fold(CaseStatement::new(), |cases, index| {
-            cases.case(account::Column::Id.eq(users[index].user.id), value(index))
-        });
-        cases.into()
+fn several(engine: Engine, users: &[&Updated], rows: &[account::ActiveModel]) -> Statement {
+    let ids = || padded(users).map(|updated| updated.user.id);
+    let stored = |index: usize| users[index].user.version - 1;
+    // Of the same fields, so of the same columns.
+    let set: Vec<Vec<_>> = rows.iter().map(|row| set(row).collect()).collect();
+    let cases = |value: &dyn Fn(usize) -> Value| -> Vec<Value> {
+        let pairs = padded(0..users.len());
+        pairs.flat_map(|index| [users[index].user.id.into(), value(index)]).collect()
     };
-    let mut update = account::Entity::update_many();
-    for column in account::Column::iter().filter(|column| rows[0].get(*column).is_set()) {
-        let value = |index: usize| match rows[index].get(column) {
-            Set(value) => value.into(),
-            _ => Expr::col(column),
-        };
-        update = update.col_expr(column, case(&value));
+    let mut values = Vec::new();
+    for (position, _) in set[0].iter().enumerate() {
+        values.extend(cases(&|index| set[index][position].1.clone()));
     }
-    let stored = case(&|index| (users[index].user.version - 1).into());
-    update
-        .filter(account::Column::Id.is_in(padded(users).map(|updated| updated.user.id)))
-        .filter(Expr::col(account::Column::Version).eq(stored))
-        .into_query()
+    values.extend(ids().map(Value::from));
+    values.extend(cases(&|index| stored(index).into()));
+    let fields = users[0].changes.iter().map(|change| change.field).collect();
+    statement(engine, Shape::Updates(fields, ids().count()), values, || {
+        let case = |value: &dyn Fn(usize) -> Value| -> Expr {
+            let cases = padded(0..users.len()).fold(CaseStatement::new(), |cases, index| {
+                cases.case(account::Column::Id.eq(users[index].user.id), value(index))
+            });
+            cases.into()
+        };
+        let mut update = account::Entity::update_many();
+        for (position, (column, _)) in set[0].iter().enumerate() {
+            update = update.col_expr(*column, case(&|index| set[index][position].1.clone()));
+        }
+        let stored = case(&|index| stored(index).into());
+        let update = update
+            .filter(account::Column::Id.is_in(ids()))
+            .filter(Expr::col(account::Column::Version).eq(stored));
+        StatementBuilder::build(&update.into_query(), &backend(engine))
+    })
+}
+
+/// The columns that are set, and to what.
+fn set(row: &account::ActiveModel) -> impl Iterator<Item = (account::Column, Value)> {
+    account::Column::iter().filter_map(|column| Some((column, row.get(column).into_value()?)))
 }
 
 /// The columns of a change.

@@ -172,6 +172,15 @@ pub(super) fn patience(deadlines: impl IntoIterator<Item = Option<Instant>>) -> 
     (patience < PATIENCE).then_some(patience)
 }
 
+/// How long a server takes for a statement at most, unless it is told; see [`super::connect`].
+const LONGEST_STATEMENT: Duration = Duration::from_secs(10);
+
+/// How long what the call under way reads may take, if that is less than usual.
+pub(super) fn reading_patience() -> Option<Duration> {
+    let patience = deadline::current()?.saturating_duration_since(Instant::now()) + SLACK;
+    (patience < LONGEST_STATEMENT).then_some(patience)
+}
+
 fn ended() -> Error {
     Error::Unavailable("the writer has ended".into())
 }

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use super::{Batch, Job, MOST, Work, common_span, first_span, patience, split, unknown};
+use super::{Batch, Job, MOST, Work, common_span, first_span, split, unknown};
 use crate::{
     domain::{
         error::Error,
@@ -274,8 +274,7 @@ async fn lone(
             return Err(Error::DeadlineExceeded);
         }
         let begun = shared.begin().await;
-        let lock = Lock::Wait(patience([deadline]));
-        match shared.apply(begun, updates, lock, refused).await {
+        match shared.apply(begun, updates, Lock::Wait(deadline), refused).await {
             Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
             outcomes => return outcomes.map_err(|failure| failure.error),
         }

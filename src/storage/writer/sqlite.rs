@@ -1,11 +1,17 @@
 //! The writer on SQLite: a thread with the one connection that writes. While it commits, the next updates gather.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 use super::{Batch, Job, MOST, Work, common_span, patience, split, unknown};
 use crate::storage::{
@@ -14,26 +20,73 @@ use crate::storage::{
     repository::Database,
 };
 
+/// What part of the writer's time batches have at most, where single updates wait for it, too: one part in so many.
+const BATCHES_PART: u32 = 10;
+/// How long a batch waits for them at most: its caller has a deadline.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long no single update has come when a batch need not leave time to them.
+const IDLE: Duration = Duration::from_millis(10);
+
 /// Starts the writer.
 pub(super) fn start(
-    mut queue: mpsc::UnboundedReceiver<Work>,
+    queue: mpsc::UnboundedReceiver<Work>,
     options: Options,
     database: Arc<Database>,
 ) {
     let runtime = Handle::current();
     std::thread::spawn(move || {
-        let mut writer = Writer::new(options, database, runtime);
-        let mut work = Vec::with_capacity(MOST);
-        while queue.blocking_recv_many(&mut work, MOST) > 0 {
-            let (jobs, batches) = split(work.drain(..));
-            if let Some(span) = common_span(&jobs) {
-                run(|| span.in_scope(|| together(&mut writer, jobs)));
-            }
-            for batch in batches {
-                run(|| batch.span.clone().in_scope(|| all(&mut writer, batch)));
-            }
-        }
+        let writer = Writer::new(options, database, runtime.clone());
+        write(queue, writer, &runtime);
     });
+}
+
+/// Runs what comes, until nothing comes any more. Batches wait for their turn, each on its own.
+fn write(mut queue: mpsc::UnboundedReceiver<Work>, mut writer: Writer, runtime: &Handle) {
+    let mut work = Vec::with_capacity(MOST);
+    let mut waiting = VecDeque::new();
+    // Until then single updates have the writer, if there are any.
+    let (mut theirs, mut any) = (Instant::now(), false);
+    let mut took = Duration::ZERO;
+    loop {
+        let received = if let Some(batch) = waiting.front() {
+            let patience = due(batch, theirs, took).saturating_duration_since(Instant::now());
+            let more = queue.recv_many(&mut work, MOST);
+            runtime.block_on(async { timeout(patience.min(IDLE), more).await })
+        } else {
+            Ok(queue.blocking_recv_many(&mut work, MOST))
+        };
+        let (jobs, batches) = split(work.drain(..));
+        waiting.extend(batches);
+        if let Some(span) = common_span(&jobs) {
+            any = true;
+            run(|| span.in_scope(|| together(&mut writer, jobs)));
+        }
+        let begun = Instant::now();
+        let is_due = |batch: &mut Batch| begun >= due(batch, theirs, took);
+        let turn = if matches!(received, Ok(1..)) {
+            waiting.pop_front_if(is_due)
+        } else {
+            waiting.pop_front()
+        };
+        if let Some(batch) = turn {
+            run(|| batch.span.clone().in_scope(|| all(&mut writer, batch)));
+            took = begun.elapsed();
+            theirs = Instant::now();
+            if any {
+                theirs += (took * (BATCHES_PART - 1)).min(LONGEST_WAIT);
+            }
+            any = false;
+        } else if received == Ok(0) {
+            return;
+        }
+    }
+}
+
+/// When a batch has its turn: single updates have the writer until `theirs`, unless its caller would not wait as long. The last
+/// one took so long.
+fn due(batch: &Batch, theirs: Instant, took: Duration) -> Instant {
+    let latest = batch.deadline.and_then(|deadline| deadline.checked_sub(took * 2));
+    latest.map_or(theirs, |latest| latest.min(theirs))
 }
 
 /// A panic ends these updates and not the writer.
@@ -45,6 +98,9 @@ fn run(transaction: impl FnOnce()) {
 
 /// Runs a batch.
 fn all(writer: &mut Writer, mut batch: Batch) {
+    if batch.answer.is_closed() {
+        return;
+    }
     let (ahead, patience) = (batch.ahead.take(), patience([batch.deadline]));
     let outcomes = writer.apply(&batch.updates(), Refused::All, patience, ahead);
     batch.answer(outcomes.map_err(|failure| failure.error));

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     Arguments,
-    callers::{self, Call},
+    callers::{self, Call, Listed},
     database::Database,
     engine::Engine,
     measured::{Figures, Run},
@@ -19,6 +19,8 @@ const LARGE: i64 = 1_000_000;
 /// What was measured.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct List {
+    /// Which list.
+    pub(crate) listed: Listed,
     /// Pages of the table of `--users`.
     pub(crate) small: Figures,
     /// Pages of the larger one.
@@ -26,29 +28,34 @@ pub(crate) struct List {
 }
 
 /// Plays the scene.
-pub(crate) async fn play(engine: &Engine, arguments: &Arguments) -> List {
+pub(crate) async fn play(engine: &Engine, arguments: &Arguments) -> Vec<List> {
     let mut databases = Vec::new();
     for users in [arguments.users, LARGE] {
         let database = Database::filled(engine, users, 0).await;
         let service = Program::service(&database.url).await;
-        databases.push((database, service, Vec::<Run>::new()));
+        databases.push((database, service));
     }
-    for round in 0..=arguments.rounds {
-        for (database, service, runs) in &mut databases {
-            let call = Call::Page(service.grpc());
-            let run = callers::run(&[call], CALLERS, database.users, arguments.time()).await;
-            println!("{}, {} users: {:.0} pages a second", engine.name(), database.users, run.rate);
-            // The first round fills the caches.
-            if round > 0 {
-                runs.push(run);
+    let mut lists = Vec::new();
+    for listed in Listed::ALL {
+        let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
+        for round in 0..=arguments.rounds {
+            for ((database, service), runs) in databases.iter().zip(&mut runs) {
+                let call = Call::Page(service.grpc(), listed);
+                let run = callers::run(&[call], CALLERS, database.users, arguments.time()).await;
+                let (name, users, rate) = (engine.name(), database.users, run.rate);
+                println!("{name}, {users} users: {rate:.0} pages of {listed:?} a second");
+                // The first round fills the caches.
+                if round > 0 {
+                    runs.push(run);
+                }
             }
         }
+        let [small, large] = runs.map(|runs| Figures::of(&runs));
+        lists.push(List { listed, small, large });
     }
-    let mut figures = Vec::new();
-    for (database, service, runs) in databases {
-        figures.push(Figures::of(&runs));
+    for (database, service) in databases {
         service.stop().await;
         database.close().await;
     }
-    List { small: figures[0], large: figures[1] }
+    lists
 }

@@ -49,7 +49,7 @@ pub(crate) struct Played {
     /// Those who watch.
     pub(crate) watch: Option<Watch>,
     /// Pages of the list.
-    pub(crate) list: Option<List>,
+    pub(crate) list: Vec<List>,
     /// Some paths on tables of several sizes.
     pub(crate) sizes: Vec<Row>,
 }
@@ -69,7 +69,7 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         batch: None,
         telemetry: None,
         watch: None,
-        list: None,
+        list: Vec::new(),
         sizes: Vec::new(),
     };
     let with_server = engine.server().is_some();
@@ -114,7 +114,7 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         database.close().await;
     }
     if chosen(Scene::List) {
-        played.list = Some(list::play(&engine, &arguments).await);
+        played.list = list::play(&engine, &arguments).await;
     }
     if chosen(Scene::Sizes) {
         played.sizes = sizes::play(&engine, &arguments).await;
