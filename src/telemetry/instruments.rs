@@ -2,13 +2,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock, RwLock},
+    sync::{
+        Arc, OnceLock, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter},
+    metrics::{Counter, Gauge, Histogram, Meter},
 };
 
 use super::names;
@@ -51,10 +54,13 @@ pub(crate) struct Instruments {
     batch: Histogram<u64>,
     change_log: Gauge<u64>,
     watch_lag: Histogram<f64>,
-    watchers: UpDownCounter<i64>,
+    watchers: Level,
     shed: Counter<u64>,
-    in_flight: UpDownCounter<i64>,
+    in_flight: Level,
 }
+
+/// A number that is looked at when metrics are read: to change it costs next to nothing.
+type Level = Arc<AtomicI64>;
 
 impl Instruments {
     fn new(meter: Meter) -> Self {
@@ -66,7 +72,15 @@ impl Instruments {
             meter.u64_counter(name).with_unit(unit).with_description(help).build()
         };
         let level = |name, unit, help| {
-            meter.i64_up_down_counter(name).with_unit(unit).with_description(help).build()
+            let level = Level::default();
+            let now = Arc::clone(&level);
+            let counter = meter.i64_observable_up_down_counter(name);
+            counter
+                .with_unit(unit)
+                .with_description(help)
+                .with_callback(move |observer| observer.observe(now.load(Ordering::Relaxed), &[]))
+                .build();
+            level
         };
         Self {
             rpc_server: seconds(
@@ -136,7 +150,7 @@ impl Instruments {
 
     /// A call begins.
     pub(crate) fn call_begins(&self) {
-        self.in_flight.add(1, &[]);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A call has ended with a gRPC code, which is a server's error or not.
@@ -147,7 +161,7 @@ impl Instruments {
         is_servers: bool,
         took: Duration,
     ) {
-        self.in_flight.add(-1, &[]);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
         rpc(&self.rpc_server, method, code, is_servers, took);
     }
 
@@ -245,7 +259,7 @@ impl Instruments {
 
     /// One watches from now on, or no longer.
     pub(crate) fn watchers(&self, more: i64) {
-        self.watchers.add(more, &[]);
+        self.watchers.fetch_add(more, Ordering::Relaxed);
     }
 
     /// One who watches gets an entry of the change log.

@@ -26,6 +26,7 @@ on_every_engine!(
     a_bad_list_is_refused,
     the_change_log_tells_who_changed_what,
     the_change_log_tells_which_service_called,
+    a_space_at_the_end_of_what_is_filtered_by_counts,
     the_change_log_is_read_in_pages_and_spans,
     a_change_is_reverted_unless_a_later_one_touched_its_fields,
 );
@@ -149,9 +150,9 @@ async fn filters_apply_together(database: TestDatabase) {
         (UserDetailsFilter { username_prefix: "zo".to_owned(), ..none() }, vec![102]),
         (UserDetailsFilter { username_prefix: "ž".to_owned(), ..none() }, vec![104]),
         (UserDetailsFilter { username_prefix: "%".to_owned(), ..none() }, vec![]),
+        (UserDetailsFilter { username_prefix: "zoe ".to_owned(), ..none() }, vec![]),
         (UserDetailsFilter { email: text("bob@example.org"), ..none() }, vec![4]),
         (UserDetailsFilter { email: text("BOB@example.org"), ..none() }, vec![]),
-        (UserDetailsFilter { email: text("bob@example.org "), ..none() }, vec![]),
         (UserDetailsFilter { responsible_manager_id: Some(2), ..none() }, vec![3]),
         (
             UserDetailsFilter {
@@ -421,7 +422,6 @@ async fn the_change_log_tells_which_service_called(database: TestDatabase) {
         ("crm", &["To Bonn", "To Vilnius"][..]),
         ("portal", &["To Kaunas"]),
         ("CRM", &[]),
-        ("crm ", &[]),
         ("cr", &[]),
         ("", &[]),
     ] {
@@ -435,6 +435,22 @@ async fn the_change_log_tells_which_service_called(database: TestDatabase) {
             }
         }
         assert_eq!(reasons, expected, "{service:?}");
+    }
+}
+
+/// MariaDB by itself ignores spaces at the end when it compares.
+async fn a_space_at_the_end_of_what_is_filtered_by_counts(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    app.update(set_city(3, "Bonn")).await.unwrap();
+    database.execute("UPDATE change_log SET actor_id = NULL, service = 'crm'").await;
+    for (end, expected) in [("", 1), (" ", 0)] {
+        let service = Some(format!("crm{end}"));
+        let request = ListUserDetailsChangesRequest { service, ..Default::default() };
+        assert_eq!(app.changes(request).await.unwrap().changes.len(), expected, "service{end:?}");
+        let email = Some(format!("bob@example.org{end}"));
+        let filter = UserDetailsFilter { email, ..UserDetailsFilter::default() };
+        let users = app.list(filtered(filter)).await.unwrap().user_details;
+        assert_eq!(users.len(), expected, "email{end:?}");
     }
 }
 

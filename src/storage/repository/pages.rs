@@ -124,7 +124,8 @@ async fn changes(
         let Some(last) = boundary(reading, None, until).await? else { return Ok(Vec::new()) };
         span = *span.start()..=last;
     }
-    reading.rows("change_log", &listing::changes(query, scope, span)).await
+    let engine = reading.engine();
+    reading.rows("change_log", &listing::changes(engine, query, scope, span)).await
 }
 
 async fn boundary(

@@ -50,9 +50,13 @@ impl Database {
 }
 
 impl Reading<'_> {
+    pub(super) fn engine(&self) -> Engine {
+        self.database.engine()
+    }
+
     /// Loads what the rules need to know.
     pub(super) async fn load(&self, needs: &Needs) -> Result<Facts, Error> {
-        let (engine, lock) = (self.database.engine(), Lock::None);
+        let (engine, lock) = (self.engine(), Lock::None);
         let facts = match &self.transaction {
             Some(connection) => Statements { engine, connection }.load(needs, lock).await,
             None => {
@@ -86,7 +90,7 @@ impl Reading<'_> {
         table: &'static str,
         select: &impl QueryTrait<QueryStatement: StatementBuilder>,
     ) -> Result<Vec<M>, Error> {
-        let (engine, pool) = (self.database.engine(), &self.database.pools.read);
+        let (engine, pool) = (self.engine(), &self.database.pools.read);
         let select = select.build(pool.get_database_backend());
         let select = Statements { engine, connection: pool }.in_time(select, reading_patience());
         let select = M::find_by_statement(select);

@@ -30,7 +30,7 @@ use crate::counted;
 /// How many calls come before those that count.
 const WARM_UP: usize = 50;
 /// How many calls count.
-const COUNTED: usize = 201;
+pub(crate) const COUNTED: usize = 201;
 /// The longest that a call may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -90,8 +90,8 @@ pub(crate) fn allocations_alone(call: &Call) -> u64 {
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
-/// The median of the allocations of one call after another.
-pub(crate) fn allocations(call: &Call) -> u64 {
+/// The median of the allocations of so many calls, one after another.
+pub(crate) fn allocations(call: &Call, times: usize) -> u64 {
     let runtime = Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let database = format!("sqlite://{}", folder.path().join("counts.db").display());
@@ -122,9 +122,9 @@ pub(crate) fn allocations(call: &Call) -> u64 {
             allocations
         }
     };
-    let mut counts: Vec<u64> = (1000..).map(one).take(WARM_UP + COUNTED).skip(WARM_UP).collect();
+    let mut counts: Vec<u64> = (1000..).map(one).take(WARM_UP + times).skip(WARM_UP).collect();
     counts.sort_unstable();
-    counts[COUNTED / 2]
+    counts[times / 2]
 }
 
 /// The services on demo data, and the way to them that the door in the same process has.

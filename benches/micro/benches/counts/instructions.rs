@@ -35,6 +35,13 @@ pub(crate) fn run(workload: &Workload, times: usize) {
 
 /// The instructions of a process that runs a workload some times.
 fn total(workload: &Workload, times: usize) -> u64 {
+    let profile = profile(&["--workload", workload.name, "--times", &times.to_string()]);
+    let total = profile.lines().find_map(|line| line.strip_prefix("totals: "));
+    total.and_then(|total| total.parse().ok()).expect("callgrind gives no total")
+}
+
+/// What callgrind says of this program with these arguments.
+pub(crate) fn profile(arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("callgrind.out");
     let output = Command::new("valgrind")
@@ -43,12 +50,11 @@ fn total(workload: &Workload, times: usize) -> u64 {
         .arg("--tool=callgrind")
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(env::current_exe().unwrap())
-        .args(["--workload", workload.name, "--times", &times.to_string()])
+        .args(arguments)
+        .env("OTEL_SDK_DISABLED", "true")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{workload} failed under valgrind: {said}");
-    let profile = fs::read_to_string(file).unwrap();
-    let total = profile.lines().find_map(|line| line.strip_prefix("totals: "));
-    total.and_then(|total| total.parse().ok()).expect("callgrind gives no total")
+    assert!(output.status.success(), "{arguments:?} failed under valgrind: {said}");
+    fs::read_to_string(file).unwrap()
 }

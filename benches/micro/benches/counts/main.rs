@@ -13,6 +13,7 @@
 
 mod calls;
 mod instructions;
+mod telemetry;
 
 use std::{
     alloc::System,
@@ -40,12 +41,12 @@ struct Arguments {
     #[arg(long)]
     write: bool,
     /// Just run this workload, `--times` times: what is run under valgrind.
-    #[arg(long, requires = "times")]
+    #[arg(long)]
     workload: Option<String>,
     /// How many times.
     #[arg(long)]
     times: Option<usize>,
-    /// Just count the allocations of this call: what is run in a process of its own, for its log.
+    /// Just count the allocations of this call, made `--times` times: what is run in a process of its own, for its log.
     #[arg(long)]
     call: Option<String>,
     /// What cargo says to every benchmark.
@@ -62,7 +63,8 @@ fn main() -> ExitCode {
     }
     if let Some(name) = arguments.call {
         let call = calls::CALLS.iter().find(|call| call.name == name);
-        println!("{}", calls::allocations(call.expect("no such call")));
+        let times = arguments.times.unwrap_or(calls::COUNTED);
+        println!("{}", calls::allocations(call.expect("no such call"), times));
         return ExitCode::SUCCESS;
     }
     if let Err(problem) = instructions::find_valgrind() {
@@ -72,6 +74,11 @@ fn main() -> ExitCode {
     let rows = measure();
     let text = table::to_markdown(&rows);
     print!("{text}");
+    let telemetry = telemetry::share(&calls::CALLS[3]);
+    println!("{telemetry}");
+    if !telemetry.is_small() {
+        return ExitCode::FAILURE;
+    }
     if arguments.write {
         fs::write(TABLE, format!("{}{text}", heading())).unwrap();
         return ExitCode::SUCCESS;
