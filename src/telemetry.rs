@@ -11,7 +11,9 @@ use std::thread;
 use opentelemetry::{
     InstrumentationScope, global, propagation::TextMapCompositePropagator, trace::TracerProvider,
 };
-use opentelemetry_otlp::{Protocol::HttpBinary, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{
+    Protocol::HttpBinary, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     logs::SdkLoggerProvider,
@@ -63,11 +65,8 @@ impl Telemetry {
         }
         let traces = traces()?;
         if let Some(traces) = &traces {
-            let scope = InstrumentationScope::builder(SERVICE_NAME)
-                .with_version(env!("CARGO_PKG_VERSION"))
-                .with_schema_url(CONVENTIONS);
             let spans = tracing_opentelemetry::layer()
-                .with_tracer(traces.tracer_with_scope(scope.build()))
+                .with_tracer(traces.tracer_with_scope(scope()))
                 .with_location(false)
                 .with_threads(false)
                 .with_target(false)
@@ -115,6 +114,14 @@ fn told(signal: &str, ended: Option<OTelSdkResult>) {
     }
 }
 
+/// Who tells it, and whose names it has.
+fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder(SERVICE_NAME)
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .with_schema_url(CONVENTIONS)
+        .build()
+}
+
 /// Whether this program tells it, and none of its libraries.
 fn is_own(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with("m4_user_details")
@@ -123,7 +130,13 @@ fn is_own(metadata: &Metadata<'_>) -> bool {
 fn traces() -> Result<Option<SdkTracerProvider>, TelemetryError> {
     let Some(protocol) = otlp::protocol(Signal::Traces)? else { return Ok(None) };
     let exporter = match protocol {
-        Protocol::Grpc => SpanExporter::builder().with_tonic().build(),
+        Protocol::Grpc => {
+            let exporter = SpanExporter::builder().with_tonic();
+            match otlp::grpc_tls(Signal::Traces)? {
+                Some(tls) => exporter.with_tls_config(tls).build(),
+                None => exporter.build(),
+            }
+        }
         Protocol::Http => SpanExporter::builder()
             .with_http()
             .with_protocol(HttpBinary)

@@ -9,6 +9,10 @@ use opentelemetry::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::domain::acting::Acting;
+
+/// The header in which a caller tells its span.
+const TRACEPARENT: &str = "traceparent";
 /// The flags of a span as W3C writes them.
 const SAMPLED: &str = "01";
 const NOT_SAMPLED: &str = "00";
@@ -36,17 +40,41 @@ pub(crate) fn id(span: &Span) -> Option<String> {
     Some(context.trace_id().to_string())
 }
 
+/// The same, or where spans are not kept that of the trace that its caller has told.
+pub(crate) fn id_within(span: &Span, parent: &Context) -> Option<String> {
+    let told = || {
+        let parent = parent.span().span_context().clone();
+        parent.is_valid().then(|| parent.trace_id().to_string())
+    };
+    id(span).or_else(told)
+}
+
 /// A span as W3C writes it; none where spans are not kept.
 pub(crate) fn span_context(span: &Span) -> Option<SpanContext> {
     let context = span.context().span().span_context().clone();
     context.is_valid().then_some(context)
 }
 
-/// The span under way as the change log keeps it; empty where spans are not kept.
+/// The span under way as the change log keeps it. Where spans are not kept it is the caller's; empty where it has none.
 pub(crate) fn parent_here() -> String {
-    span_context(&Span::current()).map_or_else(String::new, |own| {
-        let flags = if own.is_sampled() { SAMPLED } else { NOT_SAMPLED };
-        format!("00-{}-{}-{flags}", own.trace_id(), own.span_id())
+    match span_context(&Span::current()) {
+        Some(own) => traceparent(&own),
+        None => Acting::current().traceparent().unwrap_or_default().to_owned(),
+    }
+}
+
+/// A span as W3C writes it.
+fn traceparent(span: &SpanContext) -> String {
+    let flags = if span.is_sampled() { SAMPLED } else { NOT_SAMPLED };
+    format!("00-{}-{}-{flags}", span.trace_id(), span.span_id())
+}
+
+/// The caller's span in a request's headers as W3C writes it; none where it has none.
+pub(crate) fn parent_in(headers: &HeaderMap) -> Option<String> {
+    // Most callers have none.
+    headers.contains_key(TRACEPARENT).then(|| from_headers(headers)).and_then(|parent| {
+        let parent = parent.span().span_context().clone();
+        parent.is_valid().then(|| traceparent(&parent))
     })
 }
 

@@ -74,11 +74,14 @@ pub(super) async fn open<T>(
         error.type = Empty,
         outcome = Empty,
     );
+    let acting = Acting::default();
     if !span.is_disabled() {
         // Fails only where no tracer is installed.
         let _ = span.set_parent(trace::from_headers(metadata.as_ref()));
+    } else if let Some(traceparent) = trace::parent_in(metadata.as_ref()) {
+        acting.tell_trace(traceparent);
     }
-    let mut line = Line::new(method, door(metadata), span);
+    let mut line = Line::new(method, door(metadata), acting, span);
     let metered = Metered::begin(method, line.begun);
     let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);
     let deadline = deadline(metadata).map_or(longest, |deadline| in_time(deadline).min(longest));
@@ -127,9 +130,8 @@ struct Line {
 }
 
 impl Line {
-    fn new(method: &'static str, door: Door, span: Span) -> Self {
-        let (begun, acting) = (Instant::now(), Acting::default());
-        Self { method, door, begun, acting, span, written: false }
+    fn new(method: &'static str, door: Door, acting: Acting, span: Span) -> Self {
+        Self { method, door, begun: Instant::now(), acting, span, written: false }
     }
 
     fn ends(&mut self, outcome: &'static str, code: Code, error: Option<&Error>) {
@@ -141,10 +143,12 @@ impl Line {
             self.span.record("otel.status_code", "ERROR");
             self.span.record("error.type", code_name(code));
         }
+        let trace_id = trace::id(&self.span);
+        let trace_id = trace_id.as_deref().or_else(|| self.acting.traceparent().map(trace::id_in));
         macro_rules! line {
             ($level:ident $($cause:tt)*) => {
                 tracing::$level!(
-                    trace_id = trace::id(&self.span),
+                    trace_id,
                     door = self.door.as_str(),
                     actor_id = self.acting.account(),
                     service = self.acting.service(),

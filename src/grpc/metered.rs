@@ -80,6 +80,13 @@ impl Watcher {
         Self(())
     }
 
+    /// It has ended, and why.
+    pub(super) fn ended(&self, outcome: &'static str) {
+        if let Some(instruments) = instruments() {
+            instruments.watch_ended(outcome);
+        }
+    }
+
     /// It gets an entry of the change log that is so old.
     pub(super) fn got(&self, age: impl FnOnce() -> TimeDelta) {
         if let Some(instruments) = instruments() {

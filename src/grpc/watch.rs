@@ -21,10 +21,12 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::{auth::Authentication, call::CallOptions, errors, listing, metered::Watcher};
 use crate::{
     domain::{
+        acting::Acting,
         error::Error,
         identity::Permission,
         listing::LoggedChange,
         service::Service,
+        update::Door,
         watch::{Position, Watch, Watched},
     },
     proto::{WatchUserDetailsRequest, WatchUserDetailsResponse},
@@ -72,6 +74,10 @@ pub(super) struct Stream {
     bound: Vec<u8>,
     /// That of the call; none where it is not sampled.
     span: Option<SpanContext>,
+    /// The same as W3C writes it, whether it is sampled or not.
+    trace: String,
+    acting: Acting,
+    begun: Instant,
 }
 
 /// What a stream sends.
@@ -88,7 +94,21 @@ impl Stream {
         let unbound = WatchUserDetailsRequest { resume_token: String::new(), ..request.clone() };
         let bound = Sha1::digest(unbound.encode_to_vec())[..8].to_vec();
         let span = trace::span_context(&Span::current()).filter(SpanContext::is_sampled);
-        Self { service, authentication, options, metadata, extensions, request, bound, span }
+        let (trace, acting) = (trace::parent_here(), Acting::current());
+        let begun = Instant::now();
+        Self {
+            service,
+            authentication,
+            options,
+            metadata,
+            extensions,
+            request,
+            bound,
+            span,
+            trace,
+            acting,
+            begun,
+        }
     }
 
     /// Opens the stream.
@@ -107,14 +127,29 @@ impl Stream {
                 }
                 () = sender.closed() => None,
             };
+            self.ended(ended.as_ref(), &watcher);
             if let Some(error) = ended {
-                let outcome = errors::reason(&error);
-                tracing::info!(rpc.method = METHOD, outcome, "a watch has ended");
                 // One who does not take it has gone, or does not listen.
                 let _ = timeout(PATIENCE, sender.send(Err(errors::status(&error)))).await;
             }
         });
         Ok(responses)
+    }
+
+    /// Tells the log of the end, as of that of a call.
+    fn ended(&self, error: Option<&Error>, watcher: &Watcher) {
+        let outcome = error.map_or("CANCELLED", errors::reason);
+        watcher.ended(outcome);
+        tracing::info!(
+            trace_id = trace::id_in(&self.trace),
+            door = Door::Grpc.as_str(),
+            actor_id = self.acting.account(),
+            service = self.acting.service(),
+            rpc.method = METHOD,
+            outcome,
+            milliseconds = self.begun.elapsed().as_secs_f64() * 1000.0,
+            "a watch has ended"
+        );
     }
 
     /// What the caller may watch, as of now.

@@ -47,6 +47,11 @@ use crate::{
 /// The full name of the one method that the door calls.
 const METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 
+/// Stands for a method that the semantic conventions do not know.
+const OTHER: &str = "_OTHER";
+/// How many characters of such a method are told.
+const LONGEST_METHOD: usize = 16;
+
 /// Stands for the answer of a call whose client has gone.
 const GONE: &str = "client_gone";
 
@@ -113,15 +118,7 @@ impl Door {
             router = router.route(path, any(call)).route(&format!("{path}/"), any(call));
         }
         let probes = self.probes();
-        router
-            .fallback(|State(door): State<Arc<Self>>, request: Request| async move {
-                let outcome = request::not_found();
-                let method = method_name(request.method());
-                measured(&door, method, "", Instant::now(), &outcome);
-                door.respond(&outcome)
-            })
-            .with_state(Arc::new(self))
-            .merge(probes)
+        router.fallback(call).with_state(Arc::new(self)).merge(probes)
     }
 
     /// The routes of the probes: whether it lives, and whether the service is ready.
@@ -135,6 +132,9 @@ impl Door {
     /// Answers a call to one of the paths, and tells whether it was the service that did: then it has logged it.
     async fn answer(&self, request: Request, trace: &Context) -> (Outcome, bool) {
         let (parts, body) = request.into_parts();
+        if request::route(parts.uri.path()).is_none() {
+            return (request::not_found(), false);
+        }
         if let Some(refused) = request::refused(&parts.method) {
             return (refused, false);
         }
@@ -254,24 +254,34 @@ impl Door {
 /// One call: a span with its route and never its query string; and a line in the log, unless the service wrote it.
 async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let route = request::route(request.uri().path()).unwrap_or_default();
-    let method = request.method().clone();
+    let method = method_name(request.method());
     let span = tracing::info_span!(
         "http",
-        otel.name = format!("{} {route}", method_name(&method)),
+        otel.name = span_name(method, route),
         otel.kind = "server",
         otel.status_code = Empty,
-        http.request.method = method_name(&method),
-        http.route = route,
+        http.request.method = method,
+        http.request.method_original = Empty,
+        http.route = Empty,
         http.response.status_code = Empty,
         url.scheme = door.scheme,
-        url.path = route,
+        url.path = Empty,
         error.type = Empty,
     );
+    if method == OTHER {
+        let original: String = request.method().as_str().chars().take(LONGEST_METHOD).collect();
+        span.record("http.request.method_original", original);
+    }
+    // Of other paths nothing is told: they may hold anything.
+    if !route.is_empty() {
+        span.record("http.route", route);
+        span.record("url.path", route);
+    }
     let trace = trace::from_headers(request.headers());
     // Fails only where no tracer is installed.
     let _ = span.set_parent(trace.clone());
     let begun = Instant::now();
-    let waits = Waits { door: &door, method: method_name(&method), route, begun, span: &span };
+    let waits = Waits { door: &door, method, route, begun, span: &span, trace: &trace };
     let (outcome, by_service) = door.answer(request, &trace).instrument(span.clone()).await;
     std::mem::forget(waits);
     let status = outcome.http.as_u16();
@@ -280,11 +290,11 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
         span.record("otel.status_code", "ERROR");
         span.record("error.type", outcome.http.as_str());
     }
-    measured(&door, method_name(&method), route, begun, &outcome);
+    measured(&door, method, route, begun, &outcome);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                trace_id = trace::id(&span),
+                trace_id = trace::id_within(&span, &trace),
                 door = "legacy",
                 http.route = route,
                 http.response.status_code = status,
@@ -305,6 +315,7 @@ struct Waits<'a> {
     route: &'static str,
     begun: Instant,
     span: &'a Span,
+    trace: &'a Context,
 }
 
 impl Drop for Waits<'_> {
@@ -317,7 +328,7 @@ impl Drop for Waits<'_> {
         self.span.in_scope(|| {
             // If it got as far as the service, that has its line.
             tracing::debug!(
-                trace_id = trace::id(self.span),
+                trace_id = trace::id_within(self.span, self.trace),
                 door = "legacy",
                 http.route = self.route,
                 outcome = GONE,
@@ -355,14 +366,26 @@ async fn ready(State(channel): State<Channel>) -> (StatusCode, &'static str) {
     }
 }
 
-/// The method, if it is one that the call knows: anybody may make up others.
+/// The method, if it is one that the semantic conventions know: anybody may make up others.
 fn method_name(method: &Method) -> &'static str {
     match *method {
+        Method::CONNECT => "CONNECT",
+        Method::DELETE => "DELETE",
         Method::GET => "GET",
         Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
         Method::POST => "POST",
-        _ => "_OTHER",
+        Method::PUT => "PUT",
+        Method::TRACE => "TRACE",
+        _ => OTHER,
     }
+}
+
+/// The name of a call's span, as the semantic conventions have it.
+fn span_name(method: &str, route: &str) -> String {
+    let method = if method == OTHER { "HTTP" } else { method };
+    if route.is_empty() { method.to_owned() } else { format!("{method} {route}") }
 }
 
 fn is_too_large(error: &axum::Error) -> bool {

@@ -39,7 +39,9 @@ fn state<D: sqlx::Database>(name: &'static str, pool: &sqlx::Pool<D>) -> Pool {
     let idle = number(pool.num_idle());
     // The two are not read at one moment.
     let used = (i64::from(pool.size()) - idle).max(0);
-    Pool { name, idle, used, most: pool.options().get_max_connections().into() }
+    let (most, least) =
+        (pool.options().get_max_connections(), pool.options().get_min_connections());
+    Pool { name, idle, used, most: most.into(), least: least.into() }
 }
 
 impl SqlStore {

@@ -7,7 +7,7 @@ use tracing::{Instrument, Span, field::Empty};
 
 use super::{connect::Engine, failure::Coded};
 use crate::{
-    telemetry::instruments::{Instruments, instruments},
+    telemetry::instruments::{Failure, Instruments, instruments},
     trace,
 };
 
@@ -74,32 +74,48 @@ fn told<T, E: Coded>(
     measured: Option<Measured>,
     result: Result<T, E>,
 ) -> Result<T, E> {
-    if let Some(measured) = measured {
-        measured.end(result.is_err());
-    }
-    if let Err(error) = &result {
+    let code = result.as_ref().err().map(Coded::code);
+    if let Some(code) = &code {
         span.record("otel.status_code", "ERROR");
-        let code = error.code();
         span.record("db.response.status_code", code.as_deref());
         span.record("error.type", code.as_deref().unwrap_or("_OTHER"));
+    }
+    if let Some(measured) = measured {
+        measured.end(code.as_ref().map(|code| Failure::Coded(code.as_deref())));
     }
     result
 }
 
-/// A statement under way, where that is measured.
+/// A statement under way, where that is measured. One that is dropped was given up.
 struct Measured {
     instruments: &'static Instruments,
     statement: (&'static str, &'static str, &'static str),
     begun: Instant,
+    has_ended: bool,
 }
 
 impl Measured {
     fn begin(engine: Engine, operation: &'static str, collection: &'static str) -> Option<Self> {
         let statement = (engine.semantic_name(), operation, collection);
-        instruments().map(|instruments| Self { instruments, statement, begun: Instant::now() })
+        instruments().map(|instruments| Self {
+            instruments,
+            statement,
+            begun: Instant::now(),
+            has_ended: false,
+        })
     }
 
-    fn end(self, failed: bool) {
-        self.instruments.statement(self.statement, failed, self.begun.elapsed());
+    fn end(mut self, failure: Option<Failure<'_>>) {
+        self.has_ended = true;
+        self.instruments.statement(self.statement, failure, self.begun.elapsed());
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let took = self.begun.elapsed();
+            self.instruments.statement(self.statement, Some(Failure::GivenUp), took);
+        }
     }
 }

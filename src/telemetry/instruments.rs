@@ -37,8 +37,17 @@ pub(super) fn install(meter: Meter) {
     let _ = INSTRUMENTS.set(Instruments::new(meter));
 }
 
-/// The attributes of statements, by their database, operation and table, and whether they failed.
-type Statements = HashMap<(&'static str, &'static str, &'static str, bool), Vec<KeyValue>>;
+/// The attributes of statements that did not fail, by their database, operation and table.
+type Statements = HashMap<(&'static str, &'static str, &'static str), Vec<KeyValue>>;
+
+/// Why a statement failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure<'a> {
+    /// The database's code, where there is one: there are not many.
+    Coded(Option<&'a str>),
+    /// Nobody waited for it any more.
+    GivenUp,
+}
 
 /// What is measured.
 pub(crate) struct Instruments {
@@ -55,6 +64,7 @@ pub(crate) struct Instruments {
     change_log: Gauge<u64>,
     watch_lag: Histogram<f64>,
     watchers: Level,
+    watches_ended: Counter<u64>,
     shed: Counter<u64>,
     in_flight: Level,
 }
@@ -138,6 +148,11 @@ impl Instruments {
                 &CALLS,
             ),
             watchers: level(names::WATCHERS, "{stream}", "How many streams watch."),
+            watches_ended: counter(
+                names::WATCHES_ENDED,
+                "{stream}",
+                "Streams that have ended, and why.",
+            ),
             shed: counter(
                 names::CALLS_SHED,
                 "{call}",
@@ -212,16 +227,19 @@ impl Instruments {
     /// A statement has ended.
     pub(crate) fn statement(
         &self,
-        (system, operation, collection): (&'static str, &'static str, &'static str),
-        failed: bool,
+        statement: (&'static str, &'static str, &'static str),
+        failure: Option<Failure<'_>>,
         took: Duration,
     ) {
-        let key = (system, operation, collection, failed);
         let took = took.as_secs_f64();
-        if let Some(attributes) = self.statements.read().ok().as_ref().and_then(|own| own.get(&key))
+        let kept = self.statements.read().ok();
+        if failure.is_none()
+            && let Some(attributes) = kept.as_ref().and_then(|kept| kept.get(&statement))
         {
             return self.statement.record(took, attributes);
         }
+        drop(kept);
+        let (system, operation, collection) = statement;
         let mut attributes = vec![
             KeyValue::new(names::DB_SYSTEM_NAME, system),
             KeyValue::new(names::DB_OPERATION_NAME, operation),
@@ -232,13 +250,27 @@ impl Instruments {
             summary = format!("{operation} {collection}");
         }
         attributes.push(KeyValue::new(names::DB_QUERY_SUMMARY, Arc::<str>::from(summary)));
-        if failed {
-            attributes.push(KeyValue::new(names::ERROR_TYPE, "_OTHER"));
+        match failure {
+            None => {
+                self.statement.record(took, &attributes);
+                if let Ok(mut kept) = self.statements.write() {
+                    kept.insert(statement, attributes);
+                }
+                return;
+            }
+            Some(Failure::Coded(Some(code))) => {
+                let code = Arc::<str>::from(code);
+                attributes.push(KeyValue::new(names::DB_RESPONSE_STATUS_CODE, Arc::clone(&code)));
+                attributes.push(KeyValue::new(names::ERROR_TYPE, code));
+            }
+            Some(Failure::Coded(None)) => {
+                attributes.push(KeyValue::new(names::ERROR_TYPE, "_OTHER"));
+            }
+            Some(Failure::GivenUp) => {
+                attributes.push(KeyValue::new(names::ERROR_TYPE, "cancelled"));
+            }
         }
         self.statement.record(took, &attributes);
-        if let Ok(mut own) = self.statements.write() {
-            own.insert(key, attributes);
-        }
     }
 
     /// A transaction with so many updates is stored.
@@ -260,6 +292,11 @@ impl Instruments {
     /// One watches from now on, or no longer.
     pub(crate) fn watchers(&self, more: i64) {
         self.watchers.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// A stream has ended.
+    pub(crate) fn watch_ended(&self, outcome: &'static str) {
+        self.watches_ended.add(1, &[KeyValue::new(names::OUTCOME, outcome)]);
     }
 
     /// One who watches gets an entry of the change log.
@@ -286,15 +323,25 @@ impl Instruments {
                 }
             })
             .build();
-        let most = self.meter.i64_observable_up_down_counter(names::DB_CLIENT_CONNECTION_MAX);
-        most.with_unit("{connection}")
-            .with_description("How many connections to the database there may be.")
-            .with_callback(move |observer| {
-                for pool in look() {
-                    observer.observe(pool.most, &[pool_name(&pool)]);
-                }
-            })
-            .build();
+        let bound = |name, help, of: fn(&Pool) -> i64| {
+            let pools = Arc::clone(&look);
+            let bound = self.meter.i64_observable_up_down_counter(name);
+            bound
+                .with_unit("{connection}")
+                .with_description(help)
+                .with_callback(move |observer| {
+                    for pool in pools() {
+                        observer.observe(of(&pool), &[pool_name(&pool)]);
+                    }
+                })
+                .build();
+        };
+        let most = "How many connections to the database there may be.";
+        bound(names::DB_CLIENT_CONNECTION_MAX, most, |pool| pool.most);
+        let idle = "How many connections to the database may be idle.";
+        bound(names::DB_CLIENT_CONNECTION_IDLE_MAX, idle, |pool| pool.most);
+        let ready = "How many connections to the database are kept ready.";
+        bound(names::DB_CLIENT_CONNECTION_IDLE_MIN, ready, |pool| pool.least);
     }
 }
 
@@ -308,6 +355,8 @@ pub(crate) struct Pool {
     pub(crate) used: i64,
     /// How many it may have.
     pub(crate) most: i64,
+    /// How many it keeps.
+    pub(crate) least: i64,
 }
 
 fn rpc(

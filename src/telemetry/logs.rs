@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
-use opentelemetry_otlp::{LogExporter, Protocol::HttpBinary, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{
+    LogExporter, Protocol::HttpBinary, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
@@ -81,7 +83,13 @@ fn parsed(filter: &str) -> Result<EnvFilter, TelemetryError> {
 pub(super) fn provider() -> Result<Option<SdkLoggerProvider>, TelemetryError> {
     let Some(protocol) = otlp::protocol(Signal::Logs)? else { return Ok(None) };
     let exporter = match protocol {
-        Protocol::Grpc => LogExporter::builder().with_tonic().build(),
+        Protocol::Grpc => {
+            let exporter = LogExporter::builder().with_tonic();
+            match otlp::grpc_tls(Signal::Logs)? {
+                Some(tls) => exporter.with_tls_config(tls).build(),
+                None => exporter.build(),
+            }
+        }
         Protocol::Http => LogExporter::builder()
             .with_http()
             .with_protocol(HttpBinary)

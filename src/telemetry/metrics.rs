@@ -3,12 +3,14 @@
 use std::sync::OnceLock;
 
 use opentelemetry::metrics::MeterProvider;
-use opentelemetry_otlp::{MetricExporter, Protocol::HttpBinary, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{
+    MetricExporter, Protocol::HttpBinary, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 use super::{
-    SERVICE_NAME, TelemetryError, instruments,
+    TelemetryError, instruments,
     otlp::{self, Protocol, Signal},
 };
 
@@ -37,14 +39,20 @@ pub(super) fn start(scraped: bool) -> Result<Option<SdkMeterProvider>, Telemetry
         let _ = SCRAPED.set(registry);
     }
     let provider = provider.build();
-    instruments::install(provider.meter(SERVICE_NAME));
+    instruments::install(provider.meter_with_scope(super::scope()));
     Ok(Some(provider))
 }
 
 fn exporter(protocol: Protocol) -> Result<MetricExporter, TelemetryError> {
     let builder = MetricExporter::builder();
     let exporter = match protocol {
-        Protocol::Grpc => builder.with_tonic().build(),
+        Protocol::Grpc => {
+            let exporter = builder.with_tonic();
+            match otlp::grpc_tls(Signal::Metrics)? {
+                Some(tls) => exporter.with_tls_config(tls).build(),
+                None => exporter.build(),
+            }
+        }
         Protocol::Http => builder
             .with_http()
             .with_protocol(HttpBinary)

@@ -34,6 +34,8 @@ names! {
     HTTP_SERVER_REQUEST_DURATION = "http.server.request.duration";
     /// The method, or `_OTHER`.
     HTTP_REQUEST_METHOD = "http.request.method";
+    /// The method, where it is `_OTHER`.
+    HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original";
     /// The path of the call.
     HTTP_ROUTE = "http.route";
     /// The status.
@@ -60,6 +62,10 @@ names! {
     DB_CLIENT_CONNECTION_COUNT = "db.client.connection.count";
     /// How many it may have.
     DB_CLIENT_CONNECTION_MAX = "db.client.connection.max";
+    /// How many may be idle.
+    DB_CLIENT_CONNECTION_IDLE_MAX = "db.client.connection.idle.max";
+    /// How many are kept ready.
+    DB_CLIENT_CONNECTION_IDLE_MIN = "db.client.connection.idle.min";
     /// `idle` or `used`.
     DB_CLIENT_CONNECTION_STATE = "db.client.connection.state";
     /// The name of a pool.
@@ -83,6 +89,10 @@ names! {
     WATCH_LAG = "m4.watch.lag";
     /// How many watch.
     WATCHERS = "m4.watchers";
+    /// Streams of those who watch that have ended.
+    WATCHES_ENDED = "m4.watches.ended";
+    /// How: the reason of an error, or `CANCELLED`.
+    OUTCOME = "outcome";
     /// Calls that were refused or given up.
     CALLS_SHED = "m4.calls.shed";
     /// Why.
@@ -95,7 +105,11 @@ names! {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs,
+        path::Path,
+    };
 
     use super::*;
 
@@ -136,6 +150,42 @@ mod tests {
             }
         }
         assert!(count >= 8, "{count} names were found");
+    }
+
+    /// The names that metrics have, and those that their attributes have.
+    fn measured() -> [BTreeSet<&'static str>; 2] {
+        let lines = include_str!("names.rs").lines().map(str::trim);
+        let constants: BTreeMap<_, _> =
+            lines.filter_map(|line| line.strip_suffix("\";")?.split_once(" = \"")).collect();
+        let (mut metrics, mut attributes) = (BTreeSet::new(), BTreeSet::new());
+        let parts: Vec<_> = include_str!("instruments.rs").split("names::").collect();
+        for pair in parts.windows(2) {
+            let is_of_constant = |letter: char| letter.is_ascii_uppercase() || letter == '_';
+            let constant = pair[1].split(|letter| !is_of_constant(letter)).next().unwrap();
+            let of_attribute = pair[0].trim_end().ends_with("KeyValue::new(");
+            let names = if of_attribute { &mut attributes } else { &mut metrics };
+            names.insert(constants[constant]);
+        }
+        [metrics, attributes]
+    }
+
+    #[test]
+    fn the_readme_has_every_metric_and_attribute_and_no_other() {
+        let readme = include_str!("../../README.md");
+        let table = readme.split_once("\n| metric | labels | what |\n").unwrap().1;
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        let [mut named, mut labelled] = [BTreeSet::new(), BTreeSet::new()];
+        for row in rows {
+            let cells: Vec<_> = row.split('|').collect();
+            let quoted = |cell: &'static str| cell.split('`').skip(1).step_by(2);
+            named.extend(quoted(cells[1]));
+            // Some values stand there, too.
+            labelled.extend(quoted(cells[2]).filter(|word| ALL.contains(word)));
+        }
+        let [metrics, attributes] = measured();
+        assert!(metrics.len() > 10 && attributes.len() > 10, "{metrics:?} {attributes:?}");
+        assert_eq!(named, metrics);
+        assert_eq!(labelled, attributes);
     }
 
     #[test]

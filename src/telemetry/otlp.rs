@@ -11,12 +11,13 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
 use opentelemetry_sdk::Resource;
 use tokio::runtime::Handle;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
     crypto::ring::default_provider,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
 use super::{SERVICE_NAME, TelemetryError};
@@ -86,15 +87,43 @@ fn setting(signal: Signal, name: &str) -> Option<String> {
     own.or_else(|| value(&format!("OTEL_EXPORTER_OTLP_{name}")))
 }
 
-/// The authorities of a receiver's certificate, as PEM; none where they are the public ones.
-fn authorities(signal: Signal) -> Result<Option<Vec<u8>>, TelemetryError> {
+/// The certificate and the key with which a sender proves itself, as PEM; none where it does not.
+fn identity(signal: Signal) -> Result<Option<[Vec<u8>; 2]>, TelemetryError> {
+    let (certificate, key) = (file(signal, "CLIENT_CERTIFICATE")?, file(signal, "CLIENT_KEY")?);
+    if certificate.is_some() != key.is_some() {
+        let problem = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and …_CLIENT_KEY go together";
+        return Err(TelemetryError(problem.into()));
+    }
+    Ok(certificate.zip(key).map(|(certificate, key)| [certificate, key]))
+}
+
+/// What is in the file that a variable of the exporter of a signal names.
+fn file(signal: Signal, name: &str) -> Result<Option<Vec<u8>>, TelemetryError> {
     let read = |path| {
         fs::read(path).map_err(|error| {
-            let problem = "OTEL_EXPORTER_OTLP_CERTIFICATE cannot be read";
-            TelemetryError(format!("{problem}: {}", error.kind()).into())
+            let problem = format!("OTEL_EXPORTER_OTLP_{name} cannot be read: {}", error.kind());
+            TelemetryError(problem.into())
         })
     };
-    setting(signal, "CERTIFICATE").map(read).transpose()
+    setting(signal, name).map(read).transpose()
+}
+
+/// The TLS of an exporter over gRPC; none where its endpoint has none.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub(super) fn grpc_tls(signal: Signal) -> Result<Option<ClientTlsConfig>, TelemetryError> {
+    if !setting(signal, "ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("https://")) {
+        return Ok(None);
+    }
+    let mut tls = match file(signal, "CERTIFICATE")? {
+        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+        None => ClientTlsConfig::new().trust_anchors(webpki_roots::TLS_SERVER_ROOTS.to_vec()),
+    };
+    if let Some([certificate, key]) = identity(signal)? {
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    Ok(Some(tls))
 }
 
 /// A variable; one that is empty counts as not set.
@@ -127,7 +156,7 @@ struct Poster {
 /// Where TLS cannot be set up.
 pub(super) fn http_client(signal: Signal) -> Result<impl HttpClient + 'static, TelemetryError> {
     let mut roots = RootCertStore::empty();
-    match authorities(signal)? {
+    match file(signal, "CERTIFICATE")? {
         Some(pem) => {
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let certificate = certificate.map_err(|error| TelemetryError(error.into()))?;
@@ -139,11 +168,23 @@ pub(super) fn http_client(signal: Signal) -> Result<impl HttpClient + 'static, T
     let trust = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| TelemetryError(error.into()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let trust = match identity(signal)? {
+        None => trust.with_no_client_auth(),
+        Some([certificate, key]) => {
+            let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<_, _>>();
+            let (chain, key) = chain
+                .and_then(|chain| Ok((chain, PrivateKeyDer::from_pem_slice(&key)?)))
+                .map_err(|error| TelemetryError(error.into()))?;
+            trust.with_client_auth_cert(chain, key).map_err(|error| TelemetryError(error.into()))?
+        }
+    };
     let connector = HttpsConnectorBuilder::new().with_tls_config(trust).https_or_http();
     let client = Client::builder(TokioExecutor::new()).build(connector.enable_http1().build());
-    let patience = setting(signal, "TIMEOUT").and_then(|text| text.parse().ok());
+    let patience =
+        setting(signal, "TIMEOUT").map(|text| text.parse()).transpose().map_err(|_| {
+            TelemetryError("OTEL_EXPORTER_OTLP_TIMEOUT must be a number of milliseconds".into())
+        })?;
     let patience = patience.map_or(PATIENCE, Duration::from_millis);
     Ok(Poster { client, runtime: Handle::current(), patience })
 }

@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::Path,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -29,6 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What Prometheus adds, and words of its language.
 const OF_PROMETHEUS: &str =
     "ALERTS alertname alertstate and count instance job le offset or sum up";
+
+/// The names of gRPC's codes.
+const CODES: &str = "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND \
+    ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE \
+    UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED";
 
 async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_there(database: TestDatabase) {
     let service = Program::demo(&database, &[]).await;
@@ -78,7 +85,125 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_there(database: Te
             let known = there.contains(&word) || OF_PROMETHEUS.split(' ').any(|own| own == word);
             assert!(known, "nothing has `{word}`, for which this asks: {query}");
         }
+        for (label, value) in wanted(&query) {
+            let known = match &*label {
+                "job" | "alertname" => true,
+                "alertstate" => value == "firing",
+                "rpc_response_status_code" => CODES.split(' ').any(|own| own == value),
+                _ => {
+                    let told = format!("{label}=\"{value}\"");
+                    of_service.contains(&told) || of_door.contains(&told)
+                }
+            };
+            assert!(known, "nothing has {label}=\"{value}\", for which this asks: {query}");
+        }
     }
+    for text in [of_service, of_door] {
+        check(&text);
+    }
+}
+
+/// Has promtool check what was scraped, where there is promtool.
+fn check(text: &str) {
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]);
+    promtool.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = match promtool.spawn() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Straight to the terminal: the test runner hides what a test that passes prints.
+            let _ = writeln!(std::io::stderr(), "SKIPPED promtool: there is none");
+            return;
+        }
+        promtool => promtool.unwrap(),
+    };
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    let told = String::from_utf8(told).unwrap();
+    // The conventions' own name for connections ends as Prometheus would have histograms only end.
+    let allowed = "db_client_connection_count non-histogram and non-summary metrics should not have \"_count\" suffix";
+    let complaints: Vec<_> = told.lines().filter(|line| *line != allowed).collect();
+    assert!(complaints.is_empty(), "{complaints:?}: {text}");
+    assert!(output.status.success() || told.contains(allowed), "{:?}", output.status);
+}
+
+#[test]
+fn every_job_of_a_dashboard_or_an_alert_is_scraped() {
+    let config = read("prometheus/prometheus.yml");
+    let jobs: BTreeSet<_> =
+        config.lines().filter_map(|line| line.trim().strip_prefix("- job_name: ")).collect();
+    let mut asked = BTreeSet::new();
+    for query in queries() {
+        for (_, job) in wanted(&query).into_iter().filter(|(label, _)| label == "job") {
+            assert!(jobs.contains(&*job), "{job} is not scraped, for which this asks: {query}");
+            asked.insert(job);
+        }
+    }
+    assert_eq!(asked.iter().map(|job| &**job).collect::<BTreeSet<_>>(), jobs, "all are asked for");
+}
+
+#[test]
+fn every_file_that_a_container_gets_is_there() {
+    let compose = fs::read_to_string(root().join("docker-compose.yml")).unwrap();
+    let mut count = 0;
+    for line in compose.lines().map(str::trim) {
+        let mounted = line.strip_prefix("- ./").map(|bind| bind.split(':').next().unwrap());
+        let path = mounted.or_else(|| line.strip_prefix("file: ").filter(|own| !own.contains('$')));
+        if let Some(path) = path {
+            assert!(root().join(path).exists(), "{path} is mounted");
+            count += 1;
+        }
+    }
+    assert!(count >= 9, "{count} were found");
+    // Grafana finds its dashboards where its provider looks.
+    let provider = read("grafana/provisioning/dashboards/dashboards.yaml");
+    let folder = provider.lines().find_map(|line| line.trim().strip_prefix("path: ")).unwrap();
+    assert!(compose.contains(&format!("- ./deploy/grafana/dashboards:{folder}:ro\n")), "{folder}");
+    let home = "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH: ";
+    let home = compose.lines().find_map(|line| line.trim().strip_prefix(home)).unwrap();
+    let home = home.strip_prefix(&format!("{folder}/")).unwrap();
+    assert!(dashboards().iter().any(|path| path.ends_with(home)), "{home}");
+}
+
+#[test]
+fn every_source_of_a_dashboard_is_provisioned() {
+    let sources = read("grafana/provisioning/datasources/datasources.yaml");
+    for path in dashboards() {
+        let dashboard = fs::read_to_string(&path).unwrap();
+        let mut found = Vec::new();
+        members(&serde_json::from_str(&dashboard).unwrap(), "datasource", &mut found);
+        assert!(found.len() > 5, "{path:?}: {found:?}");
+        for source in found {
+            let named = |key: &str| source[key].as_str().unwrap().to_owned();
+            let told = format!("    uid: {}\n    type: {}\n", named("uid"), named("type"));
+            assert!(sources.contains(&told), "{path:?}: {source}");
+        }
+    }
+}
+
+#[test]
+fn every_part_of_the_collectors_pipelines_is_defined_and_used() {
+    let config = read("otel-collector.yaml");
+    let kinds = ["receivers", "processors", "exporters"];
+    let (mut defined, mut used) = (BTreeSet::new(), BTreeSet::new());
+    let mut section = "";
+    for line in config.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let indent = line.len() - line.trim_start().len();
+        let Some((key, value)) = line.trim().split_once(':') else { continue };
+        match indent {
+            0 => section = key,
+            2 if kinds.contains(&section) => {
+                defined.insert((section, key));
+            }
+            6 if section == "service" && kinds.contains(&key) => {
+                let parts = value.trim().strip_prefix('[').and_then(|own| own.strip_suffix(']'));
+                used.extend(parts.unwrap().split(',').map(|part| (key, part.trim())));
+            }
+            _ => {}
+        }
+    }
+    assert!(kinds.iter().all(|kind| used.iter().any(|(own, _)| own == kind)), "{used:?}");
+    assert_eq!(used, defined);
 }
 
 #[test]
@@ -96,18 +221,31 @@ fn every_alert_has_a_section_in_the_runbook_and_a_test() {
     }
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn read(path: &str) -> String {
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
-    fs::read_to_string(deploy.join(path)).unwrap()
+    fs::read_to_string(root().join("deploy").join(path)).unwrap()
+}
+
+/// The files of the dashboards.
+fn dashboards() -> Vec<PathBuf> {
+    let folder = fs::read_dir(root().join("deploy/grafana/dashboards")).unwrap();
+    let paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    assert!(paths.len() >= 2, "{paths:?}");
+    paths
 }
 
 /// The queries of the dashboards and the alerts.
 fn queries() -> Vec<String> {
-    let mut queries = Vec::new();
-    for name in ["service", "door"] {
-        let dashboard = read(&format!("grafana/dashboards/{name}.json"));
-        expressions(&serde_json::from_str(&dashboard).unwrap(), &mut queries);
+    let mut found = Vec::new();
+    for path in dashboards() {
+        let dashboard = fs::read_to_string(path).unwrap();
+        members(&serde_json::from_str(&dashboard).unwrap(), "expr", &mut found);
     }
+    let mut queries: Vec<_> =
+        found.iter().map(|query| query.as_str().unwrap().to_owned()).collect();
     let rules = read("prometheus/rules.yml");
     let alerts = rules.split("expr: ").skip(1);
     queries.extend(alerts.map(|alert| alert.split("for: ").next().unwrap().to_owned()));
@@ -115,15 +253,32 @@ fn queries() -> Vec<String> {
     queries
 }
 
-fn expressions(json: &Value, found: &mut Vec<String>) {
+/// The members of a name, wherever they are.
+fn members(json: &Value, name: &str, found: &mut Vec<Value>) {
     match json {
-        Value::Object(members) => {
-            found.extend(members.get("expr").and_then(Value::as_str).map(str::to_owned));
-            members.values().for_each(|member| expressions(member, found));
+        Value::Object(own) => {
+            found.extend(own.get(name).cloned());
+            own.values().for_each(|member| members(member, name, found));
         }
-        Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
+        Value::Array(items) => items.iter().for_each(|item| members(item, name, found)),
         _ => {}
     }
+}
+
+/// The labels that a query wants to have a value, or not to have it, and the value: each of those of a pattern that has
+/// alternatives. Patterns with a `.` fit many.
+fn wanted(query: &str) -> Vec<(String, String)> {
+    // Every second part stands between quotes.
+    let parts: Vec<_> = query.split('"').collect();
+    let mut wanted = Vec::new();
+    for pair in parts.chunks_exact(2) {
+        let before = pair[0].trim_end_matches(['=', '~', '!']);
+        assert_ne!(before, pair[0], "text that belongs to no label: {query}");
+        let label = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+        let values = pair[1].split('|').filter(|value| !value.contains('.'));
+        wanted.extend(values.map(|value| (label.to_owned(), value.to_owned())));
+    }
+    wanted
 }
 
 /// The names of metrics and labels in a query or a line of `/metrics`.

@@ -1,19 +1,30 @@
 //! What is sent to an OTLP receiver, when, and what happens without one.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use ::http::Method;
+use ::http::{HeaderMap, Method, StatusCode as HttpStatus};
+use axum::response::{IntoResponse, Response};
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
+
+use tokio::net::TcpListener;
+use tonic::{service::Routes, transport::server::TcpIncoming};
 
 use crate::{
     program::{Program, run},
-    receiver::{Receiver, attribute},
+    receiver::{Receiver, attribute, attribute_of},
     relay::{Line, Relay},
     stopping::Begun,
     support::{
         app::{hash, target},
         database::{Kind, TestDatabase},
-        on_every_engine,
+        on_every_engine, on_sqlite,
     },
 };
 
@@ -23,6 +34,15 @@ on_every_engine!(
     spans_are_sent_even_if_calls_are_dropped_at_the_end,
     a_receiver_that_is_away_holds_nothing_up,
 );
+
+mod once {
+    use super::*;
+    on_sqlite!(
+        an_exporter_that_is_slow_or_refused_never_slows_a_call,
+        what_is_sent_says_who_sends_it_as_the_standard_variables_have_it,
+        what_is_sent_over_http_is_compressed_if_that_is_wanted,
+    );
+}
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -177,6 +197,155 @@ async fn a_receiver_that_is_away_holds_nothing_up(database: TestDatabase) {
         program.signal("TERM");
         assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
         assert!(begun.elapsed() < Duration::from_secs(12), "{line:?}: {:?}", begun.elapsed());
+    }
+}
+
+/// What a receiver does that takes nothing.
+#[derive(Clone, Copy, Debug)]
+enum Bad {
+    Silent,
+    Unavailable,
+}
+
+/// A receiver that takes nothing, over gRPC and HTTP, and how often it was asked.
+async fn bad_receiver(bad: Bad) -> (SocketAddr, Arc<AtomicUsize>) {
+    let asked = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&asked);
+    let answer = async move |headers: HeaderMap| -> Response {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let is_grpc = headers["content-type"] == "application/grpc";
+        match bad {
+            Bad::Silent => std::future::pending().await,
+            Bad::Unavailable if is_grpc => {
+                [("content-type", "application/grpc"), ("grpc-status", "14")].into_response()
+            }
+            Bad::Unavailable => HttpStatus::SERVICE_UNAVAILABLE.into_response(),
+        }
+    };
+    let routes = Routes::from(axum::Router::new().fallback(answer));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tonic::transport::Server::builder().accept_http1(true).add_routes(routes);
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    (address, asked)
+}
+
+async fn an_exporter_that_is_slow_or_refused_never_slows_a_call(database: TestDatabase) {
+    for (bad, protocol) in [
+        (Bad::Silent, "grpc"),
+        (Bad::Silent, "http/protobuf"),
+        (Bad::Unavailable, "grpc"),
+        (Bad::Unavailable, "http/protobuf"),
+    ] {
+        let (address, asked) = bad_receiver(bad).await;
+        let endpoint = format!("http://{address}");
+        // Every queue is full after a few calls.
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "4"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2"),
+            ("OTEL_BLRP_SCHEDULE_DELAY", "10"),
+            ("OTEL_BLRP_MAX_QUEUE_SIZE", "4"),
+            ("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "2"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
+        ];
+        let program = Arc::new(Program::demo(&database, &variables).await);
+        let callers = (0..4).map(|caller| {
+            let program = Arc::clone(&program);
+            tokio::spawn(async move {
+                let mut longest = Duration::ZERO;
+                for number in 0..50 {
+                    let begun = Instant::now();
+                    let city = format!("city={caller} {number}").replace(' ', "+");
+                    let answer = program.call("admin", "3", &city).await;
+                    assert!(answer.body.contains("successfully"), "{}", answer.body);
+                    longest = longest.max(begun.elapsed());
+                }
+                longest
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            // An exporter waits for ten seconds.
+            let longest = caller.await.unwrap();
+            assert!(longest < Duration::from_secs(2), "{bad:?}, {protocol}: {longest:?}");
+        }
+        assert!(asked.load(Ordering::Relaxed) >= 3, "each signal was to be sent");
+    }
+}
+
+async fn what_is_sent_says_who_sends_it_as_the_standard_variables_have_it(database: TestDatabase) {
+    for (variables, name, environment) in [
+        (vec![], "m4-user-details", None),
+        (vec![("OTEL_SERVICE_NAME", "billing-7")], "billing-7", None),
+        (
+            vec![(
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "service.name=billing-8,deployment.environment.name=test",
+            )],
+            "billing-8",
+            Some("test"),
+        ),
+        (
+            vec![
+                ("OTEL_SERVICE_NAME", "billing-9"),
+                ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
+            ],
+            "billing-9",
+            Some("test"),
+        ),
+    ] {
+        for protocol in ["grpc", "http/protobuf"] {
+            let (receiver, address) = match protocol {
+                "grpc" => Receiver::start().await,
+                _ => Receiver::start_http().await,
+            };
+            let endpoint = format!("http://{address}");
+            let standard = [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=billing,authorization=Bearer%20token"),
+            ];
+            let variables = [&standard[..], &variables[..]].concat();
+            let mut program = Program::demo(&database, &variables).await;
+            program.call("admin", "3", "city=York").await;
+            program.signal("TERM");
+            assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+            for signal in ["traces", "metrics", "logs"] {
+                let sender = receiver.sender(signal).unwrap();
+                let told = |key| attribute_of(&sender.resource, key);
+                assert_eq!(told("service.name").as_deref(), Some(name), "{signal}");
+                assert_eq!(told("deployment.environment.name").as_deref(), environment);
+                assert_eq!(sender.headers["x-tenant"], "billing", "{signal}");
+                assert_eq!(sender.headers["authorization"], "Bearer token", "{signal}");
+            }
+            assert!(!program.log().contains("Bearer"), "{}", program.log());
+        }
+    }
+}
+
+async fn what_is_sent_over_http_is_compressed_if_that_is_wanted(database: TestDatabase) {
+    for compression in ["", "gzip"] {
+        let (receiver, address) = Receiver::start_http().await;
+        let endpoint = format!("http://{address}");
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
+        ];
+        let variables = if compression.is_empty() { &variables[..2] } else { &variables[..] };
+        let mut program = Program::demo(&database, variables).await;
+        program.call("admin", "3", &format!("city={compression}")).await;
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+        for signal in ["traces", "metrics", "logs"] {
+            // As it is told where it is unpacked.
+            let headers = receiver.sender(signal).unwrap().headers;
+            let told = headers.get("grpc-encoding").map(|told| told.to_str().unwrap());
+            assert_eq!(told.unwrap_or_default(), compression, "{signal}");
+        }
+        assert!(receiver.spans().iter().any(|span| span.name.starts_with("POST ")));
     }
 }
 

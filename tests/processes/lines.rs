@@ -39,6 +39,9 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const UPDATE: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 
+/// Stands for the address of a receiver.
+const ENDPOINT: &str = "ENDPOINT";
+
 /// The lines of calls, at info and above.
 fn lines(program: &Program) -> Vec<Value> {
     let log = program.log();
@@ -250,24 +253,41 @@ async fn lines_are_sent_with_their_trace_and_nothing_of_libraries(database: Test
 }
 
 async fn a_signal_may_be_switched_off(database: TestDatabase) {
-    let (receiver, address) = Receiver::start().await;
-    let endpoint = format!("http://{address}");
-    for (variables, spans, logs) in [
-        (vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], false, false),
+    for (variables, expected) in [
+        (vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], vec![]),
+        (vec![("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT)], vec!["traces", "metrics", "logs"]),
         (
-            vec![("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_LOGS_EXPORTER", "none")],
-            true,
-            false,
+            vec![("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT), ("OTEL_LOGS_EXPORTER", "none")],
+            vec!["traces", "metrics"],
         ),
-        (vec![("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", &*endpoint)], false, true),
+        (
+            vec![("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT), ("OTEL_TRACES_EXPORTER", "none")],
+            vec!["metrics", "logs"],
+        ),
+        (
+            vec![("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT), ("OTEL_METRICS_EXPORTER", "none")],
+            vec!["traces", "logs"],
+        ),
+        (vec![("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT), ("OTEL_SDK_DISABLED", "true")], vec![]),
+        (vec![("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ENDPOINT)], vec!["traces"]),
+        (vec![("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", ENDPOINT)], vec!["metrics"]),
+        (vec![("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", ENDPOINT)], vec!["logs"]),
     ] {
-        let before = (receiver.spans().len(), receiver.logs().len());
-        let mut program = Program::demo(&database, &variables).await;
+        let (receiver, address) = Receiver::start().await;
+        let endpoint = format!("http://{address}");
+        let own: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (*name, if *value == ENDPOINT { &*endpoint } else { *value }))
+            .collect();
+        let mut program = Program::demo(&database, &own).await;
         program.call("admin", "3", "city=x").await;
         program.signal("TERM");
         assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
-        let more = (receiver.spans().len() > before.0, receiver.logs().len() > before.1);
-        assert_eq!(more, (spans, logs), "{variables:?}");
+        let mut sent = vec![];
+        sent.extend((!receiver.spans().is_empty()).then_some("traces"));
+        sent.extend((!receiver.metrics().is_empty()).then_some("metrics"));
+        sent.extend((!receiver.logs().is_empty()).then_some("logs"));
+        assert_eq!(sent, expected, "{variables:?}");
     }
 }
 

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod callers;
 mod command_line;
 mod commands;
 mod dashboards;
@@ -19,6 +20,7 @@ mod health;
 mod lines;
 mod metrics;
 mod outages;
+mod points;
 mod program;
 mod receiver;
 mod relay;

@@ -439,9 +439,6 @@ async fn metrics_are_sent_over_otlp(database: TestDatabase) {
     assert_eq!(call("UpdateUserDetails", "UNAUTHENTICATED"), 1);
     assert_eq!(call("WatchUserDetails", "OK"), 1);
     assert_eq!(named("rpc.server.call.duration").unit, "s");
-    for name in ["http.server.request.duration", "rpc.client.call.duration", "m4.watchers"] {
-        assert!(named(name).data.is_some());
-    }
     let all = format!("{metrics:?}");
     for secret in ["Recognisable", &hash("admin", "3"), "alice", "locked"] {
         assert!(!all.contains(secret), "{secret}");

@@ -1,15 +1,20 @@
 //! An OTLP receiver: over gRPC, and over HTTP.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use axum::{Router, extract::State, routing::post};
+use axum::{Router, extract::Path, routing::post};
 use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use http::HeaderMap;
+use hyper::server::conn::{http1, http2};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
 use opentelemetry_proto::tonic::{
     collector::{
         logs::v1::{
@@ -27,24 +32,27 @@ use opentelemetry_proto::tonic::{
     },
     common::v1::{AnyValue, KeyValue, any_value::Value},
     logs::v1::LogRecord,
-    metrics::v1::Metric,
+    metrics::v1::{Metric, metric::Data, number_data_point},
+    resource::v1::Resource,
     trace::v1::{ResourceSpans, Span},
 };
-use prost::Message;
 use tokio::net::TcpListener;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        RootCertStore, ServerConfig,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
     },
 };
 use tonic::{
-    Request, Response, Status, codec::CompressionEncoding::Gzip, transport::server::TcpIncoming,
+    Request, Response, Status, codec::CompressionEncoding::Gzip, metadata::MetadataMap,
+    service::Routes, transport::server::TcpIncoming,
 };
+use tower::ServiceExt;
 
-use crate::support::tls::Own;
+use crate::support::tls::{Authority, Own};
 
 /// An OTLP receiver.
 #[derive(Clone, Default)]
@@ -56,6 +64,24 @@ struct Received {
     schemas: Vec<String>,
     logs: Vec<(String, LogRecord)>,
     metrics: Vec<Metric>,
+    senders: BTreeMap<&'static str, Sender>,
+}
+
+/// Who has sent a signal last.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// What goes with the request.
+    pub headers: HeaderMap,
+    /// What is told of the sender.
+    pub resource: Vec<KeyValue>,
+}
+
+/// The points of a metric: how often something was, or how much, by its attributes. These are all that there are.
+pub type Points = BTreeMap<BTreeMap<String, String>, u64>;
+
+/// Attributes, as [`Points`] have them.
+pub fn attributes(own: &[(&str, &str)]) -> BTreeMap<String, String> {
+    own.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 impl Receiver {
@@ -64,10 +90,7 @@ impl Receiver {
         let receiver = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(receiver.clone()).accept_compressed(Gzip))
-            .add_service(LogsServiceServer::new(receiver.clone()).accept_compressed(Gzip))
-            .add_service(MetricsServiceServer::new(receiver.clone()).accept_compressed(Gzip));
+        let server = tonic::transport::Server::builder().add_routes(receiver.services());
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         (receiver, address)
     }
@@ -81,52 +104,82 @@ impl Receiver {
         (receiver, address)
     }
 
-    /// Receives over HTTPS.
-    pub async fn start_https(own: &Own) -> (Self, SocketAddr) {
+    /// Receives over gRPC or HTTP, with TLS, from those who have a certificate of an authority.
+    pub async fn start_tls(own: &Own, clients: &Authority, http: bool) -> (Self, SocketAddr) {
         let (receiver, routes) = Self::routes();
+        let routes = if http { routes } else { receiver.services().into_axum_router() };
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(clients.pem().as_bytes()).unwrap()).unwrap();
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let certificate = CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients.build().unwrap())
             .with_single_cert(vec![certificate], key)
             .unwrap();
+        if !http {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
         let acceptor = TlsAcceptor::from(Arc::new(config));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, routes) = (acceptor.clone(), routes.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = TowerToHyperService::new(routes);
-                    let _ =
-                        http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let (service, stream) =
+                        (TowerToHyperService::new(routes), TokioIo::new(stream));
+                    if http {
+                        let _ = http1::Builder::new().serve_connection(stream, service).await;
+                    } else {
+                        let http = http2::Builder::new(TokioExecutor::new());
+                        let _ = http.serve_connection(stream, service).await;
+                    }
                 });
             }
         });
         (receiver, address)
     }
 
-    /// A receiver, and the routes of OTLP over HTTP to it.
+    /// The services of OTLP over gRPC.
+    fn services(&self) -> Routes {
+        Routes::new(TraceServiceServer::new(self.clone()).accept_compressed(Gzip))
+            .add_service(LogsServiceServer::new(self.clone()).accept_compressed(Gzip))
+            .add_service(MetricsServiceServer::new(self.clone()).accept_compressed(Gzip))
+    }
+
+    /// A receiver, and the routes of OTLP over HTTP to it: what comes goes on to the services of gRPC, which unpack it.
     fn routes() -> (Self, Router) {
         let receiver = Self::default();
-        let spans = async |State(receiver): State<Self>, body: Bytes| {
-            receiver.take_spans(ExportTraceServiceRequest::decode(body).unwrap().resource_spans);
+        let services = receiver.services().into_axum_router();
+        let hand_on = async move |Path(signal): Path<String>, headers: HeaderMap, body: Bytes| {
+            let service = match &*signal {
+                "traces" => "trace.v1.TraceService",
+                "logs" => "logs.v1.LogsService",
+                "metrics" => "metrics.v1.MetricsService",
+                other => panic!("{other} is no signal"),
+            };
+            let path = format!("/opentelemetry.proto.collector.{service}/Export");
+            let mut request = http::Request::post(path);
+            *request.headers_mut().unwrap() = headers;
+            let headers = request.headers_mut().unwrap();
+            assert_eq!(headers.remove("content-type").unwrap(), "application/x-protobuf");
+            headers.insert("content-type", "application/grpc".parse().unwrap());
+            let encoding = headers.remove("content-encoding");
+            let mut frame = vec![u8::from(encoding.is_some())];
+            encoding.map(|encoding| headers.insert("grpc-encoding", encoding));
+            frame.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+            frame.extend(body);
+            let answer = services.clone().oneshot(request.body(axum::body::Body::from(frame)).unwrap()).await;
+            // Of a call that went well the status comes behind the answer.
+            assert_eq!(answer.unwrap().headers().get("grpc-status"), None);
         };
-        let logs = async |State(receiver): State<Self>, body: Bytes| {
-            receiver.take_logs(ExportLogsServiceRequest::decode(body).unwrap());
-        };
-        let metrics = async |State(receiver): State<Self>, body: Bytes| {
-            receiver.take_metrics(ExportMetricsServiceRequest::decode(body).unwrap());
-        };
-        let routes = Router::new()
-            .route("/v1/traces", post(spans))
-            .route("/v1/logs", post(logs))
-            .route("/v1/metrics", post(metrics))
-            .with_state(receiver.clone());
-        (receiver, routes)
+        (receiver, Router::new().route("/v1/{signal}", post(hand_on)))
     }
 
     /// The spans until now.
@@ -156,6 +209,42 @@ impl Receiver {
         self.0.lock().unwrap().metrics.clone()
     }
 
+    /// The points of a metric, as they came last; none without the metric.
+    pub fn points(&self, name: &str) -> Points {
+        let mut points = Points::new();
+        let mut add = |own: &[KeyValue], count| {
+            let value = |own: &KeyValue| text(own.value.as_ref().unwrap()).unwrap();
+            let by_key: BTreeMap<_, _> =
+                own.iter().map(|own| (own.key.clone(), value(own))).collect();
+            assert_eq!(by_key.len(), own.len(), "an attribute stands twice: {own:?}");
+            assert_eq!(points.insert(by_key, count), None, "a point stands twice: {own:?}");
+        };
+        for metric in self.metrics().into_iter().filter(|metric| metric.name == name) {
+            let numbers = match metric.data.unwrap() {
+                Data::Histogram(histogram) => {
+                    let points = histogram.data_points.iter();
+                    points.for_each(|point| add(&point.attributes, point.count));
+                    continue;
+                }
+                Data::Sum(sum) => sum.data_points,
+                Data::Gauge(gauge) => gauge.data_points,
+                other => panic!("{name} is {other:?}"),
+            };
+            for point in numbers {
+                let Some(number_data_point::Value::AsInt(number)) = point.value else {
+                    panic!("{name} has {point:?}");
+                };
+                add(&point.attributes, u64::try_from(number).unwrap());
+            }
+        }
+        points
+    }
+
+    /// Who has sent a signal last: `traces`, `metrics` or `logs`; none where nobody did.
+    pub fn sender(&self, signal: &str) -> Option<Sender> {
+        self.0.lock().unwrap().senders.get(signal).cloned()
+    }
+
     /// Waits until something has come.
     pub async fn wait_for<T>(&self, find: impl Fn(&Self) -> Option<T>) -> T {
         for _ in 0..3000 {
@@ -165,6 +254,17 @@ impl Receiver {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("it has not come: {:?} {:?}", self.spans(), self.logs());
+    }
+
+    fn take_sender(
+        &self,
+        signal: &'static str,
+        metadata: MetadataMap,
+        mut resources: impl Iterator<Item = Option<Resource>>,
+    ) {
+        let resource = resources.next().flatten().unwrap_or_default().attributes;
+        let sender = Sender { headers: metadata.into_headers(), resource };
+        self.0.lock().unwrap().senders.insert(signal, sender);
     }
 
     fn take_spans(&self, resources: Vec<ResourceSpans>) {
@@ -197,7 +297,10 @@ impl TraceService for Receiver {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.take_spans(request.into_inner().resource_spans);
+        let (metadata, _, request) = request.into_parts();
+        let resources = request.resource_spans.iter().map(|own| own.resource.clone());
+        self.take_sender("traces", metadata, resources);
+        self.take_spans(request.resource_spans);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
@@ -208,7 +311,10 @@ impl LogsService for Receiver {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        self.take_logs(request.into_inner());
+        let (metadata, _, request) = request.into_parts();
+        let resources = request.resource_logs.iter().map(|own| own.resource.clone());
+        self.take_sender("logs", metadata, resources);
+        self.take_logs(request);
         Ok(Response::new(ExportLogsServiceResponse::default()))
     }
 }
@@ -219,7 +325,10 @@ impl MetricsService for Receiver {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.take_metrics(request.into_inner());
+        let (metadata, _, request) = request.into_parts();
+        let resources = request.resource_metrics.iter().map(|own| own.resource.clone());
+        self.take_sender("metrics", metadata, resources);
+        self.take_metrics(request);
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }

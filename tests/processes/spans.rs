@@ -19,7 +19,7 @@ use crate::{
     program::{Program, run},
     receiver::{Receiver, attribute},
     support::{
-        app::{PATH, target},
+        app::{PATH, set_city, target},
         database::{Kind, TestDatabase},
         on_every_engine, on_sqlite,
         tls::{Authority, Files},
@@ -31,6 +31,7 @@ on_every_engine!(
     an_event_of_a_watch_links_to_the_call_that_caused_it,
     a_deadline_that_runs_out_is_the_servers_error,
     one_that_is_sampled_has_its_statements_though_others_are_not,
+    of_sampled_ones_that_share_a_transaction_one_has_its_statements_and_the_other_links_to_it,
 );
 
 mod once {
@@ -362,36 +363,52 @@ async fn spans_and_logs_go_over_http_too(database: TestDatabase) {
 }
 
 async fn a_receivers_certificate_is_of_the_authority_that_is_configured(database: TestDatabase) {
-    let authority = Authority::new();
-    let (receiver, address) = Receiver::start_https(&authority.issue(&["localhost"])).await;
-    let files = Files::new();
-    // One that has another authority learns nothing; and the call does not care.
-    for (number, authority, told) in [(1, &Authority::new(), false), (2, &authority, true)] {
-        let mut variables = to(address);
-        let endpoint = format!("https://localhost:{}", address.port());
-        variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
-        variables.push(("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()));
-        let authority = files.write("authority.pem", &authority.pem());
-        variables.push(("OTEL_EXPORTER_OTLP_CERTIFICATE", authority));
-        let mut program = Program::demo(&database, &borrowed(&variables)).await;
-        let headers = [("traceparent", &*traceparent(&trace(number)))];
-        let call = target("admin", "3", &format!("city={number}"));
-        assert_eq!(program.send(Method::POST, &call, &headers).await.status, StatusCode::OK);
-        program.signal("TERM");
-        assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
-        assert_eq!(!receiver.spans_of(&trace(number)).is_empty(), told);
+    let (authority, files) = (Authority::new(), Files::new());
+    let (certificate, key) = files.write_own("own", &authority.issue(&["m4.internal"]));
+    let own = authority.issue(&["localhost"]);
+    for (number, protocol) in [(0, "http/protobuf"), (10, "grpc")] {
+        let http = protocol != "grpc";
+        let (receiver, address) = Receiver::start_tls(&own, &authority, http).await;
+        // One that has another authority, or shows nothing, tells nothing; and the call does not care.
+        for (number, authority, shows, told) in [
+            (number, &Authority::new(), true, false),
+            (number + 1, &authority, false, false),
+            (number + 2, &authority, true, true),
+        ] {
+            let mut variables = to(address);
+            let endpoint = format!("https://localhost:{}", address.port());
+            variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+            variables.push(("OTEL_EXPORTER_OTLP_PROTOCOL", protocol.to_owned()));
+            let authority = files.write("authority.pem", &authority.pem());
+            variables.push(("OTEL_EXPORTER_OTLP_CERTIFICATE", authority));
+            variables.push(("OTEL_EXPORTER_OTLP_TIMEOUT", "2000".to_owned()));
+            if shows {
+                variables.push(("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificate.clone()));
+                variables.push(("OTEL_EXPORTER_OTLP_CLIENT_KEY", key.clone()));
+            }
+            let mut program = Program::demo(&database, &borrowed(&variables)).await;
+            let headers = [("traceparent", &*traceparent(&trace(number)))];
+            let call = target("admin", "3", &format!("city={number}"));
+            assert_eq!(program.send(Method::POST, &call, &headers).await.status, StatusCode::OK);
+            program.signal("TERM");
+            assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+            let has_told = !receiver.spans_of(&trace(number)).is_empty();
+            assert_eq!(has_told, told, "{protocol} {number}: {}", program.log());
+        }
+        for (name, problem) in [
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE cannot be read"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY cannot be read"),
+        ] {
+            let variables = [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://localhost:1"),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                (name, "/nowhere"),
+            ];
+            let refused = run(&["serve", "--demo"], &variables);
+            assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+            assert!(String::from_utf8_lossy(&refused.stderr).contains(problem), "{refused:?}");
+        }
     }
-    let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://localhost:1"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere"),
-    ];
-    let refused = run(&["serve", "--demo"], &variables);
-    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-    assert!(
-        String::from_utf8_lossy(&refused.stderr)
-            .contains("OTEL_EXPORTER_OTLP_CERTIFICATE cannot be read")
-    );
 }
 
 async fn what_the_service_looks_at_by_itself_is_no_trace(database: TestDatabase) {
@@ -446,4 +463,58 @@ async fn one_that_is_sampled_has_its_statements_though_others_are_not(database: 
     assert!(listed.changes.iter().all(|change| change.trace_id.len() == 32), "{listed:?}");
     let kept = receiver.spans().iter().filter(|span| span.name == "COMMIT").count();
     assert_eq!(kept, 10);
+}
+
+async fn of_sampled_ones_that_share_a_transaction_one_has_its_statements_and_the_other_links_to_it(
+    database: TestDatabase,
+) {
+    let (receiver, address) = Receiver::start().await;
+    let mut variables = to(address);
+    variables.push(("OTEL_TRACES_SAMPLER", "parentbased_always_off".to_owned()));
+    // On a server they wait for each other; on SQLite they gather while the one before them commits.
+    variables.push(("M4_GATHER_MILLISECONDS", "100".to_owned()));
+    let service = Program::demo(&database, &borrowed(&variables)).await;
+    let users = service.users();
+    let call = |request: Request<UpdateUserDetailsRequest>| {
+        let mut users = users.clone();
+        tokio::spawn(async move { users.update_user_details(request).await.unwrap() })
+    };
+    let mut shared = 0;
+    for round in 0..100 {
+        let traces = [trace(2 * round), trace(2 * round + 1)];
+        let other = |number| Request::new(set_city(3, &format!("{round} {number}")));
+        let sampled = [4, 5].map(|user| set_city(user, &format!("sampled {round}")));
+        let mut calls: Vec<_> = (0..4).map(other).map(call).collect();
+        // Each changes a user whom no other one changes: nothing keeps them out of a transaction.
+        calls.extend(traces.iter().zip(sampled).map(|(trace, own)| call(traced(trace, own))));
+        calls.extend((4..8).map(other).map(call));
+        for call in calls {
+            call.await.unwrap();
+        }
+        let servers =
+            [server_span(&receiver, &traces[0]).await, server_span(&receiver, &traces[1]).await];
+        // What was done for a call has been sent before its own span.
+        let has =
+            |trace: &str, name: &str| receiver.spans_of(trace).iter().any(|span| span.name == name);
+        let [one, other] = &servers;
+        let (first, second, second_trace) =
+            match [has(&traces[0], "COMMIT"), has(&traces[1], "COMMIT")] {
+                [true, true] => continue,
+                [true, false] => (one, other, &traces[1]),
+                [false, true] => (other, one, &traces[0]),
+                [false, false] => panic!("nobody has the transaction: {:?}", receiver.spans()),
+            };
+        for name in ["UPDATE accounts", "INSERT change_log"] {
+            assert!(!has(second_trace, name), "{name}: {:?}", receiver.spans_of(second_trace));
+        }
+        assert_eq!(first.links, []);
+        let links: Vec<_> =
+            second.links.iter().map(|link| (&link.trace_id, &link.span_id)).collect();
+        assert_eq!(links, [(&first.trace_id, &first.span_id)]);
+        shared += 1;
+        if shared == 3 {
+            return;
+        }
+    }
+    panic!("only {shared} times did two share a transaction");
 }

@@ -115,10 +115,17 @@ impl Watch for Watcher {
                     continue;
                 }
             };
+            // First: of many who watch one user each, most go on from here.
+            let user = self.watched.user_id;
+            let own = |entry: &&Arc<LoggedChange>| user.is_none_or(|user| user == entry.user_id);
+            let unseen = found.entries.iter().filter(own);
+            let unseen = unseen.filter(|entry| !self.position.contains(entry.id));
+            let unseen: Vec<_> = unseen.cloned().collect();
+            if unseen.is_empty() {
+                continue;
+            }
             // If this is dropped meanwhile, the log is read again.
             let receiver = self.receiver.take();
-            let unseen = found.entries.iter().filter(|entry| !self.position.contains(entry.id));
-            let unseen: Vec<_> = unseen.cloned().collect();
             let reached = self.reached(&unseen).await?;
             self.receiver = receiver;
             return Ok(self.see(&unseen, &reached, found.floor));
