@@ -2,12 +2,16 @@
 
 use std::{io, time::Duration};
 
-use http::Uri;
+use http::{Uri, uri::Scheme};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
-use tonic::{Status, body::Body, transport};
+use tonic::{
+    Status,
+    body::Body,
+    transport::{self, Endpoint},
+};
 use tower::{ServiceExt, service_fn};
 
 use crate::{
@@ -27,9 +31,12 @@ const ATTEMPTS: u32 = 3;
 
 /// Connects when it is used, and again when a connection has ended.
 pub(crate) fn channel(upstream: &Upstream) -> Channel {
-    let endpoint = upstream
-        .endpoint
-        .clone()
+    let endpoint = if upstream.tls.is_some() {
+        secured_elsewhere(&upstream.endpoint)
+    } else {
+        upstream.endpoint.clone()
+    };
+    let endpoint = endpoint
         .connect_timeout(CONNECT_PATIENCE)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .tcp_nodelay(true);
@@ -40,6 +47,16 @@ pub(crate) fn channel(upstream: &Upstream) -> Channel {
         }
     };
     Channel::new(service_fn(move |request| send(channel.clone(), request)))
+}
+
+/// The same endpoint where tonic does not speak TLS itself: it refuses `https`, but for what requests tell of their origin.
+fn secured_elsewhere(endpoint: &Endpoint) -> Endpoint {
+    let mut plain = endpoint.uri().clone().into_parts();
+    plain.scheme = Some(Scheme::HTTP);
+    match Uri::from_parts(plain) {
+        Ok(plain) => Endpoint::from(plain).origin(endpoint.uri().clone()),
+        Err(_) => endpoint.clone(),
+    }
 }
 
 /// Connects with TLS, with the certificates of the time.

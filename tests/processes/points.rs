@@ -106,6 +106,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         ),
         ("m4.writer.batch", points([(&[], 1)])),
         ("m4.watch.lag", lag),
+        ("m4.watches.ended", points([(&[("outcome", "UNAVAILABLE")], 1)])),
         ("m4.calls.shed", points([])),
         ("m4.calls.in_flight", points([(&[], 0)])),
     ] {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Path, routing::post};
+use axum::{Router, body::Body, extract::Path, routing::post};
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::server::conn::{http1, http2};
@@ -175,7 +175,8 @@ impl Receiver {
             encoding.map(|encoding| headers.insert("grpc-encoding", encoding));
             frame.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
             frame.extend(body);
-            let answer = services.clone().oneshot(request.body(axum::body::Body::from(frame)).unwrap()).await;
+            let request = request.body(Body::from(frame)).unwrap();
+            let answer = services.clone().oneshot(request).await;
             // Of a call that went well the status comes behind the answer.
             assert_eq!(answer.unwrap().headers().get("grpc-status"), None);
         };
