@@ -23,7 +23,10 @@ use opentelemetry_sdk::{
 };
 use tracing::Metadata;
 use tracing_subscriber::{
-    Layer, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
+    Layer, Registry,
+    filter::{LevelFilter, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 pub use logs::Levels;
@@ -74,6 +77,8 @@ impl Telemetry {
                 .with_tracked_inactivity(false);
             // What happens in them is in the logs, which name the trace.
             let own = filter_fn(|metadata| metadata.is_span() && is_own(metadata));
+            // Without a hint every trace point of every library would be looked at.
+            let own = own.with_max_level_hint(LevelFilter::INFO);
             parts.push(spans.with_filter(own).boxed());
         }
         tracing_subscriber::registry()

@@ -25,6 +25,7 @@ use crate::{
         error::Error,
         identity::Permission,
         listing::LoggedChange,
+        rules::Scope,
         service::Service,
         update::Door,
         watch::{Position, Watch, Watched},
@@ -115,7 +116,7 @@ impl Stream {
     pub(super) async fn open(self) -> Result<Responses, Error> {
         let from = self.from()?;
         let told = from.as_ref().map_or_else(|| self.service.now(), |(_, told)| *told);
-        let watched = self.watched().await?;
+        let watched = self.watched(self.request.user_id).await?;
         let watch = self.service.watch(from, watched.clone()).await?;
         let (sender, responses) = mpsc::channel(QUEUE);
         let watcher = Watcher::new();
@@ -152,13 +153,13 @@ impl Stream {
         );
     }
 
-    /// What the caller may watch, as of now.
-    async fn watched(&self) -> Result<Watched, Error> {
+    /// What the caller may watch, as of now: of one user, if that is given.
+    async fn watched(&self, user_id: Option<i64>) -> Result<Watched, Error> {
         let watched = async {
             let (metadata, extensions) = (&self.metadata, &self.extensions);
             let caller = self.authentication.internal_caller(metadata, extensions).await?;
             let actor = caller.actor(Permission::Read, &self.request.acting_username)?;
-            self.service.watched(&actor, self.request.user_id).await
+            self.service.watched(&actor, user_id).await
         };
         timeout(self.options.deadline, watched).await.unwrap_or(Err(Error::DeadlineExceeded))
     }
@@ -235,10 +236,12 @@ impl Stream {
     /// no refusal.
     async fn until_refused(&self, watched: &Watched) -> Error {
         let mut checked = Instant::now();
+        // Who may see all may see this one.
+        let user_id = watched.user_id.filter(|_| watched.scope != Scope::All);
         loop {
             sleep(CHECK_INTERVAL).await;
-            match self.watched().await {
-                Ok(now) if now == *watched => checked = Instant::now(),
+            match self.watched(user_id).await {
+                Ok(now) if now.scope == watched.scope => checked = Instant::now(),
                 // It may come back, for what it may see now.
                 Ok(_) => return Error::Unavailable("the caller's rights have changed".into()),
                 Err(Error::Unavailable(_) | Error::DeadlineExceeded)

@@ -43,7 +43,7 @@ fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Sp
     if !trace::span_context(&Span::current()).is_some_and(|call| call.is_sampled()) {
         return Span::none();
     }
-    let span = tracing::debug_span!(
+    let span = tracing::info_span!(
         target: "m4_user_details::sql",
         "sql",
         otel.name = Empty,

@@ -134,7 +134,8 @@ fn value(name: &str) -> Option<String> {
 /// Who sends.
 pub(super) fn resource() -> Resource {
     let mut resource = Resource::builder();
-    let named = value("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|own| own.contains("service.name="));
+    let named = value("OTEL_RESOURCE_ATTRIBUTES")
+        .is_some_and(|own| own.split(',').any(|one| one.trim_start().starts_with("service.name=")));
     if value("OTEL_SERVICE_NAME").is_none() && !named {
         resource = resource.with_service_name(SERVICE_NAME);
     }

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The same where other replicas cannot call it.
 const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 /// The least time between two looks, so that it is cheap where much is stored.
-const REST: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_millis(15);
 /// How long to wait after a failure.
 const LONG_REST: Duration = Duration::from_secs(1);
 /// How long an id may be missing before it is settled: twice as long as a transaction that writes may take.

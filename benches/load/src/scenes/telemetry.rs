@@ -43,6 +43,8 @@ pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Tele
         ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+        // They would be sent for every call.
+        ("OTEL_LOGS_EXPORTER", "none"),
     ];
     let with = Program::service_with(&database.url, &variables).await;
     let admin = with.admin.expect("metrics are on");
