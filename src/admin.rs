@@ -8,12 +8,15 @@ use axum::{
     routing::get,
 };
 use http::{
-    StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    HeaderMap, StatusCode,
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 use tokio::sync::Semaphore;
 
-use crate::{domain::error::chain, telemetry::metrics};
+use crate::{
+    domain::error::chain,
+    telemetry::metrics::{self, Format},
+};
 
 /// How many may scrape at once: each holds everything that was measured in memory.
 const SCRAPES: usize = 2;
@@ -21,26 +24,27 @@ const SCRAPES: usize = 2;
 /// The routes, with those of the probes.
 pub(crate) fn router(probes: Router) -> Router {
     let room = Arc::new(Semaphore::new(SCRAPES));
-    probes.route("/metrics", get(move || scrape(room)))
+    probes.route("/metrics", get(move |headers| scrape(room, headers)))
 }
 
-async fn scrape(room: Arc<Semaphore>) -> Response {
+async fn scrape(room: Arc<Semaphore>, headers: HeaderMap) -> Response {
     let Ok(room) = room.try_acquire_owned() else {
         let later = [(RETRY_AFTER, "1")];
         return (StatusCode::SERVICE_UNAVAILABLE, later, "too many scrapes at once\n")
             .into_response();
     };
+    let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
     // It takes a while where there is much, and calls go on meanwhile. It keeps its room though its client goes away.
     let write = move || {
         let _room = room;
-        metrics::text()
+        metrics::text(format)
     };
     let text = match tokio::task::spawn_blocking(write).await {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => return failed(&error),
         Err(panicked) => return failed(&panicked),
     };
-    let headers = [(CONTENT_TYPE, prometheus::TEXT_FORMAT), (CACHE_CONTROL, "no-store")];
+    let headers = [(CONTENT_TYPE, format.media_type()), (CACHE_CONTROL, "no-store")];
     (headers, text).into_response()
 }
 

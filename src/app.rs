@@ -166,6 +166,8 @@ impl Application {
     /// [`RunError::Configuration`], [`RunError::Listen`].
     pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
         let door = door(config, upstream::channel(upstream))?;
+        let (host, port) = upstream.address();
+        let door = door.calling(host, port);
         let http = bind(config.http_listen, "M4_HTTP_LISTEN")?;
         let admin = listen_admin(config, &door)?;
         let router = door.router();

@@ -1,10 +1,15 @@
 //! Logs and metrics; and both, and traces, over OTLP where an endpoint is set.
 
+mod counted;
+mod exemplars;
 pub(crate) mod instruments;
 mod logs;
 pub(crate) mod metrics;
 pub(crate) mod names;
+mod open_metrics;
 mod otlp;
+#[cfg(target_os = "linux")]
+mod process;
 
 use std::thread;
 
@@ -22,15 +27,13 @@ use opentelemetry_sdk::{
     trace::SdkTracerProvider,
 };
 use tracing::Metadata;
-use tracing_subscriber::{
-    Layer, Registry,
-    filter::{LevelFilter, filter_fn},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::{Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
+use counted::Counted;
 pub use logs::Levels;
 use otlp::{Protocol, Signal};
+
+use crate::trace;
 
 /// The name under which all is sent, unless `OTEL_SERVICE_NAME` says otherwise.
 const SERVICE_NAME: &str = "m4-user-details";
@@ -68,18 +71,7 @@ impl Telemetry {
         }
         let traces = traces()?;
         if let Some(traces) = &traces {
-            let spans = tracing_opentelemetry::layer()
-                .with_tracer(traces.tracer_with_scope(scope()))
-                .with_location(false)
-                .with_threads(false)
-                .with_target(false)
-                .with_level(false)
-                .with_tracked_inactivity(false);
-            // What happens in them is in the logs, which name the trace.
-            let own = filter_fn(|metadata| metadata.is_span() && is_own(metadata));
-            // Without a hint every trace point of every library would be looked at.
-            let own = own.with_max_level_hint(LevelFilter::INFO);
-            parts.push(spans.with_filter(own).boxed());
+            trace::install(traces.tracer_with_scope(scope()));
         }
         tracing_subscriber::registry()
             .with(parts)
@@ -98,6 +90,15 @@ impl Telemetry {
     /// Where the endpoint cannot be read.
     pub fn measuring(mut self, scraped: bool) -> Result<Self, TelemetryError> {
         self.meters = metrics::start(scraped)?;
+        if let Some(instruments) = instruments::instruments() {
+            let sent = [
+                (Signal::Traces, self.traces.is_some()),
+                (Signal::Metrics, otlp::protocol(Signal::Metrics)?.is_some()),
+                (Signal::Logs, self.logs.is_some()),
+            ];
+            let sent = sent.into_iter().filter(|(_, is_sent)| *is_sent);
+            sent.for_each(|(signal, _)| counted::expect(instruments, signal));
+        }
         Ok(self)
     }
 
@@ -149,7 +150,7 @@ fn traces() -> Result<Option<SdkTracerProvider>, TelemetryError> {
             .build(),
     };
     let exporter = exporter.map_err(|error| TelemetryError(error.into()))?;
-    let provider =
-        SdkTracerProvider::builder().with_resource(otlp::resource()).with_batch_exporter(exporter);
+    let provider = SdkTracerProvider::builder().with_resource(otlp::resource());
+    let provider = provider.with_batch_exporter(Counted::new(Signal::Traces, exporter));
     Ok(Some(provider.build()))
 }

@@ -64,7 +64,11 @@ enum Command {
     /// Try it: a temporary database with demo data, both doors, and the vendor's sample call.
     Demo(demo::Demo),
     /// Bring the database's schema up to date.
-    Migrate,
+    Migrate {
+        /// Fill a database that has no account with the demo data.
+        #[arg(long)]
+        demo: bool,
+    },
     /// Show the effective configuration, with secrets masked.
     Config,
     /// Compute and explain the hash of a legacy call.
@@ -129,8 +133,8 @@ impl Cli {
                 serve.run(config, move || overrides.layers(&command)).await
             }
             Command::Demo(demo) => demo.run(config).await,
-            Command::Migrate => {
-                migrate(&config.database, false).await.map_err(|error| CliError::Run(error.into()))
+            Command::Migrate { demo } => {
+                migrate(&config.database, demo).await.map_err(|error| CliError::Run(error.into()))
             }
             Command::Config => {
                 print::text(&layers.show());

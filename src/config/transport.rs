@@ -17,6 +17,15 @@ pub struct Upstream {
     pub tls: Option<ClientTls>,
 }
 
+impl Upstream {
+    /// The name or address of its host, and its port.
+    pub fn address(&self) -> (String, u16) {
+        let uri = self.endpoint.uri();
+        let port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(port))
+    }
+}
+
 /// The keys of a listener's TLS.
 pub(super) struct ServerKeys {
     certificate: &'static str,

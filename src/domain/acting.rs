@@ -1,5 +1,4 @@
-//! Who acts in the call under way, as soon as it is known, and in which trace that is where no spans are kept here: for the call's
-//! line in the log. It goes with the task, as a span does.
+//! Who acts in the call under way, as soon as it is known: for the call's line in the log. It goes with the task, as a span does.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,15 +8,9 @@ task_local! {
     static ACTING: Acting;
 }
 
-/// Who acts in a call, and in which trace.
+/// Who acts in a call.
 #[derive(Clone, Debug, Default)]
-pub struct Acting(Arc<Told>);
-
-#[derive(Debug, Default)]
-struct Told {
-    who: OnceLock<Who>,
-    traceparent: OnceLock<String>,
-}
+pub struct Acting(Arc<OnceLock<Who>>);
 
 #[derive(Debug)]
 enum Who {
@@ -38,27 +31,17 @@ impl Acting {
 
     /// Tells the id of the acting account.
     pub fn tell_account(&self, id: i64) {
-        let _ = self.0.who.set(Who::Account(id));
+        let _ = self.0.set(Who::Account(id));
     }
 
     /// Tells the name of the service that acts in its own name.
     pub fn tell_service(&self, name: &str) {
-        let _ = self.0.who.set(Who::Service(name.to_owned()));
-    }
-
-    /// Tells the caller's span, as W3C writes it.
-    pub fn tell_trace(&self, traceparent: String) {
-        let _ = self.0.traceparent.set(traceparent);
-    }
-
-    /// The caller's span, as W3C writes it; none where it was not told.
-    pub fn traceparent(&self) -> Option<&str> {
-        self.0.traceparent.get().map(String::as_str)
+        let _ = self.0.set(Who::Service(name.to_owned()));
     }
 
     /// The id of the acting account; none where it is not known, or a service acts in its own name.
     pub fn account(&self) -> Option<i64> {
-        match self.0.who.get()? {
+        match self.0.get()? {
             Who::Account(id) => Some(*id),
             Who::Service(_) => None,
         }
@@ -66,7 +49,7 @@ impl Acting {
 
     /// The name of the service that acts in its own name.
     pub fn service(&self) -> Option<&str> {
-        match self.0.who.get()? {
+        match self.0.get()? {
             Who::Account(_) => None,
             Who::Service(name) => Some(name),
         }

@@ -2,17 +2,13 @@
 
 use std::{pin::Pin, time::Duration};
 
+use opentelemetry::{KeyValue, trace::SpanKind};
 use prost::Message;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Response, Status, body::Body, metadata::MetadataMap};
-use tracing::{Instrument, Span, field::Empty};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tonic::{Code, Response, Status, metadata::MetadataMap};
 
-use super::{
-    errors,
-    metered::{self, Metered},
-};
+use super::{errors, metered::Metered};
 use crate::{
     credentials::LegacyCredentials,
     domain::{
@@ -22,7 +18,8 @@ use crate::{
         update::Door,
     },
     proto::code_name,
-    trace,
+    telemetry::{metrics, names},
+    trace::Span,
 };
 
 /// What every call is bound by.
@@ -48,7 +45,8 @@ pub(super) async fn run<T: Message>(
     longest: Duration,
     call: Pin<Box<impl Future<Output = Result<T, Error>>>>,
 ) -> Result<Response<T>, Status> {
-    let mut response = open(method, metadata, longest, call).await?;
+    let (mut response, call) = begin(method, metadata, longest, call).await?;
+    call.end(None);
     let asked = metadata.contains_key("grpc-accept-encoding");
     if asked && response.get_ref().encoded_len() < LEAST_COMPRESSED {
         response.disable_compression();
@@ -56,105 +54,116 @@ pub(super) async fn run<T: Message>(
     Ok(response)
 }
 
-/// Runs a call that answers with a stream, until that is open.
+/// Runs a call that answers with a stream, until that is open. Whoever fills the stream gets the call, to end it.
 pub(super) async fn open<T>(
     method: &'static str,
     metadata: &MetadataMap,
     longest: Duration,
     call: Pin<Box<impl Future<Output = Result<T, Error>>>>,
+    filler: oneshot::Sender<Call>,
 ) -> Result<Response<T>, Status> {
-    let span = tracing::info_span!(
-        "rpc",
-        otel.name = method,
-        otel.kind = "server",
-        otel.status_code = Empty,
-        rpc.system.name = "grpc",
-        rpc.method = method,
-        rpc.response.status_code = Empty,
-        error.type = Empty,
-        outcome = Empty,
-    );
-    let acting = Acting::default();
-    if !span.is_disabled() {
-        // Fails only where no tracer is installed.
-        let _ = span.set_parent(trace::from_headers(metadata.as_ref()));
-    } else if let Some(traceparent) = trace::parent_in(metadata.as_ref()) {
-        acting.tell_trace(traceparent);
-    }
-    let mut line = Line::new(method, door(metadata), acting, span);
-    let metered = Metered::begin(method, line.begun);
-    let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);
-    let deadline = deadline(metadata).map_or(longest, |deadline| in_time(deadline).min(longest));
-    let call = line.acting.during(within(deadline, call)).instrument(line.span.clone());
-    let result = call.await.unwrap_or(Err(Error::DeadlineExceeded));
-    metered.end(result.as_ref().err());
-    let result = result.map_err(|error| {
-        let status = errors::status(&error);
-        line.ends(errors::reason(&error), status.code(), Some(&error));
-        status
-    })?;
-    line.ends("OK", Code::Ok, None);
-    Ok(Response::new(result))
+    let (response, mut call) = begin(method, metadata, longest, call).await?;
+    call.metered.opened();
+    call.line.is_open = true;
+    // It fails only where whoever fills the stream has panicked.
+    let _ = filler.send(call);
+    Ok(response)
 }
 
-/// A call's answer. Where no method gave it, it has a line and is measured all the same.
-pub(super) async fn answered<E>(
-    call: impl Future<Output = Result<http::Response<Body>, E>>,
-) -> Result<http::Response<Body>, E> {
-    let begun = Instant::now();
-    let (answer, told) = errors::unserved(call.await?);
-    let Some((code, outcome)) = told else { return Ok(answer) };
-    let took = begun.elapsed();
-    metered::unserved(code, took);
-    tracing::info!(
-        door = Door::Grpc.as_str(),
-        rpc.method = OTHER,
-        outcome,
-        milliseconds = took.as_secs_f64() * 1000.0,
-        "call"
-    );
-    Ok(answer)
+/// Runs a call. Answers with the call as well, which has not ended.
+async fn begin<T>(
+    method: &'static str,
+    metadata: &MetadataMap,
+    longest: Duration,
+    call: Pin<Box<impl Future<Output = Result<T, Error>>>>,
+) -> Result<(Response<T>, Call), Status> {
+    let span = Span::of_caller(metadata.as_ref()).below(SpanKind::Server, || method.into());
+    span.tell(|| {
+        [KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"), KeyValue::new(names::RPC_METHOD, method)]
+    });
+    let line = Line::new(method, door(metadata), span);
+    let under_way = Call { metered: Metered::begin(method, line.begun), line };
+    let line = &under_way.line;
+    let in_time = |deadline: Duration| deadline - (deadline / 10).min(MARGIN);
+    let deadline = deadline(metadata).map_or(longest, |deadline| in_time(deadline).min(longest));
+    let call = line.span.during(line.acting.during(within(deadline, call)));
+    match call.await.unwrap_or(Err(Error::DeadlineExceeded)) {
+        Ok(answer) => Ok((Response::new(answer), under_way)),
+        Err(error) => {
+            under_way.end(Some(&error));
+            Err(errors::status(&error))
+        }
+    }
+}
+
+/// A call under way: what ends with it.
+pub(super) struct Call {
+    metered: Metered,
+    line: Line,
+}
+
+impl Call {
+    /// It has ended.
+    pub(super) fn end(mut self, error: Option<&Error>) {
+        let took = self.line.begun.elapsed();
+        self.metered.end(error, took);
+        self.line.ends(error.map_or("OK", errors::reason), errors::code(error), error, took);
+    }
 }
 
 /// Stands for a method that did not answer, as the semantic conventions have it: anybody may make up names.
 pub(super) const OTHER: &str = "_OTHER";
 
-/// The line of a call in the log, and its span. A call whose caller does not wait for its answer has one too.
+/// The code and the outcome of a call that is dropped before its end: its caller does not wait for its answer, or it has panicked.
+pub(super) fn dropped() -> (Code, &'static str) {
+    if std::thread::panicking() {
+        (Code::Internal, "INTERNAL")
+    } else {
+        (Code::Cancelled, "CANCELLED")
+    }
+}
+
+/// The line of a call in the log, and its span. A call that is dropped has one, too.
 struct Line {
     method: &'static str,
     door: Door,
     begun: Instant,
     acting: Acting,
     span: Span,
+    /// Whether its stream is open.
+    is_open: bool,
     written: bool,
 }
 
 impl Line {
-    fn new(method: &'static str, door: Door, acting: Acting, span: Span) -> Self {
-        Self { method, door, begun: Instant::now(), acting, span, written: false }
+    fn new(method: &'static str, door: Door, span: Span) -> Self {
+        let (begun, acting) = (Instant::now(), Acting::default());
+        Self { method, door, begun, acting, span, is_open: false, written: false }
     }
 
-    fn ends(&mut self, outcome: &'static str, code: Code, error: Option<&Error>) {
+    fn ends(&mut self, outcome: &'static str, code: Code, error: Option<&Error>, took: Duration) {
         self.written = true;
-        let _entered = self.span.enter();
-        self.span.record("outcome", outcome);
-        self.span.record("rpc.response.status_code", code_name(code));
+        let code_name = code_name(code);
+        self.span.tell(|| {
+            [
+                KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code_name),
+                KeyValue::new(names::OUTCOME, outcome),
+            ]
+        });
         if is_servers(code) {
-            self.span.record("otel.status_code", "ERROR");
-            self.span.record("error.type", code_name(code));
+            self.span.fails(|| code_name.into());
         }
-        let trace_id = trace::id(&self.span);
-        let trace_id = trace_id.as_deref().or_else(|| self.acting.traceparent().map(trace::id_in));
+        let _entered = self.span.enter();
         macro_rules! line {
             ($level:ident $($cause:tt)*) => {
                 tracing::$level!(
-                    trace_id,
+                    trace_id = self.span.trace_id().map(display),
                     door = self.door.as_str(),
                     actor_id = self.acting.account(),
                     service = self.acting.service(),
                     rpc.method = self.method,
                     outcome,
-                    milliseconds = self.begun.elapsed().as_secs_f64() * 1000.0
+                    milliseconds = took.as_secs_f64() * 1000.0
                     $($cause)*,
                     "call"
                 )
@@ -162,16 +171,28 @@ impl Line {
         }
         match error {
             Some(Error::Internal(cause)) => line!(error, cause = %chain(&**cause)),
+            // Streams end so whenever the service stops, or the caller's rights change.
+            Some(Error::Unavailable(cause)) if self.is_open => {
+                line!(info, cause = %chain(&**cause));
+            }
             Some(Error::Unavailable(cause)) => line!(warn, cause = %chain(&**cause)),
             _ => line!(info),
         }
+        metrics::exemplar(names::RPC_SERVER_CALL_DURATION, &self.span, took, || {
+            vec![
+                (names::RPC_METHOD, self.method.to_owned()),
+                (names::RPC_RESPONSE_STATUS_CODE, code_name.to_owned()),
+            ]
+        });
+        self.span.end();
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         if !self.written {
-            self.ends("CANCELLED", Code::Cancelled, None);
+            let (code, outcome) = dropped();
+            self.ends(outcome, code, None, self.begun.elapsed());
         }
     }
 }

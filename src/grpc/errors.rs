@@ -57,12 +57,18 @@ pub(super) fn reason(error: &Error) -> &'static str {
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
 }
 
+/// Why a call may be refused as there are too many, or given up.
+pub(super) const SHED: [&str; 3] = [OVERLOADED, RATE_LIMITED, DEADLINE];
+const OVERLOADED: &str = "overloaded";
+const RATE_LIMITED: &str = "rate_limited";
+const DEADLINE: &str = "deadline";
+
 /// Whether a call was refused as there were too many or given up, and why.
 pub(super) fn shed(error: &Error) -> Option<&'static str> {
     match classify(error) {
-        (_, ErrorReason::Overloaded) => Some("overloaded"),
-        (_, ErrorReason::RateLimited) => Some("rate_limited"),
-        (Code::DeadlineExceeded, _) => Some("deadline"),
+        (_, ErrorReason::Overloaded) => Some(OVERLOADED),
+        (_, ErrorReason::RateLimited) => Some(RATE_LIMITED),
+        (Code::DeadlineExceeded, _) => Some(DEADLINE),
         _ => None,
     }
 }

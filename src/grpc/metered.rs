@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::{
-    call::{OTHER, is_servers},
+    call::{OTHER, dropped, is_servers},
     errors,
 };
 use crate::{
@@ -16,14 +16,15 @@ use crate::{
     telemetry::instruments::{Instruments, instruments},
 };
 
-/// A call under way. One that is dropped, as its caller has gone, was cancelled.
-pub(super) struct Metered(Option<Call>);
+/// A call under way.
+pub(super) struct Metered(Option<Counting>);
 
-struct Call {
+struct Counting {
     instruments: &'static Instruments,
     method: &'static str,
     begun: Instant,
-    code: Code,
+    is_in_flight: bool,
+    has_ended: bool,
 }
 
 impl Metered {
@@ -31,40 +32,80 @@ impl Metered {
     pub(super) fn begin(method: &'static str, begun: Instant) -> Self {
         Self(instruments().map(|instruments| {
             instruments.call_begins();
-            Call { instruments, method, begun, code: Code::Cancelled }
+            Counting { instruments, method, begun, is_in_flight: true, has_ended: false }
         }))
     }
 
+    /// Its stream is open, and goes on.
+    pub(super) fn opened(&mut self) {
+        if let Some(counting) = &mut self.0 {
+            counting.leave();
+        }
+    }
+
     /// It has ended.
-    pub(super) fn end(mut self, error: Option<&Error>) {
-        if let Some(call) = &mut self.0 {
-            call.code = errors::code(error);
+    pub(super) fn end(mut self, error: Option<&Error>, took: Duration) {
+        if let Some(counting) = &mut self.0 {
+            counting.ends(errors::code(error), error.map(errors::reason), took);
             if let Some(reason) = error.and_then(errors::shed) {
-                call.instruments.shed(reason);
+                counting.instruments.shed(1, reason);
             }
         }
     }
 }
 
-impl Drop for Call {
-    fn drop(&mut self) {
-        let (is_servers, took) = (is_servers(self.code), self.begun.elapsed());
-        self.instruments.call_ends(self.method, code_name(self.code), is_servers, took);
+impl Counting {
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.is_in_flight) {
+            self.instruments.call_ends();
+        }
+    }
+
+    fn ends(&mut self, code: Code, failure: Option<&'static str>, took: Duration) {
+        self.has_ended = true;
+        self.leave();
+        self.instruments.call(self.method, code_name(code), is_servers(code), took);
+        if let Some(outcome) = failure {
+            self.instruments.call_failed(self.method, outcome);
+        }
     }
 }
 
-/// A call was answered with this code without a method.
-pub(super) fn unserved(code: Code, took: Duration) {
+impl Drop for Counting {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let (code, outcome) = dropped();
+            self.ends(code, Some(outcome), self.begun.elapsed());
+        }
+    }
+}
+
+/// A call was answered with this code and outcome without a method.
+pub(super) fn unserved(code: Code, outcome: &'static str, took: Duration) {
     if let Some(instruments) = instruments() {
-        instruments.call_begins();
-        instruments.call_ends(OTHER, code_name(code), is_servers(code), took);
+        instruments.call(OTHER, code_name(code), is_servers(code), took);
+        instruments.call_failed(OTHER, outcome);
+    }
+}
+
+/// Calls may be shed from now on.
+pub(super) fn expect_shed() {
+    if let Some(instruments) = instruments() {
+        errors::SHED.iter().for_each(|reason| instruments.shed(0, reason));
+    }
+}
+
+/// Whether the storage answers.
+pub(super) fn ready(is_ready: bool) {
+    if let Some(instruments) = instruments() {
+        instruments.ready(is_ready);
     }
 }
 
 /// A legacy call was refused; counted if that is for its hash.
 pub(super) fn hash_failed(error: &Error) {
     if let (Error::IncorrectHash, Some(instruments)) = (error, instruments()) {
-        instruments.hash_failed();
+        instruments.hashes_failed(1);
     }
 }
 
@@ -78,13 +119,6 @@ impl Watcher {
             instruments.watchers(1);
         }
         Self(())
-    }
-
-    /// It has ended, and why.
-    pub(super) fn ended(&self, outcome: &'static str) {
-        if let Some(instruments) = instruments() {
-            instruments.watch_ended(outcome);
-        }
     }
 
     /// It gets an entry of the change log that is so old.

@@ -11,5 +11,6 @@ mod listing;
 mod metered;
 pub mod server;
 mod settings;
+mod unserved;
 mod user_details;
 mod watch;

@@ -1,12 +1,9 @@
 //! The gRPC services put together, for the listener and for the door in the same process.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioExecutor, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
@@ -19,9 +16,11 @@ use tower::{ServiceBuilder, ServiceExt};
 
 use super::{
     auth::{Authentication, InProcessDoor},
-    call::{self, CallOptions},
+    call::CallOptions,
     legacy::LegacyCalls,
+    metered,
     settings::SettingsSwitches,
+    unserved::Unserved,
     user_details::UserDetails,
 };
 use crate::{
@@ -107,6 +106,8 @@ impl Services {
             .prepare();
         let services = Self { routes, health: reporter, service };
         services.report(false).await;
+        metered::ready(false);
+        metered::expect_shed();
         Ok(services)
     }
 
@@ -136,16 +137,15 @@ impl Services {
             .keep_alive_timeout(age.keepalive / 3);
         let routes = self.routes;
         let protocol = move |stream: Stream, peer: Peer| {
-            let tell_peer = move |mut request: http::Request<hyper::body::Incoming>| {
+            let (routes, calls) = (routes.clone(), calls.clone());
+            let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+                let unserved = Unserved::may_be(&request);
                 request.extensions_mut().insert(peer.clone());
-                request.map(tonic::body::Body::new)
-            };
-            let calls = calls.clone();
-            let service = ServiceBuilder::new()
-                .map_request(tell_peer)
-                .map_future(move |call| calls.track_future(call::answered(call)))
-                .service(routes.clone());
-            http.serve_connection(stream, TowerToHyperService::new(service))
+                let answer = routes.clone().oneshot(request.map(tonic::body::Body::new));
+                let answered = async { Ok::<_, Infallible>(unserved.answered(answer.await?)) };
+                calls.track_future(answered)
+            });
+            http.serve_connection(stream, service)
         };
         listen::serve(listener, tls, age, stop, protocol).await;
     }
@@ -159,6 +159,7 @@ impl Services {
             if answers != serving {
                 serving = answers;
                 tracing::info!(serving, "health");
+                metered::ready(serving);
                 self.report(serving).await;
             }
             served |= serving;

@@ -10,6 +10,7 @@ use std::{
 
 use futures_util::stream::{Stream, poll_fn};
 use prost::Message;
+use tokio::sync::oneshot;
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataValue};
 
 use super::{
@@ -38,7 +39,7 @@ use crate::{
         WatchUserDetailsResponse, update_user_details_result::Result as UpdateResult,
         user_details_service_server::UserDetailsService,
     },
-    trace,
+    trace::Span,
 };
 
 /// How many updates a batch has at most.
@@ -216,16 +217,18 @@ impl UserDetailsService for UserDetails {
         request: Request<WatchUserDetailsRequest>,
     ) -> Result<Response<Self::WatchUserDetailsStream>, Status> {
         let (metadata, extensions, request) = request.into_parts();
+        let (opened, filler) = oneshot::channel();
         let call = async {
             let parts = (metadata.clone(), extensions.clone(), request);
             let (service, authentication) =
                 (Arc::clone(&self.service), Arc::clone(&self.authentication));
-            let stream = watch::Stream::new(service, authentication, self.options.clone(), parts);
+            let options = self.options.clone();
+            let stream = watch::Stream::new(service, authentication, options, parts, filler);
             let mut responses = stream.open().await?;
             let responses = poll_fn(move |context| responses.poll_recv(context));
             Ok(Box::pin(responses) as Self::WatchUserDetailsStream)
         };
-        call::open(watch::METHOD, &metadata, self.options.deadline, Box::pin(call)).await
+        call::open(watch::METHOD, &metadata, self.options.deadline, Box::pin(call), opened).await
     }
 
     async fn revert_user_details_change(
@@ -237,7 +240,7 @@ impl UserDetailsService for UserDetails {
             let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
             let actor = caller.actor(Permission::Update, &request.acting_username)?;
             let reason = convert::reason(request.reason)?;
-            let traceparent = trace::parent_here();
+            let traceparent = Span::current().traceparent();
             let origin = Origin { reason, traceparent, ..origin(&caller, &extensions) };
             let etag = Some(request.etag).filter(|etag| !etag.is_empty());
             let (change_id, validate_only) = (request.change_id, request.validate_only);
@@ -272,7 +275,7 @@ pub(super) fn update(
     let origin = Origin {
         reason: convert::reason(request.reason)?,
         request_id: key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
-        traceparent: trace::parent_here(),
+        traceparent: Span::current().traceparent(),
         ..origin
     };
     let details = request.user_details.unwrap_or_default();

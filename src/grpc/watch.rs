@@ -5,33 +5,35 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use opentelemetry::{
-    Context,
-    trace::{SpanContext, TraceContextExt},
+    KeyValue,
+    trace::{SpanContext, SpanKind},
 };
 use prost::Message;
 use sha1::{Digest, Sha1};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tonic::{Extensions, Status, metadata::MetadataMap};
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{auth::Authentication, call::CallOptions, errors, listing, metered::Watcher};
+use super::{
+    auth::Authentication,
+    call::{Call, CallOptions},
+    errors, listing,
+    metered::Watcher,
+};
 use crate::{
     domain::{
-        acting::Acting,
         error::Error,
         identity::Permission,
         listing::LoggedChange,
         rules::Scope,
         service::Service,
-        update::Door,
         watch::{Position, Watch, Watched},
     },
     proto::{WatchUserDetailsRequest, WatchUserDetailsResponse},
-    trace,
+    telemetry::names,
+    trace::{self, Span},
 };
 
 /// How many responses wait for the client.
@@ -73,12 +75,9 @@ pub(super) struct Stream {
     request: WatchUserDetailsRequest,
     /// What its tokens are bound to.
     bound: Vec<u8>,
-    /// That of the call; none where it is not sampled.
-    span: Option<SpanContext>,
-    /// The same as W3C writes it, whether it is sampled or not.
-    trace: String,
-    acting: Acting,
-    begun: Instant,
+    span: Span,
+    /// Gives the call, once the stream is open.
+    call: oneshot::Receiver<Call>,
 }
 
 /// What a stream sends.
@@ -91,29 +90,16 @@ impl Stream {
         authentication: Arc<Authentication>,
         options: CallOptions,
         (metadata, extensions, request): (MetadataMap, Extensions, WatchUserDetailsRequest),
+        call: oneshot::Receiver<Call>,
     ) -> Self {
         let unbound = WatchUserDetailsRequest { resume_token: String::new(), ..request.clone() };
         let bound = Sha1::digest(unbound.encode_to_vec())[..8].to_vec();
-        let span = trace::span_context(&Span::current()).filter(SpanContext::is_sampled);
-        let (trace, acting) = (trace::parent_here(), Acting::current());
-        let begun = Instant::now();
-        Self {
-            service,
-            authentication,
-            options,
-            metadata,
-            extensions,
-            request,
-            bound,
-            span,
-            trace,
-            acting,
-            begun,
-        }
+        let span = Span::current();
+        Self { service, authentication, options, metadata, extensions, request, bound, span, call }
     }
 
     /// Opens the stream.
-    pub(super) async fn open(self) -> Result<Responses, Error> {
+    pub(super) async fn open(mut self) -> Result<Responses, Error> {
         let from = self.from()?;
         let told = from.as_ref().map_or_else(|| self.service.now(), |(_, told)| *told);
         let watched = self.watched(self.request.user_id).await?;
@@ -128,29 +114,16 @@ impl Stream {
                 }
                 () = sender.closed() => None,
             };
-            self.ended(ended.as_ref(), &watcher);
+            // One whose caller has gone is dropped.
+            if let (Ok(call), Some(error)) = ((&mut self.call).await, &ended) {
+                call.end(Some(error));
+            }
             if let Some(error) = ended {
                 // One who does not take it has gone, or does not listen.
                 let _ = timeout(PATIENCE, sender.send(Err(errors::status(&error)))).await;
             }
         });
         Ok(responses)
-    }
-
-    /// Tells the log of the end, as of that of a call.
-    fn ended(&self, error: Option<&Error>, watcher: &Watcher) {
-        let outcome = error.map_or("CANCELLED", errors::reason);
-        watcher.ended(outcome);
-        tracing::info!(
-            trace_id = trace::id_in(&self.trace),
-            door = Door::Grpc.as_str(),
-            actor_id = self.acting.account(),
-            service = self.acting.service(),
-            rpc.method = METHOD,
-            outcome,
-            milliseconds = self.begun.elapsed().as_secs_f64() * 1000.0,
-            "a watch has ended"
-        );
     }
 
     /// What the caller may watch, as of now: of one user, if that is given.
@@ -185,8 +158,11 @@ impl Stream {
         let mut beat = Instant::now() + self.options.heartbeat;
         let mut patience = Instant::now() + PATIENCE;
         let mut waiting = VecDeque::from([response(None, watch.position(), told)]);
+        // One that comes back may have old entries to get first: it is not late for that.
+        let mut was_current = false;
         loop {
             let idle = waiting.is_empty();
+            was_current |= idle && watch.is_current();
             tokio::select! {
                 biased;
                 error = &mut refused => return Some(error),
@@ -198,11 +174,11 @@ impl Stream {
                         Err(_) => return Some(Error::Overloaded),
                     };
                     if let Some((response, told_of)) = waiting.pop_front() {
-                        if let (Some(span), Some((_, Some(cause)))) = (&self.span, &told_of) {
-                            event(span, cause.clone());
+                        if let Some((_, Some(cause))) = &told_of {
+                            self.event(cause);
                         }
                         room.send(Ok(response));
-                        if let Some((time, _)) = told_of {
+                        if let (Some((time, _)), true) = (told_of, was_current) {
                             watcher.got(|| self.service.now() - time);
                         }
                     }
@@ -251,6 +227,17 @@ impl Stream {
         }
     }
 
+    /// A span for an event that is handed on, in the trace of the watch, with a link to what caused it.
+    fn event(&self, cause: &SpanContext) {
+        if self.span.is_kept() {
+            let name = || "WatchUserDetails event".into();
+            let event = self.span.below_linked(SpanKind::Internal, name, cause.clone());
+            let method = KeyValue::new(names::RPC_METHOD, METHOD);
+            event.tell(|| [KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"), method]);
+            event.end();
+        }
+    }
+
     fn token(&self, position: &Position, told: DateTime<Utc>) -> String {
         let token = Token {
             request: self.bound.clone(),
@@ -288,21 +275,6 @@ impl Stream {
         }
         Ok(Some((position, told)))
     }
-}
-
-/// A span for an event that is handed on, in the trace of the watch, with a link to what caused it.
-fn event(watch: &SpanContext, cause: SpanContext) {
-    let span = tracing::info_span!(
-        parent: None,
-        "event",
-        otel.name = "WatchUserDetails event",
-        otel.kind = "producer",
-        rpc.system.name = "grpc",
-        rpc.method = METHOD,
-    );
-    // Fails only where no tracer is installed.
-    let _ = span.set_parent(Context::new().with_remote_span_context(watch.clone()));
-    span.add_link(cause);
 }
 
 /// The full name of the method.

@@ -3,6 +3,7 @@
 
 mod body;
 pub(crate) mod explain;
+mod observed;
 pub(crate) mod outcome;
 pub(crate) mod parameters;
 mod request;

@@ -9,6 +9,10 @@ use tonic_types::StatusExt;
 use super::{translate::Translated, xml::Answer};
 use crate::{credentials::UPON_ITSELF, fields::Field, proto::ErrorReason};
 
+/// The rows of the specification, and the HTTP statuses of what never reaches the call.
+pub(super) const ROWS: [&str; 16] =
+    ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "404", "405", "413", "429", "500", "503"];
+
 /// What the client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {

@@ -14,21 +14,20 @@ use axum::{
     routing::{any, get},
 };
 use http::{
-    HeaderValue, Method, StatusCode,
+    HeaderValue, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
 };
-use opentelemetry::Context;
+use opentelemetry::KeyValue;
 use secrecy::{ExposeSecret, SecretString};
 use tonic::{Code, metadata::MetadataValue};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::StatusExt;
-use tracing::{Instrument, Span, field::Empty};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{
+    observed::{self, ClientCall, LegacyCall},
     outcome::{self, Outcome},
     parameters::Parameters,
     request::{self, PATHS},
@@ -40,20 +39,8 @@ use crate::{
         Channel, UpdateUserDetailsRequest, code_name,
         user_details_service_client::UserDetailsServiceClient,
     },
-    telemetry::instruments::instruments,
-    trace,
+    telemetry::names,
 };
-
-/// The full name of the one method that the door calls.
-const METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
-
-/// Stands for a method that the semantic conventions do not know.
-const OTHER: &str = "_OTHER";
-/// How many characters of such a method are told.
-const LONGEST_METHOD: usize = 16;
-
-/// Stands for the answer of a call whose client has gone.
-const GONE: &str = "client_gone";
 
 /// The media type of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +70,8 @@ pub struct Door {
     limits: Limits,
     /// `http` or `https`.
     scheme: &'static str,
+    /// Where the service is, for metrics and traces; nothing where it is in this process.
+    server: Arc<[KeyValue]>,
 }
 
 impl Door {
@@ -101,7 +90,7 @@ impl Door {
         if let Some(identity) = &mut identity {
             identity.set_sensitive(true);
         }
-        Ok(Self { channel, identity, answers, limits, scheme: "http" })
+        Ok(Self { channel, identity, answers, limits, scheme: "http", server: Arc::default() })
     }
 
     /// Tells whether clients speak TLS to it; without it they do not.
@@ -111,8 +100,17 @@ impl Door {
         self
     }
 
+    /// Tells where the service is: its name or address, and its port.
+    #[must_use]
+    pub fn calling(mut self, address: String, port: u16) -> Self {
+        let address = KeyValue::new(names::SERVER_ADDRESS, Arc::<str>::from(address));
+        self.server = [address, KeyValue::new(names::SERVER_PORT, i64::from(port))].into();
+        self
+    }
+
     /// The routes.
     pub fn router(self) -> Router {
+        observed::expect_answers();
         let mut router = Router::new();
         for path in PATHS {
             router = router.route(path, any(call)).route(&format!("{path}/"), any(call));
@@ -130,7 +128,7 @@ impl Door {
     }
 
     /// Answers a call to one of the paths, and tells whether it was the service that did: then it has logged it.
-    async fn answer(&self, request: Request, trace: &Context) -> (Outcome, bool) {
+    async fn answer(&self, request: Request) -> (Outcome, bool) {
         let (parts, body) = request.into_parts();
         if request::route(parts.uri.path()).is_none() {
             return (request::not_found(), false);
@@ -159,7 +157,7 @@ impl Door {
         let request = std::mem::take(&mut call.request);
         let left = self.limits.deadline.saturating_sub(begun.elapsed());
         let result = match self.request(request, &call.credentials, left) {
-            Ok(request) => self.update(request, left, trace).await,
+            Ok(request) => self.update(request, left).await,
             Err(status) => Err(status),
         };
         let info = result.as_ref().err().map(StatusExt::get_details_error_info);
@@ -199,34 +197,20 @@ impl Door {
         &self,
         mut request: tonic::Request<UpdateUserDetailsRequest>,
         deadline: Duration,
-        trace: &Context,
     ) -> Result<(), tonic::Status> {
-        let span = tracing::info_span!(
-            "rpc.client",
-            otel.name = METHOD,
-            otel.kind = "client",
-            otel.status_code = Empty,
-            rpc.system.name = "grpc",
-            rpc.method = METHOD,
-            rpc.response.status_code = Empty,
-            error.type = Empty,
-        );
-        trace::to_headers(&span, trace, request.metadata_mut().as_mut());
+        let call = ClientCall::begin(&self.server);
+        call.to_headers(request.metadata_mut().as_mut());
         let mut client = UserDetailsServiceClient::new(self.channel.clone());
-        let begun = Instant::now();
-        let call = client.update_user_details(request).instrument(span.clone());
-        let result = tokio::time::timeout(deadline, call).await;
+        let result = tokio::time::timeout(deadline, client.update_user_details(request)).await;
         let result =
             result.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")));
-        let code = code_name(result.as_ref().err().map_or(Code::Ok, tonic::Status::code));
-        if let Some(instruments) = instruments() {
-            instruments.client_call(METHOD, code, begun.elapsed());
+        let status = result.as_ref().err();
+        // Where the client itself took most of the time, an answer in the rest of it is no matter of course.
+        let is_fair = deadline >= self.limits.deadline / 2;
+        if is_fair && status.is_some_and(|status| status.get_details_error_info().is_none()) {
+            observed::unanswered();
         }
-        span.record("rpc.response.status_code", code);
-        if result.is_err() {
-            span.record("otel.status_code", "ERROR");
-            span.record("error.type", code);
-        }
+        call.end(status.map_or(Code::Ok, tonic::Status::code));
         result.map(drop)
     }
 
@@ -251,107 +235,12 @@ impl Door {
     }
 }
 
-/// One call: a span with its route and never its query string; and a line in the log, unless the service wrote it.
+/// One call.
 async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let route = request::route(request.uri().path()).unwrap_or_default();
-    let method = method_name(request.method());
-    let span = tracing::info_span!(
-        "http",
-        otel.name = span_name(method, route),
-        otel.kind = "server",
-        otel.status_code = Empty,
-        http.request.method = method,
-        http.request.method_original = Empty,
-        http.route = Empty,
-        http.response.status_code = Empty,
-        url.scheme = door.scheme,
-        url.path = Empty,
-        error.type = Empty,
-    );
-    if method == OTHER {
-        let original: String = request.method().as_str().chars().take(LONGEST_METHOD).collect();
-        span.record("http.request.method_original", original);
-    }
-    // Of other paths nothing is told: they may hold anything.
-    if !route.is_empty() {
-        span.record("http.route", route);
-        span.record("url.path", route);
-    }
-    let trace = trace::from_headers(request.headers());
-    // Fails only where no tracer is installed.
-    let _ = span.set_parent(trace.clone());
-    let begun = Instant::now();
-    let waits = Waits { door: &door, method, route, begun, span: &span, trace: &trace };
-    let (outcome, by_service) = door.answer(request, &trace).instrument(span.clone()).await;
-    std::mem::forget(waits);
-    let status = outcome.http.as_u16();
-    span.record("http.response.status_code", status);
-    if outcome.http.is_server_error() {
-        span.record("otel.status_code", "ERROR");
-        span.record("error.type", outcome.http.as_str());
-    }
-    measured(&door, method, route, begun, &outcome);
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                trace_id = trace::id_within(&span, &trace),
-                door = "legacy",
-                http.route = route,
-                http.response.status_code = status,
-                outcome = outcome.answer.text,
-                milliseconds = begun.elapsed().as_secs_f64() * 1000.0,
-                "legacy call"
-            )
-        };
-    }
-    span.in_scope(|| if by_service { line!(debug) } else { line!(info) });
+    let call = LegacyCall::begin(&request, door.scheme);
+    let (outcome, by_service) = call.span().during(door.answer(request)).await;
+    call.end(&outcome, by_service);
     door.respond(&outcome)
-}
-
-/// A client that waits for its answer. One that goes away before it is told of and counted when this is dropped.
-struct Waits<'a> {
-    door: &'a Door,
-    method: &'static str,
-    route: &'static str,
-    begun: Instant,
-    span: &'a Span,
-    trace: &'a Context,
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        if let Some(instruments) = instruments() {
-            let request = (self.method, self.door.scheme, self.route);
-            instruments.legacy_call(request, (None, GONE), self.begun.elapsed());
-        }
-        self.span.record("error.type", GONE);
-        self.span.in_scope(|| {
-            // If it got as far as the service, that has its line.
-            tracing::debug!(
-                trace_id = trace::id_within(self.span, self.trace),
-                door = "legacy",
-                http.route = self.route,
-                outcome = GONE,
-                milliseconds = self.begun.elapsed().as_secs_f64() * 1000.0,
-                "legacy call"
-            );
-        });
-    }
-}
-
-/// Counts an answer, where that is measured.
-fn measured(
-    door: &Door,
-    method: &'static str,
-    route: &'static str,
-    begun: Instant,
-    outcome: &Outcome,
-) {
-    if let Some(instruments) = instruments() {
-        let request = (method, door.scheme, route);
-        let answer = (Some(outcome.http.as_u16()), outcome.row);
-        instruments.legacy_call(request, answer, begun.elapsed());
-    }
 }
 
 /// Whether the service, here or upstream, says that it is serving.
@@ -364,28 +253,6 @@ async fn ready(State(channel): State<Channel>) -> (StatusCode, &'static str) {
         }
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     }
-}
-
-/// The method, if it is one that the semantic conventions know: anybody may make up others.
-fn method_name(method: &Method) -> &'static str {
-    match *method {
-        Method::CONNECT => "CONNECT",
-        Method::DELETE => "DELETE",
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        Method::PATCH => "PATCH",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::TRACE => "TRACE",
-        _ => OTHER,
-    }
-}
-
-/// The name of a call's span, as the semantic conventions have it.
-fn span_name(method: &str, route: &str) -> String {
-    let method = if method == OTHER { "HTTP" } else { method };
-    if route.is_empty() { method.to_owned() } else { format!("{method} {route}") }
 }
 
 fn is_too_large(error: &axum::Error) -> bool {

@@ -1,9 +1,18 @@
 //! Pools of connections, set up so that what was committed stays.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use opentelemetry::KeyValue;
 use sea_orm::{
-    DatabaseConnection, DbErr, SqlxMySqlConnector, SqlxPostgresConnector, SqlxSqliteConnector,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqlxMySqlConnector,
+    SqlxPostgresConnector, SqlxSqliteConnector, Statement,
     sqlx::{
         self, ConnectOptions, Executor,
         mysql::{MySqlConnectOptions, MySqlPoolOptions},
@@ -13,8 +22,8 @@ use sea_orm::{
     },
 };
 
-use super::failure::cause;
-use crate::domain::error::Cause;
+use super::{failure::cause, gate::Queue, writer::writing};
+use crate::{domain::error::Cause, telemetry::names};
 
 /// The longest that a statement waits for a lock, and a caller for a connection.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,14 +58,36 @@ impl Engine {
         }
     }
 
+    /// The name of the pool of connections for which calls wait.
+    pub(super) fn pool(self) -> &'static str {
+        match self {
+            Self::Sqlite => "read",
+            Self::Postgres | Self::MySql => "all",
+        }
+    }
+
     /// The value of `db.system.name`.
     pub(super) fn semantic_name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
             Self::Postgres => "postgresql",
+            Self::MySql if IS_MARIADB.load(Ordering::Relaxed) => "mariadb",
             Self::MySql => "mysql",
         }
     }
+}
+
+/// Whether what looks like MySQL said that it is MariaDB; for metrics and traces only. A process has one database.
+static IS_MARIADB: AtomicBool = AtomicBool::new(false);
+
+/// Asks a server that looks like MySQL whether it is MariaDB.
+pub(super) async fn learn_product(connection: &DatabaseConnection) -> Result<(), DbErr> {
+    let version = Statement::from_string(DbBackend::MySql, "SELECT VERSION()");
+    if let Some(row) = connection.query_one_raw(version).await? {
+        let version: String = row.try_get_by_index(0)?;
+        IS_MARIADB.store(version.contains("MariaDB"), Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// How to connect.
@@ -112,6 +143,9 @@ impl From<DbErr> for OpenError {
 #[derive(Clone, Debug)]
 pub(super) struct Pools {
     pub(super) engine: Engine,
+    /// Of those who wait for connections to a server, or to read a SQLite database: there one thread writes, with a connection of
+    /// its own.
+    pub(super) queue: Queue,
     /// For reading only; on SQLite a pool of its own, as there is one writer.
     pub(super) read: DatabaseConnection,
     pub(super) write: DatabaseConnection,
@@ -127,21 +161,30 @@ impl Pools {
     }
 }
 
+/// How many may read at once: on a server all connections but those that write.
+pub(super) fn readers(engine: Engine, connections: u32) -> u32 {
+    match engine {
+        Engine::Sqlite => connections.min(SQLITE_READERS),
+        Engine::Postgres | Engine::MySql => connections.saturating_sub(writing(connections)).max(1),
+    }
+}
+
 /// The pools of a database. They connect when they are used; a server need not answer yet.
 pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(OpenError::Url)?;
+    let queue = Queue { pool: engine.pool(), waiting: Arc::default() };
     if engine == Engine::Sqlite {
         let write = single(options)?;
         let file = sqlite_options(&options.url)?.read_only(true).create_if_missing(false);
         let file = file.pragma("cache_size", "-1000");
-        let readers = options.max_connections.min(SQLITE_READERS);
+        let readers = readers(engine, options.max_connections);
         let pool: SqlitePoolOptions = pool_options(readers);
         let read = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(file));
-        return Ok(Pools { engine, read, write });
+        return Ok(Pools { engine, queue, read, write });
     }
     let ready = options.max_connections.min(READY);
     let write = server(engine, &options.url, ready, options.max_connections)?;
-    Ok(Pools { engine, read: write.clone(), write })
+    Ok(Pools { engine, queue, read: write.clone(), write })
 }
 
 /// A pool of exactly one connection, that may write.
@@ -220,6 +263,37 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
         .busy_timeout(PATIENCE)
         .foreign_keys(true)
         .disable_statement_logging())
+}
+
+/// The name of a database on a server, and where that is: its name or address, and its port if it is not the usual one.
+pub(super) fn attributes(options: &Options) -> Vec<KeyValue> {
+    let (name, host, socket, port, usual) = match Engine::from_url(&options.url) {
+        Some(Engine::Postgres) => {
+            let Ok(own) = PgConnectOptions::from_str(&options.url) else { return Vec::new() };
+            let name = own.get_database().unwrap_or(own.get_username()).to_owned();
+            (Some(name), own.get_host().to_owned(), own.get_socket().cloned(), own.get_port(), 5432)
+        }
+        Some(Engine::MySql) => {
+            let Ok(own) = MySqlConnectOptions::from_str(&options.url) else { return Vec::new() };
+            let name = own.get_database().map(str::to_owned);
+            (name, own.get_host().to_owned(), own.get_socket().cloned(), own.get_port(), 3306)
+        }
+        Some(Engine::Sqlite) | None => return Vec::new(),
+    };
+    // Shared by the copies that a record makes.
+    let shared = |text: String| Arc::<str>::from(text);
+    let mut attributes: Vec<_> =
+        name.map(|name| KeyValue::new(names::DB_NAMESPACE, shared(name))).into_iter().collect();
+    if let Some(socket) = socket {
+        let socket = socket.to_string_lossy().into_owned();
+        attributes.push(KeyValue::new(names::SERVER_ADDRESS, shared(socket)));
+        return attributes;
+    }
+    attributes.push(KeyValue::new(names::SERVER_ADDRESS, shared(host)));
+    if port != usual {
+        attributes.push(KeyValue::new(names::SERVER_PORT, i64::from(port)));
+    }
+    attributes
 }
 
 /// The file of a SQLite database.

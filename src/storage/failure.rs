@@ -1,7 +1,7 @@
 //! What a database's failure means: try again, not available, or a defect.
 
 use sea_orm::{
-    DbErr, RuntimeErr, SqlErr,
+    ConnAcquireErr, DbErr, RuntimeErr, SqlErr,
     sqlx::{self, error::DatabaseError as DatabaseErrorTrait},
 };
 
@@ -101,11 +101,18 @@ impl From<sea_orm_blocking::DbErr> for Error {
 pub(super) trait Coded {
     /// The code that the database gave; none where the failure is not its own.
     fn code(&self) -> Option<String>;
+
+    /// Whether no connection of the pool was free in time.
+    fn is_of_pool(&self) -> bool;
 }
 
 impl Coded for DbErr {
     fn code(&self) -> Option<String> {
         database_error(self).map(code)
+    }
+
+    fn is_of_pool(&self) -> bool {
+        matches!(self, Self::ConnectionAcquire(ConnAcquireErr::Timeout))
     }
 }
 
@@ -120,6 +127,11 @@ impl Coded for sea_orm_blocking::DbErr {
         };
         error.map(|error| error.extended_code.to_string())
     }
+
+    /// It has a connection of its own.
+    fn is_of_pool(&self) -> bool {
+        false
+    }
 }
 
 /// Of settings, which are read and understood in one.
@@ -130,6 +142,15 @@ impl Coded for Error {
                 cause.downcast_ref::<DatabaseError>().map(|error| error.0.clone())
             }
             _ => None,
+        }
+    }
+
+    fn is_of_pool(&self) -> bool {
+        match self {
+            Self::Unavailable(cause) => {
+                cause.downcast_ref::<DbErr>().is_some_and(Coded::is_of_pool)
+            }
+            _ => false,
         }
     }
 }

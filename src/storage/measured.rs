@@ -1,6 +1,6 @@
 //! What is measured of the database now and then: its pools of connections, and how long the change log is.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use sea_orm::{DatabaseConnection, sqlx};
 use tokio::time::sleep;
@@ -9,9 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     SqlStore,
     connect::{Engine, Pools},
+    gate::Queue,
 };
 use crate::{
-    domain::error::Error,
+    domain::{error::Error, update::Door},
+    fields::FIELDS,
     telemetry::instruments::{Pool, instruments},
 };
 
@@ -23,14 +25,27 @@ const REST: Duration = Duration::from_secs(1);
 /// Has pools looked at whenever metrics are read, where there are metrics.
 pub(super) fn observe(pools: &Pools) {
     let Some(instruments) = instruments() else { return };
-    let pools = pools.clone();
-    instruments.observe_pools(move || match pools.engine {
-        Engine::Sqlite => {
-            let pool = DatabaseConnection::get_sqlite_connection_pool;
-            vec![state("read", pool(&pools.read)), state("write", pool(&pools.write))]
+    // What has not happened yet is told, too: of what is there from its first time on, that one is no increase.
+    for door in [Door::Grpc, Door::Legacy] {
+        for field in FIELDS {
+            instruments.updates(0, door.as_str(), field.group());
         }
-        Engine::Postgres => vec![state("all", pools.write.get_postgres_connection_pool())],
-        Engine::MySql => vec![state("all", pools.write.get_mysql_connection_pool())],
+    }
+    instruments.hashes_failed(0);
+    instruments.connection_timeouts(0, pools.queue.pool);
+    let pools = pools.clone();
+    instruments.observe_pools(move || {
+        let Queue { pool: name, waiting } = &pools.queue;
+        let mut states = match pools.engine {
+            Engine::Sqlite => {
+                let pool = DatabaseConnection::get_sqlite_connection_pool;
+                vec![state(name, pool(&pools.read)), state("write", pool(&pools.write))]
+            }
+            Engine::Postgres => vec![state(name, pools.write.get_postgres_connection_pool())],
+            Engine::MySql => vec![state(name, pools.write.get_mysql_connection_pool())],
+        };
+        states[0].pending = waiting.load(Ordering::Relaxed);
+        states
     });
 }
 
@@ -41,7 +56,7 @@ fn state<D: sqlx::Database>(name: &'static str, pool: &sqlx::Pool<D>) -> Pool {
     let used = (i64::from(pool.size()) - idle).max(0);
     let (most, least) =
         (pool.options().get_max_connections(), pool.options().get_min_connections());
-    Pool { name, idle, used, most: most.into(), least: least.into() }
+    Pool { name, idle, used, most: most.into(), least: least.into(), pending: 0 }
 }
 
 impl SqlStore {

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use sea_orm_migration::MigratorTrait;
 
 use super::{
-    connect::{Engine, OpenError, Options, single},
+    connect::{Engine, OpenError, Options, learn_product, single},
     demo,
 };
 
@@ -45,6 +45,7 @@ async fn locked(
             connection.execute_unprepared(POSTGRES_LOCK).await?;
         }
         Engine::MySql => {
+            learn_product(connection).await?;
             connection.execute_unprepared(MYSQL_PATIENCE).await?;
             let lock = Statement::from_string(DbBackend::MySql, MYSQL_LOCK);
             let row = connection.query_one_raw(lock).await?;

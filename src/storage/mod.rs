@@ -12,6 +12,7 @@ mod connect;
 mod demo;
 mod failure;
 mod feed;
+mod gate;
 mod listing;
 mod measured;
 mod migrate;

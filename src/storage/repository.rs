@@ -19,15 +19,16 @@ use super::{
         transaction::{self, Refused},
     },
     blocking::transaction::Ahead,
-    connect::{Engine, OpenError, Options, Pools, open},
+    connect::{self, Engine, OpenError, Options, Pools, open, readers},
     failure::Failure,
     feed::{Feed, Wake},
+    gate::Gate,
     measured,
     migrate::migrate,
     settings,
-    spans::statement,
+    spans::{self, statement},
     sweep::sweep,
-    writer::{Writers, writing},
+    writer::Writers,
 };
 use crate::domain::{
     account::User,
@@ -61,7 +62,9 @@ impl SqlStore {
     pub fn new(options: Options) -> Result<Self, OpenError> {
         let pools = open(&options)?;
         measured::observe(&pools);
-        let reading = Semaphore::new(readers(pools.engine, options.max_connections));
+        spans::tell_database(connect::attributes(&options));
+        let readers = readers(pools.engine, options.max_connections);
+        let reading = Gate::new(readers, pools.queue.clone());
         let wake = Wake::default();
         let database = Arc::new(Database { options: options.clone(), pools, reading, wake });
         let feed = Arc::new(Feed::new(Arc::clone(&database)));
@@ -227,22 +230,13 @@ impl Store for SqlStore {
     }
 }
 
-/// How many may read at once: on a server all connections but those that write.
-fn readers(engine: Engine, connections: u32) -> usize {
-    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
-    match engine {
-        Engine::Sqlite => connections,
-        Engine::Postgres | Engine::MySql => connections.saturating_sub(writing(connections)).max(1),
-    }
-}
-
 /// A database, and its transactions.
 #[derive(Debug)]
 pub(super) struct Database {
     options: Options,
     pools: Pools,
     /// For what reads: it leaves connections to what writes.
-    reading: Semaphore,
+    reading: Gate,
     wake: Wake,
 }
 

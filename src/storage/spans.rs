@@ -1,27 +1,48 @@
 //! One span for each SQL statement and how long it took, in the names of OpenTelemetry's semantic conventions for databases. They carry
 //! neither values nor a driver's text.
 
-use std::time::Instant;
+use std::{sync::OnceLock, time::Instant};
 
-use tracing::{Instrument, Span, field::Empty};
+use opentelemetry::{KeyValue, trace::SpanKind};
 
 use super::{connect::Engine, failure::Coded};
 use crate::{
-    telemetry::instruments::{Failure, Instruments, instruments},
-    trace,
+    telemetry::{
+        instruments::{Failure, Instruments, instruments, is_one, summary},
+        names,
+    },
+    trace::Span,
 };
 
-/// Runs a statement in a span: `operation` is its first word, `collection` the table; empty where there is none.
+/// What is told of the database with each statement: its name and where it is.
+static DATABASE: OnceLock<Vec<KeyValue>> = OnceLock::new();
+
+/// Tells it from now on. A process has one database.
+pub(super) fn tell_database(attributes: Vec<KeyValue>) {
+    let _ = DATABASE.set(attributes);
+}
+
+fn database() -> &'static [KeyValue] {
+    DATABASE.get().map_or(&[], Vec::as_slice)
+}
+
+/// Runs a statement in a span: `operation` is its first word, `collection` the table, or the tables with spaces between them; empty
+/// where there is none.
 pub(super) async fn statement<T, E: Coded>(
     engine: Engine,
     operation: &'static str,
     collection: &'static str,
     run: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let measured = Measured::begin(engine, operation, collection);
-    let span = span(engine, operation, collection);
-    let result = if span.is_disabled() { run.await } else { run.instrument(span.clone()).await };
-    told(&span, measured, result)
+    let told = Statement::begin(engine, operation, collection);
+    let result = run.await;
+    let found_none = result.as_ref().is_err_and(Coded::is_of_pool);
+    if let (true, Some(instruments)) = (found_none, instruments()) {
+        // On SQLite reads have a pool of their own.
+        let is_write = engine == Engine::Sqlite && operation != "SELECT";
+        instruments.connection_timeouts(1, if is_write { "write" } else { engine.pool() });
+    }
+    told.end(result)
 }
 
 /// Runs a statement of SeaORM's blocking twin likewise.
@@ -31,91 +52,73 @@ pub(super) fn blocking<T, E: Coded>(
     collection: &'static str,
     run: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    let measured = Measured::begin(engine, operation, collection);
-    let span = span(engine, operation, collection);
-    let result = span.in_scope(run);
-    told(&span, measured, result)
+    let told = Statement::begin(engine, operation, collection);
+    told.end(run())
 }
 
-/// None outside of a call: what the service looks at by itself, every second, would be a trace each time. And none in one that is
-/// not sampled: nobody would see it.
-fn span(engine: Engine, operation: &'static str, collection: &'static str) -> Span {
-    if !trace::span_context(&Span::current()).is_some_and(|call| call.is_sampled()) {
-        return Span::none();
-    }
-    let span = tracing::info_span!(
-        target: "m4_user_details::sql",
-        "sql",
-        otel.name = Empty,
-        otel.kind = "client",
-        otel.status_code = Empty,
-        db.system.name = engine.semantic_name(),
-        db.operation.name = operation,
-        db.collection.name = Empty,
-        db.query.summary = Empty,
-        db.response.status_code = Empty,
-        error.type = Empty,
-    );
-    if span.is_disabled() {
-        return span;
-    }
-    let mut summary = operation.to_owned();
-    if !collection.is_empty() {
-        summary = format!("{operation} {collection}");
-        span.record("db.collection.name", collection);
-    }
-    span.record("otel.name", &summary);
-    span.record("db.query.summary", summary);
-    span
-}
-
-fn told<T, E: Coded>(
-    span: &Span,
-    measured: Option<Measured>,
-    result: Result<T, E>,
-) -> Result<T, E> {
-    let code = result.as_ref().err().map(Coded::code);
-    if let Some(code) = &code {
-        span.record("otel.status_code", "ERROR");
-        span.record("db.response.status_code", code.as_deref());
-        span.record("error.type", code.as_deref().unwrap_or("_OTHER"));
-    }
-    if let Some(measured) = measured {
-        measured.end(code.as_ref().map(|code| Failure::Coded(code.as_deref())));
-    }
-    result
-}
-
-/// A statement under way, where that is measured. One that is dropped was given up.
-struct Measured {
-    instruments: &'static Instruments,
-    statement: (&'static str, &'static str, &'static str),
-    begun: Instant,
+/// A statement under way. One that is dropped was given up.
+struct Statement {
+    names: [&'static str; 3],
+    /// None where nothing is measured.
+    measured: Option<(&'static Instruments, Instant)>,
+    /// None outside of a call: what the service looks at by itself, every second, would be a trace each time. And none in one that
+    /// is not sampled: nobody would see it.
+    span: Option<Span>,
     has_ended: bool,
 }
 
-impl Measured {
-    fn begin(engine: Engine, operation: &'static str, collection: &'static str) -> Option<Self> {
-        let statement = (engine.semantic_name(), operation, collection);
-        instruments().map(|instruments| Self {
-            instruments,
-            statement,
-            begun: Instant::now(),
-            has_ended: false,
-        })
+impl Statement {
+    fn begin(engine: Engine, operation: &'static str, collection: &'static str) -> Self {
+        let names = [engine.semantic_name(), operation, collection];
+        let measured = instruments().map(|instruments| (instruments, Instant::now()));
+        let span = Span::current_kept().map(|call| span(&call, names));
+        Self { names, measured, span, has_ended: false }
     }
 
-    fn end(mut self, failure: Option<Failure<'_>>) {
+    fn end<T, E: Coded>(mut self, result: Result<T, E>) -> Result<T, E> {
+        let code = result.as_ref().err().map(Coded::code);
+        self.ends(code.as_ref().map(|code| Failure::Coded(code.as_deref())));
+        result
+    }
+
+    fn ends(&mut self, failure: Option<Failure<'_>>) {
         self.has_ended = true;
-        self.instruments.statement(self.statement, failure, self.begun.elapsed());
+        if let Some((instruments, begun)) = self.measured {
+            instruments.statement(self.names, database(), failure, begun.elapsed());
+        }
+        let Some(span) = &self.span else { return };
+        if let Some(failure) = failure {
+            if let Failure::Coded(Some(code)) = failure {
+                span.tell(|| [KeyValue::new(names::DB_RESPONSE_STATUS_CODE, code.to_owned())]);
+            }
+            span.fails(|| failure.error_type().to_owned().into());
+        }
+        span.end();
     }
 }
 
-impl Drop for Measured {
+impl Drop for Statement {
     fn drop(&mut self) {
         if !self.has_ended {
-            let took = self.begun.elapsed();
-            self.instruments.statement(self.statement, Some(Failure::GivenUp), took);
+            self.ends(Some(Failure::GivenUp));
         }
     }
+}
+
+/// The span of a statement, below that of its call.
+fn span(call: &Span, [system, operation, collection]: [&'static str; 3]) -> Span {
+    let summary = summary(operation, collection);
+    let span = call.below(SpanKind::Client, || summary.clone());
+    span.tell(|| {
+        [
+            KeyValue::new(names::DB_SYSTEM_NAME, system),
+            KeyValue::new(names::DB_OPERATION_NAME, operation),
+            KeyValue::new(names::DB_QUERY_SUMMARY, summary),
+        ]
+    });
+    if is_one(collection) {
+        span.tell(|| [KeyValue::new(names::DB_COLLECTION_NAME, collection)]);
+    }
+    span.tell_all(database());
+    span
 }

@@ -1,9 +1,8 @@
-//! What is measured. The attributes of what is measured often stand on the stack or are made once.
+//! What is measured.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, OnceLock, RwLock,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -14,12 +13,27 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Histogram, Meter},
 };
 
+mod connections;
+mod kept;
+mod statements;
+
+use connections::Connections;
+pub(crate) use connections::Pool;
+use kept::{Counters, Histograms, Name};
+use statements::Statements;
+pub(crate) use statements::{Failure, is_one, summary};
+
 use super::names;
 
 /// The boundaries of durations of calls, in seconds, as the conventions advise.
-const CALLS: [f64; 14] =
+pub(super) const CALLS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-/// Those of statements.
+/// Those of how late something is known.
+const LAGS: [f64; 18] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
+    300.0, 600.0,
+];
+/// Those of what a database does.
 const STATEMENTS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 /// Those of numbers of updates.
 const UPDATES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1000.0];
@@ -37,37 +51,37 @@ pub(super) fn install(meter: Meter) {
     let _ = INSTRUMENTS.set(Instruments::new(meter));
 }
 
-/// The attributes of statements that did not fail, by their database, operation and table.
-type Statements = HashMap<(&'static str, &'static str, &'static str), Vec<KeyValue>>;
-
-/// Why a statement failed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Failure<'a> {
-    /// The database's code, where there is one: there are not many.
-    Coded(Option<&'a str>),
-    /// Nobody waited for it any more.
-    GivenUp,
-}
-
 /// What is measured.
 pub(crate) struct Instruments {
     meter: Meter,
-    rpc_server: Histogram<f64>,
-    rpc_client: Histogram<f64>,
-    http_server: Histogram<f64>,
-    statement: Histogram<f64>,
-    statements: RwLock<Statements>,
-    legacy_calls: Counter<u64>,
+    connections: Connections,
+    /// By method and code.
+    rpc_server: Histograms<[Name; 2]>,
+    rpc_client: Histograms<[Name; 2]>,
+    /// By method, scheme, route, status and row.
+    http_server: Histograms<([Name; 4], Option<u16>)>,
+    statements: Statements,
+    /// By row.
+    legacy_calls: Counters<Name>,
     failed_hashes: Counter<u64>,
-    updates: Counter<u64>,
+    /// By door and group.
+    updates: Counters<[Name; 2]>,
     batch: Histogram<u64>,
     change_log: Gauge<u64>,
     watch_lag: Histogram<f64>,
     watchers: Level,
-    watches_ended: Counter<u64>,
     shed: Counter<u64>,
+    failed: Counter<u64>,
+    unanswered: Counter<u64>,
+    exports: Counter<u64>,
+    ready: Gauge<u64>,
     in_flight: Level,
 }
+
+/// A request's method, scheme and route; that is empty for other paths.
+type Request = (&'static str, &'static str, &'static str);
+/// Its HTTP status, none where its client has gone; and the row of the specification, or the status.
+type Answer = (Option<u16>, &'static str);
 
 /// A number that is looked at when metrics are read: to change it costs next to nothing.
 type Level = Arc<AtomicI64>;
@@ -93,42 +107,37 @@ impl Instruments {
             level
         };
         Self {
-            rpc_server: seconds(
+            rpc_server: Histograms::new(seconds(
                 names::RPC_SERVER_CALL_DURATION,
-                "How long calls took; those that watch, until the stream was open.",
+                "How long calls took; those that watch, until the stream has ended.",
                 &CALLS,
-            ),
-            rpc_client: seconds(
+            )),
+            rpc_client: Histograms::new(seconds(
                 names::RPC_CLIENT_CALL_DURATION,
                 "How long the door's calls to the service took.",
                 &CALLS,
-            ),
-            http_server: seconds(
+            )),
+            http_server: Histograms::new(seconds(
                 names::HTTP_SERVER_REQUEST_DURATION,
                 "How long legacy calls took.",
                 &CALLS,
-            ),
-            statement: seconds(
-                names::DB_CLIENT_OPERATION_DURATION,
-                "How long SQL statements took.",
-                &STATEMENTS,
-            ),
-            statements: RwLock::default(),
-            legacy_calls: counter(
+            )),
+            statements: statements::new(&meter),
+            legacy_calls: Counters::new(counter(
                 names::LEGACY_CALLS,
                 "{call}",
                 "Answers to legacy calls, by row of the specification, or by HTTP status of what never reached the call.",
-            ),
+            )),
             failed_hashes: counter(
                 names::LEGACY_FAILED_HASHES,
                 "{call}",
                 "Legacy calls whose hash was missing or wrong.",
             ),
-            updates: counter(
+            updates: Counters::new(counter(
                 names::UPDATES,
                 "{update}",
                 "Stored updates that changed a field of the group.",
-            ),
+            )),
             batch: meter
                 .u64_histogram(names::WRITER_BATCH)
                 .with_unit("{update}")
@@ -145,20 +154,35 @@ impl Instruments {
             watch_lag: seconds(
                 names::WATCH_LAG,
                 "How old entries of the change log were when those who watch got them.",
-                &CALLS,
+                &LAGS,
             ),
             watchers: level(names::WATCHERS, "{stream}", "How many streams watch."),
-            watches_ended: counter(
-                names::WATCHES_ENDED,
-                "{stream}",
-                "Streams that have ended, and why.",
-            ),
             shed: counter(
                 names::CALLS_SHED,
                 "{call}",
                 "Calls that were refused as there were too many, or given up at their deadline.",
             ),
+            failed: counter(
+                names::CALLS_FAILED,
+                "{call}",
+                "Calls that were not answered OK, by the reason of the error.",
+            ),
+            unanswered: counter(
+                names::DOOR_UNANSWERED,
+                "{call}",
+                "Calls of the door that got no answer of the service.",
+            ),
+            exports: counter(
+                names::TELEMETRY_EXPORTS,
+                "{export}",
+                "What was sent over OTLP, by whether the receiver took it.",
+            ),
+            ready: meter
+                .u64_gauge(names::READY)
+                .with_description("Whether the storage answers: 1 or 0.")
+                .build(),
             in_flight: level(names::CALLS_IN_FLIGHT, "{call}", "Calls under way."),
+            connections: Connections::new(&meter),
             meter,
         }
     }
@@ -168,109 +192,95 @@ impl Instruments {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A call is under way no more.
+    pub(crate) fn call_ends(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// A call has ended with a gRPC code, which is a server's error or not.
-    pub(crate) fn call_ends(
+    pub(crate) fn call(
         &self,
         method: &'static str,
         code: &'static str,
         is_servers: bool,
         took: Duration,
     ) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        rpc(&self.rpc_server, method, code, is_servers, took);
+        rpc(&self.rpc_server, method, code, is_servers, &[], took);
+    }
+
+    /// A call was not answered OK, and why.
+    pub(crate) fn call_failed(&self, method: &'static str, outcome: &'static str) {
+        let attributes =
+            [KeyValue::new(names::RPC_METHOD, method), KeyValue::new(names::OUTCOME, outcome)];
+        self.failed.add(1, &attributes);
     }
 
     /// The door's call has ended.
-    pub(crate) fn client_call(&self, method: &'static str, code: &'static str, took: Duration) {
-        rpc(&self.rpc_client, method, code, code != "OK", took);
-    }
-
-    /// A call was refused or given up.
-    pub(crate) fn shed(&self, reason: &'static str) {
-        self.shed.add(1, &[KeyValue::new(names::REASON, reason)]);
-    }
-
-    /// A request was answered, or given up by its client: without a status. `row` is the row of the specification or the HTTP
-    /// status; `route` is empty for other paths.
-    pub(crate) fn legacy_call(
+    pub(crate) fn client_call(
         &self,
-        (method, scheme, route): (&'static str, &'static str, &'static str),
-        (status, row): (Option<u16>, &'static str),
+        method: &'static str,
+        code: &'static str,
+        server: &[KeyValue],
         took: Duration,
     ) {
-        self.legacy_calls.add(1, &[KeyValue::new(names::ROW, row)]);
-        let method = KeyValue::new(names::HTTP_REQUEST_METHOD, method);
-        let scheme = KeyValue::new(names::URL_SCHEME, scheme);
-        let mut attributes = [method, scheme, none(), none(), none()];
-        let mut count = 2;
-        if let Some(status) = status {
-            attributes[count] = KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status));
-            count += 1;
-        }
-        if !route.is_empty() {
-            attributes[count] = KeyValue::new(names::HTTP_ROUTE, route);
-            count += 1;
-        }
-        if status.is_none_or(|status| status >= 500) {
-            // Of such an answer the row is the status.
-            attributes[count] = KeyValue::new(names::ERROR_TYPE, row);
-            count += 1;
-        }
-        self.http_server.record(took.as_secs_f64(), &attributes[..count]);
+        rpc(&self.rpc_client, method, code, code != "OK", server, took);
     }
 
-    /// The hash of a legacy call was missing or wrong.
-    pub(crate) fn hash_failed(&self) {
-        self.failed_hashes.add(1, &[]);
+    /// So many of the door's calls got no answer of the service.
+    pub(crate) fn unanswered(&self, calls: u64) {
+        self.unanswered.add(calls, &[]);
     }
 
-    /// A statement has ended.
-    pub(crate) fn statement(
-        &self,
-        statement: (&'static str, &'static str, &'static str),
-        failure: Option<Failure<'_>>,
-        took: Duration,
-    ) {
-        let took = took.as_secs_f64();
-        let kept = self.statements.read().ok();
-        if failure.is_none()
-            && let Some(attributes) = kept.as_ref().and_then(|kept| kept.get(&statement))
-        {
-            return self.statement.record(took, attributes);
-        }
-        drop(kept);
-        let (system, operation, collection) = statement;
-        let mut attributes = vec![
-            KeyValue::new(names::DB_SYSTEM_NAME, system),
-            KeyValue::new(names::DB_OPERATION_NAME, operation),
-        ];
-        let mut summary = operation.to_owned();
-        if !collection.is_empty() {
-            attributes.push(KeyValue::new(names::DB_COLLECTION_NAME, collection));
-            summary = format!("{operation} {collection}");
-        }
-        attributes.push(KeyValue::new(names::DB_QUERY_SUMMARY, Arc::<str>::from(summary)));
-        match failure {
-            None => {
-                self.statement.record(took, &attributes);
-                if let Ok(mut kept) = self.statements.write() {
-                    kept.insert(statement, attributes);
-                }
-                return;
+    /// So many calls were refused or given up.
+    pub(crate) fn shed(&self, calls: u64, reason: &'static str) {
+        self.shed.add(calls, &[KeyValue::new(names::REASON, reason)]);
+    }
+
+    /// So much was sent.
+    pub(crate) fn exports(&self, exports: u64, signal: &'static str, outcome: &'static str) {
+        let attributes =
+            [KeyValue::new(names::SIGNAL, signal), KeyValue::new(names::OUTCOME, outcome)];
+        self.exports.add(exports, &attributes);
+    }
+
+    /// Whether the storage answers.
+    pub(crate) fn ready(&self, is_ready: bool) {
+        self.ready.record(u64::from(is_ready), &[]);
+    }
+
+    /// So many legacy calls had an answer of this row.
+    pub(crate) fn legacy_answers(&self, calls: u64, row: &'static str) {
+        self.legacy_calls.add(Name(row), calls, || vec![KeyValue::new(names::ROW, row)]);
+    }
+
+    /// A request was answered, or given up by its client.
+    pub(crate) fn legacy_call(&self, request: Request, answer: Answer, took: Duration) {
+        let ((method, scheme, route), (status, row)) = (request, answer);
+        self.legacy_answers(1, row);
+        let key = ([method, scheme, route, row].map(Name), status);
+        self.http_server.record(key, took.as_secs_f64(), || {
+            let mut attributes = vec![
+                KeyValue::new(names::HTTP_REQUEST_METHOD, method),
+                KeyValue::new(names::URL_SCHEME, scheme),
+            ];
+            if let Some(status) = status {
+                let status = i64::from(status);
+                attributes.push(KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, status));
             }
-            Some(Failure::Coded(Some(code))) => {
-                let code = Arc::<str>::from(code);
-                attributes.push(KeyValue::new(names::DB_RESPONSE_STATUS_CODE, Arc::clone(&code)));
-                attributes.push(KeyValue::new(names::ERROR_TYPE, code));
+            if !route.is_empty() {
+                attributes.push(KeyValue::new(names::HTTP_ROUTE, route));
             }
-            Some(Failure::Coded(None)) => {
-                attributes.push(KeyValue::new(names::ERROR_TYPE, "_OTHER"));
+            if status.is_none_or(|status| status >= 500) {
+                // Of such an answer the row is the status.
+                attributes.push(KeyValue::new(names::ERROR_TYPE, row));
             }
-            Some(Failure::GivenUp) => {
-                attributes.push(KeyValue::new(names::ERROR_TYPE, "cancelled"));
-            }
-        }
-        self.statement.record(took, &attributes);
+            attributes
+        });
+    }
+
+    /// The hashes of so many legacy calls were missing or wrong.
+    pub(crate) fn hashes_failed(&self, calls: u64) {
+        self.failed_hashes.add(calls, &[]);
     }
 
     /// A transaction with so many updates is stored.
@@ -278,10 +288,11 @@ impl Instruments {
         self.batch.record(u64::try_from(updates).unwrap_or(u64::MAX), &[]);
     }
 
-    /// An update that came through a door and changed a group of fields is stored.
-    pub(crate) fn update(&self, door: &'static str, group: &'static str) {
-        let attributes = [KeyValue::new(names::DOOR, door), KeyValue::new(names::GROUP, group)];
-        self.updates.add(1, &attributes);
+    /// So many updates that came through a door and changed a group of fields are stored.
+    pub(crate) fn updates(&self, updates: u64, door: &'static str, group: &'static str) {
+        self.updates.add([door, group].map(Name), updates, || {
+            vec![KeyValue::new(names::DOOR, door), KeyValue::new(names::GROUP, group)]
+        });
     }
 
     /// The change log has about so many entries.
@@ -294,89 +305,28 @@ impl Instruments {
         self.watchers.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// A stream has ended.
-    pub(crate) fn watch_ended(&self, outcome: &'static str) {
-        self.watches_ended.add(1, &[KeyValue::new(names::OUTCOME, outcome)]);
-    }
-
     /// One who watches gets an entry of the change log.
     pub(crate) fn watch_lag(&self, age: Duration) {
         self.watch_lag.record(age.as_secs_f64(), &[]);
     }
-
-    /// Has pools of connections looked at whenever metrics are read.
-    pub(crate) fn observe_pools(&self, look: impl Fn() -> Vec<Pool> + Send + Sync + 'static) {
-        let look = Arc::new(look);
-        let pool_name =
-            |pool: &Pool| KeyValue::new(names::DB_CLIENT_CONNECTION_POOL_NAME, pool.name);
-        let pools = Arc::clone(&look);
-        let count = self.meter.i64_observable_up_down_counter(names::DB_CLIENT_CONNECTION_COUNT);
-        count
-            .with_unit("{connection}")
-            .with_description("How many connections to the database there are.")
-            .with_callback(move |observer| {
-                for pool in pools() {
-                    for (state, count) in [("idle", pool.idle), ("used", pool.used)] {
-                        let state = KeyValue::new(names::DB_CLIENT_CONNECTION_STATE, state);
-                        observer.observe(count, &[pool_name(&pool), state]);
-                    }
-                }
-            })
-            .build();
-        let bound = |name, help, of: fn(&Pool) -> i64| {
-            let pools = Arc::clone(&look);
-            let bound = self.meter.i64_observable_up_down_counter(name);
-            bound
-                .with_unit("{connection}")
-                .with_description(help)
-                .with_callback(move |observer| {
-                    for pool in pools() {
-                        observer.observe(of(&pool), &[pool_name(&pool)]);
-                    }
-                })
-                .build();
-        };
-        let most = "How many connections to the database there may be.";
-        bound(names::DB_CLIENT_CONNECTION_MAX, most, |pool| pool.most);
-        let idle = "How many connections to the database may be idle.";
-        bound(names::DB_CLIENT_CONNECTION_IDLE_MAX, idle, |pool| pool.most);
-        let ready = "How many connections to the database are kept ready.";
-        bound(names::DB_CLIENT_CONNECTION_IDLE_MIN, ready, |pool| pool.least);
-    }
-}
-
-/// A pool of connections.
-pub(crate) struct Pool {
-    /// What it is for.
-    pub(crate) name: &'static str,
-    /// How many of its connections wait to be used.
-    pub(crate) idle: i64,
-    /// How many are used.
-    pub(crate) used: i64,
-    /// How many it may have.
-    pub(crate) most: i64,
-    /// How many it keeps.
-    pub(crate) least: i64,
 }
 
 fn rpc(
-    histogram: &Histogram<f64>,
+    histograms: &Histograms<[Name; 2]>,
     method: &'static str,
     code: &'static str,
     is_error: bool,
+    server: &[KeyValue],
     took: Duration,
 ) {
-    let attributes = [
-        KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"),
-        KeyValue::new(names::RPC_METHOD, method),
-        KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code),
-        KeyValue::new(names::ERROR_TYPE, code),
-    ];
-    let count = if is_error { 4 } else { 3 };
-    histogram.record(took.as_secs_f64(), &attributes[..count]);
-}
-
-/// Stands where there is no attribute; it is never recorded.
-fn none() -> KeyValue {
-    KeyValue::new("", "")
+    histograms.record([method, code].map(Name), took.as_secs_f64(), || {
+        let mut attributes = vec![
+            KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"),
+            KeyValue::new(names::RPC_METHOD, method),
+            KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code),
+        ];
+        attributes.extend(is_error.then(|| KeyValue::new(names::ERROR_TYPE, code)));
+        attributes.extend_from_slice(server);
+        attributes
+    });
 }

@@ -15,7 +15,9 @@ use tracing_subscriber::{
 };
 
 use super::{
-    Part, TelemetryError, is_own,
+    Part, TelemetryError,
+    counted::Counted,
+    is_own,
     otlp::{self, Protocol, Signal},
 };
 
@@ -97,7 +99,7 @@ pub(super) fn provider() -> Result<Option<SdkLoggerProvider>, TelemetryError> {
             .build(),
     };
     let exporter = exporter.map_err(|error| TelemetryError(error.into()))?;
-    let provider =
-        SdkLoggerProvider::builder().with_resource(otlp::resource()).with_batch_exporter(exporter);
+    let provider = SdkLoggerProvider::builder().with_resource(otlp::resource());
+    let provider = provider.with_batch_exporter(Counted::new(Signal::Logs, exporter));
     Ok(Some(provider.build()))
 }

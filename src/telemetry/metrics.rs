@@ -1,6 +1,6 @@
 //! Metrics: one provider with two readers, OTLP where an endpoint is set and Prometheus where it is scraped.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_otlp::{
@@ -10,9 +10,13 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 use super::{
-    TelemetryError, instruments,
+    TelemetryError,
+    counted::Counted,
+    exemplars, instruments, open_metrics,
     otlp::{self, Protocol, Signal},
 };
+
+use crate::trace::Span;
 
 /// What is scraped; none where nothing is measured for it.
 static SCRAPED: OnceLock<Registry> = OnceLock::new();
@@ -25,7 +29,8 @@ pub(super) fn start(scraped: bool) -> Result<Option<SdkMeterProvider>, Telemetry
     }
     let mut provider = SdkMeterProvider::builder().with_resource(otlp::resource());
     if let Some(protocol) = protocol {
-        provider = provider.with_periodic_exporter(exporter(protocol)?);
+        let exporter = Counted::new(Signal::Metrics, exporter(protocol)?);
+        provider = provider.with_periodic_exporter(exporter);
     }
     if scraped {
         let registry = Registry::new();
@@ -39,7 +44,10 @@ pub(super) fn start(scraped: bool) -> Result<Option<SdkMeterProvider>, Telemetry
         let _ = SCRAPED.set(registry);
     }
     let provider = provider.build();
-    instruments::install(provider.meter_with_scope(super::scope()));
+    let meter = provider.meter_with_scope(super::scope());
+    #[cfg(target_os = "linux")]
+    super::process::observe(&meter);
+    instruments::install(meter);
     Ok(Some(provider))
 }
 
@@ -62,11 +70,56 @@ fn exporter(protocol: Protocol) -> Result<MetricExporter, TelemetryError> {
     exporter.map_err(|error| TelemetryError(error.into()))
 }
 
-/// Everything that was measured, in Prometheus' text format; nothing where nothing is.
+/// A format of what is scraped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Prometheus' text format.
+    Prometheus,
+    /// OpenMetrics, with exemplars.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The one that a scraper wants, by what it accepts.
+    pub(crate) fn accepted(accept: Option<&str>) -> Self {
+        // Prometheus names it first where it takes it at all.
+        match accept {
+            Some(accept) if accept.contains("application/openmetrics-text") => Self::OpenMetrics,
+            _ => Self::Prometheus,
+        }
+    }
+
+    /// Its media type.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => prometheus::TEXT_FORMAT,
+            Self::OpenMetrics => open_metrics::TYPE,
+        }
+    }
+}
+
+/// Everything that was measured; nothing where nothing is.
 ///
 /// # Errors
 /// Where it cannot be written down.
-pub(crate) fn text() -> prometheus::Result<String> {
+pub(crate) fn text(format: Format) -> prometheus::Result<String> {
     let families = SCRAPED.get().map(Registry::gather).unwrap_or_default();
-    TextEncoder::new().encode_to_string(&families)
+    match format {
+        Format::Prometheus => TextEncoder::new().encode_to_string(&families),
+        Format::OpenMetrics => {
+            open_metrics::text(&families).map_err(|error| prometheus::Error::Msg(error.to_string()))
+        }
+    }
+}
+
+/// Keeps a call that has ended as an exemplar of a histogram, if its trace is kept: `labels` tell its series from others.
+pub(crate) fn exemplar(
+    histogram: &'static str,
+    span: &Span,
+    took: Duration,
+    labels: impl FnOnce() -> exemplars::Labels,
+) {
+    if let (Some(span), Some(_)) = (span.kept(), SCRAPED.get()) {
+        exemplars::keep(histogram, labels(), span, took);
+    }
 }

@@ -1,6 +1,10 @@
 //! What all signals over OTLP have in common: whether and how they are sent, by the standard variables.
 
-use std::{env, fs, sync::Arc, time::Duration};
+use std::{
+    env, fs,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,9 +14,14 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use opentelemetry::KeyValue;
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
-use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::{
+    Resource,
+    resource::{EnvResourceDetector, SdkProvidedResourceDetector, TelemetryResourceDetector},
+    trace::{IdGenerator, RandomIdGenerator},
+};
 use tokio::runtime::Handle;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
@@ -40,6 +49,15 @@ pub(super) enum Signal {
 }
 
 impl Signal {
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+        }
+    }
+
     /// Its word in the names of variables.
     fn word(self) -> &'static str {
         match self {
@@ -133,13 +151,39 @@ fn value(name: &str) -> Option<String> {
 
 /// Who sends.
 pub(super) fn resource() -> Resource {
-    let mut resource = Resource::builder();
+    let own = [
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", instance().to_owned()),
+    ];
+    // What the environment says is the last word.
+    let mut resource = Resource::builder_empty().with_attributes(own).with_detectors(&[
+        Box::new(SdkProvidedResourceDetector),
+        Box::new(TelemetryResourceDetector),
+        Box::new(EnvResourceDetector::new()),
+    ]);
     let named = value("OTEL_RESOURCE_ATTRIBUTES")
         .is_some_and(|own| own.split(',').any(|one| one.trim_start().starts_with("service.name=")));
     if value("OTEL_SERVICE_NAME").is_none() && !named {
         resource = resource.with_service_name(SERVICE_NAME);
     }
     resource.build()
+}
+
+/// The id of this process, made up anew each time: without it, what two replicas send would be one's.
+fn instance() -> &'static str {
+    static INSTANCE: OnceLock<String> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        let random = RandomIdGenerator::default().new_trace_id().to_string();
+        // As a UUID of version 4 is written.
+        format!(
+            "{}-{}-4{}-a{}-{}",
+            &random[..8],
+            &random[8..12],
+            &random[13..16],
+            &random[17..20],
+            &random[20..]
+        )
+    })
 }
 
 /// Posts over HTTP or HTTPS. The exporters' threads have no runtime of their own: requests run on that in which this was

@@ -83,18 +83,21 @@ async fn the_end_of_a_watch_is_told(database: TestDatabase) {
     let mut left = program.users().watch_user_details(request.clone()).await.unwrap().into_inner();
     left.next().await.unwrap().unwrap();
     drop(left);
-    let line = &wait_for_lines(&program, "a watch has ended", 1).await[0]["fields"];
+    let line = &wait_for_lines(&program, "call", 1).await[0]["fields"];
     assert_eq!((&line["outcome"], &line["actor_id"]), (&"CANCELLED".into(), &2.into()));
-    assert_eq!(line["door"], "grpc");
-    let ended = "m4_watches_ended_total{outcome=\"CANCELLED\"} 1";
-    assert!(program.ask_admin("/metrics").await.body.contains(ended));
+    let method = "m4.userdetails.v1.UserDetailsService/WatchUserDetails";
+    assert_eq!((&line["door"], &line["rpc.method"]), (&"grpc".into(), &method.into()));
+    let ended = format!("m4_calls_failed_total{{outcome=\"CANCELLED\",rpc_method=\"{method}\"}} 1");
+    // It is measured before its line is written.
+    let scraped = program.ask_admin("/metrics").await.body;
+    assert!(scraped.contains(&ended), "{scraped}");
 
     let mut kept = program.users().watch_user_details(request).await.unwrap().into_inner();
     kept.next().await.unwrap().unwrap();
     program.signal("TERM");
     assert!(kept.next().await.unwrap().is_err());
     assert!(program.ended().await.success());
-    let lines = wait_for_lines(&program, "a watch has ended", 2).await;
+    let lines = wait_for_lines(&program, "call", 2).await;
     assert_eq!(lines[1]["fields"]["outcome"], "UNAVAILABLE");
 }
 

@@ -1,6 +1,7 @@
 //! What is sent to an OTLP receiver, when, and what happens without one.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Arc,
@@ -18,7 +19,7 @@ use tonic::{service::Routes, transport::server::TcpIncoming};
 
 use crate::{
     program::{Program, run},
-    receiver::{Receiver, attribute, attribute_of},
+    receiver::{Receiver, Told, attribute, attribute_of, named, told},
     relay::{Line, Relay},
     stopping::Begun,
     support::{
@@ -108,7 +109,7 @@ async fn an_update_is_these_spans_in_this_order(database: TestDatabase) {
     let expected = [
         "BEGIN",
         "SELECT accounts",
-        "SELECT accounts",
+        "SELECT accounts manager_group_rights",
         "SELECT currencies",
         "UPDATE accounts",
         "INSERT change_log",
@@ -118,14 +119,21 @@ async fn an_update_is_these_spans_in_this_order(database: TestDatabase) {
     let engine = match database.kind {
         Kind::Sqlite => "sqlite",
         Kind::Postgres => "postgresql",
-        Kind::MariaDb => "mysql",
+        Kind::MariaDb => "mariadb",
     };
     for sql in statements {
         assert_eq!(sql.kind(), SpanKind::Client);
-        assert_eq!(attribute(sql, "db.system.name").as_deref(), Some(engine));
-        assert_eq!(attribute(sql, "db.operation.name").as_deref(), sql.name.split(' ').next());
-        assert_eq!(attribute(sql, "db.collection.name").as_deref(), sql.name.split(' ').nth(1));
-        assert_eq!(attribute(sql, "db.query.summary").as_deref(), Some(&*sql.name));
+        let words: Vec<_> = sql.name.split(' ').collect();
+        let mut expected = BTreeMap::from([
+            ("db.system.name", Told::from(engine)),
+            ("db.operation.name", words[0].into()),
+            ("db.query.summary", (&*sql.name).into()),
+        ]);
+        if let [_, table] = words[..] {
+            expected.insert("db.collection.name", table.into());
+        }
+        expected.extend(named(&database.url));
+        assert_eq!(told(sql), expected);
     }
     let all = format!("{:?}", receiver.spans());
     for secret in ["Recognisable", "hash=", &hash("admin", "3"), "user_id=3"] {
@@ -272,10 +280,28 @@ async fn an_exporter_that_is_slow_or_refused_never_slows_a_call(database: TestDa
             assert!(longest < Duration::from_secs(2), "{bad:?}, {protocol}: {longest:?}");
         }
         assert!(asked.load(Ordering::Relaxed) >= 3, "each signal was to be sent");
+        if matches!(bad, Bad::Unavailable) {
+            // What was not taken is counted.
+            for signal in ["traces", "metrics", "logs"] {
+                let failed =
+                    format!("m4_telemetry_exports_total{{outcome=\"failed\",signal=\"{signal}\"}}");
+                let begun = Instant::now();
+                loop {
+                    let scraped = program.ask_admin("/metrics").await.body;
+                    let line = scraped.lines().find_map(|line| line.strip_prefix(&failed));
+                    if line.is_some_and(|count| count.trim() != "0") {
+                        break;
+                    }
+                    assert!(begun.elapsed() < Duration::from_secs(20), "{failed}: {scraped}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
     }
 }
 
 async fn what_is_sent_says_who_sends_it_as_the_standard_variables_have_it(database: TestDatabase) {
+    let mut seen = BTreeSet::new();
     for (variables, name, environment) in [
         (vec![], "m4-user-details", None),
         (vec![("OTEL_SERVICE_NAME", "billing-7")], "billing-7", None),
@@ -312,15 +338,21 @@ async fn what_is_sent_says_who_sends_it_as_the_standard_variables_have_it(databa
             program.call("admin", "3", "city=York").await;
             program.signal("TERM");
             assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
+            let mut instances = BTreeSet::new();
             for signal in ["traces", "metrics", "logs"] {
                 let sender = receiver.sender(signal).unwrap();
                 let told = |key| attribute_of(&sender.resource, key);
+                assert_eq!(told("service.version").as_deref(), Some(env!("CARGO_PKG_VERSION")));
+                instances.insert(told("service.instance.id").unwrap());
                 assert_eq!(told("service.name").as_deref(), Some(name), "{signal}");
                 assert_eq!(told("deployment.environment.name").as_deref(), environment);
                 assert_eq!(sender.headers["x-tenant"], "billing", "{signal}");
                 assert_eq!(sender.headers["authorization"], "Bearer token", "{signal}");
             }
             assert!(!program.log().contains("Bearer"), "{}", program.log());
+            // One process is one instance, and no other one is.
+            assert_eq!(instances.len(), 1, "{instances:?}");
+            assert!(seen.insert(instances.pop_first().unwrap()));
         }
     }
 }

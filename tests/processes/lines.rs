@@ -1,18 +1,19 @@
 //! The lines of the log: one for each call, also over OTLP, and the level that is read anew.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{Method, StatusCode, uri::PathAndQuery};
 use m4_user_details::proto::{
     Comment, GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
     user_details_service_client::UserDetailsServiceClient,
 };
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::Value;
 use tonic::{Code, Request};
 
 use crate::{
     program::Program,
-    receiver::{Receiver, attribute_of, text},
+    receiver::{Receiver, Told, attribute_of, text, told},
     support::{
         app::{PATH, target},
         database::TestDatabase,
@@ -167,12 +168,21 @@ async fn a_caller_that_goes_away_leaves_its_line(database: TestDatabase) {
 }
 
 async fn a_call_that_no_method_answers_has_its_line_and_is_measured(database: TestDatabase) {
-    let program = Program::demo(&database, &[("M4_GRPC_MESSAGE_LIMIT", "2097152")]).await;
+    let (receiver, address) = Receiver::start().await;
+    let endpoint = format!("http://{address}");
+    let variables = [
+        ("M4_GRPC_MESSAGE_LIMIT", "2097152"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ];
+    let program = Program::demo(&database, &variables).await;
     let mut client = tonic::client::Grpc::new(program.channel());
     client.ready().await.unwrap();
     let nothing = PathAndQuery::from_static("/m4.userdetails.v1.UserDetailsService/Recognisable");
     let codec = tonic_prost::ProstCodec::<UserDetails, UserDetails>::default();
-    let error = client.unary(Request::new(UserDetails::default()), nothing, codec).await;
+    let mut request = Request::new(UserDetails::default());
+    request.metadata_mut().insert("traceparent", TRACEPARENT.parse().unwrap());
+    let error = client.unary(request, nothing, codec).await;
     assert_eq!(error.unwrap_err().code(), Code::Unimplemented);
     let comment = Some(Box::new(Comment { comment: Some("x".repeat(3 << 20)) }));
     let user_details = Some(UserDetails { comment, ..UserDetails::default() });
@@ -196,6 +206,19 @@ async fn a_call_that_no_method_answers_has_its_line_and_is_measured(database: Te
         );
     }
     assert!(!(program.log() + &scraped).contains("Recognisable"));
+    assert_eq!(lines[0]["fields"]["trace_id"], TRACE);
+    assert_ne!(lines[1]["fields"]["trace_id"], TRACE);
+
+    let span = receiver.wait_for(|receiver| receiver.spans_of(TRACE).pop()).await;
+    assert_eq!((&*span.name, span.kind()), ("grpc", SpanKind::Server));
+    let expected = BTreeMap::from([
+        ("rpc.system.name", Told::from("grpc")),
+        ("rpc.method", "_OTHER".into()),
+        ("rpc.response.status_code", "UNIMPLEMENTED".into()),
+        ("outcome", "UNIMPLEMENTED".into()),
+        ("error.type", "UNIMPLEMENTED".into()),
+    ]);
+    assert_eq!(told(&span), expected);
 }
 
 async fn lines_are_sent_with_their_trace_and_nothing_of_libraries(database: TestDatabase) {

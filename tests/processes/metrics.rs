@@ -21,7 +21,7 @@ use crate::{
     support::{
         app::{PATH, hash, target},
         database::{Kind, TestDatabase},
-        on_every_engine,
+        on_every_engine, on_servers,
     },
 };
 
@@ -32,9 +32,15 @@ on_every_engine!(
     a_legacy_call_whose_client_goes_away_is_counted,
     a_watch_is_measured,
     a_receiver_that_hangs_or_refuses_harms_no_call,
+    calls_that_are_sampled_are_exemplars,
     metrics_are_sent_over_otlp,
     metrics_and_traces_are_sent_over_http,
 );
+
+mod servers {
+    use super::*;
+    on_servers!(who_waits_for_a_connection_is_seen);
+}
 
 /// What was scraped: the value of each line without a `#`, by its name and labels.
 struct Scraped {
@@ -241,7 +247,7 @@ async fn calls_statements_and_connections_are_measured(database: TestDatabase) {
     let system = match database.kind {
         Kind::Sqlite => "sqlite",
         Kind::Postgres => "postgresql",
-        Kind::MariaDb => "mysql",
+        Kind::MariaDb => "mariadb",
     };
     for (operation, collection, summary) in [
         ("SELECT", "accounts", "SELECT accounts"),
@@ -297,6 +303,32 @@ async fn calls_statements_and_connections_are_measured(database: TestDatabase) {
     // The listener of the legacy call has none of it.
     let answer = service.send(Method::GET, "/metrics", &[]).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
+}
+
+async fn who_waits_for_a_connection_is_seen(database: TestDatabase) {
+    // Of four connections two are for the writers, one is for reads, and one for what waits for a lock.
+    let service = Program::demo(&database, &[("M4_DATABASE_MAX_CONNECTIONS", "4")]).await;
+    let lock = database.lock_alice().await;
+    let calls = async { tokio::join!(service.set_city("One", ""), service.set_city("Two", "")) };
+    let pool = [("db_client_connection_pool_name", "all")];
+    let pending = |scraped: &Scraped| scraped.value("db_client_connection_pending_requests", &pool);
+    let waited =
+        |scraped: &Scraped| scraped.value("db_client_connection_wait_time_seconds_sum", &pool);
+    let look = async {
+        let scraped = until(&service, |scraped| pending(scraped) == 1.0).await;
+        let before = waited(&scraped);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        lock.release().await;
+        before
+    };
+    let ((one, two), before) = tokio::join!(calls, look);
+    one.unwrap();
+    two.unwrap();
+    let scraped = until(&service, |scraped| pending(scraped) == 0.0).await;
+    assert!(waited(&scraped) >= before + 0.2, "{}", scraped.text);
+    // The one that had the connection meanwhile used it as long.
+    assert!(scraped.value("db_client_connection_use_time_seconds_sum", &pool) >= 0.2);
+    assert_eq!(scraped.value("db_client_connection_timeouts_total", &pool), 0.0);
 }
 
 async fn what_is_refused_or_given_up_is_counted(database: TestDatabase) {
@@ -376,6 +408,69 @@ async fn a_watch_is_measured(database: TestDatabase) {
     until(&service, |scraped| scraped.value("m4_watchers", &[]) == 0.0).await;
 }
 
+async fn calls_that_are_sampled_are_exemplars(database: TestDatabase) {
+    let (_, collector) = Receiver::start().await;
+    let endpoint = format!("http://{collector}");
+    let service = Program::demo(
+        &database,
+        &[
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*endpoint),
+            ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+        ],
+    )
+    .await;
+    service.call("admin", "3", "city=York").await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let sampled = format!("00-{trace}-00f067aa0ba902b7-01");
+    let target = target("admin", "999", "");
+    service.send(Method::POST, &target, &[("traceparent", &*sampled)]).await;
+
+    let accepted =
+        "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2";
+    let answer = service.ask_admin_with("/metrics", &[("accept", accepted)]).await;
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(answer.headers["content-type"], media_type);
+    let text = answer.body;
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    let of = |series: &str| -> Vec<&str> {
+        text.lines().filter(|line| line.starts_with(series)).collect()
+    };
+    // It stands in one bucket, of those of the calls that ended so, and its value is of that bucket.
+    for (name, label) in [
+        ("http_server_request_duration_seconds_bucket{", "http_response_status_code=\"200\""),
+        ("rpc_server_call_duration_seconds_bucket{", "rpc_response_status_code=\"NOT_FOUND\""),
+    ] {
+        let exemplars: Vec<_> = of(name).into_iter().filter(|line| line.contains(" # ")).collect();
+        let [line] = exemplars[..] else { panic!("{name}: {exemplars:?} {text}") };
+        let (series, exemplar) = line.split_once(" # ").unwrap();
+        assert!(series.contains(label), "{line}");
+        let bound = series.split_once("le=\"").unwrap().1.split_once('"').unwrap().0;
+        let (labels, values) = exemplar.rsplit_once("} ").unwrap();
+        assert!(labels.starts_with(&format!("{{trace_id=\"{trace}\",span_id=\"")), "{line}");
+        let value: f64 = values.split_once(' ').unwrap().0.parse().unwrap();
+        assert!(bound == "+Inf" || value <= bound.parse::<f64>().unwrap(), "{line}");
+    }
+    // Otherwise it says what the other format says, once all is there that is looked at now and then.
+    until(&service, |scraped| scraped.text.contains("m4_change_log_length ")).await;
+    let text = service.ask_admin_with("/metrics", &[("accept", accepted)]).await.body;
+    let of = |series: &str| -> Vec<&str> {
+        text.lines().filter(|line| line.starts_with(series)).collect()
+    };
+    assert_eq!(of("# TYPE m4_updates ").len(), 1);
+    assert_eq!(
+        of("m4_updates_total{door=\"legacy\",group=\"address\"} 1"),
+        of("m4_updates_total{door=\"legacy\",group=\"address\"}")
+    );
+    let plain = Scraped::of(&service).await;
+    let named = |text: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let names = lines.map(|line| line.split_once(' ').unwrap().0.trim_end_matches("_total"));
+        names.map(str::to_owned).collect()
+    };
+    assert_eq!(named(&text), named(&plain.text));
+    assert!(!plain.text.contains(trace));
+}
+
 async fn metrics_are_sent_over_otlp(database: TestDatabase) {
     let (receiver, collector) = Receiver::start().await;
     let endpoint = format!("http://{collector}");
@@ -416,6 +511,7 @@ async fn metrics_are_sent_over_otlp(database: TestDatabase) {
             let Some(Value::AsInt(count)) = point.value else { panic!("{point:?}") };
             (attribute_of(&point.attributes, "row").unwrap(), count)
         })
+        .filter(|(_, count)| *count > 0)
         .collect();
     let mut expected = BTreeMap::from([("1".to_owned(), 1)]);
     for (row, ..) in calls() {
@@ -437,7 +533,7 @@ async fn metrics_are_sent_over_otlp(database: TestDatabase) {
     };
     assert_eq!(call("UpdateUserDetails", "ABORTED"), 1);
     assert_eq!(call("UpdateUserDetails", "UNAUTHENTICATED"), 1);
-    assert_eq!(call("WatchUserDetails", "OK"), 1);
+    assert_eq!(call("WatchUserDetails", "UNAVAILABLE"), 1);
     assert_eq!(named("rpc.server.call.duration").unit, "s");
     let all = format!("{metrics:?}");
     for secret in ["Recognisable", &hash("admin", "3"), "alice", "locked"] {

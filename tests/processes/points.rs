@@ -1,12 +1,14 @@
 //! The points of metrics at a real OTLP receiver, each with all of its attributes.
 
+use std::collections::BTreeMap;
+
 use http::StatusCode;
 use m4_user_details::proto::WatchUserDetailsRequest;
 use tonic::Code;
 
 use crate::{
     program::Program,
-    receiver::{Points, Receiver, attributes},
+    receiver::{Points, Receiver, attributes, named},
     support::{
         app::PATH,
         database::{Kind, TestDatabase},
@@ -92,7 +94,16 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
                 (&rpc(UPDATE, "OK", false), 1),
                 (&rpc(UPDATE, "NOT_FOUND", false), 1),
                 (&rpc(UPDATE, "ABORTED", false), 1),
-                (&rpc(WATCH, "OK", false), 1),
+                // It ended as the service did.
+                (&rpc(WATCH, "UNAVAILABLE", true), 1),
+            ]),
+        ),
+        (
+            "m4.calls.failed",
+            points([
+                (&[("rpc.method", UPDATE), ("outcome", "USER_NOT_FOUND")], 1),
+                (&[("rpc.method", UPDATE), ("outcome", "ETAG_MISMATCH")], 1),
+                (&[("rpc.method", WATCH), ("outcome", "UNAVAILABLE")], 1),
             ]),
         ),
         ("m4.legacy.calls", points([(&[("row", "7")], 1), (&[("row", "10")], 1)])),
@@ -106,29 +117,75 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         ),
         ("m4.writer.batch", points([(&[], 1)])),
         ("m4.watch.lag", lag),
-        ("m4.watches.ended", points([(&[("outcome", "UNAVAILABLE")], 1)])),
         ("m4.calls.shed", points([])),
-        ("m4.calls.in_flight", points([(&[], 0)])),
+        ("m4.door.unanswered", points([])),
+        ("m4.ready", points([(&[], 1)])),
+        ("m4.calls.in_flight", points([])),
+        ("db.client.connection.timeouts", points([])),
+        ("db.client.connection.pending_requests", points([])),
     ] {
-        assert_eq!(receiver.points(name), expected, "{name}");
+        assert_eq!(receiver.happened(name), expected, "{name}");
+    }
+    // What has not happened is told, too.
+    for (name, expected) in [
+        ("m4.legacy.calls", 17),
+        ("m4.legacy.failed_hashes", 1),
+        ("m4.updates", 2 * 9),
+        ("m4.calls.shed", 3),
+        ("m4.door.unanswered", 1),
+        ("m4.calls.in_flight", 1),
+        ("m4.telemetry.exports", 2),
+        ("db.client.connection.timeouts", 1),
+        (
+            "db.client.connection.pending_requests",
+            if database.kind == Kind::Sqlite { 2 } else { 1 },
+        ),
+    ] {
+        assert_eq!(receiver.points(name).len(), expected, "{name}");
+    }
+    let sent = attributes(&[("signal", "metrics"), ("outcome", "ok")]);
+    assert!(receiver.points("m4.telemetry.exports")[&sent] >= 1);
+    let pool = if database.kind == Kind::Sqlite { "read" } else { "all" };
+    let pool = attributes(&[("db.client.connection.pool.name", pool)]);
+    for name in ["db.client.connection.wait_time", "db.client.connection.use_time"] {
+        // A server's connections write, too.
+        let least = if database.kind == Kind::Sqlite { 1 } else { 3 };
+        let used = receiver.points(name);
+        assert!(used.len() == 1 && used[&pool] >= least, "{name}: {used:?}");
+    }
+    for name in ["process.memory.usage", "process.unix.file_descriptor.count"] {
+        assert!(receiver.points(name)[&attributes(&[])] > 10, "{name}");
     }
 
     let system = match database.kind {
         Kind::Sqlite => "sqlite",
         Kind::Postgres => "postgresql",
-        Kind::MariaDb => "mysql",
+        Kind::MariaDb => "mariadb",
     };
     let statements = receiver.points("db.client.operation.duration");
-    for own in statements.keys() {
+    let at = named(&database.url).into_iter().map(|(key, value)| (key, value.to_string()));
+    let at: Vec<_> = at.collect();
+    // What reads the log looks once more while the service stops, and may find no connection.
+    let at_the_end = |own: &&BTreeMap<String, String>| {
+        own["db.query.summary"] == "SELECT change_log" && own.contains_key("error.type")
+    };
+    for own in statements.keys().filter(|own| !at_the_end(own)) {
         let operation = &*own["db.operation.name"];
         let collection = own.get("db.collection.name");
-        let summary = collection.map_or(operation.to_owned(), |own| format!("{operation} {own}"));
+        let mut summary =
+            collection.map_or(operation.to_owned(), |own| format!("{operation} {own}"));
+        // A statement on two tables has no collection.
+        let join = "SELECT accounts manager_group_rights";
+        if own["db.query.summary"] == join {
+            join.clone_into(&mut summary);
+        }
         let mut expected = vec![
             ("db.system.name", system),
             ("db.operation.name", operation),
             ("db.query.summary", &*summary),
         ];
         expected.extend(collection.map(|own| ("db.collection.name", &**own)));
+        expected.extend(at.iter().map(|(key, value)| (*key, &**value)));
         assert_eq!(*own, attributes(&expected));
     }
     let count = |summary: &str| {
@@ -140,6 +197,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         assert_eq!(count(summary), expected, "{summary}: {statements:?}");
     }
     assert!(count("SELECT accounts") >= 3, "{statements:?}");
+    assert!(count("SELECT accounts manager_group_rights") >= 3, "{statements:?}");
 }
 
 async fn one_that_is_given_up_has_its_points(database: TestDatabase) {
@@ -159,7 +217,7 @@ async fn one_that_is_given_up_has_its_points(database: TestDatabase) {
     assert_eq!(service.ended().await.code(), Some(0), "{}", service.log());
     let expected = points([(&rpc(UPDATE, "DEADLINE_EXCEEDED", true), 1)]);
     assert_eq!(receiver.points("rpc.server.call.duration"), expected);
-    assert_eq!(receiver.points("m4.calls.shed"), points([(&[("reason", "deadline")], 1)]));
+    assert_eq!(receiver.happened("m4.calls.shed"), points([(&[("reason", "deadline")], 1)]));
 }
 
 async fn a_door_of_its_own_has_its_points(database: TestDatabase) {
@@ -171,6 +229,11 @@ async fn a_door_of_its_own_has_its_points(database: TestDatabase) {
         ("M4_ADMIN_LISTEN", "off"),
     ];
     let service = Program::demo(&database, &[]).await;
+    let port = service.grpc.unwrap().port().to_string();
+    let to = |mut call: Vec<_>| {
+        call.extend([("server.address", "127.0.0.1"), ("server.port", &*port)]);
+        call
+    };
     let mut door = Program::door(service.grpc.unwrap(), &variables).await;
     for user_id in ["3", "999"] {
         let answer = door.call("admin", user_id, "city=York").await;
@@ -190,18 +253,21 @@ async fn a_door_of_its_own_has_its_points(database: TestDatabase) {
         (
             "rpc.client.call.duration",
             points([
-                (&rpc(UPDATE, "OK", false), 1),
-                (&rpc(UPDATE, "NOT_FOUND", true), 1),
-                (&rpc(UPDATE, "UNAVAILABLE", true), 1),
+                (&to(rpc(UPDATE, "OK", false)), 1),
+                (&to(rpc(UPDATE, "NOT_FOUND", true)), 1),
+                (&to(rpc(UPDATE, "UNAVAILABLE", true)), 1),
             ]),
         ),
         ("m4.legacy.calls", points(rows)),
+        // Those that were refused were answered.
+        ("m4.door.unanswered", points([(&[], 1)])),
         // It has no service in it, and no database.
         ("rpc.server.call.duration", points([])),
         ("db.client.operation.duration", points([])),
         ("db.client.connection.count", points([])),
         ("m4.updates", points([])),
+        ("m4.ready", points([])),
     ] {
-        assert_eq!(receiver.points(name), expected, "{name}");
+        assert_eq!(receiver.happened(name), expected, "{name}");
     }
 }

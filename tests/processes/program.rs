@@ -151,7 +151,12 @@ impl Program {
 
     /// Reads a path of the listener for operators.
     pub async fn ask_admin(&self, path: &str) -> Answer {
-        send(&self.client, self.admin.unwrap(), Method::GET, path, &[], Bytes::new()).await
+        self.ask_admin_with(path, &[]).await
+    }
+
+    /// The same with some headers.
+    pub async fn ask_admin_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        send(&self.client, self.admin.unwrap(), Method::GET, path, headers, Bytes::new()).await
     }
 
     /// A hashed call.

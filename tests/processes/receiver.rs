@@ -241,6 +241,13 @@ impl Receiver {
         points
     }
 
+    /// Those points of a counter or a histogram whose events have happened.
+    pub fn happened(&self, name: &str) -> Points {
+        let mut points = self.points(name);
+        points.retain(|_, count| *count > 0);
+        points
+    }
+
     /// Who has sent a signal last: `traces`, `metrics` or `logs`; none where nobody did.
     pub fn sender(&self, signal: &str) -> Option<Sender> {
         self.0.lock().unwrap().senders.get(signal).cloned()
@@ -337,6 +344,64 @@ impl MetricsService for Receiver {
 /// An attribute of a span.
 pub fn attribute(span: &Span, key: &str) -> Option<String> {
     attribute_of(&span.attributes, key)
+}
+
+/// A value of an attribute, with its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(i64),
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => formatter.write_str(text),
+            Self::Number(number) => number.fmt(formatter),
+        }
+    }
+}
+
+impl From<&str> for Told {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<i64> for Told {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+/// All attributes of a span.
+pub fn told(span: &Span) -> BTreeMap<&str, Told> {
+    let typed = |own: &KeyValue| match own.value.as_ref().unwrap().value.as_ref().unwrap() {
+        Value::StringValue(text) => Told::Text(text.clone()),
+        Value::IntValue(number) => Told::Number(*number),
+        other => panic!("{} is {other:?}", own.key),
+    };
+    let told: BTreeMap<_, _> = span.attributes.iter().map(|own| (&*own.key, typed(own))).collect();
+    assert_eq!(told.len(), span.attributes.len(), "an attribute stands twice: {span:?}");
+    told
+}
+
+/// What is told of a database by which URL it is known: its name, and where it is.
+pub fn named(url: &str) -> Vec<(&'static str, Told)> {
+    if url.starts_with("sqlite:") {
+        return Vec::new();
+    }
+    let url: http::Uri = url.parse().unwrap();
+    let usual = if url.scheme_str() == Some("postgres") { 5432 } else { 3306 };
+    let mut named = vec![
+        ("db.namespace", url.path().trim_start_matches('/').into()),
+        ("server.address", url.host().unwrap().into()),
+    ];
+    let port = url.port_u16().filter(|port| *port != usual);
+    named.extend(port.map(|port| ("server.port", i64::from(port).into())));
+    named
 }
 
 /// One of some attributes.

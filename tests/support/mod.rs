@@ -28,12 +28,15 @@ pub(crate) use on_sqlite;
 /// Runs each of the named `async fn(TestDatabase)` on every engine, in a database of its own.
 macro_rules! on_every_engine {
     ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[test]
-            fn $name() {
-                $crate::support::database::run($crate::support::database::Kind::Sqlite, super::$name);
-            })*
-        }
+        $crate::support::on_sqlite!($($name),*);
+        $crate::support::on_servers!($($name),*);
+    };
+}
+pub(crate) use on_every_engine;
+
+/// Runs each of the named `async fn(TestDatabase)` on every server: for what SQLite does not have.
+macro_rules! on_servers {
+    ($($name:ident),* $(,)?) => {
         mod postgres {
             $(#[test]
             fn $name() {
@@ -48,4 +51,4 @@ macro_rules! on_every_engine {
         }
     };
 }
-pub(crate) use on_every_engine;
+pub(crate) use on_servers;

@@ -149,11 +149,9 @@ fn of_scenes(played: &Played) -> Vec<Option<Goal>> {
     let over = played.overload.as_ref();
     let accepted = over.map(|over| over.accepted.rate / over.capacity.rate);
     let patience = over.map(|over| over.accepted.p99 / over.capacity.p99);
-    let telemetry = played.telemetry.map(|telemetry| telemetry.on.rate / telemetry.off.rate);
-    let replicas = played.replicas.map(|replicas| replicas.two.rate / replicas.one.rate);
-    let gain = |choices: &[Choice]| {
-        choices.iter().map(|own| own.with.rate / own.without.rate).reduce(f64::min)
-    };
+    let telemetry = played.telemetry.map(|telemetry| telemetry.ratio);
+    let replicas = played.replicas.map(|replicas| replicas.ratio);
+    let gain = |choices: &[Choice]| choices.iter().map(|own| own.ratio).reduce(f64::min);
     let (believed, gathering) = (gain(&played.settings), gain(&played.gather));
     vec![
         own("start to first answer, ms", start, must, aim),

@@ -87,7 +87,7 @@ impl Database {
             let most = usize::try_from(limit).unwrap_or(usize::MAX);
             listing::of_ids(unseen.take(most))
         };
-        let _connection = self.reading.acquire().await;
+        let _connection = self.reading.pass().await;
         let rows = statement(self.engine(), "SELECT", "change_log", page.all(&self.pools.read));
         let rows = timeout(LONGEST_READ, rows).await.map_err(|_| Error::DeadlineExceeded)?;
         let entries = rows?.into_iter().map(|row| Ok(Arc::new(listing::logged(row)?)));
@@ -99,7 +99,7 @@ impl Database {
         table: &'static str,
         select: Select<E>,
     ) -> Result<Vec<i64>, Error> {
-        let _connection = self.reading.acquire().await;
+        let _connection = self.reading.pass().await;
         let ids = select.into_tuple().all(&self.pools.read);
         let ids = timeout(LONGEST_READ, statement(self.engine(), "SELECT", table, ids)).await;
         Ok(ids.map_err(|_| Error::DeadlineExceeded)??)

@@ -3,7 +3,6 @@
 use sea_orm::{
     DatabaseTransaction, FromQueryResult, QueryTrait, StatementBuilder, TransactionTrait,
 };
-use tokio::sync::{AcquireError, SemaphorePermit};
 
 use super::Database;
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
             transaction,
         },
         connect::Engine,
+        gate::Passed,
         spans::statement,
         writer::reading_patience,
     },
@@ -31,13 +31,13 @@ pub(super) struct Reading<'a> {
     database: &'a Database,
     /// On PostgreSQL, where such a caller waits: there it is the transaction that is told by when.
     transaction: Option<DatabaseTransaction>,
-    _room: Result<SemaphorePermit<'a>, AcquireError>,
+    _connection: Passed<'a>,
 }
 
 impl Database {
     /// Begins to read.
     pub(super) async fn reading(&self) -> Result<Reading<'_>, Error> {
-        let (engine, room) = (self.engine(), self.reading.acquire().await);
+        let (engine, connection) = (self.engine(), self.reading.pass().await);
         let mut transaction = None;
         if let (Engine::Postgres, Some(patience)) = (engine, reading_patience()) {
             let begin = self.pools.read.begin();
@@ -45,7 +45,7 @@ impl Database {
             Statements { engine, connection: &begun }.bound(patience).await?;
             transaction = Some(begun);
         }
-        Ok(Reading { database: self, transaction, _room: room })
+        Ok(Reading { database: self, transaction, _connection: connection })
     }
 }
 

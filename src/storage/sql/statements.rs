@@ -165,7 +165,12 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             select.build(backend(self.engine))
         });
         let select = ActingRow::find_by_statement(self.in_time(select, lock.patience()));
-        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
+        let rows = sql!(
+            self.engine,
+            "SELECT",
+            "accounts manager_group_rights",
+            select.all(self.connection)
+        )?;
         // By the name as stored: MariaDB ignores spaces at the end when it compares.
         rows.into_iter().map(|row| Ok((row.username.clone(), row.account()?))).collect()
     }

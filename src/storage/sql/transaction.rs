@@ -171,7 +171,7 @@ fn measured<'a>(instruments: &Instruments, updates: impl Iterator<Item = (Door, 
         // The fields of a group stand together in the table.
         for group in changes.chunk_by(|one, next| one.field.group() == next.field.group()) {
             group.first().into_iter().for_each(|change| {
-                instruments.update(door.as_str(), change.field.group());
+                instruments.updates(1, door.as_str(), change.field.group());
             });
         }
     }

@@ -12,7 +12,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::Instant,
 };
-use tracing::Span;
 
 use super::{
     blocking::transaction::Ahead,
@@ -25,7 +24,7 @@ use crate::domain::{
     error::{Error, chain},
     update::{Update, Updated},
 };
-use crate::trace;
+use crate::trace::Span;
 
 /// How many updates one transaction has at most.
 const MOST: usize = 32;
@@ -188,10 +187,10 @@ fn ended() -> Error {
 /// The span in which jobs are run together: the first one's that is sampled; the other sampled ones link to it. None where there
 /// is no job.
 fn common_span(jobs: &[Job]) -> Option<Span> {
-    let mut sampled = jobs.iter().filter(|job| trace::is_sampled(&job.update.origin.traceparent));
+    let mut sampled = jobs.iter().filter(|job| job.span.is_kept());
     let Some(first) = sampled.next() else { return jobs.first().map(|job| job.span.clone()) };
     for job in sampled {
-        job.span.follows_from(&first.span);
+        job.span.follows(&first.span);
     }
     Some(first.span.clone())
 }
@@ -202,9 +201,8 @@ fn first_span(work: &[Work]) -> Span {
         Work::One(job) => Some(job),
         Work::All(_) => None,
     });
-    let sampled = |job: &&Job| trace::is_sampled(&job.update.origin.traceparent);
-    let job = jobs.clone().find(sampled).or_else(|| jobs.next());
-    job.map_or_else(Span::none, |job| job.span.clone())
+    let job = jobs.clone().find(|job| job.span.is_kept()).or_else(|| jobs.next());
+    job.map(|job| job.span.clone()).unwrap_or_default()
 }
 
 /// Answers jobs whose transaction is not known to have been rolled back.

@@ -17,10 +17,9 @@ use futures_util::{
 };
 use sea_orm::DatabaseTransaction;
 use tokio::{
-    sync::{Mutex, Notify, Semaphore, mpsc},
+    sync::{Mutex, Notify, mpsc},
     time::{Instant, sleep, timeout},
 };
-use tracing::Instrument;
 
 use super::{Batch, Job, MOST, Work, common_span, first_span, split, unknown};
 use crate::{
@@ -32,12 +31,13 @@ use crate::{
         asynchronous::{statements::Lock, transaction::Refused},
         connect::{Options, PATIENCE},
         failure::{Failure, is_conflict},
+        gate::{Gate, Used},
         repository::Database,
     },
 };
 
 /// How many transactions are under way at once. With one more each is smaller, and all together slower.
-const WRITERS: usize = 2;
+const WRITERS: u32 = 2;
 /// How often a transaction is run that loses against another one.
 const ATTEMPTS: u32 = 5;
 
@@ -61,11 +61,11 @@ struct Shared {
     /// A writer has ended its transaction.
     ended: Notify,
     /// For the updates that go their own way: they wait for locks, and must leave connections to the others.
-    lone: Semaphore,
+    lone: Gate,
 }
 
 /// How many of the connections to a server may write at once.
-pub(in crate::storage) fn writing(connections: usize) -> usize {
+pub(in crate::storage) fn writing(connections: u32) -> u32 {
     WRITERS + (connections / 4).max(1)
 }
 
@@ -75,8 +75,8 @@ pub(super) fn start(
     database: Arc<Database>,
     options: &Options,
 ) {
-    let connections = usize::try_from(options.max_connections).unwrap_or(usize::MAX);
-    let lone = writing(connections).saturating_sub(WRITERS).max(1);
+    let lone = writing(options.max_connections) - WRITERS;
+    let lone = Gate::new(lone, database.pools().queue.clone());
     let queue = Mutex::new(queue);
     let shared = Arc::new(Shared {
         database,
@@ -84,7 +84,7 @@ pub(super) fn start(
         queue,
         under_way: AtomicUsize::new(0),
         ended: Notify::new(),
-        lone: Semaphore::new(lone),
+        lone,
     });
     for _ in 0..WRITERS {
         tokio::spawn(write(Arc::clone(&shared)));
@@ -109,7 +109,9 @@ async fn turn(shared: &Arc<Shared>) -> bool {
     if queue.recv_many(&mut work, MOST).await == 0 {
         return false;
     }
-    let mut begin = pin!(maybe_done(shared.begin().instrument(first_span(&work))));
+    // There is one for each writer, which does not wait for it.
+    let _connection = Used::new(shared.database.pools().queue.pool);
+    let mut begin = pin!(maybe_done(first_span(&work).during(shared.begin())));
     shared.gather(&mut queue, &mut work, begin.as_mut()).await;
     // The other writer sees it as soon as it has the queue.
     let _under_way = UnderWay::new(shared, work.len());
@@ -117,7 +119,7 @@ async fn turn(shared: &Arc<Shared>) -> bool {
     let (jobs, batches) = split(work);
     batches.into_iter().for_each(|batch| all(shared, batch));
     if let Some(span) = common_span(&jobs) {
-        together(shared, begin, jobs).instrument(span).await;
+        span.during(together(shared, begin, jobs)).await;
     }
     true
 }
@@ -185,7 +187,9 @@ impl Shared {
                 }
             }
         };
-        timeout(PATIENCE, begin).await.unwrap_or_else(|_| Err(given_up()))
+        // The pool gives up by itself, and says so.
+        let patience = PATIENCE + DEAD_CONNECTIONS;
+        timeout(patience, begin).await.unwrap_or_else(|_| Err(given_up()))
     }
 
     /// Runs a transaction. One that does not end is given up, so that the writer goes on.
@@ -238,12 +242,12 @@ fn alone(shared: &Arc<Shared>, mut job: Job) {
     let run = async move {
         let _connection = tokio::select! {
             () = job.answer.closed() => return,
-            connection = shared.lone.acquire() => connection,
+            connection = shared.lone.pass() => connection,
         };
         let outcomes = lone(&shared, &[(&job.update, job.now)], Refused::Alone, job.deadline).await;
         job.answer(outcomes.and_then(|mut outcomes| outcomes.remove(0)));
     };
-    tokio::spawn(run.instrument(span));
+    tokio::spawn(span.during(run));
 }
 
 /// Runs a batch likewise.
@@ -253,12 +257,12 @@ fn all(shared: &Arc<Shared>, mut batch: Batch) {
     let run = async move {
         let _connection = tokio::select! {
             () = batch.answer.closed() => return,
-            connection = shared.lone.acquire() => connection,
+            connection = shared.lone.pass() => connection,
         };
         let outcomes = lone(&shared, &batch.updates(), Refused::All, batch.deadline).await;
         batch.answer(outcomes);
     };
-    tokio::spawn(run.instrument(span));
+    tokio::spawn(span.during(run));
 }
 
 /// Runs a transaction that waits for locks, again where it loses against another one; not when its caller has gone.

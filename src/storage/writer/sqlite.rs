@@ -59,7 +59,8 @@ fn write(mut queue: mpsc::UnboundedReceiver<Work>, mut writer: Writer, runtime: 
         waiting.extend(batches);
         if let Some(span) = common_span(&jobs) {
             any = true;
-            run(|| span.in_scope(|| together(&mut writer, jobs)));
+            let _entered = span.enter();
+            run(|| together(&mut writer, jobs));
         }
         let begun = Instant::now();
         let is_due = |batch: &mut Batch| begun >= due(batch, theirs, took);
@@ -69,7 +70,8 @@ fn write(mut queue: mpsc::UnboundedReceiver<Work>, mut writer: Writer, runtime: 
             waiting.pop_front()
         };
         if let Some(batch) = turn {
-            run(|| batch.span.clone().in_scope(|| all(&mut writer, batch)));
+            let _entered = batch.span.enter();
+            run(|| all(&mut writer, batch));
             took = begun.elapsed();
             theirs = Instant::now();
             if any {

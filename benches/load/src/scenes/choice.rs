@@ -17,6 +17,8 @@ pub(crate) struct Choice {
     pub(crate) without: Figures,
     /// The service as it is.
     pub(crate) with: Figures,
+    /// The rate of the latter ÷ that of the former.
+    pub(crate) ratio: f64,
 }
 
 /// Plays the scene: `variable` is 0 in the service without it, and `call` is what is measured.
@@ -34,8 +36,9 @@ pub(crate) async fn play(
             Way { name: &format!("{variable}=0"), calls: &[call(&other)], programs: &[&other] },
             Way { name: "as it is", calls: &[call(&usual)], programs: &[&usual] },
         ];
-        let [without, with] = turns::play(database, arguments, callers, ways).await;
-        choices.push(Choice { callers, without, with });
+        let turns = turns::play(database, arguments, callers, ways).await;
+        let ([without, with], ratio) = (turns.figures, turns.ratio);
+        choices.push(Choice { callers, without, with, ratio });
     }
     other.stop().await;
     usual.stop().await;

@@ -15,6 +15,8 @@ pub(crate) struct Replicas {
     pub(crate) one: Figures,
     /// With two.
     pub(crate) two: Figures,
+    /// The rate of the latter ÷ that of the former.
+    pub(crate) ratio: f64,
 }
 
 /// Plays the scene. Both replicas run all the time: an idle one costs next to nothing.
@@ -27,8 +29,9 @@ pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Repl
         Way { name: "one of 2 replicas", calls: &calls[..1], programs: &programs },
         Way { name: "2 replicas", calls: &calls, programs: &programs },
     ];
-    let [one, two] = turns::play(database, arguments, CALLERS, ways).await;
+    let turns = turns::play(database, arguments, CALLERS, ways).await;
+    let [one, two] = turns.figures;
     first.stop().await;
     second.stop().await;
-    Replicas { one, two }
+    Replicas { one, two, ratio: turns.ratio }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Telemetry {
     pub(crate) off: Figures,
     /// With it.
     pub(crate) on: Figures,
+    /// The rate with it ÷ that without it.
+    pub(crate) ratio: f64,
 }
 
 /// Plays the scene. Both programs run all the time: an idle one costs next to nothing.
@@ -56,13 +58,14 @@ pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Tele
         },
         Way { name: "telemetry on", calls: &[Call::Update(with.grpc())], programs: &[&with] },
     ];
-    let [off, on] = tokio::select! {
-        figures = turns::play(database, arguments, CALLERS, ways) => figures,
+    let turns = tokio::select! {
+        turns = turns::play(database, arguments, CALLERS, ways) => turns,
         never = scrape(admin) => never,
     };
     without.stop().await;
     with.stop().await;
-    Telemetry { off, on }
+    let [off, on] = turns.figures;
+    Telemetry { off, on, ratio: turns.ratio }
 }
 
 /// Scrapes for ever, as Prometheus does.

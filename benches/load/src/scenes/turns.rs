@@ -4,7 +4,7 @@ use crate::{
     Arguments,
     callers::{self, Call},
     database::Database,
-    measured::{Figures, Run},
+    measured::{Figures, Run, median},
     profile,
     program::Program,
 };
@@ -16,13 +16,21 @@ pub(super) struct Way<'a> {
     pub(super) programs: &'a [&'a Program],
 }
 
+/// What two ways gave.
+pub(super) struct Turns {
+    /// Each.
+    pub(super) figures: [Figures; 2],
+    /// The rate of the second ÷ that of the first: the median of the rounds, in each of which they are run one after the other.
+    pub(super) ratio: f64,
+}
+
 /// Runs two ways by turns. Both may have programs that run all the time: an idle one costs next to nothing.
 pub(super) async fn play(
     database: &mut Database,
     arguments: &Arguments,
     callers: usize,
     ways: [Way<'_>; 2],
-) -> [Figures; 2] {
+) -> Turns {
     let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
     for round in 1..=arguments.rounds {
         let mut turns: Vec<_> = ways.iter().zip(&mut runs).collect();
@@ -44,5 +52,8 @@ pub(super) async fn play(
         }
     }
     database.check().await;
-    runs.map(|runs| Figures::of(&runs))
+    let pairs = runs[0].iter().zip(&runs[1]);
+    let ratio = median(pairs.map(|(first, second)| second.rate / first.rate));
+    let figures = runs.map(|runs| Figures::of(&runs));
+    Turns { figures, ratio: ratio.expect("there is a round") }
 }

@@ -90,12 +90,18 @@ pub(crate) fn allocations_alone(call: &Call) -> u64 {
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
-/// The median of the allocations of so many calls, one after another.
-pub(crate) fn allocations(call: &Call, times: usize) -> u64 {
+/// The median of the allocations of so many calls, one after another; with metrics if they are `measured`.
+pub(crate) fn allocations(call: &Call, times: usize, measured: bool) -> u64 {
     let runtime = Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let database = format!("sqlite://{}", folder.path().join("counts.db").display());
-    let _telemetry = runtime.block_on(async { Telemetry::start("info") }).unwrap();
+    let telemetry = runtime.block_on(async { Telemetry::start("info") }).unwrap().0;
+    // It is never stopped: what is sent at the end would count, and callgrind loses its way there.
+    let _telemetry = std::mem::ManuallyDrop::new(if measured {
+        runtime.block_on(async { telemetry.measuring(true) }).unwrap()
+    } else {
+        telemetry
+    });
     let channel = runtime.block_on(start(database));
     let limits = Limits { body: LARGEST_BODY, deadline: DEADLINE };
     let router = Door::new(channel.clone(), None, Answers::Xml, limits).unwrap().router();

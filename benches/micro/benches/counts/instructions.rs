@@ -35,13 +35,14 @@ pub(crate) fn run(workload: &Workload, times: usize) {
 
 /// The instructions of a process that runs a workload some times.
 fn total(workload: &Workload, times: usize) -> u64 {
-    let profile = profile(&["--workload", workload.name, "--times", &times.to_string()]);
+    let arguments = ["--workload", workload.name, "--times", &times.to_string()];
+    let profile = profile(&arguments, &[("OTEL_SDK_DISABLED", "true")]);
     let total = profile.lines().find_map(|line| line.strip_prefix("totals: "));
     total.and_then(|total| total.parse().ok()).expect("callgrind gives no total")
 }
 
-/// What callgrind says of this program with these arguments.
-pub(crate) fn profile(arguments: &[&str]) -> String {
+/// What callgrind says of this program with these arguments and variables.
+pub(crate) fn profile(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("callgrind.out");
     let output = Command::new("valgrind")
@@ -51,7 +52,7 @@ pub(crate) fn profile(arguments: &[&str]) -> String {
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(env::current_exe().unwrap())
         .args(arguments)
-        .env("OTEL_SDK_DISABLED", "true")
+        .envs(variables.iter().copied())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

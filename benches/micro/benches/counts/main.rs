@@ -49,6 +49,9 @@ struct Arguments {
     /// Just count the allocations of this call, made `--times` times: what is run in a process of its own, for its log.
     #[arg(long)]
     call: Option<String>,
+    /// The same with metrics; and with traces where the standard variables say so.
+    #[arg(long)]
+    measured: bool,
     /// What cargo says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -64,7 +67,8 @@ fn main() -> ExitCode {
     if let Some(name) = arguments.call {
         let call = calls::CALLS.iter().find(|call| call.name == name);
         let times = arguments.times.unwrap_or(calls::COUNTED);
-        println!("{}", calls::allocations(call.expect("no such call"), times));
+        let call = call.expect("no such call");
+        println!("{}", calls::allocations(call, times, arguments.measured));
         return ExitCode::SUCCESS;
     }
     if let Err(problem) = instructions::find_valgrind() {
@@ -75,7 +79,7 @@ fn main() -> ExitCode {
     let text = table::to_markdown(&rows);
     print!("{text}");
     for call in [&calls::CALLS[0], &calls::CALLS[3]] {
-        let telemetry = telemetry::share(call);
+        let telemetry = telemetry::cost(call);
         println!("{telemetry}");
         if !telemetry.is_small() {
             return ExitCode::FAILURE;

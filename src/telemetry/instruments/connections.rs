@@ -1,0 +1,126 @@
+//! What is measured of the connections to a database.
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter},
+};
+
+use super::{Histograms, Instruments, Name, STATEMENTS};
+use crate::telemetry::names;
+
+/// What those who wait for connections and use them tell.
+pub(super) struct Connections {
+    /// By pool.
+    waited: Histograms<Name>,
+    used: Histograms<Name>,
+    timeouts: Counter<u64>,
+}
+
+impl Connections {
+    pub(super) fn new(meter: &Meter) -> Self {
+        let seconds = |name, help| {
+            let histogram = meter.f64_histogram(name).with_unit("s").with_description(help);
+            Histograms::new(histogram.with_boundaries(STATEMENTS.to_vec()).build())
+        };
+        Self {
+            waited: seconds(
+                names::DB_CLIENT_CONNECTION_WAIT_TIME,
+                "How long was waited for a connection to the database.",
+            ),
+            used: seconds(
+                names::DB_CLIENT_CONNECTION_USE_TIME,
+                "How long connections to the database were used.",
+            ),
+            timeouts: meter
+                .u64_counter(names::DB_CLIENT_CONNECTION_TIMEOUTS)
+                .with_unit("{timeout}")
+                .with_description(
+                    "How often none of the connections to the database was free in time.",
+                )
+                .build(),
+        }
+    }
+}
+
+impl Instruments {
+    /// A connection was waited for, and is there.
+    pub(crate) fn waited_for_connection(&self, pool: &'static str, took: Duration) {
+        let attributes = || vec![of_pool(pool)];
+        self.connections.waited.record(Name(pool), took.as_secs_f64(), attributes);
+    }
+
+    /// A connection is free again.
+    pub(crate) fn connection_used(&self, pool: &'static str, took: Duration) {
+        let attributes = || vec![of_pool(pool)];
+        self.connections.used.record(Name(pool), took.as_secs_f64(), attributes);
+    }
+
+    /// None of the connections was free in time, so often.
+    pub(crate) fn connection_timeouts(&self, times: u64, pool: &'static str) {
+        self.connections.timeouts.add(times, &[of_pool(pool)]);
+    }
+
+    /// Has pools of connections looked at whenever metrics are read.
+    pub(crate) fn observe_pools(&self, look: impl Fn() -> Vec<Pool> + Send + Sync + 'static) {
+        let look = Arc::new(look);
+        let pools = Arc::clone(&look);
+        let count = self.meter.i64_observable_up_down_counter(names::DB_CLIENT_CONNECTION_COUNT);
+        count
+            .with_unit("{connection}")
+            .with_description("How many connections to the database there are.")
+            .with_callback(move |observer| {
+                for pool in pools() {
+                    for (state, count) in [("idle", pool.idle), ("used", pool.used)] {
+                        let state = KeyValue::new(names::DB_CLIENT_CONNECTION_STATE, state);
+                        observer.observe(count, &[of_pool(pool.name), state]);
+                    }
+                }
+            })
+            .build();
+        let observed = |name, unit, help, of: fn(&Pool) -> i64| {
+            let pools = Arc::clone(&look);
+            let observed = self.meter.i64_observable_up_down_counter(name);
+            observed
+                .with_unit(unit)
+                .with_description(help)
+                .with_callback(move |observer| {
+                    for pool in pools() {
+                        observer.observe(of(&pool), &[of_pool(pool.name)]);
+                    }
+                })
+                .build();
+        };
+        let most = "How many connections to the database there may be.";
+        observed(names::DB_CLIENT_CONNECTION_MAX, "{connection}", most, |pool| pool.most);
+        let idle = "How many connections to the database may be idle.";
+        observed(names::DB_CLIENT_CONNECTION_IDLE_MAX, "{connection}", idle, |pool| pool.most);
+        let ready = "How many connections to the database are kept ready.";
+        observed(names::DB_CLIENT_CONNECTION_IDLE_MIN, "{connection}", ready, |pool| pool.least);
+        let pending = "How many wait for a connection to the database.";
+        observed(names::DB_CLIENT_CONNECTION_PENDING_REQUESTS, "{request}", pending, |pool| {
+            pool.pending
+        });
+    }
+}
+
+fn of_pool(name: &'static str) -> KeyValue {
+    KeyValue::new(names::DB_CLIENT_CONNECTION_POOL_NAME, name)
+}
+
+/// A pool of connections.
+pub(crate) struct Pool {
+    /// What it is for.
+    pub(crate) name: &'static str,
+    /// How many of its connections wait to be used.
+    pub(crate) idle: i64,
+    /// How many are used.
+    pub(crate) used: i64,
+    /// How many it may have.
+    pub(crate) most: i64,
+    /// How many it keeps.
+    pub(crate) least: i64,
+    /// How many wait for one.
+    pub(crate) pending: i64,
+}

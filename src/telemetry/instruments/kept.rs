@@ -1,0 +1,88 @@
+//! Instruments bound to their attributes, each when it is used first: to find one takes a quarter of the instructions of telling
+//! the SDK the attributes each time. There are as many as series.
+
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    ptr,
+    sync::RwLock,
+};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{BoundCounter, BoundHistogram, Counter, Histogram},
+};
+
+/// A text that is compared by where it stands: where one stands twice, the same series is bound twice, which harms nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Name(pub(super) &'static str);
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Name {}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_ptr().hash(state);
+    }
+}
+
+/// A histogram, and what is bound of it by what the attributes are made of.
+pub(super) struct Histograms<K> {
+    histogram: Histogram<f64>,
+    kept: RwLock<HashMap<K, BoundHistogram<f64>>>,
+}
+
+impl<K: Copy + Eq + Hash> Histograms<K> {
+    pub(super) fn new(histogram: Histogram<f64>) -> Self {
+        Self { histogram, kept: RwLock::default() }
+    }
+
+    /// Records a value of a series that is used again.
+    pub(super) fn record(&self, key: K, value: f64, attributes: impl FnOnce() -> Vec<KeyValue>) {
+        let bind = || self.histogram.bind(&attributes());
+        with(&self.kept, key, bind, |bound| bound.record(value));
+    }
+
+    /// Records a value of a series that is rare.
+    pub(super) fn record_rarely(&self, value: f64, attributes: &[KeyValue]) {
+        self.histogram.record(value, attributes);
+    }
+}
+
+/// A counter likewise.
+pub(super) struct Counters<K> {
+    counter: Counter<u64>,
+    kept: RwLock<HashMap<K, BoundCounter<u64>>>,
+}
+
+impl<K: Copy + Eq + Hash> Counters<K> {
+    pub(super) fn new(counter: Counter<u64>) -> Self {
+        Self { counter, kept: RwLock::default() }
+    }
+
+    /// Adds to a series.
+    pub(super) fn add(&self, key: K, number: u64, attributes: impl FnOnce() -> Vec<KeyValue>) {
+        let bind = || self.counter.bind(&attributes());
+        with(&self.kept, key, bind, |bound| bound.add(number));
+    }
+}
+
+/// Uses what is bound, which `bind` makes where it is not there yet.
+fn with<K: Eq + Hash, I>(
+    kept: &RwLock<HashMap<K, I>>,
+    key: K,
+    bind: impl FnOnce() -> I,
+    measure: impl FnOnce(&I),
+) {
+    if let Some(bound) = kept.read().ok().as_ref().and_then(|kept| kept.get(&key)) {
+        return measure(bound);
+    }
+    if let Ok(mut kept) = kept.write() {
+        measure(kept.entry(key).or_insert_with(bind));
+    }
+}

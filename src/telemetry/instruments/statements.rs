@@ -1,0 +1,89 @@
+//! What is measured of SQL statements.
+
+use std::{borrow::Cow, time::Duration};
+
+use opentelemetry::{KeyValue, metrics::Meter};
+
+use super::{Histograms, Instruments, Name, STATEMENTS};
+use crate::telemetry::names;
+
+/// Why a statement failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure<'a> {
+    /// The database's code, where there is one: there are not many.
+    Coded(Option<&'a str>),
+    /// Nobody waited for it any more.
+    GivenUp,
+}
+
+impl<'a> Failure<'a> {
+    /// Its class, as the semantic conventions have it.
+    pub(crate) fn error_type(self) -> &'a str {
+        match self {
+            Self::Coded(code) => code.unwrap_or("_OTHER"),
+            Self::GivenUp => "cancelled",
+        }
+    }
+}
+
+/// Whether the tables of a statement are one.
+pub(crate) fn is_one(collection: &str) -> bool {
+    !collection.is_empty() && !collection.contains(' ')
+}
+
+/// A statement in short: its operation, and its tables where it has any.
+pub(crate) fn summary(operation: &'static str, collection: &'static str) -> Cow<'static, str> {
+    if collection.is_empty() {
+        operation.into()
+    } else {
+        format!("{operation} {collection}").into()
+    }
+}
+
+/// How long statements took, by their database, operation and tables.
+pub(super) type Statements = Histograms<[Name; 3]>;
+
+pub(super) fn new(meter: &Meter) -> Statements {
+    let duration = meter
+        .f64_histogram(names::DB_CLIENT_OPERATION_DURATION)
+        .with_unit("s")
+        .with_description("How long SQL statements took.")
+        .with_boundaries(STATEMENTS.to_vec())
+        .build();
+    Histograms::new(duration)
+}
+
+impl Instruments {
+    /// A statement has ended.
+    pub(crate) fn statement(
+        &self,
+        statement: [&'static str; 3],
+        database: &[KeyValue],
+        failure: Option<Failure<'_>>,
+        took: Duration,
+    ) {
+        let [system, operation, collection] = statement;
+        let attributes = || {
+            let mut attributes = vec![
+                KeyValue::new(names::DB_SYSTEM_NAME, system),
+                KeyValue::new(names::DB_OPERATION_NAME, operation),
+                KeyValue::new(names::DB_QUERY_SUMMARY, summary(operation, collection)),
+            ];
+            attributes.extend_from_slice(database);
+            if is_one(collection) {
+                attributes.push(KeyValue::new(names::DB_COLLECTION_NAME, collection));
+            }
+            attributes
+        };
+        let took = took.as_secs_f64();
+        let Some(failure) = failure else {
+            return self.statements.record(statement.map(Name), took, attributes);
+        };
+        let mut attributes = attributes();
+        if let Failure::Coded(Some(code)) = failure {
+            attributes.push(KeyValue::new(names::DB_RESPONSE_STATUS_CODE, code.to_owned()));
+        }
+        attributes.push(KeyValue::new(names::ERROR_TYPE, failure.error_type().to_owned()));
+        self.statements.record_rarely(took, &attributes);
+    }
+}
