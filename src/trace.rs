@@ -156,6 +156,12 @@ impl Span {
         run.with_context(self.0.clone())
     }
 
+    /// Runs what belongs to it and waits for nobody.
+    pub(crate) fn over<T>(&self, run: impl FnOnce() -> T) -> T {
+        let _entered = self.enter();
+        run()
+    }
+
     /// What comes until the guard is dropped belongs to it.
     pub(crate) fn enter(&self) -> ContextGuard {
         self.0.clone().attach()

@@ -21,6 +21,7 @@ use crate::{
 
 on_every_engine!(
     migrating_twice_is_migrating_once,
+    migrating_may_fill_an_empty_database,
     switches_that_are_set_reach_a_running_service,
     demo_data_is_refused_beside_other_data,
 );
@@ -40,6 +41,14 @@ async fn migrating_twice_is_migrating_once(database: TestDatabase) {
         assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &database.url)]), 0);
         assert_eq!(database.number("SELECT count(*) FROM seaql_migrations").await, steps);
         assert_eq!(database.number("SELECT count(*) FROM accounts").await, 0);
+    }
+}
+
+async fn migrating_may_fill_an_empty_database(database: TestDatabase) {
+    let variables = [("M4_DATABASE_URL", &*database.url)];
+    for _ in 0..2 {
+        assert_ends(&run(&["migrate", "--demo"], &variables), 0);
+        assert_eq!(database.number("SELECT count(*) FROM accounts").await, 8);
     }
 }
 
@@ -72,9 +81,11 @@ async fn demo_data_is_refused_beside_other_data(database: TestDatabase) {
     let row = "INSERT INTO accounts (username, account_type, create_time, update_time, comment) \
                VALUES ('own', 'admin', 0, 0, '')";
     database.execute(row).await;
-    let output = run(&["serve", "--demo"], &variables);
-    assert_ends(&output, 1);
-    assert!(told(&output).contains("has data of its own"), "{}", told(&output));
+    for command in ["serve", "migrate"] {
+        let output = run(&[command, "--demo"], &variables);
+        assert_ends(&output, 1);
+        assert!(told(&output).contains("has data of its own"), "{}", told(&output));
+    }
     assert_eq!(database.number("SELECT count(*) FROM accounts").await, 1);
     assert_eq!(database.number("SELECT count(*) FROM settings").await, 0);
     // Without demo data it serves what there is.

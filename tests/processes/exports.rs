@@ -104,7 +104,10 @@ async fn an_update_is_these_spans_in_this_order(database: TestDatabase) {
     for span in [calls[0], rpcs[0][0]] {
         assert_ne!(span.status.as_ref().map_or(0, |own| own.code), StatusCode::Error as i32);
     }
-    let statements = children(rpcs[1][0]);
+    let transactions = children(rpcs[1][0]);
+    let [transaction] = transactions[..] else { panic!("{transactions:?}") };
+    assert_eq!((&*transaction.name, transaction.kind()), ("transaction", SpanKind::Internal));
+    let statements = children(transaction);
     let names: Vec<_> = statements.iter().map(|span| &*span.name).collect();
     let expected = [
         "BEGIN",

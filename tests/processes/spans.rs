@@ -526,9 +526,12 @@ async fn of_sampled_ones_that_share_a_transaction_one_has_its_statements_and_the
             assert!(!has(second_trace, name), "{name}: {:?}", receiver.spans_of(second_trace));
         }
         assert_eq!(first.links, []);
+        let of_first = receiver.spans_of(&hex::encode(&first.trace_id));
+        let transaction = of_first.iter().find(|span| span.name == "transaction").unwrap();
+        assert_eq!(transaction.parent_span_id, first.span_id);
         let links: Vec<_> =
             second.links.iter().map(|link| (&link.trace_id, &link.span_id)).collect();
-        assert_eq!(links, [(&first.trace_id, &first.span_id)]);
+        assert_eq!(links, [(&transaction.trace_id, &transaction.span_id)]);
         shared += 1;
         if shared == 3 {
             return;

@@ -8,6 +8,7 @@ pub(super) use servers::writing;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use opentelemetry::trace::{SpanContext, SpanKind};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::Instant,
@@ -184,25 +185,45 @@ fn ended() -> Error {
     Error::Unavailable("the writer has ended".into())
 }
 
-/// The span in which jobs are run together: the first one's that is sampled; the other sampled ones link to it. None where there
-/// is no job.
-fn common_span(jobs: &[Job]) -> Option<Span> {
-    let mut sampled = jobs.iter().filter(|job| job.span.is_kept());
-    let Some(first) = sampled.next() else { return jobs.first().map(|job| job.span.clone()) };
-    for job in sampled {
-        job.span.follows(&first.span);
-    }
-    Some(first.span.clone())
+/// A transaction as a trace has it: a span below that of the first of its jobs that is sampled. The other sampled ones link to it.
+struct Traced {
+    span: Span,
+    /// Whose it is; nobody's where none is sampled.
+    owner: Option<SpanContext>,
 }
 
-/// The span in which a transaction begins that takes more yet.
-fn first_span(work: &[Work]) -> Span {
-    let mut jobs = work.iter().filter_map(|work| match work {
-        Work::One(job) => Some(job),
-        Work::All(_) => None,
-    });
-    let job = jobs.clone().find(|job| job.span.is_kept()).or_else(|| jobs.next());
-    job.map(|job| job.span.clone()).unwrap_or_default()
+impl Traced {
+    /// One for jobs, to which more may come.
+    fn of<'a>(jobs: impl Iterator<Item = &'a Job>) -> Self {
+        let mut first = None;
+        for job in jobs {
+            let owner = job.span.kept();
+            if owner.is_some() {
+                return Self { span: transaction(&job.span), owner };
+            }
+            first.get_or_insert(&job.span);
+        }
+        Self { span: first.cloned().unwrap_or_default(), owner: None }
+    }
+
+    /// Its span, once these are all jobs.
+    fn with(self, jobs: &[Job]) -> Span {
+        let Self { span, owner } = if self.owner.is_some() { self } else { Self::of(jobs.iter()) };
+        if let Some(owner) = owner {
+            let sampled = jobs.iter().filter(|job| job.span.is_kept());
+            let others = sampled.filter(|job| job.span.kept().as_ref() != Some(&owner));
+            others.for_each(|job| job.span.follows(&span));
+        }
+        span
+    }
+}
+
+/// The span of a transaction below that of a call; of one that is not sampled that itself.
+fn transaction(call: &Span) -> Span {
+    if !call.is_kept() {
+        return call.clone();
+    }
+    call.below(SpanKind::Internal, || "transaction".into())
 }
 
 /// Answers jobs whose transaction is not known to have been rolled back.

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Batch, Job, MOST, Work, common_span, first_span, split, unknown};
+use super::{Batch, Job, MOST, Traced, Work, split, transaction, unknown};
 use crate::{
     domain::{
         error::Error,
@@ -34,6 +34,7 @@ use crate::{
         gate::{Gate, Used},
         repository::Database,
     },
+    trace::Span,
 };
 
 /// How many transactions are under way at once. With one more each is smaller, and all together slower.
@@ -111,15 +112,20 @@ async fn turn(shared: &Arc<Shared>) -> bool {
     }
     // There is one for each writer, which does not wait for it.
     let _connection = Used::new(shared.database.pools().queue.pool);
-    let mut begin = pin!(maybe_done(first_span(&work).during(shared.begin())));
+    let traced = Traced::of(work.iter().filter_map(|work| match work {
+        Work::One(job) => Some(job),
+        Work::All(_) => None,
+    }));
+    let mut begin = pin!(maybe_done(traced.span.during(shared.begin())));
     shared.gather(&mut queue, &mut work, begin.as_mut()).await;
     // The other writer sees it as soon as it has the queue.
     let _under_way = UnderWay::new(shared, work.len());
     drop(queue);
     let (jobs, batches) = split(work);
     batches.into_iter().for_each(|batch| all(shared, batch));
-    if let Some(span) = common_span(&jobs) {
-        span.during(together(shared, begin, jobs)).await;
+    if !jobs.is_empty() {
+        let transaction = traced.with(&jobs);
+        together(shared, begin, jobs, transaction).await;
     }
     true
 }
@@ -215,11 +221,16 @@ async fn together(
     shared: &Arc<Shared>,
     mut begin: Pin<&mut MaybeDone<impl Future<Output = Begun>>>,
     jobs: Vec<Job>,
+    transaction: Span,
 ) {
     begin.as_mut().await;
     let begun = begin.take_output().unwrap_or_else(|| Err(given_up()));
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    let outcomes = match shared.apply(begun, &updates, Lock::Free, Refused::Alone).await {
+    let applied = shared.apply(begun, &updates, Lock::Free, Refused::Alone);
+    let applied = transaction.during(applied).await;
+    // Before the calls that are in it.
+    transaction.end();
+    let outcomes = match applied {
         Ok(outcomes) => outcomes,
         Err(failure) if failure.may_be_repeated() => {
             return jobs.into_iter().for_each(|job| alone(shared, job));
@@ -277,8 +288,12 @@ async fn lone(
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Error::DeadlineExceeded);
         }
-        let begun = shared.begin().await;
-        match shared.apply(begun, updates, Lock::Wait(deadline), refused).await {
+        let transaction = transaction(&Span::current());
+        let begun = transaction.during(shared.begin()).await;
+        let applied = shared.apply(begun, updates, Lock::Wait(deadline), refused);
+        let applied = transaction.during(applied).await;
+        transaction.end();
+        match applied {
             Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
             outcomes => return outcomes.map_err(|failure| failure.error),
         }

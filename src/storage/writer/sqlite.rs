@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Batch, Job, MOST, Work, common_span, patience, split, unknown};
+use super::{Batch, Job, MOST, Traced, Work, patience, split, transaction, unknown};
 use crate::storage::{
     blocking::{Writer, transaction::Refused},
     connect::Options,
@@ -57,9 +57,8 @@ fn write(mut queue: mpsc::UnboundedReceiver<Work>, mut writer: Writer, runtime: 
         };
         let (jobs, batches) = split(work.drain(..));
         waiting.extend(batches);
-        if let Some(span) = common_span(&jobs) {
+        if !jobs.is_empty() {
             any = true;
-            let _entered = span.enter();
             run(|| together(&mut writer, jobs));
         }
         let begun = Instant::now();
@@ -70,7 +69,6 @@ fn write(mut queue: mpsc::UnboundedReceiver<Work>, mut writer: Writer, runtime: 
             waiting.pop_front()
         };
         if let Some(batch) = turn {
-            let _entered = batch.span.enter();
             run(|| all(&mut writer, batch));
             took = begun.elapsed();
             theirs = Instant::now();
@@ -104,7 +102,10 @@ fn all(writer: &mut Writer, mut batch: Batch) {
         return;
     }
     let (ahead, patience) = (batch.ahead.take(), patience([batch.deadline]));
-    let outcomes = writer.apply(&batch.updates(), Refused::All, patience, ahead);
+    let transaction = transaction(&batch.span);
+    let outcomes =
+        transaction.over(|| writer.apply(&batch.updates(), Refused::All, patience, ahead));
+    transaction.end();
     batch.answer(outcomes.map_err(|failure| failure.error));
 }
 
@@ -113,7 +114,11 @@ fn all(writer: &mut Writer, mut batch: Batch) {
 fn together(writer: &mut Writer, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
     let patience = patience(jobs.iter().map(|job| job.deadline));
-    match writer.apply(&updates, Refused::Alone, patience, None) {
+    let transaction = Traced::of(jobs.iter()).with(&jobs);
+    let applied = transaction.over(|| writer.apply(&updates, Refused::Alone, patience, None));
+    // Before the calls that are in it.
+    transaction.end();
+    match applied {
         Ok(outcomes) => {
             jobs.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome));
         }
