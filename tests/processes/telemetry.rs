@@ -71,11 +71,19 @@ async fn one_trace_runs_from_the_http_request_to_the_database(database: TestData
         let client = child(&http.span_id, SpanKind::Client);
         let rpc = child(&client.span_id, SpanKind::Server);
         assert_eq!(attribute(rpc, "outcome").as_deref(), Some("OK"));
-        for sql in trace.iter().filter(|span| span.parent_span_id == rpc.span_id) {
+        let below = |parent: &[u8]| -> Vec<_> {
+            trace.iter().filter(|span| span.parent_span_id == parent).copied().collect()
+        };
+        // What is read before it, settings and tokens, stands beside it.
+        let (transactions, before): (Vec<_>, Vec<_>) =
+            below(&rpc.span_id).into_iter().partition(|span| span.name == "transaction");
+        assert_eq!(transactions.len(), 1);
+        let within = below(&transactions[0].span_id);
+        for sql in within.iter().chain(&before) {
             assert_eq!(sql.kind(), SpanKind::Client);
             assert!(attribute(sql, "db.system.name").is_some());
-            statements.insert(&sql.name);
         }
+        statements.extend(within.iter().map(|sql| &*sql.name));
     }
     for statement in ["BEGIN", "SELECT accounts", "UPDATE accounts", "INSERT change_log", "COMMIT"]
     {
