@@ -8,7 +8,7 @@ use std::{
 use ::http::{Method, StatusCode};
 use m4_user_details::proto::{
     GetUserDetailsRequest, Settings, UpdateSettingsRequest, WatchUserDetailsRequest,
-    settings_service_client::SettingsServiceClient,
+    WatchUserDetailsResponse, settings_service_client::SettingsServiceClient,
 };
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
 use tokio::time::timeout;
@@ -132,7 +132,10 @@ async fn a_legacy_call_whose_client_goes_away_is_counted(database: TestDatabase)
     let labels = [("error_type", "client_gone"), ("http_request_method", "POST")];
     until(&program, |scraped| {
         let measured = scraped.value("http_server_request_duration_seconds_count", &labels);
-        (scraped.row("client_gone"), measured) == (1.0, 1.0)
+        // What the door had asked of the service is told, too.
+        let cancelled = [("rpc_response_status_code", "CANCELLED")];
+        let asked = scraped.value("rpc_client_call_duration_seconds_count", &cancelled);
+        (scraped.row("client_gone"), measured, asked) == (1.0, 1.0, 1.0)
     })
     .await;
     lock.release().await;
@@ -399,13 +402,27 @@ async fn a_watch_is_measured(database: TestDatabase) {
     stream.message().await.unwrap();
     assert_eq!(Scraped::of(&service).await.value("m4_watchers", &[]), 1.0);
     service.set_city("York", "").await.unwrap();
-    let change = async { while stream.message().await.unwrap().unwrap().change.is_none() {} };
-    timeout(Duration::from_secs(20), change).await.unwrap();
+    let change = async |stream: &mut tonic::Streaming<WatchUserDetailsResponse>| loop {
+        let told = stream.message().await.unwrap().unwrap();
+        if told.change.is_some() {
+            return told.resume_token;
+        }
+    };
+    let token = timeout(Duration::from_secs(20), change(&mut stream)).await.unwrap();
     let lag = |scraped: &Scraped| scraped.value("m4_watch_lag_seconds_count", &[]);
     let scraped = until(&service, |scraped| lag(scraped) == 1.0).await;
     assert!(scraped.value("m4_watch_lag_seconds_sum", &[]) < 20.0);
     drop(stream);
     until(&service, |scraped| scraped.value("m4_watchers", &[]) == 0.0).await;
+
+    // One that comes back is not late with what it has missed, but with what comes then it may be.
+    service.set_city("Missed", "").await.unwrap();
+    let request = WatchUserDetailsRequest { resume_token: token, ..Default::default() };
+    let mut stream = users.watch_user_details(request).await.unwrap().into_inner();
+    timeout(Duration::from_secs(20), change(&mut stream)).await.unwrap();
+    service.set_city("Live", "").await.unwrap();
+    timeout(Duration::from_secs(20), change(&mut stream)).await.unwrap();
+    until(&service, |scraped| lag(scraped) == 2.0).await;
 }
 
 async fn calls_that_are_sampled_are_exemplars(database: TestDatabase) {
