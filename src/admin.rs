@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     domain::error::chain,
+    legacy::head::Refusal,
     telemetry::metrics::{self, Format},
 };
 
@@ -24,7 +25,13 @@ const SCRAPES: usize = 2;
 /// The routes, with those of the probes.
 pub(crate) fn router(probes: Router) -> Router {
     let room = Arc::new(Semaphore::new(SCRAPES));
-    probes.route("/metrics", get(move |headers| scrape(room, headers)))
+    let router = probes.route("/metrics", get(move |headers| scrape(room, headers)));
+    router.fallback(unserved)
+}
+
+/// Answers a head that was refused, and other paths.
+async fn unserved(refusal: Option<Extension<Refusal>>) -> StatusCode {
+    refusal.map_or(StatusCode::NOT_FOUND, |Extension(refusal)| refusal.status())
 }
 
 async fn scrape(room: Arc<Semaphore>, headers: HeaderMap) -> Response {

@@ -1,43 +1,50 @@
 //! The composition root: puts the parts together, runs them, and ends them in order.
 
+mod budgets;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
 use futures_util::FutureExt;
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin,
-    config::{Config, Upstream},
+    budget::MemoryBudget,
+    config::{Config, SHORTEST_SECRET, Upstream},
     domain::{
-        clock::{Clock, SystemClock},
         error::{Cause, chain},
         hash::SecretKeys,
         holders::Holders,
         service::Service,
+        watch::WatchBudget,
     },
     grpc::{call::CallOptions, server::Services},
     jwt::Jwts,
     legacy::{self, Door},
-    listen::{self, Age},
+    listen::{self, ConnectionLimits, Listener, descriptors},
+    maintenance::Sweep,
     proto::Channel,
     storage::{OpenError, SqlStore},
     tls::{ClientTls, ServerTls},
     upstream,
 };
 
-/// The secret key of the demo data.
-pub const DEMO_KEY: &str = "secret";
+pub use crate::{domain::hash::DEMO_KEY, environment::Environment};
 
+/// How many bytes requests to the admin listener may take in memory.
+const ADMIN_MEMORY: usize = 4 * 1024 * 1024;
 /// How long the database rests after it could not be prepared.
 const PREPARE_REST: Duration = Duration::from_secs(1);
-/// How often what is kept no longer is deleted.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// How long the database may take to let its connections go.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-/// How long connections may take to end after the last answer.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long the database may take to close its connections.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long connections may take to end after the last response.
+const LAST_RESPONSE_TIME: Duration = Duration::from_millis(500);
+/// The least time that the storage has to finish, however short the drain deadline is.
+const MIN_FINISH_TIME: Duration = Duration::from_millis(500);
 
 /// Why the program cannot be run, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -64,39 +71,34 @@ pub enum RunError {
     /// A part of the program failed.
     #[error("a part of the program failed")]
     Failed(#[source] Cause),
-    /// Calls were still under way at the drain deadline.
-    #[error("calls were still under way at the drain deadline")]
+    /// The database had not finished updates at the drain deadline.
+    #[error("updates were still being stored at the drain deadline")]
     NotDrained,
 }
 
 /// The service with both doors, or a door of its own; its listeners are bound.
 pub struct Application {
-    http: (TcpListener, axum::Router),
-    /// What operators look at, unless it is switched off.
-    admin: Option<(TcpListener, axum::Router)>,
+    http: (Listener, axum::Router),
+    /// Metrics and probes, unless they are switched off.
+    admin: Option<(Listener, axum::Router)>,
+    /// The byte budget of messages and bodies.
+    budget: Arc<MemoryBudget>,
     core: Option<Core>,
-    tls: Tls,
+    /// TLS to the upstream of a standalone gateway.
+    upstream: Option<ClientTls>,
     drain: Duration,
     /// Tells every part to end.
     ending: CancellationToken,
 }
 
-/// TLS, where it is spoken; its files are followed.
-struct Tls {
-    http: Option<ServerTls>,
-    grpc: Option<ServerTls>,
-    upstream: Option<ClientTls>,
-}
-
 /// What a door of its own does not have.
 struct Core {
-    listener: TcpListener,
+    listener: Listener,
     services: Services,
     store: SqlStore,
     jwts: Option<Arc<Jwts>>,
     demo: bool,
-    keep_log: Option<TimeDelta>,
-    age: Age,
+    sweep: Sweep,
 }
 
 impl Application {
@@ -105,6 +107,19 @@ impl Application {
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`], [`RunError::Database`].
     pub async fn service(config: &Config, demo: bool) -> Result<Self, RunError> {
+        Self::service_with(config, demo, Environment::default()).await
+    }
+
+    /// The same in a given environment.
+    ///
+    /// # Errors
+    /// Those of [`Self::service`].
+    pub async fn service_with(
+        config: &Config,
+        demo: bool,
+        environment: Environment,
+    ) -> Result<Self, RunError> {
+        let Environment { clock, sweep_interval, jwks_min_interval } = environment;
         let mut authentication = config
             .authentication(demo)
             .map_err(|error| RunError::Configuration(error.to_string()))?;
@@ -120,6 +135,13 @@ impl Application {
                 );
             }
         }
+        let short = config.short_secrets();
+        if !short.is_empty() {
+            tracing::warn!(
+                keys = short.join(", "),
+                "secrets are shorter than {SHORTEST_SECRET} characters, and others than this machine reach the service"
+            );
+        }
         let store = SqlStore::new(config.database.clone())?;
         let keys = if demo && config.keys.is_empty() {
             SecretKeys::new([DEMO_KEY.into()])
@@ -127,15 +149,16 @@ impl Application {
             config.keys.clone()
         };
         let shared = Arc::new(store.clone());
-        let holders = Holders::new(Arc::clone(&shared) as _, Arc::new(SystemClock));
+        let holders = Holders::new(Arc::clone(&shared) as _, Arc::clone(&clock));
         authentication.holders = Some(Arc::new(holders));
         let mut jwts = None;
         if let Some(provider) = &config.jwt {
-            jwts = Some(Jwts::new(provider).await.map_err(RunError::Configuration)?);
+            let read = Jwts::new(provider, jwks_min_interval).await;
+            jwts = Some(read.map_err(RunError::Configuration)?);
         }
         authentication.jwts.clone_from(&jwts);
-        let service = Service::new(shared, Arc::new(SystemClock), keys);
-        let service = service.believing_settings(config.settings_age).keeping_log(config.keep_log);
+        let service = Service::new(shared, Arc::clone(&clock), keys);
+        let service = service.believing_settings(config.settings_age);
         let service = Arc::new(service);
         let ending = CancellationToken::new();
         let options = CallOptions {
@@ -143,21 +166,24 @@ impl Application {
             heartbeat: config.heartbeat,
             largest_body: config.limits.body,
             largest_message: config.message_limit,
+            max_calls: config.database.max_in_flight,
+            message_memory: config.message_memory,
             stop: ending.clone(),
         };
         let services =
             Services::new(service, authentication, options).await.map_err(RunError::Failed)?;
-        let listener = bind(config.grpc_listen, "M4_GRPC_LISTEN")?;
-        let http = bind(config.http_listen, "M4_HTTP_LISTEN")?;
+        let limits = connection_limits(config, 2);
+        let budget = services.budget();
+        let listener = listener("grpc", config.grpc_listen, config.grpc_tls.clone(), limits)?;
+        let http = listener_of_http(config, limits)?;
         let door = door(config, services.in_process())?;
         let admin = listen_admin(config, &door)?;
         let router = door.router();
         let keep_log = config.keep_log;
-        let age = config.age;
-        let core = Some(Core { listener, services, store, jwts, demo, keep_log, age });
-        let tls =
-            Tls { http: config.http_tls.clone(), grpc: config.grpc_tls.clone(), upstream: None };
-        Ok(Self { http: (http, router), admin, core, tls, drain: config.drain, ending })
+        let sweep = Sweep { store: store.clone(), clock, keep_log, interval: sweep_interval };
+        let core = Some(Core { listener, services, store, jwts, demo, sweep });
+        let drain = config.drain;
+        Ok(Self { http: (http, router), admin, budget, core, upstream: None, drain, ending })
     }
 
     /// A door of its own, to the service at `upstream`.
@@ -168,17 +194,23 @@ impl Application {
         let door = door(config, upstream::channel(upstream))?;
         let (host, port) = upstream.address();
         let door = door.calling(host, port);
-        let http = bind(config.http_listen, "M4_HTTP_LISTEN")?;
+        let http = listener_of_http(config, connection_limits(config, 1))?;
         let admin = listen_admin(config, &door)?;
         let router = door.router();
-        let tls = Tls { http: config.http_tls.clone(), grpc: None, upstream: upstream.tls.clone() };
+        let (upstream, drain) = (upstream.tls.clone(), config.drain);
         let ending = CancellationToken::new();
-        Ok(Self { http: (http, router), admin, core: None, tls, drain: config.drain, ending })
+        let budget = MemoryBudget::new(config.message_memory);
+        Ok(Self { http: (http, router), admin, budget, core: None, upstream, drain, ending })
     }
 
     /// Where gRPC is served; none for a door of its own.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.core.as_ref().and_then(|core| core.listener.local_addr().ok())
+        self.core.as_ref().and_then(|core| core.listener.socket.local_addr().ok())
+    }
+
+    /// The memory that subscriptions use; none for a door of its own.
+    pub fn watch_budget(&self) -> Option<Arc<WatchBudget>> {
+        self.core.as_ref().map(|core| Arc::clone(core.store.watch_budget()))
     }
 
     /// Where HTTP is served.
@@ -186,12 +218,12 @@ impl Application {
     /// # Errors
     /// Where the system does not tell.
     pub fn http_address(&self) -> std::io::Result<SocketAddr> {
-        self.http.0.local_addr()
+        self.http.0.socket.local_addr()
     }
 
     /// Where metrics are; none where that is switched off.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+        self.admin.as_ref().and_then(|(listener, _)| listener.socket.local_addr().ok())
     }
 
     /// Answers calls until `stop`, then finishes those under way within the drain deadline.
@@ -200,28 +232,31 @@ impl Application {
     /// [`RunError::Database`], [`RunError::Failed`], [`RunError::NotDrained`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let mut parts = JoinSet::new();
+        budgets::observe(&self.budget, self.core.as_ref().map(|core| core.store.watch_budget()));
         let (listener, router) = self.http;
+        let budget = self.budget;
         let ending = self.ending;
         let calls = TaskTracker::new();
-        let Tls { http: http_tls, grpc: grpc_tls, upstream } = self.tls;
-        for tls in [&http_tls, &grpc_tls].into_iter().flatten() {
+        let grpc_tls = self.core.as_ref().and_then(|core| core.listener.tls.as_ref());
+        for tls in [&listener.tls, &grpc_tls.cloned()].into_iter().flatten() {
             parts.spawn(tls.clone().follow(ending.clone()).map(Ok));
         }
-        if let Some(tls) = upstream {
+        if let Some(tls) = self.upstream {
             parts.spawn(tls.follow(ending.clone()).map(Ok));
         }
-        let http = legacy::server::serve(listener, http_tls, router, ending.clone(), calls.clone());
+        let http = legacy::server::serve(listener, router, budget, ending.clone(), calls.clone());
         parts.spawn(http.map(Ok));
         if let Some((listener, router)) = self.admin {
             let (ends, calls) = (ending.clone(), calls.clone());
-            let admin = legacy::server::serve(listener, None, router, ends, calls);
-            parts.spawn(admin.map(Ok));
+            // Probes have room of their own.
+            let budget = MemoryBudget::new(ADMIN_MEMORY);
+            parts.spawn(legacy::server::serve(listener, router, budget, ends, calls).map(Ok));
         }
         let mut rest = None;
         if let Some(core) = self.core {
             let (services, ends, calls) = (core.services, ending.clone(), calls.clone());
             parts.spawn(services.clone().watch_health(ending.clone()).map(Ok));
-            parts.spawn(services.serve(core.listener, grpc_tls, core.age, ends, calls).map(Ok));
+            parts.spawn(services.serve(core.listener, ends, calls).map(Ok));
             if let Some(jwts) = core.jwts {
                 let ends = ending.clone();
                 parts.spawn(async move {
@@ -230,7 +265,7 @@ impl Application {
                 });
             }
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
-            parts.spawn(sweep(core.store.clone(), core.keep_log, ending.clone()).map(Ok));
+            parts.spawn(core.sweep.run(ending.clone()).map(Ok));
             parts.spawn(core.store.clone().measure(ending.clone()).map(Ok));
             rest = Some(core.store);
         }
@@ -249,36 +284,55 @@ impl Application {
         tracing::info!("stopping");
         ending.cancel();
         calls.close();
-        let drained = timeout(self.drain, async {
-            let ended = async {
-                while let Some(ended) = parts.join_next().await {
-                    flatten(ended)?;
-                }
-                Ok::<_, RunError>(())
-            };
-            // A connection without a call does not end by itself if its client says nothing.
-            let answered = async {
-                loop {
-                    calls.wait().await;
-                    tokio::time::sleep(LAST_WORDS).await;
-                    // One may have come before its client was told.
-                    if calls.is_empty() {
-                        break;
-                    }
-                }
-            };
-            tokio::select! {
-                ended = ended => ended?,
-                () = answered => {}
+        let deadline = Instant::now() + self.drain;
+        // A tenth of the time is for the storage.
+        let drained = timeout(self.drain * 9 / 10, drain(&mut parts, &calls)).await;
+        if drained.is_err() {
+            let calls = calls.len();
+            tracing::warn!(calls, "connections were cut off at the drain deadline");
+        }
+        // A client that is slow does not make a stop a failure: its call was not begun.
+        outcome = outcome.and(drained.unwrap_or(Ok(())));
+        // Closes the connections that are still open.
+        parts.shutdown().await;
+        if let Some(store) = rest {
+            let deadline = deadline.max(Instant::now() + MIN_FINISH_TIME);
+            if timeout_at(deadline, store.finish()).await.is_err() {
+                outcome = outcome.and(Err(RunError::NotDrained));
             }
-            if let Some(store) = rest {
-                store.finish().await;
-                // One that says nothing any more does not take leave either.
-                let _ = timeout(CLOSE_PATIENCE, store.close()).await;
+            // A database that does not answer does not close its connections either.
+            let close = deadline.min(Instant::now() + CLOSE_TIMEOUT);
+            let _ = timeout_at(close, store.close()).await;
+        }
+        outcome
+    }
+}
+
+/// Waits until every part has ended, or every call is answered.
+async fn drain(
+    parts: &mut JoinSet<Result<(), RunError>>,
+    calls: &TaskTracker,
+) -> Result<(), RunError> {
+    let ended = async {
+        while let Some(ended) = parts.join_next().await {
+            flatten(ended)?;
+        }
+        Ok(())
+    };
+    // A connection without a call does not end by itself while its client says nothing.
+    let answered = async {
+        loop {
+            calls.wait().await;
+            tokio::time::sleep(LAST_RESPONSE_TIME).await;
+            // A call may have come before its client knew.
+            if calls.is_empty() {
+                break;
             }
-            Ok(())
-        });
-        outcome.and(drained.await.unwrap_or(Err(RunError::NotDrained)))
+        }
+    };
+    tokio::select! {
+        ended = ended => ended,
+        () = answered => Ok(()),
     }
 }
 
@@ -288,6 +342,7 @@ fn flatten(ended: Result<Result<(), RunError>, tokio::task::JoinError>) -> Resul
 
 /// Prepares the database, as often as it takes while it does not answer.
 async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result<(), RunError> {
+    let mut refused = false;
     loop {
         let prepared = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -304,31 +359,22 @@ async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result
                 }
                 return Ok(());
             }
-            Err(error @ OpenError::Prepare(_)) => {
+            Err(error) if error.may_pass() => {
                 tracing::error!(error = chain(&error), "trying again");
             }
-            Err(error @ (OpenError::Url | OpenError::NotDemo)) => return Err(error.into()),
+            // An operator has to act, and may restore the database of before.
+            Err(error @ OpenError::Newer { .. }) if refused => {
+                tracing::debug!(error = chain(&error), "the schema is refused still");
+            }
+            Err(error @ OpenError::Newer { .. }) => {
+                tracing::error!(error = chain(&error), "the schema is refused");
+                refused = true;
+            }
+            Err(error) => return Err(error.into()),
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(PREPARE_REST) => {}
-        }
-    }
-}
-
-/// Has the storage delete what is kept no longer, every now and then until `stop`.
-async fn sweep(store: SqlStore, keep_log: Option<TimeDelta>, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(SWEEP_INTERVAL) => {}
-        }
-        let swept = tokio::select! {
-            () = stop.cancelled() => return,
-            swept = store.sweep(SystemClock.now(), keep_log) => swept,
-        };
-        if let Err(error) = swept {
-            tracing::warn!(error = chain(&error), "what is old could not be deleted");
         }
     }
 }
@@ -340,16 +386,51 @@ fn door(config: &Config, channel: Channel) -> Result<Door, RunError> {
         .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))
 }
 
-/// What operators look at, with the door's probes, unless it is switched off.
+/// The listener of metrics and the door's probes, unless it is switched off.
 fn listen_admin(
     config: &Config,
     door: &Door,
-) -> Result<Option<(TcpListener, axum::Router)>, RunError> {
+) -> Result<Option<(Listener, axum::Router)>, RunError> {
     let Some(address) = config.admin_listen else { return Ok(None) };
-    let listener = bind(address, "M4_ADMIN_LISTEN")?;
+    let max = descriptors::MAX_ADMIN_CONNECTIONS;
+    let limits = ConnectionLimits { max, max_per_address: 0, ..config.connections };
+    let listener = listener("admin", address, None, limits)?;
     Ok(Some((listener, admin::router(door.probes()))))
 }
 
-fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, RunError> {
-    listen::bind(address).map_err(|error| RunError::Listen { address, key, error })
+fn listener_of_http(config: &Config, limits: ConnectionLimits) -> Result<Listener, RunError> {
+    listener("http", config.http_listen, config.http_tls.clone(), limits)
+}
+
+fn listener(
+    name: &'static str,
+    address: SocketAddr,
+    tls: Option<ServerTls>,
+    limits: ConnectionLimits,
+) -> Result<Listener, RunError> {
+    let key = match name {
+        "grpc" => "M4_GRPC_LISTEN",
+        "http" => "M4_HTTP_LISTEN",
+        _ => "M4_ADMIN_LISTEN",
+    };
+    let bound = listen::bind(address);
+    let socket = bound.map_err(|error| RunError::Listen { address, key, error })?;
+    Ok(Listener { name, socket, tls, limits })
+}
+
+/// The configured limits of each of `listeners`, or what the file descriptors allow.
+fn connection_limits(config: &Config, listeners: usize) -> ConnectionLimits {
+    let mut limits = config.connections;
+    let descriptors = descriptors::limit();
+    let database = usize::try_from(config.database.max_connections).unwrap_or(usize::MAX);
+    limits.max = descriptors::connections(descriptors, limits.max, listeners, database);
+    if limits.max < config.connections.max {
+        tracing::warn!(
+            descriptors,
+            connections = limits.max,
+            configured = config.connections.max,
+            "few file descriptors (RLIMIT_NOFILE) allow fewer connections than configured"
+        );
+    }
+    limits
 }

@@ -3,6 +3,7 @@
 mod certificates;
 mod keys;
 mod layers;
+mod masked;
 mod transport;
 
 use std::{fmt, fs, net::SocketAddr, path::Path, time::Duration};
@@ -22,8 +23,8 @@ use crate::{
     },
     jwt::{Provider, Source},
     legacy::{Answers, Limits},
-    listen::Age,
-    storage::{Engine, Options},
+    listen::{Age, ConnectionLimits, Timeouts},
+    storage::{Engine, Options, check_url},
     tls::{Protocol, ServerTls},
 };
 
@@ -56,8 +57,10 @@ pub struct Config {
     pub http_tls: Option<ServerTls>,
     /// The largest message of gRPC, in bytes.
     pub message_limit: usize,
-    /// How long connections of gRPC live.
-    pub age: Age,
+    /// How many bytes messages and answers may take in memory.
+    pub message_memory: usize,
+    /// The limits of the connections of the gRPC and HTTP listeners.
+    pub connections: ConnectionLimits,
     /// Whether to start without authentication on addresses that others reach.
     pub insecure: bool,
     /// The secret keys of legacy calls.
@@ -88,6 +91,8 @@ impl Config {
         let url = read.text("database.url");
         if Engine::from_url(&url).is_none() {
             read.wrong("database.url", "must be sqlite://FILE, postgres://… or mysql://…");
+        } else if let Err(error) = check_url(&url) {
+            read.wrong("database.url", format!("cannot be used: {error}"));
         }
         let max_connections = read.number("database.max_connections", 1, 1000);
         let grpc_listen = read.address("grpc.listen");
@@ -105,9 +110,12 @@ impl Config {
         let certificates = read.certificates();
         let http_tls = read.server_tls(&transport::HTTP, Protocol::Http1);
         let message_limit = read.number("grpc.message_limit", 2 << 20, 64 << 20);
+        let message_memory = read.number("message_memory", 16 << 20, 16 << 30);
         let age = read.number("grpc.connection_age_seconds", 0, 86_400);
         let grace = read.number("grpc.connection_grace_seconds", 1, 3600);
         let keepalive = read.number("grpc.keepalive_seconds", 1, 3600);
+        let max_clients = read.number("connections.max", 16, 100_000);
+        let max_per_address = read.number("connections.max_per_address", 0, 100_000);
         let insecure = read.flag("insecure");
         let keys = read.keys();
         let answers = match read.text("http.answers").as_str() {
@@ -149,10 +157,16 @@ impl Config {
             grpc_tls,
             http_tls,
             message_limit,
-            age: Age {
-                longest: seconds(age),
-                grace: seconds(grace),
-                keepalive: seconds(keepalive),
+            message_memory,
+            connections: ConnectionLimits {
+                max: max_clients,
+                max_per_address,
+                age: Age {
+                    longest: seconds(age),
+                    grace: seconds(grace),
+                    keepalive: seconds(keepalive),
+                },
+                timeouts: Timeouts::default(),
             },
             insecure,
             keys,
@@ -176,6 +190,23 @@ impl Config {
         if read.errors.is_empty() { Ok(log) } else { Err(ConfigErrors(read.errors)) }
     }
 
+    /// The configuration keys of short secrets that are used on other than loopback addresses.
+    pub fn short_secrets(&self) -> Vec<&'static str> {
+        let is_short = |secret: Option<&SecretString>| {
+            let length = secret.map(|secret| secret.expose_secret().chars().count());
+            length.is_some_and(|length| length < SHORTEST_SECRET)
+        };
+        let token = self.internal.as_ref().map(|internal| &internal.token);
+        let (grpc, http) =
+            (!self.grpc_listen.ip().is_loopback(), !self.http_listen.ip().is_loopback());
+        let short = [
+            ("api.secret_key", http && self.keys.have_shorter_than(SHORTEST_SECRET)),
+            ("grpc.token", grpc && is_short(token)),
+            ("door.token", grpc && is_short(self.door_token.as_ref())),
+        ];
+        short.into_iter().filter_map(|(key, is_short)| is_short.then_some(key)).collect()
+    }
+
     /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback
     /// address is open to all, and so is everything with `insecure`.
     ///
@@ -190,8 +221,8 @@ impl Config {
         if !closed && !loopback && !self.insecure {
             return Err(Unauthenticated::Grpc(self.grpc_listen));
         }
-        // Everybody knows the secret key of the demo data.
-        if demo && self.keys.is_empty() && !self.http_listen.ip().is_loopback() && !self.insecure {
+        let has_demo_key = self.keys.have_demo_key() || (demo && self.keys.is_empty());
+        if has_demo_key && !self.http_listen.ip().is_loopback() && !self.insecure {
             return Err(Unauthenticated::Demo(self.http_listen));
         }
         let open = !closed && (self.insecure || (demo && loopback));
@@ -204,6 +235,9 @@ impl Config {
         })
     }
 }
+
+/// The number of characters below which a secret is called short.
+pub const SHORTEST_SECRET: usize = 16;
 
 /// Others than this machine would reach the service without authentication.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

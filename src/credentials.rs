@@ -1,13 +1,20 @@
 //! The credentials of a legacy call on their way from the door to the service: one scheme of the metadata
 //! `authorization`. A leaf that both ends share.
 
+use std::net::IpAddr;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::fields::parse_id;
 
 /// The scheme's name.
 const SCHEME: &str = "M4-Legacy ";
 
 /// The metadata with which a door in a process of its own proves that it is one: `Bearer TOKEN`.
 pub const DOOR_IDENTITY: &str = "m4-door-authorization";
+
+/// The metadata of a health check that asks, too, whether the service accepts the gateway that sends it.
+pub const CHECK_GATEWAY: &str = "m4-check-gateway";
 
 /// The metadata by which the service tells the door, and no other caller, that an account acted upon itself: the answer is
 /// that of other refusals, but metrics tell them apart.
@@ -27,7 +34,7 @@ pub struct LegacyCredentials {
     pub hash: String,
     /// The HTTP method.
     pub method: String,
-    /// The address of the client.
+    /// The IP address of the client; empty where it is not known.
     pub address: String,
 }
 
@@ -66,12 +73,20 @@ impl LegacyCredentials {
         let parts: [String; 5] =
             parts.and_then(|parts| parts.try_into().ok()).ok_or(NotLegacy::Malformed)?;
         let [username, user_id, hash, method, address] = parts;
+        if !address.is_empty() && address.parse::<IpAddr>().is_err() {
+            return Err(NotLegacy::Malformed);
+        }
         Ok(Self { username, user_id, hash, method, address })
     }
 
     /// Whether a value of `authorization` is of their scheme.
     pub fn are_in(header: &str) -> bool {
         header.starts_with(SCHEME)
+    }
+
+    /// Whether the credentials are for a user: `user_id` was hashed, and may not be replaced.
+    pub fn are_for(&self, user_id: i64) -> bool {
+        parse_id(&self.user_id).unwrap_or_default() == user_id
     }
 
     /// Whether the method counts as GET.
@@ -87,4 +102,39 @@ pub enum NotLegacy {
     OtherScheme,
     /// It is of this scheme, but cannot be read.
     Malformed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_an_ip_address_or_empty() {
+        for (address, is_good) in [
+            ("", true),
+            ("192.0.2.1", true),
+            ("2001:db8::1", true),
+            ("::ffff:192.0.2.1", true),
+            ("192.0.2.1:80", false),
+            ("[2001:db8::1]", false),
+            ("192.0.2.1, 10.0.0.1", false),
+            (" 192.0.2.1", false),
+            ("crm.internal", false),
+            ("1", false),
+            ("192.0.2.1\n", false),
+        ] {
+            let credentials = LegacyCredentials {
+                username: "admin".to_owned(),
+                user_id: "3".to_owned(),
+                hash: "00".to_owned(),
+                method: "POST".to_owned(),
+                address: address.to_owned(),
+            };
+            let read = LegacyCredentials::from_header(&credentials.to_header());
+            match read {
+                Ok(read) => assert!(is_good && read.address == address, "{address:?}"),
+                Err(problem) => assert!(!is_good && problem == NotLegacy::Malformed, "{address:?}"),
+            }
+        }
+    }
 }

@@ -8,27 +8,62 @@
 
 mod admin;
 pub mod app;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod domain;
+mod environment;
 pub mod fields;
 pub mod grpc;
 pub mod jwt;
 pub mod legacy;
+pub mod limits;
 pub mod listen;
+mod maintenance;
 pub mod proto;
+pub mod shutdown;
 pub mod storage;
 pub mod telemetry;
 pub mod tls;
 mod trace;
 mod upstream;
 
-/// Parts of a call that no other crate needs, for `benches/micro` to measure one by one.
+/// Parts of a call that no other crate needs. `benches/micro` measures them, and `fuzz` calls them.
 #[doc(hidden)]
 pub mod measured {
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    use crate::{
+        domain::{error::Error, page_token::TokenKey},
+        grpc::listing,
+        legacy::body,
+        proto::{ListUserDetailsChangesRequest, ListUserDetailsRequest},
+    };
     pub use crate::{
-        grpc::convert::{edits, paths, user_details, values},
+        grpc::convert::{edits, paths, read_mask, user_details, values},
         legacy::{parameters::Parameters, translate::translate, xml::Answer},
     };
+
+    /// Reads the parameters of a body; none where it cannot be read.
+    pub async fn body_parameters(headers: &HeaderMap, body: Bytes) -> Option<Parameters> {
+        body::parameters(headers, body).await.ok()
+    }
+
+    /// Reads the request of a page of users.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`].
+    pub fn user_page(request: ListUserDetailsRequest) -> Result<(), Error> {
+        listing::users(request, TokenKey::new(&[0; 32])).map(drop)
+    }
+
+    /// Reads the request of a page of the change log.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`].
+    pub fn change_page(request: ListUserDetailsChangesRequest) -> Result<(), Error> {
+        listing::changes(request, TokenKey::new(&[0; 32])).map(drop)
+    }
 }

@@ -4,7 +4,7 @@
 //! Spans are OpenTelemetry's own and none of `tracing`'s: of a call that is not sampled nothing is kept but its ids, and nothing
 //! is entered and left at every poll but they.
 
-use std::{borrow::Cow, sync::OnceLock, time::Duration};
+use std::{borrow::Cow, sync::OnceLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
@@ -21,7 +21,6 @@ use crate::telemetry::names;
 
 /// The headers in which a caller tells its span, and what goes with its trace.
 const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 /// The flags of a span as W3C writes them.
 const SAMPLED: &str = "01";
@@ -70,17 +69,6 @@ impl Span {
     /// A span below this one.
     pub(crate) fn below(&self, kind: SpanKind, name: impl FnOnce() -> Cow<'static, str>) -> Self {
         self.built(|| SpanBuilder::from_name(name()).with_kind(kind))
-    }
-
-    /// A span below this one that began so long ago.
-    pub(crate) fn below_since(
-        &self,
-        kind: SpanKind,
-        name: impl FnOnce() -> Cow<'static, str>,
-        ago: Duration,
-    ) -> Self {
-        let began = || opentelemetry::time::now() - ago;
-        self.built(|| SpanBuilder::from_name(name()).with_kind(kind).with_start_time(began()))
     }
 
     /// A span below this one that links to another one.
@@ -194,17 +182,6 @@ impl Span {
             propagator.inject_context(&self.0, &mut Outgoing(headers));
         });
     }
-}
-
-/// Those headers of a request in which its caller tells its span.
-pub(crate) fn headers_of_caller(headers: &HeaderMap) -> HeaderMap {
-    let mut own = HeaderMap::new();
-    for name in [TRACEPARENT, TRACESTATE] {
-        if let Some(value) = headers.get(name) {
-            own.insert(name, value.clone());
-        }
-    }
-    own
 }
 
 /// The id of the trace in what [`Span::traceparent`] has told.

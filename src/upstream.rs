@@ -1,12 +1,24 @@
 //! The way of a door of its own to the service that it speaks to.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Uri, uri::Scheme};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
+use tokio_util::either::Either;
 use tonic::{
     Status,
     body::Body,
@@ -21,10 +33,13 @@ use crate::{
     tls::ClientTls,
 };
 
-/// How long a connection may take to be made.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-/// How often a connection that is silent is asked whether it lives.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a connection to one address may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// After how much silence a connection with a call under way is asked whether it lives.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long it may take to answer that. An upstream that accepts connections and does not answer is left
+/// then, for the next of its addresses.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 3;
@@ -36,17 +51,40 @@ pub(crate) fn channel(upstream: &Upstream) -> Channel {
     } else {
         upstream.endpoint.clone()
     };
+    channel_to(endpoint, upstream.tls.clone(), resolve)
+}
+
+fn channel_to<F>(
+    endpoint: Endpoint,
+    tls: Option<ClientTls>,
+    resolve: impl Fn(Uri, u16) -> F + Clone + Send + Sync + 'static,
+) -> Channel
+where
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
     let endpoint = endpoint
-        .connect_timeout(CONNECT_PATIENCE)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .tcp_nodelay(true);
-    let channel = match upstream.tls.clone() {
-        None => endpoint.connect_lazy(),
-        Some(tls) => {
-            endpoint.connect_with_connector_lazy(service_fn(move |uri| connect(tls.clone(), uri)))
-        }
-    };
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    let first = Arc::new(AtomicUsize::new(0));
+    let connector = service_fn(move |uri: Uri| {
+        let usual_port = if tls.is_some() { 443 } else { 80 };
+        let (tls, addresses) = (tls.clone(), resolve(uri.clone(), usual_port));
+        // The next connection begins with another address: this one may be of no use.
+        let first = first.fetch_add(1, Ordering::Relaxed);
+        async move { connect(tls, &uri, &addresses.await?, first).await.map(TokioIo::new) }
+    });
+    let channel = endpoint.connect_with_connector_lazy(connector);
     Channel::new(service_fn(move |request| send(channel.clone(), request)))
+}
+
+/// The addresses of an upstream's host.
+async fn resolve(upstream: Uri, usual_port: u16) -> io::Result<Vec<SocketAddr>> {
+    let port = upstream.port_u16().unwrap_or(usual_port);
+    Ok(lookup_host((host(&upstream), port)).await?.collect())
+}
+
+fn host(upstream: &Uri) -> &str {
+    upstream.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 
 /// The same endpoint where tonic does not speak TLS itself: it refuses `https`, but for what requests tell of their origin.
@@ -59,15 +97,32 @@ fn secured_elsewhere(endpoint: &Endpoint) -> Endpoint {
     }
 }
 
-/// Connects with TLS, with the certificates of the time.
-async fn connect(tls: ClientTls, upstream: Uri) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
-    let host = upstream.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let stream = TcpStream::connect((host.as_str(), upstream.port_u16().unwrap_or(443))).await?;
-    stream.set_nodelay(true)?;
-    let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    let stream = TlsConnector::from(tls.current()).connect(name, stream).await?;
-    Ok(TokioIo::new(stream))
+/// Connects to the first address that answers, beginning with one of them; with TLS, with the
+/// certificates of the time.
+async fn connect(
+    tls: Option<ClientTls>,
+    upstream: &Uri,
+    addresses: &[SocketAddr],
+    first: usize,
+) -> io::Result<Either<TcpStream, Box<TlsStream<TcpStream>>>> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for index in 0..addresses.len() {
+        let address = addresses[(first + index) % addresses.len()];
+        let connected = async {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let Some(tls) = &tls else { return Ok(Either::Left(stream)) };
+            let name = ServerName::try_from(host(upstream).to_owned()).map_err(io::Error::other)?;
+            let stream = TlsConnector::from(tls.current()).connect(name, stream).await?;
+            Ok(Either::Right(Box::new(stream)))
+        };
+        match timeout(CONNECT_TIMEOUT, connected).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
 }
 
 /// Sends a request; again, if the upstream had not begun it, as its connection was just being ended: a service does that to
@@ -98,4 +153,40 @@ fn was_not_begun(error: &transport::Error) -> bool {
         });
         unsent || behind
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Serves HTTP/2, and answers every request with OK.
+    async fn answers(listener: TcpListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    respond.send_response(http::Response::new(()), true).unwrap();
+                }
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_accepts_and_does_not_answer_is_left_for_the_next_one() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = vec![silent.local_addr().unwrap(), good.local_addr().unwrap()];
+        tokio::spawn(answers(good));
+        let endpoint = Endpoint::from_static("http://upstream.test");
+        let resolve = move |_, _| std::future::ready(Ok(addresses.clone()));
+        let channel = channel_to(endpoint, None, resolve);
+        let request = || http::Request::post("/").body(Body::empty()).unwrap();
+        let begun = tokio::time::Instant::now();
+        channel.clone().oneshot(request()).await.unwrap_err();
+        assert!(begun.elapsed() >= KEEPALIVE_TIMEOUT, "it was asked whether it lives");
+        channel.oneshot(request()).await.unwrap();
+        drop(silent);
+    }
 }

@@ -1,17 +1,23 @@
 //! One step of the schema.
 
 use sea_orm_migration::{
-    MigrationName, MigrationTrait, SchemaManager, async_trait,
-    sea_orm::{ConnectionTrait, DbBackend, DbErr},
+    SchemaManager,
+    sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait},
     sea_query::{ColumnDef, IndexCreateStatement, Table, TableCreateStatement},
 };
 
+use crate::record;
+
 /// One step: a name that never changes, and one DDL statement.
-pub(crate) struct Step {
+#[derive(Clone, Debug)]
+pub struct Step {
     name: &'static str,
     ddl: Ddl,
+    /// Why older programs must not run on the schema with this step.
+    incompatible: Option<&'static str>,
 }
 
+#[derive(Clone, Debug)]
 enum Ddl {
     CreateTable(TableCreateStatement),
     CreateIndex { table: &'static str, name: &'static str, index: IndexCreateStatement },
@@ -21,42 +27,73 @@ enum Ddl {
 
 impl Step {
     /// Creates a table.
-    pub(crate) fn table(name: &'static str, table: TableCreateStatement) -> Self {
-        Self { name, ddl: Ddl::CreateTable(table) }
+    pub fn table(name: &'static str, table: TableCreateStatement) -> Self {
+        Self::new(name, Ddl::CreateTable(table))
     }
 
     /// Creates an index; `index_name` is its name in the database.
-    pub(crate) fn index(
+    pub fn index(
         name: &'static str,
         table: &'static str,
         index_name: &'static str,
         mut index: IndexCreateStatement,
     ) -> Self {
         index.name(index_name).table(table);
-        Self { name, ddl: Ddl::CreateIndex { table, name: index_name, index } }
+        Self::new(name, Ddl::CreateIndex { table, name: index_name, index })
     }
 
     /// A statement for PostgreSQL alone, which may be repeated.
-    pub(crate) fn postgres(name: &'static str, ddl: &'static str) -> Self {
-        Self { name, ddl: Ddl::Postgres(ddl) }
+    pub fn postgres(name: &'static str, ddl: &'static str) -> Self {
+        Self::new(name, Ddl::Postgres(ddl))
     }
 
     /// Adds a column, which must allow NULL or have a default.
-    pub(crate) fn column(name: &'static str, table: &'static str, column: ColumnDef) -> Self {
-        Self { name, ddl: Ddl::AddColumn { table, column } }
+    pub fn column(name: &'static str, table: &'static str, column: ColumnDef) -> Self {
+        Self::new(name, Ddl::AddColumn { table, column })
     }
-}
 
-impl MigrationName for Step {
-    fn name(&self) -> &str {
+    fn new(name: &'static str, ddl: Ddl) -> Self {
+        Self { name, ddl, incompatible: None }
+    }
+
+    /// The same step, which programs that do not know it must not run on. Operators read the reason, of at most 255
+    /// characters.
+    #[must_use]
+    pub fn incompatible(self, reason: &'static str) -> Self {
+        Self { incompatible: Some(reason), ..self }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &'static str {
         self.name
     }
-}
 
-#[async_trait::async_trait]
-impl MigrationTrait for Step {
-    /// Repeatable, as a crash may come between a DDL statement and the record that it was run.
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+    /// Applies the step and records it. It can be repeated after a failure, and a crash may come between the DDL statement
+    /// and the record.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn apply(&self, connection: &DatabaseConnection) -> Result<(), DbErr> {
+        if let Some(reason) = self.incompatible {
+            record::is_incompatible(connection, self.name, reason).await?;
+        }
+        if connection.get_database_backend() != DbBackend::Postgres {
+            self.up(&SchemaManager::new(connection)).await?;
+            return record::applied(connection, self.name).await;
+        }
+        if let Ddl::CreateIndex { table, name, index } = &self.ddl
+            && answers_true(connection, format!("SELECT EXISTS (SELECT 1 FROM {table})")).await?
+        {
+            concurrently(connection, table, name, index.clone()).await?;
+            return record::applied(connection, self.name).await;
+        }
+        let transaction = connection.begin().await?;
+        self.up(&SchemaManager::new(&transaction)).await?;
+        record::applied(&transaction, self.name).await?;
+        transaction.commit().await
+    }
+
+    async fn up(&self, manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         match &self.ddl {
             Ddl::CreateTable(table) => {
                 let mut table = table.clone();
@@ -89,4 +126,32 @@ impl MigrationTrait for Step {
             }
         }
     }
+}
+
+/// Creates an index on PostgreSQL while others write to its table.
+async fn concurrently(
+    connection: &DatabaseConnection,
+    table: &str,
+    name: &str,
+    mut index: IndexCreateStatement,
+) -> Result<(), DbErr> {
+    // It waits for transactions that are older than it, and nobody waits for it.
+    connection.execute_unprepared("SET lock_timeout = 0").await?;
+    let manager = SchemaManager::new(connection);
+    if manager.has_index(table, name).await? {
+        let valid =
+            format!("SELECT indisvalid FROM pg_index WHERE indexrelid = '{name}'::regclass");
+        if answers_true(connection, valid).await? {
+            return Ok(());
+        }
+        // An earlier attempt failed midway.
+        connection.execute_unprepared(&format!("DROP INDEX CONCURRENTLY {name}")).await?;
+    }
+    manager.create_index(index.concurrently().take()).await
+}
+
+async fn answers_true(connection: &DatabaseConnection, query: String) -> Result<bool, DbErr> {
+    let query = Statement::from_string(connection.get_database_backend(), query);
+    let row = connection.query_one_raw(query).await?;
+    row.map_or(Ok(false), |row| row.try_get_by_index(0))
 }

@@ -7,7 +7,7 @@ use sea_orm_migration::sea_query::{
 use crate::step::Step;
 
 /// Every step. Only ever add to its end.
-pub(crate) fn steps() -> Vec<Step> {
+pub fn steps() -> Vec<Step> {
     vec![
         Step::table("m0001_currencies", reference_table("currencies", 3)),
         Step::table("m0002_directions", reference_table("directions", 255)),
@@ -69,6 +69,8 @@ pub(crate) fn steps() -> Vec<Step> {
             "change_log_service_idx",
             Index::create().col("service").col("id").take(),
         ),
+        Step::table("m0034_token_keys", token_keys()),
+        Step::table("m0035_change_log_sweeps", change_log_sweeps()),
     ]
 }
 
@@ -229,6 +231,23 @@ fn service_tokens() -> TableCreateStatement {
         .col(ColumnDef::new("expire_time").big_integer())
         .col(ColumnDef::new("revoke_time").big_integer())
         .col(ColumnDef::new("last_used_time").big_integer())
+        .take()
+}
+
+/// Secret keys that authenticate page and resume tokens, as hexadecimal digits.
+fn token_keys() -> TableCreateStatement {
+    Table::create()
+        .table("token_keys")
+        .col(ColumnDef::new("name").string_len(64).not_null().primary_key())
+        .col(ColumnDef::new("secret").string_len(64).not_null())
+        .take()
+}
+
+/// Entries of the change log with ids up to `up_to` may have been deleted. The largest `up_to` counts.
+fn change_log_sweeps() -> TableCreateStatement {
+    Table::create()
+        .table("change_log_sweeps")
+        .col(ColumnDef::new("up_to").big_integer().not_null().primary_key())
         .take()
 }
 

@@ -6,9 +6,7 @@ use clap::Args;
 use http::{Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    CliError, hash::explain_query, http_client, print, serve::stop_signals, with_telemetry,
-};
+use super::{CliError, hash::explain_query, http_client, print, with_telemetry};
 use crate::{
     app::{Application, DEMO_KEY},
     config::Config,
@@ -19,6 +17,7 @@ use crate::{
     proto::{
         GetUserDetailsRequest, UserDetails, user_details_service_client::UserDetailsServiceClient,
     },
+    storage::sqlite_url,
 };
 
 /// How long the service may take to start.
@@ -66,14 +65,13 @@ impl Demo {
     pub(super) async fn run(self, mut config: Config) -> Result<(), CliError> {
         let failed = |error: std::io::Error| CliError::Failed(format!("temporary folder: {error}"));
         let folder = tempfile::Builder::new().prefix("m4-demo-").tempdir().map_err(failed)?;
-        config.database.url = format!("sqlite://{}", folder.path().join("demo.db").display());
+        config.database.url = sqlite_url(&folder.path().join("demo.db"));
         // Whatever is configured for a real service does not concern the demo.
         config.internal = None;
         config.certificates = Certificates::default();
         (config.grpc_tls, config.http_tls) = (None, None);
         config.keys = SecretKeys::new([DEMO_KEY.into()]);
-        with_telemetry(&config, async |_| {
-            let stop = stop_signals()?;
+        with_telemetry(&config, async |_, stop| {
             let application = Application::service(&config, true).await?;
             let http = application
                 .http_address()

@@ -39,7 +39,7 @@ impl Hash {
         let text = if let Some(url) = self.url {
             let target = target(&url)
                 .map_err(|error| CliError::Usage(format!("the URL cannot be sent: {error}")))?;
-            explain_query(&config.keys, target.query().unwrap_or_default())
+            explain_query(&config.keys, target.query())
         } else {
             let (username, user_id) =
                 (self.u.unwrap_or_default(), self.user_id.unwrap_or_default());

@@ -8,13 +8,17 @@ use super::{CliError, http_client};
 use crate::{config::Config, tls::of_itself};
 
 pub(super) async fn run(config: &Config) -> Result<(), CliError> {
-    let mut address = config.http_listen;
+    // Clients cannot fill the admin listener, and it has no TLS.
+    let (mut address, tls) = match config.admin_listen {
+        Some(address) => (address, None),
+        None => (config.http_listen, config.http_tls.as_ref()),
+    };
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    let tls = config.http_tls.as_ref().map(|tls| of_itself(tls.source())).transpose();
+    let tls = tls.map(|tls| of_itself(tls.source())).transpose();
     let tls = tls.map_err(|error| CliError::Failed(error.to_string()))?;
     match http_client::send(address, tls, Method::GET, "/readyz").await? {
         (StatusCode::OK, _) => Ok(()),

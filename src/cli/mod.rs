@@ -9,17 +9,23 @@ mod serve;
 mod settings;
 mod token;
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::RunError,
     config::{Config, ConfigErrors, Layers},
     domain::error::Error,
-    storage::migrate,
+    listen::descriptors,
+    shutdown::{Shutdown, ignore_file_size_signal},
+    storage::{OpenError, migrate},
     telemetry::{Levels, Telemetry, TelemetryError},
 };
+
+/// How long telemetry may take to be flushed after a second signal.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The details of the users of a billing system: typed gRPC, and the legacy hashed HTTP call.
 #[derive(Debug, Parser)]
@@ -94,6 +100,8 @@ enum CliError {
     Run(#[from] RunError),
     #[error(transparent)]
     Store(#[from] Error),
+    #[error("ended at once by a second signal")]
+    Interrupted,
     #[error("{0}")]
     Failed(String),
 }
@@ -106,7 +114,14 @@ impl CliError {
             | Self::Usage(_)
             | Self::Telemetry(_)
             | Self::Run(RunError::Configuration(_)) => 2,
-            Self::Run(_) | Self::Store(_) | Self::Failed(_) => 1,
+            // Nothing but another configuration, another server or another version helps.
+            Self::Run(RunError::Database(
+                OpenError::Url(_)
+                | OpenError::Sqlite(_)
+                | OpenError::Unfit(_)
+                | OpenError::Newer { .. },
+            )) => 2,
+            Self::Run(_) | Self::Store(_) | Self::Interrupted | Self::Failed(_) => 1,
         }
     }
 }
@@ -178,14 +193,31 @@ impl Overrides {
     }
 }
 
-/// Runs with telemetry, which is flushed whatever happens.
+/// Runs a command that serves: with telemetry, which is flushed whatever happens, until the token
+/// that the first SIGTERM or SIGINT cancels. A second signal ends the command at once.
 async fn with_telemetry(
     config: &Config,
-    run: impl AsyncFnOnce(Levels) -> Result<(), CliError>,
+    run: impl AsyncFnOnce(Levels, CancellationToken) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
+    let no_signals = |error| CliError::Failed(format!("no signals: {error}"));
+    let shutdown = Shutdown::on_signals().map_err(no_signals)?;
+    ignore_file_size_signal().map_err(no_signals)?;
     let (telemetry, levels) = Telemetry::start(&config.log)?;
     let telemetry = telemetry.measuring(config.admin_listen.is_some())?;
-    let outcome = run(levels).await;
-    telemetry.stop();
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "the limit of file descriptors could not be raised");
+    }
+    let outcome = tokio::select! {
+        outcome = run(levels, shutdown.graceful.clone()) => outcome,
+        () = shutdown.immediate.cancelled() => Err(CliError::Interrupted),
+    };
+    let flush_timeout = async {
+        shutdown.immediate.cancelled().await;
+        tokio::time::sleep(FLUSH_TIMEOUT).await;
+    };
+    tokio::select! {
+        _ = tokio::task::spawn_blocking(|| telemetry.stop()) => {}
+        () = flush_timeout => {}
+    }
     outcome
 }

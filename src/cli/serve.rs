@@ -2,7 +2,6 @@
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::{CliError, with_telemetry};
 use crate::{
@@ -46,8 +45,7 @@ impl Serve {
             (true, Some(upstream)) => Some(upstream.clone()),
             (false, _) => None,
         };
-        with_telemetry(&config, async |levels| {
-            let stop = stop_signals()?;
+        with_telemetry(&config, async |levels, stop| {
             follow_hangups(levels, layers)?;
             let application = match &upstream {
                 Some(upstream) => Application::door_only(&config, upstream).await?,
@@ -87,20 +85,4 @@ fn follow_hangups(
 
 fn listen(kind: SignalKind) -> Result<Signal, CliError> {
     signal(kind).map_err(|error| CliError::Failed(format!("no signals: {error}")))
-}
-
-/// A token that is cancelled by SIGTERM or SIGINT.
-pub(super) fn stop_signals() -> Result<CancellationToken, CliError> {
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        token.cancel();
-    });
-    Ok(stop)
 }

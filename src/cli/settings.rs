@@ -35,9 +35,8 @@ impl Settings {
                 settings.iter().map(|text| parse(text)).collect::<Result<_, _>>()?
             }
         };
-        let store =
-            SqlStore::new(config.database.clone()).map_err(|error| CliError::Run(error.into()))?;
-        store.attach();
+        let store = SqlStore::open_existing(config.database.clone()).await;
+        let store = store.map_err(|error| CliError::Run(error.into()))?;
         let apply = move |mut settings: Switches| {
             for change in changes {
                 change(&mut settings);

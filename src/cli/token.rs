@@ -58,9 +58,8 @@ struct Create {
 impl Token {
     pub(super) async fn run(self, config: &Config) -> Result<(), CliError> {
         let now = SystemClock.now().trunc_subsecs(6);
-        let store =
-            SqlStore::new(config.database.clone()).map_err(|error| CliError::Run(error.into()))?;
-        store.attach();
+        let store = SqlStore::open_existing(config.database.clone()).await;
+        let store = store.map_err(|error| CliError::Run(error.into()))?;
         let outcome = match self.action {
             Action::Create(create) => create.run(&store, now).await,
             Action::List => list(&store, now).await,

@@ -8,7 +8,7 @@ use figment::{
 };
 use serde::Deserialize;
 
-use super::{Reader, layers::shown};
+use super::{Reader, masked::shown};
 use crate::{
     domain::identity::{FieldSet, Identity, Permission},
     fields::FIELDS,
@@ -83,12 +83,12 @@ fn parse(listed: Listed) -> Result<Certificates, String> {
         }
         let fields = fields.map(|paths| FieldSet::of_paths(paths.iter().map(String::as_str)));
         let identity = Identity::new(name, scopes, fields);
-        if !certificates.add_identity(san.clone(), Arc::new(identity)) {
+        if !certificates.add_identity(&san, Arc::new(identity)) {
             return Err(format!("has {san} twice"));
         }
     }
     for ListedDoor { san } in listed.door {
-        if !certificates.add_door(san.clone()) {
+        if !certificates.add_door(&san) {
             return Err(format!("has {san} twice"));
         }
     }

@@ -34,13 +34,13 @@ pub const KEYS: &[Key] = &[
         "database.url",
         "M4_DATABASE_URL",
         "sqlite://m4-user-details.db",
-        "`sqlite://FILE`, `postgres://…` or `mysql://…`",
+        "`sqlite://FILE`, `postgres://…` or `mysql://…`, also `postgres://A,B/NAME`",
     ),
     key(
         "database.max_connections",
         "M4_DATABASE_MAX_CONNECTIONS",
         "10",
-        "connections to the database at most; on PostgreSQL one more while anybody watches",
+        "connections to the database at most; on a server one more for the readiness probe, and on PostgreSQL another one while anybody watches",
     ),
     key("grpc.listen", "M4_GRPC_LISTEN", "127.0.0.1:50051", "where gRPC is served"),
     secret("grpc.token", "M4_GRPC_TOKEN", "the bearer token of internal callers"),
@@ -112,7 +112,7 @@ pub const KEYS: &[Key] = &[
         "grpc.connection_age_seconds",
         "M4_GRPC_CONNECTION_AGE_SECONDS",
         "1800",
-        "after which, a tenth sooner or later, a connection takes no new calls; 0 is never",
+        "after which, a tenth sooner or later, a connection of either listener takes no new calls; 0 is never",
     ),
     key(
         "grpc.connection_grace_seconds",
@@ -125,6 +125,18 @@ pub const KEYS: &[Key] = &[
         "M4_GRPC_KEEPALIVE_SECONDS",
         "60",
         "after how much silence a connection is asked whether it lives; it has a third of that to answer",
+    ),
+    key(
+        "connections.max",
+        "M4_CONNECTIONS_MAX",
+        "1024",
+        "connections of clients at each of the gRPC and HTTP listeners; fewer where the process has not enough file descriptors",
+    ),
+    key(
+        "connections.max_per_address",
+        "M4_CONNECTIONS_MAX_PER_ADDRESS",
+        "256",
+        "connections of one client address (IPv6: of one /64 network); 0 is no such limit, for example behind a proxy",
     ),
     key("http.listen", "M4_HTTP_LISTEN", "127.0.0.1:8080", "where the legacy call is served"),
     key(
@@ -198,6 +210,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("deadline_seconds", "M4_DEADLINE_SECONDS", "10", "the longest that a call takes"),
     key("max_in_flight", "M4_MAX_IN_FLIGHT", "1024", "calls under way at once; more are refused"),
+    key(
+        "message_memory",
+        "M4_MESSAGE_MEMORY",
+        "67108864",
+        "bytes that messages and answers may take in memory; calls over it are refused, small ones last",
+    ),
     key(
         "gather_milliseconds",
         "M4_GATHER_MILLISECONDS",

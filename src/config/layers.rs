@@ -8,7 +8,10 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::keys::KEYS;
+use super::{
+    keys::KEYS,
+    masked::{shown, without_secrets},
+};
 
 /// Everything that is wrong in a configuration.
 #[derive(Clone, Debug)]
@@ -99,7 +102,10 @@ impl Layers {
             let is_unknown = |path: &String| !KEYS.iter().any(|key| key.path == path);
             unknown.extend(paths.into_iter().filter(is_unknown));
         }
-        let unknown = unknown.into_iter().map(|path| format!("{path} is no configuration key"));
+        let unknown = unknown.into_iter().map(|path| match is_plain(&path) {
+            true => format!("{path} is no configuration key"),
+            false => "a name that is not shown is no configuration key".to_owned(),
+        });
         self.unreadable.iter().cloned().chain(unknown).collect()
     }
 
@@ -109,7 +115,7 @@ impl Layers {
             let text = self.text(key.path).unwrap_or_default();
             let shown = match (key.secret, text.is_empty()) {
                 (true, false) => "(set)".to_owned(),
-                _ => without_password(&text),
+                _ => without_secrets(&text),
             };
             format!("{} = {shown:?}  # {}; {}\n", key.path, self.source(key.path), key.help)
         };
@@ -117,29 +123,9 @@ impl Layers {
     }
 }
 
-/// Why a file cannot be read, without the lines of it that TOML's own errors quote: a secret may stand there.
-pub(super) fn shown(error: &Error) -> String {
-    let text = error.to_string();
-    let lines = text.lines().filter(|line| !line.contains('|') && !line.trim().is_empty());
-    lines.collect::<Vec<_>>().join(": ")
-}
-
-/// A URL without its password, which may stand before the host or among the parameters.
-fn without_password(url: &str) -> String {
-    let hidden = || {
-        let (scheme, rest) = url.split_once("://")?;
-        let (user, host) = rest.rsplit_once('@')?;
-        let (user, _) = user.split_once(':')?;
-        Some(format!("{scheme}://{user}:***@{host}"))
-    };
-    let url = hidden().unwrap_or_else(|| url.to_owned());
-    let Some((base, query)) = url.split_once('?') else { return url };
-    let parameter = |text: &str| match text.split_once('=') {
-        Some((name, _)) if name.eq_ignore_ascii_case("password") => format!("{name}=***"),
-        _ => text.to_owned(),
-    };
-    let query: Vec<_> = query.split('&').map(parameter).collect();
-    format!("{base}?{}", query.join("&"))
+/// Whether a path looks like that of a configuration key, and not like a secret.
+fn is_plain(path: &str) -> bool {
+    path.len() <= 64 && path.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_' | b'.'))
 }
 
 /// A layer of texts, taken verbatim: the name of the layer, and keys with their values.

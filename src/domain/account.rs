@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::value::Values;
+use crate::fields::FIELDS;
 
 /// The longest username, in characters.
 pub const USERNAME_CHARACTERS: usize = 255;
@@ -121,6 +122,11 @@ impl User {
     /// The etag of the stored version: opaque to callers, different for each user and version.
     pub fn etag(&self) -> String {
         etag(self.id, self.version)
+    }
+
+    /// The bytes of its texts.
+    pub fn text_bytes(&self) -> usize {
+        FIELDS.into_iter().map(|field| self.values[field].text_bytes()).sum()
     }
 }
 

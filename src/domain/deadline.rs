@@ -20,6 +20,14 @@ pub async fn within<F: Future>(longest: Duration, call: F) -> Result<F::Output, 
     DEADLINE.scope(deadline, timeout_at(deadline, call)).await
 }
 
+/// Runs a part of a call on another task, with the deadline that [`current`] told there.
+pub async fn until<F: Future>(deadline: Option<Instant>, part: F) -> F::Output {
+    match deadline {
+        Some(deadline) => DEADLINE.scope(deadline, part).await,
+        None => part.await,
+    }
+}
+
 /// The deadline of the call under way; none outside of one.
 pub fn current() -> Option<Instant> {
     DEADLINE.try_with(|deadline| *deadline).ok()

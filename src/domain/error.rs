@@ -42,6 +42,11 @@ pub enum Error {
     /// There is no such entry in the change log within the acting account's reach.
     #[error("change was not found")]
     ChangeNotFound,
+    /// The change has a field or a value that only a newer version knows.
+    #[error(
+        "the change has a field that this version does not know: only a newer version can revert it"
+    )]
+    ChangeNotSupported,
     /// The request id was used for another request.
     #[error("the request id was used for another request")]
     RequestIdReused,
@@ -61,6 +66,12 @@ pub enum Error {
         /// What is wrong with it; never the value.
         problem: String,
     },
+    /// There is no such method.
+    #[error("there is no such method")]
+    UnknownMethod,
+    /// The message is compressed in a way that the service does not know.
+    #[error("the message is compressed with an encoding that is not supported")]
+    UnknownEncoding,
     /// No token, or a bad one.
     #[error("a valid token is required")]
     Unauthenticated,
@@ -73,6 +84,9 @@ pub enum Error {
     /// The call's deadline ran out. A change may or may not have been stored.
     #[error("the deadline ran out")]
     DeadlineExceeded,
+    /// The client did not read the answer in time.
+    #[error("the answer was not read in time")]
+    AnswerNotRead,
     /// A defect.
     #[error("internal error")]
     Internal(#[source] Cause),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     account::{AccountType, ActingAccount, User},
-    update::{Actor, Answered, Edit, Update},
+    update::{Actor, Answered, Edit, RequestKey, Update, Updated},
     value::Value,
 };
 use crate::fields::{Field, Kind, Reference};
@@ -31,6 +31,29 @@ impl Facts {
             requests: self.requests.clone(),
             references: self.references.clone(),
         }
+    }
+
+    /// The answer of an earlier request with this key. Versions that did not scope ids stored it
+    /// under the id alone; there another content may be another service's. A copy for such versions
+    /// has its original elsewhere.
+    pub fn answered(&self, key: &RequestKey) -> Option<&Answered> {
+        let original = |id| self.requests.get(id).filter(|answered| !answered.is_copy);
+        let unscoped = || original(&key.id).filter(|old| old.content == key.content);
+        original(&key.scoped_id).or_else(unscoped)
+    }
+
+    /// Adds the answer of a request, and its copy under the id alone where that is free. Tells where it is stored.
+    pub fn keep(&mut self, key: &RequestKey, updated: &Updated) -> Kept {
+        let answered = |is_copy| {
+            let (content, updated) = (key.content.clone(), updated.clone());
+            Answered { content, updated, is_copy }
+        };
+        let replaces_copy = self.requests.insert(key.scoped_id.clone(), answered(false)).is_some();
+        let has_copy = !self.requests.contains_key(&key.id);
+        if has_copy {
+            self.requests.insert(key.id.clone(), answered(true));
+        }
+        Kept { has_copy, replaces_copy }
     }
 
     /// The account that acts, if it exists.
@@ -67,6 +90,7 @@ impl Needs {
     pub fn add_update(&mut self, update: &Update) {
         self.add_read(&update.actor, update.user_id);
         if let Some(request) = update.kept_as() {
+            self.requests.insert(request.scoped_id.clone());
             self.requests.insert(request.id.clone());
         }
         for (field, edit) in update.edits.iter() {
@@ -84,10 +108,19 @@ pub struct Facts {
     pub actors: HashMap<String, ActingAccount>,
     /// Accounts by id.
     pub users: HashMap<i64, User>,
-    /// The requests that were answered before, by their ids.
+    /// The requests that were answered before, by the keys of their answers.
     pub requests: HashMap<String, Answered>,
     /// Ids that exist; of a manager: that are one.
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
+}
+
+/// How the answer of a request is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// With a copy under the id alone.
+    pub has_copy: bool,
+    /// In place of the copy of another caller's answer.
+    pub replaces_copy: bool,
 }
 
 /// What decisions rest on: the same as [`Facts`], but less of each user.

@@ -6,6 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use sha1::{Digest, Sha1};
 use subtle::{Choice, ConstantTimeEq};
 
+/// The secret key of the demo data: everybody knows it.
+pub const DEMO_KEY: &str = "secret";
+
 /// What is hashed before the secret key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipe {
@@ -64,6 +67,16 @@ impl SecretKeys {
     /// Keys, without the empty ones.
     pub fn new(keys: impl IntoIterator<Item = SecretString>) -> Self {
         Self(keys.into_iter().filter(|key| !key.expose_secret().is_empty()).collect())
+    }
+
+    /// Whether a key is the secret key of the demo data.
+    pub fn have_demo_key(&self) -> bool {
+        self.0.iter().any(|key| key.expose_secret() == DEMO_KEY)
+    }
+
+    /// Whether a key is shorter than so many characters.
+    pub fn have_shorter_than(&self, characters: usize) -> bool {
+        self.0.iter().any(|key| key.expose_secret().chars().count() < characters)
     }
 
     /// Whether there is none.

@@ -78,6 +78,8 @@ pub struct UserQuery {
     pub after: Option<Position>,
     /// How many at most, 1 or more.
     pub limit: u64,
+    /// No more users are read once their texts have this many bytes.
+    pub max_bytes: usize,
 }
 
 /// Which entries of the change log are listed: those to which everything applies that is given.
@@ -106,6 +108,17 @@ pub struct ChangeQuery {
     pub after: Option<i64>,
     /// How many at most, 1 or more.
     pub limit: u64,
+    /// No more entries are read once their texts have this many bytes.
+    pub max_bytes: usize,
+}
+
+/// Items in the order of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// The items, at least one if there is one.
+    pub items: Vec<T>,
+    /// Whether reading stopped at the maximum of bytes, so there may be more items.
+    pub is_cut: bool,
 }
 
 /// An entry of the change log.
@@ -125,6 +138,22 @@ pub struct LoggedChange {
     pub service: Option<String>,
     /// Whence the change came.
     pub origin: Origin,
-    /// What changed.
+    /// What changed, as far as this version knows it.
     pub changes: Vec<Change>,
+    /// How many changes of the entry this version skips: it does not know their fields or values.
+    pub unknown_changes: usize,
+}
+
+impl LoggedChange {
+    /// About how many bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.changes.len() * size_of::<Change>() + self.text_bytes()
+    }
+
+    /// The bytes of its texts.
+    pub fn text_bytes(&self) -> usize {
+        let values =
+            self.changes.iter().map(|change| change.old.text_bytes() + change.new.text_bytes());
+        values.sum()
+    }
 }

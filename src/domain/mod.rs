@@ -12,6 +12,8 @@ pub mod hash;
 pub mod holders;
 pub mod identity;
 pub mod listing;
+pub mod page_token;
+pub mod readiness;
 pub mod rules;
 pub mod service;
 pub mod settings;

@@ -29,7 +29,7 @@ pub fn apply(
     let actor = authorise(&update.actor, Level::Edit, update.user_id, facts)?;
     let stored = reach(actor, update.user_id, facts)?;
     if let Some(request) = update.kept_as()
-        && let Some(answered) = facts.requests.get(&request.id)
+        && let Some(answered) = facts.answered(request)
     {
         let repeat = answered.content == request.content;
         return if repeat {

@@ -2,31 +2,32 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use futures_util::future::join_all;
 
 use super::{
     account::{self, User},
     acting::Acting,
     clock::Clock,
-    error::{Cause, Error},
+    error::Error,
     explain::{self, Explained},
     fresh::Fresh,
     hash::SecretKeys,
     identity::FieldSet,
-    listing::{ChangeFilter, ChangeQuery, LoggedChange, UserQuery},
+    listing::{ChangeFilter, ChangeQuery, Listed, LoggedChange, UserQuery},
+    page_token::TokenKey,
+    readiness::NotReady,
     settings::Settings,
     store::Store,
     update::{Actor, Change, Edit, Edits, Origin, Update, Updated},
     watch::{Position, Watch, Watched},
 };
-use crate::{credentials::LegacyCredentials, fields::parse_id};
-
-/// How much earlier a position is too old than entries are deleted.
-const SLACK: TimeDelta = TimeDelta::hours(1);
+use crate::credentials::LegacyCredentials;
 
 /// How many later changes are read at once before one is reverted.
 const LATER_CHANGES: u64 = 200;
+/// The bytes of texts of later changes that are read at once.
+const LATER_CHANGES_BYTES: usize = 1 << 20;
 
 /// How often a change is looked at that is to be reverted, while others come.
 const ATTEMPTS: u32 = 5;
@@ -48,21 +49,13 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     keys: SecretKeys,
     /// How long the change log is kept; none is for ever.
-    keep_log: Option<TimeDelta>,
     settings: Fresh<Settings>,
 }
 
 impl Service {
     /// Use cases on a store, with the keys of legacy calls.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
-        Self { store, clock, keys, keep_log: None, settings: Fresh::default() }
-    }
-
-    /// Tells how long the change log is kept; without it for ever.
-    #[must_use]
-    pub fn keeping_log(mut self, keep_log: Option<TimeDelta>) -> Self {
-        self.keep_log = keep_log;
-        self
+        Self { store, clock, keys, settings: Fresh::default() }
     }
 
     /// Tells how long legacy calls believe the settings, a second at most; without it a second.
@@ -106,12 +99,12 @@ impl Service {
         outcomes
     }
 
-    /// Checks the credentials of a legacy call, which are for one user.
+    /// Checks the credentials of a legacy call.
     ///
     /// # Errors
     /// In this order: [`Error::ApiDisabled`], [`Error::GetDisabled`], [`Error::IncorrectHash`]; and those of
     /// [`Store::settings`].
-    pub async fn authenticate(&self, call: &LegacyCredentials, user_id: i64) -> Result<(), Error> {
+    pub async fn authenticate(&self, call: &LegacyCredentials) -> Result<(), Error> {
         let settings = self.cached_settings().await?;
         if !settings.allow_api || self.keys.is_empty() {
             return Err(Error::ApiDisabled);
@@ -121,10 +114,7 @@ impl Service {
         }
         let recipes = &settings.hash_recipes;
         let right = self.keys.accept(recipes, &call.username, &call.user_id, &call.hash);
-        if !right || parse_id(&call.user_id).unwrap_or_default() != user_id {
-            return Err(Error::IncorrectHash);
-        }
-        Ok(())
+        if right { Ok(()) } else { Err(Error::IncorrectHash) }
     }
 
     /// Explains the hash of a legacy call, beside the settings with which it is checked.
@@ -153,11 +143,19 @@ impl Service {
         self.store.read(actor, user_id).await
     }
 
+    /// The key of page and resume tokens.
+    ///
+    /// # Errors
+    /// Those of [`Store::token_key`].
+    pub async fn token_key(&self) -> Result<TokenKey, Error> {
+        self.store.token_key().await
+    }
+
     /// Lists users.
     ///
     /// # Errors
     /// Those of [`Store::list`].
-    pub async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
+    pub async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error> {
         self.store.list(actor, query).await
     }
 
@@ -169,7 +167,7 @@ impl Service {
         &self,
         actor: &Actor,
         query: &ChangeQuery,
-    ) -> Result<Vec<LoggedChange>, Error> {
+    ) -> Result<Listed<LoggedChange>, Error> {
         self.store.list_changes(actor, query).await
     }
 
@@ -181,23 +179,17 @@ impl Service {
         Ok(Watched { user_id, scope: self.store.scope(actor, user_id).await? })
     }
 
-    /// Watches the change log from a position on that was told at a time, or from now on.
+    /// Watches the change log from a position on, or from now on.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] where entries behind the position may have been deleted, and those of [`Store::watch`].
+    /// Those of [`Store::watch`].
     pub async fn watch(
         &self,
-        from: Option<(Position, DateTime<Utc>)>,
+        from: Option<Position>,
         watched: Watched,
+        caller: &str,
     ) -> Result<Box<dyn Watch>, Error> {
-        let old = |(_, told): &(Position, DateTime<Utc>)| {
-            self.keep_log.is_some_and(|keep| self.clock.now() - *told > keep - SLACK)
-        };
-        if from.as_ref().is_some_and(old) {
-            let problem = "is older than the change log is kept".to_owned();
-            return Err(Error::InvalidRequest { field: "resume_token", problem });
-        }
-        self.store.watch(from.map(|(position, _)| position), watched).await
+        self.store.watch(from, watched, caller).await
     }
 
     /// The time.
@@ -208,7 +200,8 @@ impl Service {
     /// Undoes a logged change; without an etag only where its fields hold what it gave them.
     ///
     /// # Errors
-    /// Those of [`Store::list_changes`] and [`Store::apply`], and [`Error::ChangeNotFound`].
+    /// Those of [`Store::list_changes`] and [`Store::apply`], [`Error::ChangeNotFound`], and
+    /// [`Error::ChangeNotSupported`].
     pub async fn revert(
         &self,
         actor: Actor,
@@ -219,10 +212,19 @@ impl Service {
         validate_only: bool,
     ) -> Result<Updated, Error> {
         let after = Some(change_id.saturating_sub(1));
-        let query =
-            ChangeQuery { filter: ChangeFilter::default(), descending: false, after, limit: 1 };
-        let found = self.store.list_changes(&actor, &query).await?.pop();
+        let query = ChangeQuery {
+            filter: ChangeFilter::default(),
+            descending: false,
+            after,
+            limit: 1,
+            max_bytes: LATER_CHANGES_BYTES,
+        };
+        let found = self.store.list_changes(&actor, &query).await?.items.pop();
         let found = found.filter(|found| found.id == change_id).ok_or(Error::ChangeNotFound)?;
+        // Half a revert is none: the fields of a change belong together.
+        if found.unknown_changes > 0 {
+            return Err(Error::ChangeNotSupported);
+        }
         let mut edits = Edits::default();
         for Change { field, old, .. } in &found.changes {
             edits.add(*field, Some(Edit::Set(old.clone())));
@@ -274,14 +276,15 @@ impl Service {
                 descending: false,
                 after: Some(after),
                 limit: LATER_CHANGES,
+                max_bytes: LATER_CHANGES_BYTES,
             };
-            let later = self.store.list_changes(actor, &query).await?;
+            let Listed { items: later, is_cut } = self.store.list_changes(actor, &query).await?;
             let mut fields = later.iter().flat_map(|later| &later.changes).map(|later| later.field);
             let touched = fields.any(|field| change.changes.iter().any(|own| own.field == field));
             if let Some(last) = later.last() {
                 (after, version) = (last.id, last.version);
             }
-            if touched || (later.len() as u64) < LATER_CHANGES {
+            if touched || !is_cut && (later.len() as u64) < LATER_CHANGES {
                 return Ok(Later { touched, version });
             }
         }
@@ -311,11 +314,11 @@ impl Service {
         Ok(settings)
     }
 
-    /// Whether the storage answers.
+    /// Proves that an update could be stored.
     ///
     /// # Errors
-    /// What it said instead.
-    pub async fn ready(&self) -> Result<(), Cause> {
+    /// What keeps the storage from that.
+    pub async fn ready(&self) -> Result<(), NotReady> {
         self.store.ready().await
     }
 

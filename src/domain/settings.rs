@@ -9,7 +9,7 @@ pub struct Settings {
     pub allow_api: bool,
     /// Whether legacy calls may use GET.
     pub allow_get_api: bool,
-    /// Which hashes are accepted; at least one.
+    /// Which hashes are accepted; none only where just newer versions know those that are set.
     pub hash_recipes: Vec<Recipe>,
 }
 

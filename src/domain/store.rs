@@ -5,8 +5,10 @@ use chrono::{DateTime, Utc};
 
 use super::{
     account::User,
-    error::{Cause, Error},
-    listing::{ChangeQuery, LoggedChange, UserQuery},
+    error::Error,
+    listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
+    page_token::TokenKey,
+    readiness::NotReady,
     rules::Scope,
     settings::Settings,
     update::{Actor, Update, Updated},
@@ -46,7 +48,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// Those of [`super::rules::scope`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error>;
+    async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error>;
 
     /// A page of the change log of the users that an actor may list.
     ///
@@ -56,7 +58,7 @@ pub trait Store: Send + Sync {
         &self,
         actor: &Actor,
         query: &ChangeQuery,
-    ) -> Result<Vec<LoggedChange>, Error>;
+    ) -> Result<Listed<LoggedChange>, Error>;
 
     /// Which users an actor may list; and whether it may read one user, if that is given. It needs no room among the calls.
     ///
@@ -65,15 +67,23 @@ pub trait Store: Send + Sync {
     /// [`Error::Internal`] of the storage.
     async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error>;
 
-    /// Watches the change log from a position on, or from now on.
+    /// Watches the change log from a position on, or from now on. Each caller has a share of the
+    /// places.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] where too many watch, and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// [`Error::Overloaded`] if the caller or all callers have too many subscriptions, and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn watch(
         &self,
         from: Option<Position>,
         watched: Watched,
+        caller: &str,
     ) -> Result<Box<dyn Watch>, Error>;
+
+    /// The key of page and resume tokens. It is read once; later calls need no round trip.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn token_key(&self) -> Result<TokenKey, Error>;
 
     /// Checks that an actor may read and change settings.
     ///
@@ -96,9 +106,9 @@ pub trait Store: Send + Sync {
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error>;
 
-    /// Whether the storage answers.
+    /// Proves that an update could be stored.
     ///
     /// # Errors
-    /// What it said instead.
-    async fn ready(&self) -> Result<(), Cause>;
+    /// What keeps the storage from that.
+    async fn ready(&self) -> Result<(), NotReady>;
 }

@@ -25,6 +25,8 @@ pub enum Door {
     Grpc,
     /// The legacy HTTP call.
     Legacy,
+    /// A door that only a newer version has. Read from the change log, and never written.
+    Unknown,
 }
 
 impl Door {
@@ -33,10 +35,11 @@ impl Door {
         match self {
             Self::Grpc => "grpc",
             Self::Legacy => "legacy",
+            Self::Unknown => "unknown",
         }
     }
 
-    /// The door of a word.
+    /// The door of a word; none of a word that this version does not know.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Grpc, Self::Legacy].into_iter().find(|door| door.as_str() == word)
     }
@@ -147,6 +150,9 @@ pub struct Update {
 pub struct RequestKey {
     /// A UUID, in small letters.
     pub id: String,
+    /// The key of the stored answer: the id scoped to the calling identity, so two services that
+    /// use the same UUID do not see each other's answers.
+    pub scoped_id: String,
     /// A digest of who asks for what.
     pub content: String,
 }
@@ -158,6 +164,9 @@ pub struct Answered {
     pub content: String,
     /// The answer.
     pub updated: Updated,
+    /// Whether it is a copy under the id alone. Version 0.1.0 looks only there: a repeat that reaches an old replica during
+    /// a rolling upgrade finds it.
+    pub is_copy: bool,
 }
 
 /// One field that differs from before.

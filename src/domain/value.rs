@@ -57,6 +57,11 @@ impl ListMode {
 }
 
 impl Value {
+    /// The bytes of a text; of other values none.
+    pub fn text_bytes(&self) -> usize {
+        if let Self::Text(text) = self { text.len() } else { 0 }
+    }
+
     /// What a field holds after it was cleared, and in a new user.
     pub fn cleared(field: Field) -> Self {
         match field.kind() {

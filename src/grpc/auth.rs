@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use http::{Extensions, HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
-use tonic::{Extensions, metadata::MetadataMap};
 
 use super::certificates::Certificates;
 use crate::{
@@ -58,22 +58,44 @@ pub struct Authentication {
     pub open: bool,
 }
 
-/// Who calls, proved.
+/// Who calls, proved: an extension of the request.
+#[derive(Clone)]
 pub(super) enum Caller {
     /// A caller of the typed API.
     Internal(Arc<Identity>),
-    /// The door, for a legacy client whose hash is still to be checked.
+    /// The gateway, for a legacy client. [`super::layers::authentication`] has checked the hash.
     Legacy(LegacyCredentials),
+}
+
+impl Caller {
+    /// The caller of a request that has passed authentication.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] without one.
+    pub(super) fn of(extensions: &Extensions) -> Result<&Self, Error> {
+        extensions.get().ok_or(Error::Unauthenticated)
+    }
+
+    /// The caller of a request that the gateway may not send.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for the gateway.
+    pub(super) fn identity(extensions: &Extensions) -> Result<Arc<Identity>, Error> {
+        match Self::of(extensions)? {
+            Self::Internal(identity) => Ok(Arc::clone(identity)),
+            Self::Legacy(_) => Err(Error::Unauthenticated),
+        }
+    }
 }
 
 impl Authentication {
     /// Who calls.
     pub(super) async fn caller(
         &self,
-        metadata: &MetadataMap,
+        headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<Caller, Error> {
-        let Some(authorization) = text(metadata, "authorization")? else {
+        let Some(authorization) = text(headers, "authorization")? else {
             if let Some(identity) = self.certificates.identity(extensions) {
                 return Ok(Caller::Internal(identity));
             }
@@ -83,7 +105,7 @@ impl Authentication {
             return Err(Error::Unauthenticated);
         };
         match LegacyCredentials::from_header(authorization) {
-            Ok(credentials) if self.is_door(metadata, extensions).await? => {
+            Ok(credentials) if self.is_door(headers, extensions).await? => {
                 Ok(Caller::Legacy(credentials))
             }
             Err(NotLegacy::OtherScheme) => Ok(Caller::Internal(self.holder(authorization).await?)),
@@ -94,10 +116,10 @@ impl Authentication {
     /// Who calls, where the door may not.
     pub(super) async fn internal_caller(
         &self,
-        metadata: &MetadataMap,
+        headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<Arc<Identity>, Error> {
-        match self.caller(metadata, extensions).await? {
+        match self.caller(headers, extensions).await? {
             Caller::Internal(identity) => Ok(identity),
             Caller::Legacy(_) => Err(Error::Unauthenticated),
         }
@@ -128,15 +150,16 @@ impl Authentication {
         }
     }
 
-    async fn is_door(
+    /// Whether a gateway calls, proved.
+    pub(super) async fn is_door(
         &self,
-        metadata: &MetadataMap,
+        headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<bool, Error> {
         if extensions.get::<InProcessDoor>().is_some() {
             return Ok(true);
         }
-        let identity = text(metadata, DOOR_IDENTITY)?;
+        let identity = text(headers, DOOR_IDENTITY)?;
         Ok(match (&self.door, identity) {
             (_, None) if self.certificates.is_door(extensions) => true,
             (Some(token), Some(identity)) => {
@@ -148,8 +171,8 @@ impl Authentication {
     }
 }
 
-fn text<'a>(metadata: &'a MetadataMap, key: &'static str) -> Result<Option<&'a str>, Error> {
-    let text = metadata.get(key).map(|value| value.to_str());
+fn text<'a>(headers: &'a HeaderMap, key: &'static str) -> Result<Option<&'a str>, Error> {
+    let text = headers.get(key).map(|value| value.to_str());
     text.transpose().map_err(|_| Error::Unauthenticated)
 }
 

@@ -4,11 +4,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use tonic::Extensions;
 
-use crate::{domain::identity::Identity, listen::Peer};
+use crate::{domain::identity::Identity, listen::Peer, tls::SubjectAltName};
 
-/// Whose client certificates are, by one of their subject alternative names: a URI or the name of a host.
+/// Whose client certificates are, by one of their subject alternative names: a URI or a DNS name.
 #[derive(Clone, Debug, Default)]
-pub struct Certificates(HashMap<String, Holder>);
+pub struct Certificates(HashMap<SubjectAltName, Holder>);
 
 #[derive(Clone, Debug)]
 enum Holder {
@@ -20,13 +20,13 @@ enum Holder {
 
 impl Certificates {
     /// Adds a caller of the typed API. Answers whether the name was free.
-    pub fn add_identity(&mut self, name: String, identity: Arc<Identity>) -> bool {
-        self.0.insert(name, Holder::Identity(identity)).is_none()
+    pub fn add_identity(&mut self, name: &str, identity: Arc<Identity>) -> bool {
+        self.0.insert(SubjectAltName::of(name), Holder::Identity(identity)).is_none()
     }
 
     /// Adds a door in a process of its own. Answers whether the name was free.
-    pub fn add_door(&mut self, name: String) -> bool {
-        self.0.insert(name, Holder::Door).is_none()
+    pub fn add_door(&mut self, name: &str) -> bool {
+        self.0.insert(SubjectAltName::of(name), Holder::Door).is_none()
     }
 
     /// Whether there are none.
@@ -50,5 +50,33 @@ impl Certificates {
     fn holders<'a>(&'a self, extensions: &'a Extensions) -> impl Iterator<Item = &'a Holder> {
         let names = extensions.get::<Peer>().into_iter().flat_map(|peer| &*peer.names);
         names.filter_map(|name| self.0.get(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_matches_by_its_type() {
+        let (host, uri) = ("crm.internal", "spiffe://crm");
+        let mut certificates = Certificates::default();
+        for name in [host, uri] {
+            assert!(certificates.add_identity(name, Identity::open()));
+        }
+        assert!(certificates.add_door("door.internal"));
+        for (name, is_known) in [
+            (SubjectAltName::Dns(host.to_owned()), true),
+            (SubjectAltName::Uri(host.to_owned()), false),
+            (SubjectAltName::Uri(uri.to_owned()), true),
+            (SubjectAltName::Dns(uri.to_owned()), false),
+            (SubjectAltName::Uri("door.internal".to_owned()), false),
+        ] {
+            let mut extensions = Extensions::new();
+            let address = ([127, 0, 0, 1], 1).into();
+            extensions.insert(Peer { address, names: [name.clone()].into() });
+            assert_eq!(certificates.identity(&extensions).is_some(), is_known, "{name:?}");
+            assert!(!certificates.is_door(&extensions), "{name:?}");
+        }
     }
 }

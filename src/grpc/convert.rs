@@ -3,7 +3,8 @@
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use prost::Message;
 use prost_types::{FieldMask, Timestamp};
-use sha1::{Digest, Sha1};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
 
 use crate::{
     domain::{
@@ -47,7 +48,7 @@ pub fn edits(mut details: proto::UserDetails, mask: Option<&FieldMask>) -> Resul
 ///
 /// # Errors
 /// [`Error::InvalidRequest`] where it names a path twice, or one that is no field.
-pub(super) fn read_mask(mask: Option<&FieldMask>) -> Result<[bool; FIELDS.len()], Error> {
+pub fn read_mask(mask: Option<&FieldMask>) -> Result<[bool; FIELDS.len()], Error> {
     let mask = mask.filter(|mask| !mask.paths.is_empty());
     mask.map_or(Ok([true; FIELDS.len()]), |mask| masked("read_mask", mask))
 }
@@ -142,13 +143,17 @@ fn set(details: &mut proto::UserDetails, field: Field, value: Value) {
     }
 }
 
-/// The id of an update, which is taken out of it, and a digest of all the rest and of who acts.
+/// The length of the key of an answer, in characters: that of a UUID.
+const SCOPED_ID_LENGTH: usize = 36;
+
+/// The id of an update, which is taken out of it, the key of its answer, and a digest of all the rest and of who acts.
 ///
 /// # Errors
 /// [`Error::InvalidRequest`] where it is no UUID.
 pub(super) fn request_key(
     request: &mut proto::UpdateUserDetailsRequest,
     actor: &Actor,
+    identity: &str,
 ) -> Result<Option<RequestKey>, Error> {
     let mut id = std::mem::take(&mut request.request_id);
     if id.is_empty() {
@@ -181,7 +186,19 @@ pub(super) fn request_key(
     let acting_username = std::mem::take(&mut request.acting_username);
     digest.update(request.encode_to_vec());
     request.acting_username = acting_username;
-    Ok(Some(RequestKey { id, content: hex::encode(digest.finalize()) }))
+    let (scoped_id, content) = (scoped(&id, identity), hex::encode(digest.finalize()));
+    Ok(Some(RequestKey { id, scoped_id, content }))
+}
+
+/// A request id within the scope of an identity: as long as a UUID, and never equal to one, as it has
+/// no hyphens. Callers without identity share one scope.
+fn scoped(id: &str, identity: &str) -> String {
+    if identity.is_empty() {
+        return id.to_owned();
+    }
+    // A name has no control characters.
+    let digest = Sha256::digest(format!("request id\0{identity}\0{id}"));
+    hex::encode(&digest[..SCOPED_ID_LENGTH / 2])
 }
 
 /// The reason for a change.

@@ -1,14 +1,14 @@
 //! The one table from the domain's errors to gRPC status.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     domain::error::{Error, Violation},
     fields::Field,
-    proto::{ErrorReason, UpdateUserDetailsError, UpdateUserDetailsViolation, code_name},
+    proto::{ErrorReason, UpdateUserDetailsError, UpdateUserDetailsViolation},
 };
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -42,11 +42,17 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::InBatch { error, .. } => classify(error),
         Error::ChangedSince => (Code::Aborted, ErrorReason::ChangedSince),
         Error::ChangeNotFound => (Code::NotFound, ErrorReason::ChangeNotFound),
+        Error::ChangeNotSupported => (Code::FailedPrecondition, ErrorReason::ChangeNotSupported),
         Error::InvalidRequest { .. } => (Code::InvalidArgument, ErrorReason::InvalidRequest),
+        Error::UnknownMethod | Error::UnknownEncoding => {
+            (Code::Unimplemented, ErrorReason::Unimplemented)
+        }
         Error::Unauthenticated => (Code::Unauthenticated, ErrorReason::Unauthenticated),
         Error::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Error::Unavailable(_) => (Code::Unavailable, ErrorReason::Unavailable),
-        Error::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::Unavailable),
+        Error::DeadlineExceeded | Error::AnswerNotRead => {
+            (Code::DeadlineExceeded, ErrorReason::Unavailable)
+        }
         Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
     }
 }
@@ -76,6 +82,17 @@ pub(super) fn shed(error: &Error) -> Option<&'static str> {
 /// The code of an outcome.
 pub(super) fn code(error: Option<&Error>) -> Code {
     error.map_or(Code::Ok, |error| classify(error).0)
+}
+
+/// The status of a call's error, from which the layers learn what lies under it.
+pub(super) fn to_status(error: Error) -> Status {
+    let mut status = self::status(&error);
+    if let Error::UnknownEncoding = error {
+        let supported = MetadataValue::from_static("identity,gzip,zstd");
+        status.metadata_mut().insert("grpc-accept-encoding", supported);
+    }
+    status.set_source(Arc::new(error));
+    status
 }
 
 /// The status of an error, with its details.
@@ -112,34 +129,15 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::InBatch { .. }
         | Error::ChangedSince
         | Error::ChangeNotFound
+        | Error::ChangeNotSupported
+        | Error::UnknownMethod
+        | Error::UnknownEncoding
         | Error::Unauthenticated
         | Error::DeadlineExceeded
+        | Error::AnswerNotRead
         | Error::Internal(_) => {}
     }
     Status::with_error_details(classify(error).0, error.to_string(), details)
-}
-
-/// The code and the outcome of an answer that no method gave, but tonic itself, which gives no details: to a call of a method or
-/// of a compression that is not there, and to a message over the limit. That is answered in this service's words: that tonic says
-/// `RESOURCE_EXHAUSTED` of one that is compressed would invite to try again.
-pub(super) fn unserved(
-    answer: http::Response<Body>,
-) -> (http::Response<Body>, Option<(Code, &'static str)>) {
-    let headers = answer.headers();
-    let code = headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
-    match code {
-        Some(Code::OutOfRange | Code::ResourceExhausted)
-            if !headers.contains_key(Status::GRPC_STATUS_DETAILS) =>
-        {
-            let problem = "is larger than grpc.message_limit allows".to_owned();
-            let error = Error::InvalidRequest { field: "message", problem };
-            let status = status(&error);
-            let told = (status.code(), reason(&error));
-            (status.into_http(), Some(told))
-        }
-        Some(code @ Code::Unimplemented) => (answer, Some((code, code_name(code)))),
-        _ => (answer, None),
-    }
 }
 
 /// What the status of an error says, as a result of a batch.
@@ -195,11 +193,15 @@ mod tests {
             (Error::RequestIdReused, Code::AlreadyExists, "REQUEST_ID_REUSED", 0, false),
             (Error::ChangedSince, Code::Aborted, "CHANGED_SINCE", 0, false),
             (Error::ChangeNotFound, Code::NotFound, "CHANGE_NOT_FOUND", 0, false),
+            (Error::ChangeNotSupported, Code::FailedPrecondition, "CHANGE_NOT_SUPPORTED", 0, false),
             (request, Code::InvalidArgument, "INVALID_REQUEST", 1, false),
+            (Error::UnknownMethod, Code::Unimplemented, "UNIMPLEMENTED", 0, false),
+            (Error::UnknownEncoding, Code::Unimplemented, "UNIMPLEMENTED", 0, false),
             (Error::Unauthenticated, Code::Unauthenticated, "UNAUTHENTICATED", 0, false),
             (Error::Overloaded, Code::ResourceExhausted, "OVERLOADED", 0, true),
             (Error::Unavailable("cause".into()), Code::Unavailable, "UNAVAILABLE", 0, true),
             (Error::DeadlineExceeded, Code::DeadlineExceeded, "UNAVAILABLE", 0, false),
+            (Error::AnswerNotRead, Code::DeadlineExceeded, "UNAVAILABLE", 0, false),
             (Error::Internal("cause".into()), Code::Internal, "INTERNAL", 0, false),
         ];
         for (error, code, reason, violations, retry) in table {

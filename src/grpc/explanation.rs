@@ -13,7 +13,10 @@ use crate::{
         update::Updated,
     },
     fields::Field,
-    legacy::{explain::Named, outcome::Outcome},
+    legacy::{
+        explain::{Named, Read},
+        outcome::Outcome,
+    },
     proto::{
         InvalidLegacyParameter, LegacyCheck, LegacyHash, LegacyHashRecipe, LegacyHashVerdict,
         LegacyParameter, LegacyParameterUse,
@@ -54,7 +57,23 @@ pub(super) fn of_values(invalid: &Invalid) -> Finding {
         LegacyCheck::InvalidDetails
     };
     let names: Vec<_> = invalid.values().map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        return (check, "nothing would be stored".to_owned());
+    }
     (check, format!("invalid values: {}", names.join(", ")))
+}
+
+/// Faults of the request that may explain any check; to append to the explanation.
+pub(super) fn notes(read: &Read) -> String {
+    let mut notes = String::new();
+    if read.parameters.iter().any(|parameter| parameter.name.starts_with("amp;")) {
+        notes.push_str("; the parameters are separated by `&amp;`: send a plain `&` instead");
+    }
+    if let Some(unreadable) = &read.unreadable {
+        notes.push_str("; ");
+        notes.push_str(&unreadable.to_string());
+    }
+    notes
 }
 
 /// What the service's error means for the call; `exists` is whether there is such a user at all.
@@ -119,7 +138,11 @@ pub(super) fn of_error(
         | Error::InBatch { .. }
         | Error::ChangedSince
         | Error::ChangeNotFound
+        | Error::ChangeNotSupported
         | Error::InvalidRequest { .. }
+        | Error::UnknownMethod
+        | Error::UnknownEncoding
+        | Error::AnswerNotRead
         | Error::Unauthenticated
         | Error::Overloaded
         | Error::Unavailable(_)

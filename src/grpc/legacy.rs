@@ -1,12 +1,12 @@
 //! `LegacyService`: reads a legacy call as the door does, has it checked, and tells what came of it.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, header::CONTENT_TYPE};
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 
-use super::{auth::Authentication, call, errors, explanation, user_details};
+use super::{auth::Caller, call, errors, explanation, user_details};
 use crate::{
     domain::{
         account::Username,
@@ -16,7 +16,7 @@ use crate::{
         update::{Actor, Door, Origin, Update, Updated},
     },
     fields::parse_id,
-    legacy::{self, explain::Read, outcome},
+    legacy::{self, explain::Read, head::LongQuery, outcome},
     proto::{
         ExplainLegacyCallRequest, ExplainLegacyCallResponse, UpdateUserDetailsRequest,
         legacy_service_server::LegacyService,
@@ -26,8 +26,6 @@ use crate::{
 /// The service.
 pub(super) struct LegacyCalls {
     pub(super) service: Arc<Service>,
-    pub(super) authentication: Arc<Authentication>,
-    pub(super) deadline: Duration,
     /// The largest body that the door reads, in bytes.
     pub(super) largest_body: usize,
 }
@@ -39,26 +37,23 @@ impl LegacyService for LegacyCalls {
         request: Request<ExplainLegacyCallRequest>,
     ) -> Result<Response<ExplainLegacyCallResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
-        let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
-            let actor = caller.actor(Permission::Admin, &request.acting_username)?;
-            if request.include_hash && caller.fields().is_some() {
-                // With it a call of the door changes every field.
-                return Err(NotPermitted::Hash.into());
-            }
-            self.explain(&actor, request).await
-        };
-        let method = "m4.userdetails.v1.LegacyService/ExplainLegacyCall";
-        call::run(method, &metadata, self.deadline, Box::pin(call)).await
+        let answer = self.explain(&extensions, request).await.map_err(errors::to_status)?;
+        Ok(call::respond(&metadata, answer))
     }
 }
 
 impl LegacyCalls {
     async fn explain(
         &self,
-        actor: &Actor,
+        extensions: &Extensions,
         request: ExplainLegacyCallRequest,
     ) -> Result<ExplainLegacyCallResponse, Error> {
+        let caller = Caller::identity(extensions)?;
+        let actor = &caller.actor(Permission::Admin, &request.acting_username)?;
+        if request.include_hash && caller.fields().is_some() {
+            // With it a call of the door changes every field.
+            return Err(NotPermitted::Hash.into());
+        }
         let include_hash = request.include_hash;
         let (address, request) = (address(&request.address)?, http_request(request)?);
         let mut read = legacy::explain::read(request, &address, self.largest_body).await;
@@ -76,7 +71,8 @@ impl LegacyCalls {
             match self.check(&read, update).await {
                 Ok(would) => {
                     let outcome = outcome::of(Ok(()), &read.call);
-                    updated = Some(would).filter(|_| invalid.is_empty());
+                    let is_stored = invalid.is_empty() && read.unreadable.is_none();
+                    updated = Some(would).filter(|_| is_stored);
                     let finding = match &updated {
                         Some(updated) => explanation::of_update(updated),
                         None => explanation::of_values(&invalid),
@@ -99,20 +95,24 @@ impl LegacyCalls {
         };
         Ok(ExplainLegacyCallResponse {
             check: check.into(),
-            explanation,
+            explanation: explanation + &explanation::notes(&read),
             http_status: outcome.http.as_u16().into(),
             xml: String::from_utf8_lossy(&outcome.answer.to_xml()).into_owned(),
             update: updated.map(user_details::answer),
             parameters: read.parameters.into_iter().map(explanation::parameter).collect(),
             invalid_parameters: invalid.into_iter().map(explanation::invalid).collect(),
-            body_ignored: read.body_ignored,
+            body_ignored: read.unreadable.is_some(),
             hash: Some(explanation::hash(hash, &settings, include_hash)),
         })
     }
 
     /// What the service makes of the call.
     async fn check(&self, read: &Read, update: Update) -> Result<Updated, Error> {
-        self.service.authenticate(&read.call.credentials, update.user_id).await?;
+        let credentials = &read.call.credentials;
+        self.service.authenticate(credentials).await?;
+        if !credentials.are_for(update.user_id) {
+            return Err(Error::IncorrectHash);
+        }
         self.service.update(update).await
     }
 
@@ -147,7 +147,10 @@ fn http_request(request: ExplainLegacyCallRequest) -> Result<http::Request<Bytes
     let target = legacy::target(&request.url)
         .map_err(|error| refuse("url", &format!("cannot be sent: {error}")))?;
     let mut http = http::Request::new(Bytes::from(request.body));
-    (*http.method_mut(), *http.uri_mut()) = (method, target);
+    (*http.method_mut(), *http.uri_mut()) = (method, target.uri);
+    if let Some(query) = target.long_query {
+        http.extensions_mut().insert(LongQuery::new(query.into(), None));
+    }
     if let Some(content_type) = request.content_type {
         let content_type = HeaderValue::from_str(&content_type)
             .map_err(|_| refuse("content_type", "cannot stand in a header"))?;

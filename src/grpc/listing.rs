@@ -1,19 +1,19 @@
 //! Pages: requests to queries, and the tokens that say where a page begins.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use prost::Message;
 use prost_types::Timestamp;
-use sha1::{Digest, Sha1};
+use sha2::{Digest, Sha256};
 
 use super::convert;
 use crate::{
     domain::{
         error::Error,
         listing::{
-            ChangeFilter, ChangeQuery, LoggedChange, Order, OrderKey, Position, UserFilter,
+            ChangeFilter, ChangeQuery, Listed, LoggedChange, Order, OrderKey, Position, UserFilter,
             UserQuery,
         },
+        page_token::{Purpose, RequestDigest, TokenKey},
     },
     proto::{
         ListUserDetailsChangesRequest, ListUserDetailsRequest, UserDetailsChange, UserDetailsFilter,
@@ -24,40 +24,76 @@ use crate::{
 /// How many items a page has if nothing is said.
 const USUAL_PAGE: i32 = 50;
 /// How many items a page has at most.
-const LARGEST_PAGE: i32 = 1000;
+pub(crate) const LARGEST_PAGE: i32 = 1000;
+/// A page with more items is converted on a worker.
+const LARGE_PAGE: usize = 100;
 /// The bytes of a message that are kept for the token of the next page.
 const TOKEN_ROOM: usize = 4096;
 /// The bytes that an item takes beside its own: a tag and a length.
 const ITEM_ROOM: usize = 8;
 
-/// What a page token holds; opaque to callers.
+/// The payload of a page token.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct Token {
-    /// Of the request without page size and token: a token goes with its own list only.
-    #[prost(bytes = "vec", tag = "1")]
-    request: Vec<u8>,
-    #[prost(int64, tag = "2")]
+    #[prost(int64, tag = "1")]
     id: i64,
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "2")]
     username: String,
-    #[prost(int64, tag = "4")]
+    #[prost(int64, tag = "3")]
     update_time: i64,
 }
 
+/// The tokens of one list: of a method and a request without its page size and token.
+struct Tokens {
+    key: TokenKey,
+    purpose: Purpose,
+    request: RequestDigest,
+}
+
+impl Tokens {
+    fn new(key: TokenKey, purpose: Purpose, request: &impl Message) -> Self {
+        Self { key, purpose, request: digest(request) }
+    }
+
+    fn issue(&self, position: Position) -> String {
+        let Position { username, update_time, id } = position;
+        let token = Token { id, username, update_time };
+        self.key.seal(self.purpose, &self.request, &token.encode_to_vec())
+    }
+
+    /// The position behind which the page begins; none for the first page.
+    fn position(&self, token: &str) -> Result<Option<Position>, Error> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let payload = self.key.open(self.purpose, &self.request, token);
+        let token = payload.and_then(|payload| Token::decode(&*payload).ok());
+        let refused =
+            || invalid("page_token", "was not issued for this list: only page_size may differ");
+        let Token { id, username, update_time } = token.ok_or_else(refused)?;
+        Ok(Some(Position { username, update_time, id }))
+    }
+}
+
 /// A list that is asked for, and what its tokens are bound to.
-pub(super) struct Paged<Q> {
+pub(crate) struct Paged<Q> {
     /// The query, for one item more than the page has: so it is known whether there is another page.
     pub(super) query: Q,
     size: usize,
-    request: Vec<u8>,
+    tokens: Tokens,
 }
 
 impl<Q> Paged<Q> {
+    /// Whether it takes long to convert the page.
+    pub(super) fn is_large(&self) -> bool {
+        self.size > LARGE_PAGE
+    }
+
     /// The page: as many items as are asked for and have room in a message of `limit` bytes, and the token of the next page,
     /// which is empty where there is none.
     pub(super) fn page<T, M: Message>(
         self,
-        items: Vec<T>,
+        Listed { items, is_cut }: Listed<T>,
         limit: usize,
         position: impl Fn(&T) -> Position,
         convert: impl Fn(T) -> M,
@@ -69,17 +105,17 @@ impl<Q> Paged<Q> {
             let place = position(&item);
             let item = convert(item);
             let length = item.encoded_len() + ITEM_ROOM;
-            if let Some(Position { username, update_time, id }) = last
+            if let Some(last) = last
                 && (page.len() == self.size || length > room)
             {
-                let token = Token { request: self.request, id, username, update_time };
-                return (page, URL_SAFE_NO_PAD.encode(token.encode_to_vec()));
+                return (page, self.tokens.issue(last));
             }
             room = room.saturating_sub(length);
             page.push(item);
             last = Some(place);
         }
-        (page, String::new())
+        let token = last.filter(|_| is_cut).map(|last| self.tokens.issue(last));
+        (page, token.unwrap_or_default())
     }
 }
 
@@ -87,11 +123,14 @@ impl<Q> Paged<Q> {
 ///
 /// # Errors
 /// [`Error::InvalidRequest`].
-pub(super) fn users(mut request: ListUserDetailsRequest) -> Result<Paged<UserQuery>, Error> {
+pub(crate) fn users(
+    mut request: ListUserDetailsRequest,
+    key: TokenKey,
+) -> Result<Paged<UserQuery>, Error> {
     let size = page_size(std::mem::take(&mut request.page_size))?;
     let token = std::mem::take(&mut request.page_token);
-    let bound = digest(&request);
-    let after = after(&token, &bound)?;
+    let tokens = Tokens::new(key, Purpose::ListUsers, &request);
+    let after = tokens.position(&token)?;
     let filter = request.filter.unwrap_or_default();
     let UserDetailsFilter {
         username_prefix, email, blocked, hidden, responsible_manager_id, ..
@@ -109,21 +148,23 @@ pub(super) fn users(mut request: ListUserDetailsRequest) -> Result<Paged<UserQue
         order: order(&request.order_by, updated_since.is_some())?,
         after,
         limit: size as u64 + 1,
+        max_bytes: usize::MAX,
     };
-    Ok(Paged { query, size, request: bound })
+    Ok(Paged { query, size, tokens })
 }
 
 /// The entries of the change log that are asked for.
 ///
 /// # Errors
 /// [`Error::InvalidRequest`].
-pub(super) fn changes(
+pub(crate) fn changes(
     mut request: ListUserDetailsChangesRequest,
+    key: TokenKey,
 ) -> Result<Paged<ChangeQuery>, Error> {
     let size = page_size(std::mem::take(&mut request.page_size))?;
     let token = std::mem::take(&mut request.page_token);
-    let bound = digest(&request);
-    let after = after(&token, &bound)?.map(|position| position.id);
+    let tokens = Tokens::new(key, Purpose::ListChanges, &request);
+    let after = tokens.position(&token)?.map(|position| position.id);
     let query = ChangeQuery {
         filter: ChangeFilter {
             user_id: request.user_id,
@@ -135,8 +176,9 @@ pub(super) fn changes(
         descending: request.newest_first,
         after,
         limit: size as u64 + 1,
+        max_bytes: usize::MAX,
     };
-    Ok(Paged { query, size, request: bound })
+    Ok(Paged { query, size, tokens })
 }
 
 /// An entry of the change log as the wire has it.
@@ -170,22 +212,9 @@ fn page_size(asked: i32) -> Result<usize, Error> {
     usize::try_from(size).map_err(|_| invalid("page_size", "is negative"))
 }
 
-fn digest(request: &impl Message) -> Vec<u8> {
-    Sha1::digest(request.encode_to_vec())[..8].to_vec()
-}
-
-fn after(token: &str, bound: &[u8]) -> Result<Option<Position>, Error> {
-    if token.is_empty() {
-        return Ok(None);
-    }
-    let bytes = URL_SAFE_NO_PAD.decode(token).ok();
-    let token = bytes.and_then(|bytes| Token::decode(&*bytes).ok());
-    let token = token.ok_or_else(|| invalid("page_token", "is none that was given"))?;
-    if token.request != bound {
-        return Err(invalid("page_token", "is of another list: only page_size may differ"));
-    }
-    let Token { id, username, update_time, .. } = token;
-    Ok(Some(Position { username, update_time, id }))
+/// The digest of a request without its token.
+pub(super) fn digest(request: &impl Message) -> RequestDigest {
+    Sha256::digest(request.encode_to_vec()).into()
 }
 
 /// Without a word of it the order is one in which an index leads to the users.
@@ -222,6 +251,7 @@ fn invalid(field: &'static str, problem: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::page_token::KEY_LENGTH;
 
     #[test]
     fn a_page_has_as_many_items_as_fit_in_a_message_and_one_at_least() {
@@ -237,13 +267,41 @@ mod tests {
             (&[], 0, false),
         ] {
             let items: Vec<String> = texts(sizes);
-            let paged = users(request.clone()).unwrap();
+            let key = TokenKey::new(&[0; KEY_LENGTH]);
+            let paged = users(request.clone(), key.clone()).unwrap();
+            let items = Listed { items, is_cut: false };
             let (page, token) = paged.page(items, 100_000, |item| at(item.len()), |item| item);
             assert_eq!((page.len(), !token.is_empty()), (expected, more), "{sizes:?}");
             if more {
-                let place = after(&token, &digest(&ListUserDetailsRequest::default())).unwrap();
-                assert_eq!(place.unwrap().id, at(page[expected - 1].len()).id);
+                let next = ListUserDetailsRequest { page_token: token, ..Default::default() };
+                let next = users(next, key).unwrap().query.after.unwrap();
+                assert_eq!(next.id, at(page[expected - 1].len()).id);
             }
         }
+    }
+
+    #[test]
+    fn a_page_whose_reading_was_cut_has_a_next_page() {
+        let key = TokenKey::new(&[0; KEY_LENGTH]);
+        for is_cut in [false, true] {
+            let paged = users(ListUserDetailsRequest::default(), key.clone()).unwrap();
+            let items = Listed { items: vec!["x".to_owned()], is_cut };
+            let position = |_: &_| Position { username: String::new(), update_time: 0, id: 1 };
+            let (_, token) = paged.page(items, 100_000, position, |item| item);
+            assert_eq!(!token.is_empty(), is_cut);
+        }
+    }
+
+    #[test]
+    fn a_token_of_users_is_none_of_changes() {
+        let key = TokenKey::new(&[0; KEY_LENGTH]);
+        let position = Position { username: String::new(), update_time: 0, id: 7 };
+        let request = ListUserDetailsRequest::default();
+        let page_token = Tokens::new(key.clone(), Purpose::ListUsers, &request).issue(position);
+        let next = ListUserDetailsRequest { page_token: page_token.clone(), ..request };
+        assert_eq!(users(next, key.clone()).unwrap().query.after.unwrap().id, 7);
+        let next = ListUserDetailsChangesRequest { page_token, ..Default::default() };
+        let refused = changes(next, key).err().unwrap();
+        assert!(matches!(refused, Error::InvalidRequest { field: "page_token", .. }));
     }
 }

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::{
-    call::{OTHER, dropped, is_servers},
+    call::{dropped, is_servers},
     errors,
 };
 use crate::{
-    domain::error::Error,
+    domain::{error::Error, readiness::Fault},
     proto::code_name,
     telemetry::instruments::{Instruments, instruments},
 };
@@ -43,11 +43,17 @@ impl Metered {
         }
     }
 
-    /// It has ended.
-    pub(super) fn end(mut self, error: Option<&Error>, took: Duration) {
+    /// It has ended, and perhaps failed: why, and whether it was refused as one too many.
+    pub(super) fn end(
+        mut self,
+        code: Code,
+        failure: Option<&'static str>,
+        shed: Option<&'static str>,
+        took: Duration,
+    ) {
         if let Some(counting) = &mut self.0 {
-            counting.ends(errors::code(error), error.map(errors::reason), took);
-            if let Some(reason) = error.and_then(errors::shed) {
+            counting.ends(code, failure, took);
+            if let Some(reason) = shed {
                 counting.instruments.shed(1, reason);
             }
         }
@@ -80,14 +86,6 @@ impl Drop for Counting {
     }
 }
 
-/// A call was answered with this code and outcome without a method.
-pub(super) fn unserved(code: Code, outcome: &'static str, took: Duration) {
-    if let Some(instruments) = instruments() {
-        instruments.call(OTHER, code_name(code), is_servers(code), took);
-        instruments.call_failed(OTHER, outcome);
-    }
-}
-
 /// Calls may be shed from now on.
 pub(super) fn expect_shed() {
     if let Some(instruments) = instruments() {
@@ -95,10 +93,13 @@ pub(super) fn expect_shed() {
     }
 }
 
-/// Whether the storage answers.
-pub(super) fn ready(is_ready: bool) {
+/// What keeps the storage from storing updates, if anything does.
+pub(super) fn ready(fault: Option<Fault>) {
     if let Some(instruments) = instruments() {
-        instruments.ready(is_ready);
+        instruments.ready(fault.is_none());
+        Fault::ALL
+            .into_iter()
+            .for_each(|one| instruments.not_ready(fault == Some(one), one.label()));
     }
 }
 

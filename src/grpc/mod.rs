@@ -1,16 +1,22 @@
-//! The gRPC side: authenticate, convert, call the domain, convert back.
+//! The gRPC side: layers that every call passes, and handlers that convert, call the domain, and
+//! convert back.
 
 pub mod auth;
+mod batch;
 pub mod call;
 pub mod certificates;
 pub(crate) mod convert;
 mod errors;
 mod explanation;
+mod gateway_health;
+pub(crate) mod layers;
 mod legacy;
-mod listing;
+pub(crate) mod listing;
 mod metered;
+mod outbox;
+mod resume;
 pub mod server;
 mod settings;
-mod unserved;
+pub(crate) mod streams;
 mod user_details;
-mod watch;
+pub(crate) mod watch;

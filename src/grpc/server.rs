@@ -3,50 +3,71 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::{net::TcpListener, time::timeout};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     codec::CompressionEncoding::{Gzip, Zstd},
     server::NamedService,
     service::Routes,
 };
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 use tower::{ServiceBuilder, ServiceExt};
 
 use super::{
     auth::{Authentication, InProcessDoor},
     call::CallOptions,
+    gateway_health::GatewayHealth,
+    layers::{
+        self, Admission, Authenticator, Stack, Workers, admission::ConnectionShare,
+        message::MAX_PUBLIC_MESSAGE_BYTES,
+    },
     legacy::LegacyCalls,
     metered,
     settings::SettingsSwitches,
-    unserved::Unserved,
+    streams::StreamExecutor,
     user_details::UserDetails,
 };
 use crate::{
-    domain::{error::Cause, service::Service},
-    listen::{self, Age, Peer, Stream},
+    budget::MemoryBudget,
+    domain::{
+        error::{Cause, chain},
+        readiness::{Fault, NotReady},
+        service::Service,
+    },
+    listen::{self, Activity, Listener, Peer, PrefaceTimeout, Stream},
     proto::{
         self, Channel, legacy_service_server::LegacyServiceServer,
         settings_service_server::SettingsServiceServer,
         user_details_service_server::UserDetailsServiceServer,
     },
-    tls::ServerTls,
 };
 
-/// How often the storage is asked whether it still answers.
+/// How often the storage has to prove that it could store an update.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often it is asked until it answers for the first time.
+/// How often until it does for the first time.
 const HASTY_INTERVAL: Duration = Duration::from_millis(20);
 /// How long it may take to answer.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
-/// How many calls may be under way on one connection.
-const STREAMS: u32 = 256;
+/// The most calls under way on one connection.
+pub(crate) const MAX_STREAMS: u32 = 256;
+/// How many bytes a client may send ahead, on a connection and on each of its streams: they wait in
+/// memory until a call reads them.
+const WINDOW_BYTES: u32 = 256 * 1024;
+/// How many bytes of an answer HTTP/2 takes over for each stream.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The services, and the reporter of their health.
 #[derive(Clone)]
 pub struct Services {
-    routes: Routes,
+    stack: Stack,
+    budget: Arc<MemoryBudget>,
+    /// How long it may take to send a small answer.
+    send_timeout: Duration,
     health: HealthReporter,
     service: Arc<Service>,
 }
@@ -63,23 +84,25 @@ impl Services {
     ) -> Result<Self, Cause> {
         let largest = options.largest_message;
         let authentication = Arc::new(authentication);
+        let workers = Workers::new();
         let users = UserDetailsServiceServer::new(UserDetails {
             service: Arc::clone(&service),
             authentication: Arc::clone(&authentication),
             options: options.clone(),
+            workers: Arc::clone(&workers),
         });
-        let settings = SettingsServiceServer::new(SettingsSwitches {
-            service: Arc::clone(&service),
-            authentication: Arc::clone(&authentication),
-            deadline: options.deadline,
-        });
+        let settings =
+            SettingsServiceServer::new(SettingsSwitches { service: Arc::clone(&service) });
         let legacy = LegacyServiceServer::new(LegacyCalls {
             service: Arc::clone(&service),
-            authentication,
-            deadline: options.deadline,
             largest_body: options.largest_body,
         });
-        let (reporter, health) = tonic_health::server::health_reporter();
+        let reporter = HealthReporter::new();
+        let health = HealthService::from_health_reporter(reporter.clone());
+        let health = HealthServer::new(GatewayHealth {
+            health,
+            authentication: Arc::clone(&authentication),
+        });
         // Some clients ask v1 only, some v1alpha only.
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -97,18 +120,37 @@ impl Services {
                     .max_encoding_message_size(largest)
             };
         }
+        macro_rules! public {
+            ($server:expr) => {
+                $server
+                    .send_compressed(Gzip)
+                    .send_compressed(Zstd)
+                    .max_decoding_message_size(MAX_PUBLIC_MESSAGE_BYTES)
+            };
+        }
         let routes = Routes::new(compressed!(users))
             .add_service(compressed!(settings))
             .add_service(compressed!(legacy))
-            .add_service(compressed!(health))
-            .add_service(compressed!(reflection().build_v1()?))
-            .add_service(compressed!(reflection().build_v1alpha()?))
+            .add_service(public!(health))
+            .add_service(public!(reflection().build_v1()?))
+            .add_service(public!(reflection().build_v1alpha()?))
             .prepare();
-        let services = Self { routes, health: reporter, service };
+        let authenticator =
+            Arc::new(Authenticator { authentication, service: Arc::clone(&service) });
+        let admission = Admission::new(options.max_calls);
+        let stack = layers::stack(routes, authenticator, admission, workers, &options);
+        let budget = MemoryBudget::new(options.message_memory);
+        let send_timeout = options.deadline;
+        let services = Self { stack, budget, send_timeout, health: reporter, service };
         services.report(false).await;
-        metered::ready(false);
+        metered::ready(Some(Fault::NotPrepared));
         metered::expect_shed();
         Ok(services)
+    }
+
+    /// The byte budget of the process.
+    pub fn budget(&self) -> Arc<MemoryBudget> {
+        Arc::clone(&self.budget)
     }
 
     /// The way to the services for the door in this process.
@@ -117,52 +159,70 @@ impl Services {
             request.extensions_mut().insert(InProcessDoor);
             request
         };
-        let service = ServiceBuilder::new().map_request(mark).service(self.routes.clone());
+        let service = ServiceBuilder::new().map_request(mark).service(self.stack.clone());
+        let service = service.map_response(|response| response.map(tonic::body::Body::new));
         Channel::new(service.map_err(|never| match never {}))
     }
 
     /// Answers calls on a listener until `stop`, then finishes those under way, which `calls` counts.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        tls: Option<ServerTls>,
-        age: Age,
-        stop: CancellationToken,
-        calls: TaskTracker,
-    ) {
-        let mut http = http2::Builder::new(TokioExecutor::new());
+    pub async fn serve(self, listener: Listener, stop: CancellationToken, calls: TaskTracker) {
+        let (age, timeouts) = (listener.limits.age, listener.limits.timeouts);
+        let mut http = http2::Builder::new(StreamExecutor);
         http.timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(age.keepalive)
             .keep_alive_timeout(age.keepalive / 3);
-        let routes = self.routes;
-        let protocol = move |stream: Stream, peer: Peer| {
-            let (routes, calls) = (routes.clone(), calls.clone());
-            let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
-                let unserved = Unserved::may_be(&request);
+        let (stack, budget, send_timeout) = (self.stack, self.budget, self.send_timeout);
+        let protocol = move |stream: TokioIo<Stream>, peer: Peer, activity: Arc<Activity>| {
+            let (stack, calls) = (stack.clone(), calls.clone());
+            let begun = Arc::clone(&activity);
+            let stream = PrefaceTimeout::new(stream.into_inner(), begun, timeouts.head);
+            let share = ConnectionShare::new(&budget);
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (mut request, activity) = activity.call(request);
                 request.extensions_mut().insert(peer.clone());
-                let answer = routes.clone().oneshot(request.map(tonic::body::Body::new));
-                let answered = async { Ok::<_, Infallible>(unserved.answered(answer.await?)) };
-                calls.track_future(answered)
+                request.extensions_mut().insert(Arc::clone(&share));
+                let call = stack.clone().oneshot(request.map(tonic::body::Body::new));
+                let under_way = calls.token();
+                async move {
+                    let mut response = call.await?;
+                    response.body_mut().send_within(send_timeout, under_way);
+                    Ok::<_, Infallible>(activity.answered(response))
+                }
             });
-            http.serve_connection(stream, service)
+            http.serve_connection(TokioIo::new(stream), service)
         };
-        listen::serve(listener, tls, age, stop, protocol).await;
+        listen::serve(listener, stop, protocol).await;
     }
 
-    /// Reports as healthy while the storage answers, until `stop`. Then those who watch are told, and let go.
+    /// Reports as healthy while an update could be stored, until `stop`. Then those who watch are told, and let go.
     pub async fn watch_health(mut self, stop: CancellationToken) {
-        let mut serving = false;
+        let mut known = Some(Fault::NotPrepared);
         let mut served = false;
         loop {
-            let answers = matches!(timeout(PROBE_PATIENCE, self.service.ready()).await, Ok(Ok(())));
-            if answers != serving {
-                serving = answers;
-                tracing::info!(serving, "health");
-                metered::ready(serving);
-                self.report(serving).await;
+            let found = tokio::select! {
+                () = stop.cancelled() => break,
+                found = self.probe() => found,
+            };
+            let fault = found.as_ref().err().map(|not_ready| not_ready.fault);
+            if fault != known {
+                match &found {
+                    Ok(()) => tracing::info!(serving = true, "health"),
+                    Err(error) => {
+                        let cause = error.fault.label();
+                        tracing::error!(cause, error = chain(error), "not ready");
+                    }
+                }
+                metered::ready(fault);
+                if fault.is_some() != known.is_some() {
+                    self.report(fault.is_none()).await;
+                }
+                known = fault;
             }
-            served |= serving;
+            served |= fault.is_none();
             let interval = if served { PROBE_INTERVAL } else { HASTY_INTERVAL };
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -175,6 +235,12 @@ impl Services {
             self.health.clear_service_status(name).await;
         }
         self.report(false).await;
+    }
+
+    /// Whether an update could be stored now.
+    async fn probe(&self) -> Result<(), NotReady> {
+        let no_answer = |_| Err(NotReady { fault: Fault::NoAnswer, cause: "timeout".into() });
+        timeout(PROBE_PATIENCE, self.service.ready()).await.unwrap_or_else(no_answer)
     }
 
     async fn report(&self, serving: bool) {

@@ -1,11 +1,11 @@
 //! `SettingsService`: convert, call, convert.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use prost_types::FieldMask;
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 
-use super::{auth::Authentication, call};
+use super::{auth::Caller, call, errors};
 use crate::{
     domain::{error::Error, hash::Recipe, identity::Permission, service::Service, settings},
     proto::{
@@ -17,8 +17,6 @@ use crate::{
 /// The service.
 pub(super) struct SettingsSwitches {
     pub(super) service: Arc<Service>,
-    pub(super) authentication: Arc<Authentication>,
-    pub(super) deadline: Duration,
 }
 
 #[tonic::async_trait]
@@ -28,14 +26,8 @@ impl SettingsService for SettingsSwitches {
         request: Request<GetSettingsRequest>,
     ) -> Result<Response<GetSettingsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
-        let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
-            let actor = caller.actor(Permission::Settings, &request.acting_username)?;
-            let settings = self.service.settings(&actor).await?;
-            Ok(GetSettingsResponse { settings: Some(to_proto(&settings)) })
-        };
-        let method = "m4.userdetails.v1.SettingsService/GetSettings";
-        call::run(method, &metadata, self.deadline, Box::pin(call)).await
+        let answer = self.get(&extensions, request).await.map_err(errors::to_status)?;
+        Ok(call::respond(&metadata, answer))
     }
 
     async fn update_settings(
@@ -43,16 +35,34 @@ impl SettingsService for SettingsSwitches {
         request: Request<UpdateSettingsRequest>,
     ) -> Result<Response<UpdateSettingsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
-        let call = async {
-            let caller = self.authentication.internal_caller(&metadata, &extensions).await?;
-            let actor = caller.actor(Permission::Settings, &request.acting_username)?;
-            let asked = request.settings.unwrap_or_default();
-            let change = change(&asked, request.update_mask.as_ref())?;
-            let settings = self.service.update_settings(&actor, change).await?;
-            Ok(UpdateSettingsResponse { settings: Some(to_proto(&settings)) })
-        };
-        let method = "m4.userdetails.v1.SettingsService/UpdateSettings";
-        call::run(method, &metadata, self.deadline, Box::pin(call)).await
+        let answer = self.update(&extensions, request).await.map_err(errors::to_status)?;
+        Ok(call::respond(&metadata, answer))
+    }
+}
+
+impl SettingsSwitches {
+    async fn get(
+        &self,
+        extensions: &Extensions,
+        request: GetSettingsRequest,
+    ) -> Result<GetSettingsResponse, Error> {
+        let caller = Caller::identity(extensions)?;
+        let actor = caller.actor(Permission::Settings, &request.acting_username)?;
+        let settings = self.service.settings(&actor).await?;
+        Ok(GetSettingsResponse { settings: Some(to_proto(&settings)) })
+    }
+
+    async fn update(
+        &self,
+        extensions: &Extensions,
+        request: UpdateSettingsRequest,
+    ) -> Result<UpdateSettingsResponse, Error> {
+        let caller = Caller::identity(extensions)?;
+        let actor = caller.actor(Permission::Settings, &request.acting_username)?;
+        let asked = request.settings.unwrap_or_default();
+        let change = change(&asked, request.update_mask.as_ref())?;
+        let settings = self.service.update_settings(&actor, change).await?;
+        Ok(UpdateSettingsResponse { settings: Some(to_proto(&settings)) })
     }
 }
 

@@ -1,17 +1,16 @@
-//! `WatchUserDetails`: the stream of one who watches.
+//! `WatchUserDetails`: the stream of a subscription.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
+use futures_util::stream::{self, Stream as Responding};
 use opentelemetry::{
     KeyValue,
     trace::{SpanContext, SpanKind},
 };
 use prost::Message;
-use sha1::{Digest, Sha1};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tonic::{Extensions, Status, metadata::MetadataMap};
@@ -21,27 +20,28 @@ use super::{
     call::{Call, CallOptions},
     errors, listing,
     metered::Watcher,
+    outbox::{Client, Receiver, Sender, Unsent, Waiting, outbox},
+    resume::Tokens,
 };
 use crate::{
     domain::{
         error::Error,
-        identity::Permission,
+        identity::{Identity, Permission},
         listing::LoggedChange,
         rules::Scope,
         service::Service,
-        watch::{Position, Watch, Watched},
+        watch::{Charge, ResponseShare, Watch, WatchBudget, Watched},
     },
+    listen::Peer,
     proto::{WatchUserDetailsRequest, WatchUserDetailsResponse},
     telemetry::names,
     trace::{self, Span},
 };
 
-/// How many responses wait for the client.
-const QUEUE: usize = 16;
-/// How many gaps a token may tell: more than one of a single server ever does.
-const GAPS: usize = 50_000;
-/// How long a client may leave them waiting.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client may leave responses waiting.
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may do so while the budget of all subscriptions is exhausted.
+const EXHAUSTED_SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the caller's rights are checked again. What they hang on was read up to a second before: one that is withdrawn is
 /// gone within two seconds.
 const CHECK_INTERVAL: Duration = Duration::from_millis(700);
@@ -49,23 +49,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(700);
 /// How long the caller's rights may be impossible to check: nothing can be read then, either.
 const UNCHECKED: Duration = Duration::from_secs(10);
 
-/// What a resume token holds; opaque to callers.
-#[derive(Clone, PartialEq, Eq, Message)]
-struct Token {
-    /// Of the request without its token: a token goes with its own request only.
-    #[prost(bytes = "vec", tag = "1")]
-    request: Vec<u8>,
-    #[prost(int64, tag = "2")]
-    seen: i64,
-    /// First and last ids by turns.
-    #[prost(int64, repeated, tag = "3")]
-    missing: Vec<i64>,
-    /// A time, in seconds since 1970: what is behind the position was stored later.
-    #[prost(int64, tag = "4")]
-    told: i64,
-}
-
-/// One who watches.
+/// A subscription.
 pub(super) struct Stream {
     service: Arc<Service>,
     authentication: Arc<Authentication>,
@@ -73,18 +57,17 @@ pub(super) struct Stream {
     metadata: MetadataMap,
     extensions: Extensions,
     request: WatchUserDetailsRequest,
-    /// What its tokens are bound to.
-    bound: Vec<u8>,
     span: Span,
     /// Gives the call, once the stream is open.
     call: oneshot::Receiver<Call>,
 }
 
 /// What a stream sends.
-pub(super) type Responses = mpsc::Receiver<Result<WatchUserDetailsResponse, Status>>;
+pub(super) type Responses =
+    Pin<Box<dyn Responding<Item = Result<WatchUserDetailsResponse, Status>> + Send>>;
 
 impl Stream {
-    /// One who sent a request with this metadata.
+    /// A subscription by a request with this metadata.
     pub(super) fn new(
         service: Arc<Service>,
         authentication: Arc<Authentication>,
@@ -92,119 +75,130 @@ impl Stream {
         (metadata, extensions, request): (MetadataMap, Extensions, WatchUserDetailsRequest),
         call: oneshot::Receiver<Call>,
     ) -> Self {
-        let unbound = WatchUserDetailsRequest { resume_token: String::new(), ..request.clone() };
-        let bound = Sha1::digest(unbound.encode_to_vec())[..8].to_vec();
         let span = Span::current();
-        Self { service, authentication, options, metadata, extensions, request, bound, span, call }
+        Self { service, authentication, options, metadata, extensions, request, span, call }
     }
 
     /// Opens the stream.
     pub(super) async fn open(mut self) -> Result<Responses, Error> {
-        let from = self.from()?;
-        let told = from.as_ref().map_or_else(|| self.service.now(), |(_, told)| *told);
-        let watched = self.watched(self.request.user_id).await?;
-        let watch = self.service.watch(from, watched.clone()).await?;
-        let (sender, responses) = mpsc::channel(QUEUE);
+        let tokens = Tokens::new(self.service.token_key().await?, &self.request);
+        let from = tokens.position(&std::mem::take(&mut self.request.resume_token))?;
+        let (from, told) = from.unzip();
+        let told = told.unwrap_or_else(|| self.service.now());
+        let (identity, watched) = self.watched(self.request.user_id).await?;
+        let caller = self.caller(&identity);
+        let watch = self.service.watch(from, watched.clone(), &caller).await?;
+        let (sender, receiver) = outbox();
+        let responses = Sending::new(receiver, watch.budget().share(&caller));
         let watcher = Watcher::new();
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = self.send(watch, told, watched, &sender, &watcher) => ended,
+                ended = self.send(watch, told, watched, (&sender, &tokens), &watcher) => Some(ended),
                 () = self.options.stop.cancelled() => {
                     Some(Error::Unavailable("the service is stopping".into()))
                 }
-                () = sender.closed() => None,
+                client = sender.closed() => match client {
+                    Client::Refused => Some(Error::Overloaded),
+                    // A call whose client has gone is dropped.
+                    Client::Gone | Client::Listening => None,
+                },
             };
-            // One whose caller has gone is dropped.
             if let (Ok(call), Some(error)) = ((&mut self.call).await, &ended) {
                 call.end(Some(error));
             }
-            if let Some(error) = ended {
-                // One who does not take it has gone, or does not listen.
-                let _ = timeout(PATIENCE, sender.send(Err(errors::status(&error)))).await;
-            }
+            let unsent = match &ended {
+                Some(Error::Overloaded) => Unsent::Drop,
+                _ => Unsent::Send,
+            };
+            sender.end(ended.as_ref().map(errors::status), unsent);
         });
-        Ok(responses)
+        Ok(responses.into_stream())
     }
 
-    /// What the caller may watch, as of now: of one user, if that is given.
-    async fn watched(&self, user_id: Option<i64>) -> Result<Watched, Error> {
+    /// Whose share of the places the subscription takes: the identity's, or the peer's if callers
+    /// need no identity.
+    fn caller(&self, identity: &Identity) -> String {
+        match self.extensions.get::<Peer>() {
+            Some(peer) if identity.name().is_empty() => format!("address {}", peer.address.ip()),
+            _ => format!("identity {}", identity.name()),
+        }
+    }
+
+    /// Who calls, and what it may watch, as of now: of one user, if that is given.
+    async fn watched(&self, user_id: Option<i64>) -> Result<(Arc<Identity>, Watched), Error> {
         let watched = async {
-            let (metadata, extensions) = (&self.metadata, &self.extensions);
-            let caller = self.authentication.internal_caller(metadata, extensions).await?;
+            let (headers, extensions) = (self.metadata.as_ref(), &self.extensions);
+            let caller = self.authentication.internal_caller(headers, extensions).await?;
             let actor = caller.actor(Permission::Read, &self.request.acting_username)?;
-            self.service.watched(&actor, user_id).await
+            let watched = self.service.watched(&actor, user_id).await?;
+            Ok((caller, watched))
         };
         timeout(self.options.deadline, watched).await.unwrap_or(Err(Error::DeadlineExceeded))
     }
 
-    /// Sends until the client does not listen, or something fails.
+    /// Puts responses into the outbox until something fails.
     async fn send(
         &self,
         mut watch: Box<dyn Watch>,
         mut told: DateTime<Utc>,
         watched: Watched,
-        sender: &mpsc::Sender<Result<WatchUserDetailsResponse, Status>>,
+        (sender, tokens): (&Sender, &Tokens),
         watcher: &Watcher,
-    ) -> Option<Error> {
-        let response = |change: Option<&LoggedChange>, position: &Position, told| {
-            let cause = change.and_then(|change| trace::span_in(&change.origin.traceparent));
-            let told_of = change.map(|change| (change.time, cause));
-            let change = change.cloned().map(listing::change);
-            (WatchUserDetailsResponse { change, resume_token: self.token(position, told) }, told_of)
-        };
-        // Goes on beside what is read: neither holds the other up.
+    ) -> Error {
+        let budget = Arc::clone(watch.budget());
+        // Both go on beside what is read: neither holds the other up.
         let refused = self.until_refused(&watched);
-        tokio::pin!(refused);
+        let overloaded = until_overloaded(sender, &budget);
+        tokio::pin!(refused, overloaded);
+        let resume_token = tokens.issue(watch.position(), told);
+        sender.add(Waiting { change: None, resume_token });
         let mut beat = Instant::now() + self.options.heartbeat;
-        let mut patience = Instant::now() + PATIENCE;
-        let mut waiting = VecDeque::from([response(None, watch.position(), told)]);
-        // One that comes back may have old entries to get first: it is not late for that.
+        // A subscription that resumes may have old entries to get first: it is not late for that.
         let mut was_current = false;
         loop {
-            let idle = waiting.is_empty();
-            was_current |= idle && watch.is_current();
+            let send_timeout = Instant::now() + SEND_TIMEOUT;
             tokio::select! {
                 biased;
-                error = &mut refused => return Some(error),
-                room = timeout_at(patience, sender.reserve()), if !idle => {
-                    let room = match room {
-                        Ok(Ok(room)) => room,
-                        Ok(Err(_)) => return None,
-                        // One that does not listen is let go.
-                        Err(_) => return Some(Error::Overloaded),
-                    };
-                    if let Some((response, told_of)) = waiting.pop_front() {
-                        if let Some((_, Some(cause))) = &told_of {
-                            self.event(cause);
-                        }
-                        room.send(Ok(response));
-                        if let (Some((time, _)), true) = (told_of, was_current) {
-                            watcher.got(|| self.service.now() - time);
-                        }
+                error = &mut refused => return error,
+                error = &mut overloaded => return error,
+                room = timeout_at(send_timeout, sender.room()) => {
+                    if room.is_err() {
+                        return Error::Overloaded;
                     }
-                    patience = Instant::now() + PATIENCE;
-                    beat = Instant::now() + self.options.heartbeat;
                 }
-                () = sleep_until(beat), if idle => {
+                // Entries that wait for this client alone are read again later.
+                () = release_when_exhausted(&budget, &mut *watch) => {}
+            }
+            was_current |= watch.is_current();
+            tokio::select! {
+                biased;
+                error = &mut refused => return error,
+                error = &mut overloaded => return error,
+                () = sleep_until(beat) => {
                     if watch.is_current() {
                         told = self.service.now();
                     }
-                    waiting.push_back(response(None, watch.position(), told));
-                    patience = Instant::now() + PATIENCE;
+                    let resume_token = tokens.issue(watch.position(), told);
+                    sender.add(Waiting { change: None, resume_token });
                 }
-                portion = watch.next(), if idle => match portion {
-                    Ok(portion) => {
-                        // What is behind it is not older, wherever the stream is.
-                        let changes = portion.iter();
-                        let changes =
-                            changes.map(|(change, behind)| response(Some(change), behind, change.time));
-                        waiting.extend(changes);
-                        told = portion.last().map_or(told, |(change, _)| change.time);
-                        patience = Instant::now() + PATIENCE;
+                change = watch.next() => {
+                    let change = match change {
+                        Ok(change) => change,
+                        Err(error) => return error,
+                    };
+                    // Entries behind it are not older, wherever the stream is.
+                    told = change.time;
+                    if let Some(cause) = trace::span_in(&change.origin.traceparent) {
+                        self.event(&cause);
                     }
-                    Err(error) => return Some(error),
-                },
+                    let resume_token = tokens.issue(watch.position(), told);
+                    sender.add(Waiting { change: Some(change), resume_token });
+                    if was_current {
+                        watcher.got(|| self.service.now() - told);
+                    }
+                }
             }
+            beat = Instant::now() + self.options.heartbeat;
         }
     }
 
@@ -217,7 +211,7 @@ impl Stream {
         loop {
             sleep(CHECK_INTERVAL).await;
             match self.watched(user_id).await {
-                Ok(now) if now.scope == watched.scope => checked = Instant::now(),
+                Ok((_, now)) if now.scope == watched.scope => checked = Instant::now(),
                 // It may come back, for what it may see now.
                 Ok(_) => return Error::Unavailable("the caller's rights have changed".into()),
                 Err(Error::Unavailable(_) | Error::DeadlineExceeded)
@@ -237,43 +231,62 @@ impl Stream {
             event.end();
         }
     }
+}
 
-    fn token(&self, position: &Position, told: DateTime<Utc>) -> String {
-        let token = Token {
-            request: self.bound.clone(),
-            seen: position.seen(),
-            missing: position.missing().iter().flat_map(|(first, last)| [*first, *last]).collect(),
-            told: told.timestamp(),
-        };
-        URL_SAFE_NO_PAD.encode(token.encode_to_vec())
+/// Waits until the budget of all subscriptions is exhausted and this client takes no response.
+async fn until_overloaded(sender: &Sender, budget: &WatchBudget) -> Error {
+    loop {
+        budget.exhausted().await;
+        let stalled = timeout(EXHAUSTED_SEND_TIMEOUT, sender.stalled(EXHAUSTED_SEND_TIMEOUT));
+        if stalled.await.is_ok() && budget.is_exhausted() {
+            return Error::Overloaded;
+        }
+    }
+}
+
+/// Has a subscription drop the entries that it has read once the budget is exhausted; then waits for
+/// ever.
+async fn release_when_exhausted(budget: &WatchBudget, watch: &mut dyn Watch) {
+    budget.exhausted().await;
+    watch.release();
+    std::future::pending::<()>().await;
+}
+
+/// The responses as they are sent: each is converted when the client takes it.
+struct Sending {
+    receiver: Receiver,
+    share: ResponseShare,
+    /// The response that was taken last; it is sent by the time the next one is asked for.
+    charge: Option<Charge>,
+}
+
+impl Sending {
+    fn new(receiver: Receiver, share: ResponseShare) -> Self {
+        Self { receiver, share, charge: None }
     }
 
-    /// Where the request says that the stream begins, and when it was told so.
-    fn from(&self) -> Result<Option<(Position, DateTime<Utc>)>, Error> {
-        let token = &self.request.resume_token;
-        if token.is_empty() {
-            return Ok(None);
-        }
-        let invalid = |problem: &str| Error::InvalidRequest {
-            field: "resume_token",
-            problem: problem.to_owned(),
+    fn into_stream(self) -> Responses {
+        Box::pin(stream::unfold(self, async |mut sending| {
+            let response = sending.next().await?;
+            Some((response, sending))
+        }))
+    }
+
+    async fn next(&mut self) -> Option<Result<WatchUserDetailsResponse, Status>> {
+        self.charge = None;
+        let Waiting { change, resume_token } = match self.receiver.take().await? {
+            Ok(waiting) => waiting,
+            Err(status) => return Some(Err(status)),
         };
-        let bytes = URL_SAFE_NO_PAD.decode(token).ok();
-        let token = bytes.and_then(|bytes| Token::decode(&*bytes).ok());
-        let position = token.as_ref().and_then(|token| {
-            let (pairs, rest) = token.missing.as_chunks::<2>();
-            let missing = pairs.iter().map(|[first, last]| (*first, *last)).collect();
-            Position::new(token.seen, missing)
-                .filter(|position| rest.is_empty() && position.missing().len() <= GAPS)
-        });
-        let told = token.as_ref().and_then(|token| DateTime::from_timestamp(token.told, 0));
-        let (Some(token), Some(position), Some(told)) = (token, position, told) else {
-            return Err(invalid("is none that was given"));
-        };
-        if token.request != self.bound {
-            return Err(invalid("is of another request: only resume_token may differ"));
+        let change = change.map(|change| listing::change(LoggedChange::clone(&change)));
+        let response = WatchUserDetailsResponse { change, resume_token };
+        self.charge = self.share.try_charge(response.encoded_len());
+        if self.charge.is_none() {
+            let status = errors::status(&Error::Overloaded);
+            self.receiver.refuse(status);
+            return self.receiver.take().await.map(|next| next.map(|_| response));
         }
-        Ok(Some((position, told)))
+        Some(Ok(response))
     }
 }
 

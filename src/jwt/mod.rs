@@ -6,7 +6,7 @@ mod keys;
 mod ring;
 mod source;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde_json::{Map, Value};
@@ -51,10 +51,14 @@ pub struct Jwts {
 
 impl Jwts {
     /// The JWTs of a provider, whose keys are read while [`Self::keep`] runs. Those in a file are read before it returns.
+    /// `min_interval` is the minimum time between two reads; by default it depends on the source.
     ///
     /// # Errors
     /// What is wrong with which key of the configuration, where the file with the keys or with authorities cannot be used.
-    pub async fn new(provider: &Provider) -> Result<Arc<Self>, String> {
+    pub async fn new(
+        provider: &Provider,
+        min_interval: Option<Duration>,
+    ) -> Result<Arc<Self>, String> {
         ring::install();
         let mut validation = Validation::new(Algorithm::RS256);
         validation.leeway = LEEWAY_SECONDS;
@@ -62,7 +66,7 @@ impl Jwts {
         validation.set_issuer(&[&provider.issuer]);
         validation.set_audience(&[&provider.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        let jwks = Jwks::new(&provider.source).await?;
+        let jwks = Jwks::new(&provider.source, min_interval).await?;
         Ok(Arc::new(Self { jwks, validation }))
     }
 

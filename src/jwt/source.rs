@@ -42,8 +42,8 @@ impl Source {
         }
     }
 
-    /// How long it is left alone after it was read, whatever keys JWTs name.
-    fn rest(&self) -> Duration {
+    /// The minimum time between two reads, whatever keys JWTs name.
+    fn min_interval(&self) -> Duration {
         match self {
             Self::File(_) => Duration::from_secs(1),
             Self::Url(..) => Duration::from_secs(5),
@@ -55,6 +55,7 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Jwks {
     source: Source,
+    min_interval: Duration,
     client: HttpClient,
     known: watch::Sender<Known>,
     /// Told when a JWT names a key that is not known.
@@ -74,14 +75,18 @@ const NO_KEY: &str = "it has no key for RS256, ES256 or EdDSA";
 
 impl Jwks {
     /// Those of a file are read before it returns.
-    pub(super) async fn new(source: &Source) -> Result<Self, String> {
+    pub(super) async fn new(
+        source: &Source,
+        min_interval: Option<Duration>,
+    ) -> Result<Self, String> {
         let authorities = match source {
             Source::File(_) => None,
             Source::Url(_, authorities) => authorities.as_deref(),
         };
         let client = client::trusting(authorities)?;
         let (known, missed) = (watch::Sender::default(), Notify::new());
-        let jwks = Self { source: source.clone(), client, known, missed };
+        let min_interval = min_interval.unwrap_or_else(|| source.min_interval());
+        let jwks = Self { source: source.clone(), min_interval, client, known, missed };
         if let Source::File(_) = source {
             let read = jwks.read().await.and_then(|keys| match keys.is_empty() {
                 true => Err(NO_KEY.to_owned()),
@@ -113,7 +118,7 @@ impl Jwks {
                 _ => {}
             }
             failed = outcome.is_err();
-            let rested = Instant::now() + self.source.rest();
+            let rested = Instant::now() + self.min_interval;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(self.source.interval()) => {}
@@ -136,7 +141,7 @@ impl Jwks {
         }
         // It may be new. While the source is left alone nothing is asked of it, whoever makes keys up.
         let mut latest = known;
-        if latest.at.is_none_or(|at| at.elapsed() >= self.source.rest()) {
+        if latest.at.is_none_or(|at| at.elapsed() >= self.min_interval) {
             self.missed.notify_one();
             if timeout(PATIENCE, watching.changed()).await.is_ok() {
                 latest = watching.borrow().clone();
@@ -202,4 +207,47 @@ fn read_file(path: PathBuf) -> Result<Vec<u8>, String> {
         return Err(format!("it is over {LARGEST} bytes"));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = r#"{"keys": [{"kty": "OKP", "alg": "EdDSA", "crv": "Ed25519", "kid": "old",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    /// The paused clock moves on only while no file is being read.
+    #[tokio::test(start_paused = true)]
+    async fn the_keys_stay_while_their_file_is_broken() {
+        super::super::ring::install();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jwks.json");
+        std::fs::write(&path, KEY).unwrap();
+        let jwks = Arc::new(Jwks::new(&Source::File(path.clone()), None).await.unwrap());
+        let stop = CancellationToken::new();
+        let reading = Arc::clone(&jwks);
+        let keep = tokio::spawn({
+            let stop = stop.clone();
+            async move { reading.keep(stop).await }
+        });
+        let key = async || jwks.key(Some("old"), Algorithm::EdDSA).await;
+        let mut reads = jwks.known.subscribe();
+        for broken in ["{".to_owned(), " ".repeat(2_000_000)] {
+            std::fs::write(&path, broken).unwrap();
+            reads.mark_unchanged();
+            // The first read may have begun before the file was broken.
+            for _ in 0..2 {
+                reads.changed().await.unwrap();
+            }
+            key().await.unwrap();
+        }
+        std::fs::write(&path, r#"{"keys": []}"#).unwrap();
+        reads.mark_unchanged();
+        for _ in 0..2 {
+            reads.changed().await.unwrap();
+        }
+        assert!(matches!(key().await, Err(Error::Unauthenticated)));
+        stop.cancel();
+        keep.await.unwrap();
+    }
 }

@@ -1,53 +1,152 @@
-//! The parameters in a body: a form, multipart, or JSON. What its type's parser refuses counts as absent.
+//! The parameters in a body: a form, multipart, or JSON.
 
 use std::fmt;
 
-use axum::extract::{FromRequest, Multipart};
 use bytes::Bytes;
-use http::{HeaderMap, Request, header::CONTENT_TYPE};
+use futures_util::stream;
+use http::{HeaderMap, header::CONTENT_TYPE};
+use multer::Multipart;
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{error::Category, value::RawValue};
 
 use super::parameters::{Given, Take, from_form};
 
-/// The parameters of a body; none where it counts as absent. Without a content type it is a form.
-pub(super) async fn parameters<T: Take>(headers: &HeaderMap, body: Bytes) -> Option<T> {
-    let Some(content_type) = headers.get(CONTENT_TYPE) else {
-        return Some(from_form(&body));
+/// The most members of a JSON object, and the most parts of multipart, in one body.
+///
+/// The call has fewer than 100 parameters. The limit bounds the memory per byte of a body.
+pub(crate) const MAX_MEMBERS: usize = 1000;
+/// The longest media type or content coding that a message repeats, in bytes.
+const MAX_QUOTED: usize = 64;
+/// The byte order mark of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Why a body could not be read. The text never repeats a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unreadable {
+    /// The media type is not supported.
+    #[error(
+        "body could not be read: the type {0} is not supported, only application/x-www-form-urlencoded, \
+         multipart/form-data and application/json"
+    )]
+    Type(String),
+    /// The content coding is not supported.
+    #[error(
+        "body could not be read: the content coding {0} is not supported, only gzip and deflate"
+    )]
+    Coding(String),
+    /// The content coding's decoder failed.
+    #[error("body could not be read: it is not valid {0}, or cut off")]
+    BrokenCoding(&'static str),
+    /// The JSON is invalid.
+    #[error("body could not be read: the JSON is broken at line {line}, column {column}")]
+    BrokenJson {
+        /// From 1.
+        line: usize,
+        /// From 1, in bytes.
+        column: usize,
+    },
+    /// The JSON ends early.
+    #[error("body could not be read: the JSON is cut off")]
+    CutJson,
+    /// The JSON is another value.
+    #[error("body could not be read: the JSON is not an object")]
+    NotAnObject,
+    /// Multipart without a boundary.
+    #[error("body could not be read: the type multipart/form-data has no boundary")]
+    NoBoundary,
+    /// The multipart body is malformed, or its last boundary is missing.
+    #[error("body could not be read: the multipart body is broken or cut off")]
+    Multipart,
+    /// Too many JSON members or parts.
+    #[error("body could not be read: it has more than 1000 parameters")]
+    TooMany,
+}
+
+impl Unreadable {
+    /// An unsupported media type.
+    fn media_type(name: &str) -> Self {
+        Self::Type(quoted(name))
+    }
+
+    /// An unsupported content coding.
+    pub(super) fn coding(name: &str) -> Self {
+        Self::Coding(quoted(name))
+    }
+}
+
+/// A name that a message may repeat.
+fn quoted(name: &str) -> String {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"/+-._,".contains(&byte);
+    if !name.is_empty() && name.len() <= MAX_QUOTED && name.bytes().all(is_name) {
+        name.to_owned()
+    } else {
+        "that was sent".to_owned()
+    }
+}
+
+/// The parameters of a body. A body without a content type is a form.
+///
+/// # Errors
+/// A body that is not empty and cannot be read.
+pub(crate) async fn parameters<T: Take>(headers: &HeaderMap, body: Bytes) -> Result<T, Unreadable> {
+    let body = match body.strip_prefix(BYTE_ORDER_MARK) {
+        Some(text) => body.slice_ref(text),
+        None => body,
     };
-    // Only multipart needs what may follow the type, and reads it itself.
-    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-    match essence.trim().to_ascii_lowercase().as_str() {
-        "" | "application/x-www-form-urlencoded" => Some(from_form(&body)),
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    let content_type = match headers.get(CONTENT_TYPE) {
+        Some(content_type) => content_type.to_str().map_err(|_| Unreadable::media_type(""))?,
+        None => "",
+    };
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    match essence.to_ascii_lowercase().as_str() {
+        "" | "application/x-www-form-urlencoded" => Ok(from_form(&body)),
         "application/json" => json(&body),
-        "multipart/form-data" => multipart(headers, body).await,
-        _ => None,
+        "multipart/form-data" => multipart(content_type, body).await,
+        _ => Err(Unreadable::media_type(essence)),
     }
 }
 
 /// One flat object of strings, numbers, booleans or nulls.
-fn json<T: Take>(body: &[u8]) -> Option<T> {
-    let Members(members) = serde_json::from_slice(body).ok()?;
+fn json<T: Take>(body: &[u8]) -> Result<T, Unreadable> {
+    let members: Members =
+        serde_json::from_slice(body).map_err(|error| match error.classify() {
+            Category::Eof => Unreadable::CutJson,
+            Category::Data => Unreadable::NotAnObject,
+            Category::Syntax | Category::Io => {
+                Unreadable::BrokenJson { line: error.line(), column: error.column() }
+            }
+        })?;
+    if members.too_many {
+        return Err(Unreadable::TooMany);
+    }
     let mut taken = T::default();
-    for (name, value) in members {
+    for (name, value) in members.read {
         let text = value.get();
         taken.take(name.as_bytes(), || match text.as_bytes().first() {
             Some(b'n') => None,
             Some(b't') => Some(Given::Text("1".to_owned())),
             Some(b'f') => Some(Given::Text("0".to_owned())),
-            Some(b'"') => Some(serde_json::from_str(text).map_or(Given::NoText, Given::Text)),
-            Some(b'{' | b'[') => Some(Given::NoText),
-            _ => Some(Given::Text(text.to_owned())),
+            // A string may hold half of a surrogate pair.
+            Some(b'"') => Some(serde_json::from_str(text).map_or(Given::NotUtf8, Given::Text)),
+            Some(b'{' | b'[') => Some(Given::Nested),
+            _ => Some(Given::Number(text.to_owned())),
         });
     }
-    Some(taken)
+    Ok(taken)
 }
 
-/// The members of a JSON object as they stand there, also those of one name.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+/// The members of a JSON object in their order, duplicates included.
+#[derive(Default)]
+struct Members<'a> {
+    read: Vec<(String, &'a RawValue)>,
+    too_many: bool,
+}
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -60,11 +159,15 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+                let mut members = Members::default();
+                while members.read.len() < MAX_MEMBERS {
+                    let Some(member) = map.next_entry()? else { return Ok(members) };
+                    members.read.push(member);
                 }
-                Ok(Members(members))
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    members.too_many = true;
+                }
+                Ok(members)
             }
         }
         deserializer.deserialize_map(Object)
@@ -72,19 +175,29 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// The text parts of a form; files are ignored.
-async fn multipart<T: Take>(headers: &HeaderMap, body: Bytes) -> Option<T> {
-    let mut request = Request::new(axum::body::Body::from(body));
-    *request.headers_mut() = headers.clone();
-    let mut parts = Multipart::from_request(request, &()).await.ok()?;
+async fn multipart<T: Take>(content_type: &str, body: Bytes) -> Result<T, Unreadable> {
+    let boundary = multer::parse_boundary(content_type).map_err(|_| Unreadable::NoBoundary)?;
+    let is_closed = contains(&body, format!("--{boundary}--").as_bytes());
+    let whole = stream::iter([Ok::<_, std::convert::Infallible>(body)]);
+    let mut parts = Multipart::new(whole, boundary);
     let mut taken = T::default();
-    while let Some(part) = parts.next_field().await.ok()? {
+    let mut count = 0;
+    while let Some(part) = parts.next_field().await.map_err(|_| Unreadable::Multipart)? {
+        count += 1;
+        if count > MAX_MEMBERS {
+            return Err(Unreadable::TooMany);
+        }
         if part.file_name().is_some() {
             continue;
         }
         if let Some(name) = part.name().map(str::to_owned) {
-            let bytes = part.bytes().await.ok()?;
+            let bytes = part.bytes().await.map_err(|_| Unreadable::Multipart)?;
             taken.take(name.as_bytes(), || Some(Given::from_bytes(bytes.into())));
         }
     }
-    Some(taken)
+    if is_closed { Ok(taken) } else { Err(Unreadable::Multipart) }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }

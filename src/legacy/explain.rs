@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Request;
 
 use super::{
+    body::Unreadable,
     outcome::Outcome,
     parameters::{self, Given, Parameters, Take},
     request,
@@ -19,8 +20,8 @@ pub(crate) struct Read {
     pub(crate) refused: Option<Outcome>,
     /// Its parameters as they stand: those of the query string, then those of the body.
     pub(crate) parameters: Vec<Named>,
-    /// Whether it has a body that counts as absent.
-    pub(crate) body_ignored: bool,
+    /// Why its body could not be read.
+    pub(crate) unreadable: Option<Unreadable>,
     /// What the door asks the service for.
     pub(crate) call: Translated,
 }
@@ -59,20 +60,24 @@ impl Take for Place {
 /// Reads a call from a client at `address`. A body that is larger than `limit`, in bytes, is not read.
 pub(crate) async fn read(request: Request<Bytes>, address: &str, limit: usize) -> Read {
     let (parts, body) = request.into_parts();
-    let has_body = !body.is_empty();
     let too_large = body.len() > limit;
     let refused = match request::route(parts.uri.path()) {
         None => Some(request::not_found()),
         Some(_) => request::refused(&parts.method).or_else(|| too_large.then(request::too_large)),
     };
     let body = if too_large { Bytes::new() } else { body };
-    let (query, body): (Place, Option<Place>) =
-        request::parameters(&parts.uri, &parts.headers, body).await;
-    let body_ignored = has_body && body.is_none();
+    let query = request::query(&parts.uri, &parts.extensions);
+    let (query, body): (Place, Result<Place, _>) =
+        request::parameters(query, &parts.headers, body).await;
+    let unreadable = body.as_ref().err().cloned();
     let body = body.unwrap_or_default();
     let parameters = named(query.names, body.names);
     let call = translate(&query.parameters.or(body.parameters), parts.method.as_str(), address);
-    Read { refused, parameters, body_ignored, call }
+    let call = match unreadable.clone() {
+        Some(unreadable) => call.with_unreadable(unreadable),
+        None => call,
+    };
+    Read { refused, parameters, unreadable, call }
 }
 
 fn named(query: Vec<String>, body: Vec<String>) -> Vec<Named> {

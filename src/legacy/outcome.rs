@@ -10,8 +10,14 @@ use super::{translate::Translated, xml::Answer};
 use crate::{credentials::UPON_ITSELF, fields::Field, proto::ErrorReason};
 
 /// The rows of the specification, and the HTTP statuses of what never reaches the call.
-pub(super) const ROWS: [&str; 16] =
-    ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "404", "405", "413", "429", "500", "503"];
+pub(super) const ROWS: [&str; 17] = [
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "400", "404", "405", "413", "429", "500",
+    "503",
+];
+
+/// Follows the allowed values of a decimal that a JSON client wrote inexactly.
+const SEND_AS_TEXT: &str =
+    "; this JSON number is inexact: send it as text between quotation marks, such as \"19.95\"";
 
 /// What the client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +38,7 @@ impl Outcome {
         let retry = matches!(http, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let answer = Answer { page: false, element: "error", text, messages: Vec::new() };
         let row = match http {
+            StatusCode::BAD_REQUEST => "400",
             StatusCode::NOT_FOUND => "404",
             StatusCode::METHOD_NOT_ALLOWED => "405",
             StatusCode::PAYLOAD_TOO_LARGE => "413",
@@ -57,7 +64,7 @@ impl Outcome {
 pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
     let is_manager_unfit = call.unfit.contains_key(&Field::responsible_manager_id);
     let status = match result {
-        Ok(()) if call.unfit.is_empty() => {
+        Ok(()) if call.unfit.is_empty() && call.unreadable.is_none() => {
             let text = "User was updated successfully";
             let answer = Answer { page: true, element: "success", text, messages: Vec::new() };
             return Outcome { http: StatusCode::OK, row: "10", answer, retry_after: None };
@@ -95,6 +102,8 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
         | ErrorReason::EtagMismatch
         | ErrorReason::ChangedSince
         | ErrorReason::ChangeNotFound
+        | ErrorReason::ChangeNotSupported
+        | ErrorReason::Unimplemented
         | ErrorReason::Internal
         | ErrorReason::Unspecified => {
             Outcome::refused(StatusCode::INTERNAL_SERVER_ERROR, "User was not updated")
@@ -102,12 +111,18 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
     }
 }
 
-/// The reason in a status. One without comes from the transport, or from before the service: by its code.
+/// The reason in a status. The service gives each of its statuses one: a status without comes from the transport or from
+/// a proxy, and is read by its code.
 fn reason(status: &Status) -> ErrorReason {
     let info = status.get_details_error_info();
     let name = info.map(|info| format!("ERROR_REASON_{}", info.reason));
     name.and_then(|name| ErrorReason::from_str_name(&name)).unwrap_or(match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => ErrorReason::Unavailable,
+        // Unknown and internal: the connection broke in the middle of the response.
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::Internal => ErrorReason::Unavailable,
         Code::ResourceExhausted => ErrorReason::Overloaded,
         _ => ErrorReason::Internal,
     })
@@ -121,8 +136,9 @@ fn invalid(is_manager: bool, call: &Translated, status: Option<&Status>) -> Outc
     if is_manager {
         invalid.remove(&Field::responsible_manager_id);
     }
-    let messages = invalid.into_values().map(|(name, allowed)| format!("{name} {allowed}"));
-    Outcome::error(row, true, text, messages.collect())
+    let body = call.unreadable.iter().map(ToString::to_string);
+    let values = invalid.into_values().map(|(name, allowed)| format!("{name} {allowed}"));
+    Outcome::error(row, true, text, body.chain(values).collect())
 }
 
 /// The invalid parameters, found here or by the service, with what is allowed; in the order of the field table.
@@ -136,11 +152,15 @@ pub(crate) fn violations(
         let field = violation.field.strip_prefix("user_details.").and_then(Field::from_path);
         if let Some(field) = field {
             let name = call.names.get(&field).copied().unwrap_or(field.name());
-            violations.insert(field, (name, violation.description));
+            let mut allowed = violation.description;
+            if call.inexact.contains(&field) {
+                allowed.push_str(SEND_AS_TEXT);
+            }
+            violations.insert(field, (name, allowed));
         }
     }
-    for (field, name) in &call.unfit {
-        violations.insert(*field, (*name, field.allowed().to_owned()));
+    for (field, unfit) in &call.unfit {
+        violations.insert(*field, (unfit.name, unfit.allowed.to_owned()));
     }
     violations
 }
@@ -184,7 +204,7 @@ mod tests {
             ("ONE_OF_A_LATER_VERSION", 500, false, "User was not updated"),
         ];
         for (reason, http, page, text) in table {
-            let outcome = of(Err(&status(Code::Unknown, reason, &[])), &call);
+            let outcome = of(Err(&status(Code::OutOfRange, reason, &[])), &call);
             let answer = outcome.answer;
             assert_eq!((outcome.http.as_u16(), answer.page, answer.text), (http, page, text));
             assert_eq!(answer.element, "error");
@@ -202,6 +222,8 @@ mod tests {
             (Code::Unavailable, 503),
             (Code::DeadlineExceeded, 503),
             (Code::Cancelled, 503),
+            (Code::Unknown, 503),
+            (Code::Internal, 503),
             (Code::ResourceExhausted, 429),
             (Code::Unimplemented, 500),
             (Code::OutOfRange, 500),
@@ -229,7 +251,7 @@ mod tests {
                 "hidden must be 0 or 1",
                 "bm must be good",
                 "tax1_value must be good",
-                "comment must be text of at most 65535 bytes without control characters",
+                "comment must be encoded in UTF-8",
             ]
         );
     }

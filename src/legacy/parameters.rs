@@ -6,19 +6,31 @@ use percent_encoding::percent_decode;
 
 use crate::fields::FIELDS;
 
-/// What stands in a parameter.
+/// The value of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Given {
+pub(crate) enum Given {
     /// Text.
     Text(String),
-    /// What is no text: bytes that are not UTF-8, or a nested value.
-    NoText,
+    /// A JSON number, as written.
+    Number(String),
+    /// Text that is not valid UTF-8.
+    NotUtf8,
+    /// A JSON array or object.
+    Nested,
 }
 
 impl Given {
-    /// Bytes that should be UTF-8.
+    /// Text from bytes that should be UTF-8.
     pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
-        String::from_utf8(bytes).map_or(Self::NoText, Self::Text)
+        String::from_utf8(bytes).map_or(Self::NotUtf8, Self::Text)
+    }
+
+    /// The text of a string or a number.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Number(text) => Some(text),
+            Self::NotUtf8 | Self::Nested => None,
+        }
     }
 }
 
@@ -28,7 +40,7 @@ pub(super) fn is_known(name: &str) -> bool {
 }
 
 /// Takes the parameters of one place, in the order in which they stand there.
-pub(super) trait Take: Default {
+pub(crate) trait Take: Default {
     /// Takes a parameter with its value, or with none, which undoes one that it had before.
     fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<Given>);
 }

@@ -1,10 +1,13 @@
 //! What makes a request a legacy call: its path, its method, and its parameters.
 
+use std::str::FromStr;
+
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri, uri::InvalidUri};
+use http::{Extensions, HeaderMap, Method, StatusCode, Uri, uri::InvalidUri};
 
 use super::{
-    body,
+    body::{self, Unreadable},
+    head::{LongQuery, MAX_HEAD, MAX_URI, Refusal, is_query},
     outcome::Outcome,
     parameters::{Take, from_form},
 };
@@ -13,10 +16,13 @@ use super::{
 pub(super) const PATHS: [&str; 2] =
     ["/billing/api/user_details_update", "/api/user_details_update"];
 
-/// The one of [`PATHS`] that a path is; a slash at its end is tolerated.
+/// The entry of [`PATHS`] for a path. Repeated slashes count as one; a slash at the end is tolerated.
 pub(super) fn route(path: &str) -> Option<&'static str> {
-    let bare = path.strip_suffix('/').unwrap_or(path);
-    PATHS.into_iter().find(|own| *own == bare)
+    PATHS.into_iter().find(|own| *own == path || segments(own).eq(segments(path)))
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
 }
 
 /// The answer to a request of another path.
@@ -31,26 +37,85 @@ pub(super) fn refused(method: &Method) -> Option<Outcome> {
     (!known).then(|| Outcome::refused(StatusCode::METHOD_NOT_ALLOWED, text))
 }
 
-/// The answer to a body that is too large.
+/// The answer to a request that breaks the rules of HTTP.
+pub(super) fn bad_request() -> Outcome {
+    Outcome::refused(StatusCode::BAD_REQUEST, "Bad request")
+}
+
+/// The answer to a head that was refused.
+pub(super) fn refused_head(refusal: Refusal) -> Outcome {
+    match refusal {
+        Refusal::Malformed => bad_request(),
+        Refusal::TooLarge => too_large(),
+        Refusal::Overloaded => overloaded(),
+    }
+}
+
+/// The answer where the byte budget is exhausted.
+pub(super) fn overloaded() -> Outcome {
+    Outcome::refused(StatusCode::TOO_MANY_REQUESTS, "Too many requests")
+}
+
+/// The answer to a head or a body that is too large.
 pub(super) fn too_large() -> Outcome {
     Outcome::refused(StatusCode::PAYLOAD_TOO_LARGE, "Request is too large")
 }
 
-/// The parameters in the query string, which win, and those in the body; none where it counts as absent.
+/// The parameters in the query string, which win, and the parameters in the body.
 pub(super) async fn parameters<T: Take>(
-    target: &Uri,
+    query: &[u8],
     headers: &HeaderMap,
     body: Bytes,
-) -> (T, Option<T>) {
-    let query = from_form(target.query().unwrap_or_default().as_bytes());
-    (query, body::parameters(headers, body).await)
+) -> (T, Result<T, Unreadable>) {
+    (from_form(query), body::parameters(headers, body).await)
+}
+
+/// The query string of a request.
+pub(super) fn query<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a [u8] {
+    match extensions.get::<LongQuery>() {
+        Some(query) => query.as_bytes(),
+        None => uri.query().unwrap_or_default().as_bytes(),
+    }
+}
+
+/// The target of a call. Its query string may be longer than [`Uri`] allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The target; without its query string where that is too long.
+    pub(crate) uri: Uri,
+    /// The query string where it is too long for `uri`.
+    pub(crate) long_query: Option<String>,
+}
+
+impl Target {
+    /// The query string.
+    pub fn query(&self) -> &str {
+        self.long_query.as_deref().or(self.uri.query()).unwrap_or_default()
+    }
+}
+
+impl FromStr for Target {
+    type Err = InvalidUri;
+
+    fn from_str(target: &str) -> Result<Self, InvalidUri> {
+        let bare = target.split('#').next().unwrap_or_default();
+        match (target.parse(), bare.split_once('?')) {
+            (Ok(uri), _) => Ok(Self { uri, long_query: None }),
+            (Err(_), Some((path, query)))
+                if (MAX_URI + 1..=MAX_HEAD).contains(&bare.len()) && is_query(query) =>
+            {
+                Ok(Self { uri: path.parse()?, long_query: Some(query.to_owned()) })
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
 }
 
 /// The target of a call: of its URL, of its path with the query string, or of the query string alone.
 ///
 /// # Errors
 /// Where no request can have such a target.
-pub fn target(url: &str) -> Result<Uri, InvalidUri> {
+pub fn target(url: &str) -> Result<Target, InvalidUri> {
     let beginning = url.split('?').next().unwrap_or_default();
     if ["/", "http://", "https://"].iter().any(|start| url.starts_with(start)) {
         url.parse()

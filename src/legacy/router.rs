@@ -8,30 +8,32 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Request, State},
     response::Response,
-    routing::{any, get},
+    routing::get,
 };
+use bytes::Bytes;
 use http::{
     HeaderValue, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
 };
+use hyper::body::Body as _;
 use opentelemetry::KeyValue;
 use secrecy::{ExposeSecret, SecretString};
 use tonic::{Code, metadata::MetadataValue};
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 use tonic_types::StatusExt;
 
 use super::{
+    body::Unreadable,
+    body_reader::BodyReader,
     observed::{self, ClientCall, LegacyCall},
     outcome::{self, Outcome},
     parameters::Parameters,
-    request::{self, PATHS},
-    translate::translate,
+    readiness::Readiness,
+    request,
+    translate::{Translated, translate},
 };
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials},
@@ -66,6 +68,7 @@ pub struct Limits {
 pub struct Door {
     channel: Channel,
     identity: Option<MetadataValue<tonic::metadata::Ascii>>,
+    readiness: Arc<Readiness>,
     answers: Answers,
     limits: Limits,
     /// `http` or `https`.
@@ -90,7 +93,16 @@ impl Door {
         if let Some(identity) = &mut identity {
             identity.set_sensitive(true);
         }
-        Ok(Self { channel, identity, answers, limits, scheme: "http", server: Arc::default() })
+        let readiness = Arc::new(Readiness::new(channel.clone(), identity.clone()));
+        Ok(Self {
+            channel,
+            identity,
+            readiness,
+            answers,
+            limits,
+            scheme: "http",
+            server: Arc::default(),
+        })
     }
 
     /// Tells whether clients speak TLS to it; without it they do not.
@@ -111,12 +123,9 @@ impl Door {
     /// The routes.
     pub fn router(self) -> Router {
         observed::expect_answers();
-        let mut router = Router::new();
-        for path in PATHS {
-            router = router.route(path, any(call)).route(&format!("{path}/"), any(call));
-        }
         let probes = self.probes();
-        router.fallback(call).with_state(Arc::new(self)).merge(probes)
+        // Not a route for each path: repeated slashes count as one.
+        Router::new().fallback(call).with_state(Arc::new(self)).merge(probes)
     }
 
     /// The routes of the probes: whether it lives, and whether the service is ready.
@@ -124,12 +133,15 @@ impl Door {
         Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .with_state(self.channel.clone())
+            .with_state(Arc::clone(&self.readiness))
     }
 
     /// Answers a call to one of the paths, and tells whether it was the service that did: then it has logged it.
     async fn answer(&self, request: Request) -> (Outcome, bool) {
         let (parts, body) = request.into_parts();
+        if let Some(refusal) = parts.extensions.get() {
+            return (request::refused_head(*refusal), false);
+        }
         if request::route(parts.uri.path()).is_none() {
             return (request::not_found(), false);
         }
@@ -137,23 +149,20 @@ impl Door {
             return (refused, false);
         }
         let begun = Instant::now();
-        let body = match tokio::time::timeout(
-            self.limits.deadline,
-            to_bytes(body, self.limits.body),
-        )
-        .await
-        {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) if is_too_large(&error) => {
-                return (request::too_large(), false);
-            }
-            // The client went away or was too slow.
-            Ok(Err(_)) | Err(_) => return (Outcome::unavailable(), false),
+        // Its bytes count in the budget until the answer is made.
+        let mut reader = match BodyReader::new(self.limits.body, parts.extensions.get()) {
+            Ok(reader) => reader,
+            Err(refused) => return (refused.into(), false),
         };
-        let (query, body): (Parameters, _) =
-            request::parameters(&parts.uri, &parts.headers, body).await;
-        let parameters = query.or(body.unwrap_or_default());
-        let mut call = translate(&parameters, parts.method.as_str(), &address(&parts));
+        let read = tokio::time::timeout(self.limits.deadline, reader.read(body)).await;
+        let decoded = match read {
+            Ok(read) => read.and_then(|body| reader.decode(&parts.headers, body)),
+            Err(_) => return (Outcome::unavailable(), false),
+        };
+        let mut call = match decoded {
+            Ok(body) => translated(&parts, body).await,
+            Err(refused) => return (refused.into(), false),
+        };
         let request = std::mem::take(&mut call.request);
         let left = self.limits.deadline.saturating_sub(begun.elapsed());
         let result = match self.request(request, &call.credentials, left) {
@@ -238,26 +247,45 @@ impl Door {
 /// One call.
 async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let call = LegacyCall::begin(&request, door.scheme);
+    let has_body = !request.body().is_end_stream();
     let (outcome, by_service) = call.span().during(door.answer(request)).await;
     call.end(&outcome, by_service);
-    door.respond(&outcome)
+    let mut response = door.respond(&outcome);
+    // hyper closes the connection if the body was not read. A client that is not told so may send
+    // its next request into the closed connection.
+    if has_body && !by_service && !outcome.http.is_success() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
-/// Whether the service, here or upstream, says that it is serving.
-async fn ready(State(channel): State<Channel>) -> (StatusCode, &'static str) {
-    let mut client = HealthClient::new(channel);
-    let check = client.check(HealthCheckRequest { service: String::new() });
-    match tokio::time::timeout(Duration::from_secs(2), check).await {
-        Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => {
-            (StatusCode::OK, "ready\n")
-        }
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+/// Whether the service, here or upstream, is serving and accepts this gateway.
+async fn ready(State(readiness): State<Arc<Readiness>>) -> (StatusCode, &'static str) {
+    if readiness.is_ready().await {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     }
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    let source = std::error::Error::source(error);
-    source.is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+/// The call that a request asks for.
+async fn translated(parts: &Parts, body: Result<Bytes, Unreadable>) -> Translated {
+    let query = request::query(&parts.uri, &parts.extensions);
+    let (body, coding) = match body {
+        Ok(body) => (body, None),
+        Err(unreadable) => (Bytes::new(), Some(unreadable)),
+    };
+    let (query, body): (Parameters, Result<Parameters, _>) =
+        request::parameters(query, &parts.headers, body).await;
+    let (body, unreadable) = match body {
+        Ok(body) => (body, coding),
+        Err(unreadable) => (Parameters::default(), Some(unreadable)),
+    };
+    let call = translate(&query.or(body), parts.method.as_str(), &address(parts));
+    match unreadable {
+        Some(unreadable) => call.with_unreadable(unreadable),
+        None => call,
+    }
 }
 
 fn address(parts: &Parts) -> String {

@@ -1,45 +1,54 @@
-//! HTTP/1.1 connections: each has a deadline for its next request's head.
+//! The HTTP/1.1 listeners: the legacy call, and the admin listener.
 
-use std::time::Duration;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioTimer, service::TowerToHyperService};
-use tokio::net::TcpListener;
+use http::{HeaderValue, header::CONNECTION};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::{ServiceBuilder, ServiceExt};
+use tower::ServiceExt;
 
+use super::head::{HeadReader, MAX_PASSED, Notes};
 use crate::{
-    listen::{self, Age, Peer, Stream},
-    tls::ServerTls,
+    budget::MemoryBudget,
+    listen::{self, Activity, HeadTimeout, Listener, Peer, Stream},
 };
 
-/// How long a client may take for the head of a request, and be idle between two.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
-/// The largest head of a request, in bytes. A request target may have 60 KiB.
-const LARGEST_HEAD: usize = 128 * 1024;
-
-/// Answers requests on a listener until `stop`, then finishes those under way, which `calls` counts.
+/// Answers requests on a listener until `stop`, then finishes those under way, which `calls`
+/// counts. Heads and bodies count in the budget.
 pub async fn serve(
-    listener: TcpListener,
-    tls: Option<ServerTls>,
+    listener: Listener,
     router: Router,
+    budget: Arc<MemoryBudget>,
     stop: CancellationToken,
     calls: TaskTracker,
 ) {
+    let timeouts = listener.limits.timeouts;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(LARGEST_HEAD);
-    let protocol = move |stream: Stream, peer: Peer| {
-        let tell_peer = move |mut request: http::Request<hyper::body::Incoming>| {
+    http.timer(TokioTimer::new()).header_read_timeout(timeouts.idle).max_buf_size(MAX_PASSED);
+    let protocol = move |stream: TokioIo<Stream>, peer: Peer, activity: Arc<Activity>| {
+        let (notes, budget) = (Notes::default(), budget.connection());
+        let stream = HeadTimeout::new(stream.into_inner(), Arc::clone(&activity), timeouts.head);
+        let stream = HeadReader::new(stream, notes.clone(), Some(Arc::clone(&budget)));
+        let (router, calls) = (router.clone(), calls.clone());
+        activity.end_with_response();
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let (mut request, call) = activity.call(request);
+            notes.request(request.extensions_mut());
             request.extensions_mut().insert(peer.address);
-            request.map(axum::body::Body::new)
-        };
-        let calls = calls.clone();
-        let service = ServiceBuilder::new()
-            .map_request(tell_peer)
-            .map_future(move |call| calls.track_future(call))
-            .service(router.clone());
-        http.serve_connection(stream, TowerToHyperService::new(service.boxed_clone()))
+            request.extensions_mut().insert(Arc::clone(&budget));
+            let answer = router.clone().oneshot(request.map(axum::body::Body::new));
+            let activity = Arc::clone(&activity);
+            calls.track_future(async move {
+                let mut response = answer.await?;
+                if activity.is_old() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(call.answered(response))
+            })
+        });
+        http.serve_connection(TokioIo::new(stream), service)
     };
-    listen::serve(listener, tls, Age::UNBOUNDED, stop, protocol).await;
+    listen::serve(listener, stop, protocol).await;
 }

@@ -1,10 +1,13 @@
 //! Parameters to one `UpdateUserDetailsRequest`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost_types::FieldMask;
 
-use super::parameters::{Given, Parameters};
+use super::{
+    body::Unreadable,
+    parameters::{Given, Parameters},
+};
 use crate::{
     credentials::LegacyCredentials,
     fields::{FIELDS, Field, Kind, Reference, parse_id},
@@ -18,17 +21,49 @@ pub struct Translated {
     /// What the legacy client sent to prove itself.
     pub(crate) credentials: LegacyCredentials,
     /// The parameters whose values no typed field can hold. With any of them the RPC validates only.
-    pub(super) unfit: BTreeMap<Field, &'static str>,
+    pub(super) unfit: BTreeMap<Field, Unfit>,
+    /// Decimals that a JSON client wrote with more digits than a decimal may have, or an exponent.
+    pub(super) inexact: BTreeSet<Field>,
+    /// Why the body could not be read. The RPC then validates only.
+    pub(super) unreadable: Option<Unreadable>,
     /// The parameter that stands for a field in messages: for a date the first of its parts that was sent.
     pub(super) names: BTreeMap<Field, &'static str>,
+}
+
+impl Translated {
+    /// Adds the reason why the body could not be read: nothing may be stored.
+    pub(super) fn with_unreadable(mut self, unreadable: Unreadable) -> Self {
+        self.request.validate_only = true;
+        self.unreadable = Some(unreadable);
+        self
+    }
+}
+
+/// A parameter whose value no typed field can hold.
+#[derive(Clone, Copy)]
+pub(super) struct Unfit {
+    /// The parameter.
+    pub(super) name: &'static str,
+    /// The allowed values, as the end of a sentence that begins with the parameter's name.
+    pub(super) allowed: &'static str,
+}
+
+impl Unfit {
+    fn new(field: Field, name: &'static str, given: &Given) -> Self {
+        let allowed = match given {
+            Given::NotUtf8 => "must be encoded in UTF-8",
+            Given::Text(_) | Given::Number(_) | Given::Nested => field.allowed(),
+        };
+        Self { name, allowed }
+    }
 }
 
 /// What a parameter asks of a field.
 enum Asked {
     Set(Leaf),
     Clear,
-    /// No typed field can hold it; the parameter.
-    Unfit(&'static str),
+    /// No typed field can hold it.
+    Unfit(Unfit),
 }
 
 /// Translates a call.
@@ -36,17 +71,21 @@ pub fn translate(parameters: &Parameters, method: &str, address: &str) -> Transl
     let mut details = UserDetails::default();
     let mut mask = FieldMask::default();
     let mut unfit = BTreeMap::new();
+    let mut inexact = BTreeSet::new();
     let mut names = BTreeMap::new();
     for field in FIELDS {
         let (name, asked) = match field.kind() {
-            Kind::Date { parts } => date(parameters, parts),
+            Kind::Date { parts } => date(parameters, field, parts),
             _ => (field.name(), parameters.get(field.name()).map(|given| single(field, given))),
         };
         let Some(asked) = asked else { continue };
         names.insert(field, name);
+        if is_inexact(field, parameters.get(name)) {
+            inexact.insert(field);
+        }
         match asked {
-            Asked::Unfit(name) => {
-                unfit.insert(field, name);
+            Asked::Unfit(own) => {
+                unfit.insert(field, own);
                 continue;
             }
             Asked::Set(leaf) => details.set(field, leaf),
@@ -64,15 +103,14 @@ pub fn translate(parameters: &Parameters, method: &str, address: &str) -> Transl
         reason: String::new(),
         request_id: String::new(),
     };
-    Translated { request, credentials, unfit, names }
+    Translated { request, credentials, unfit, inexact, unreadable: None, names }
 }
 
 /// The values exactly as sent. What is no text cannot be part of a right hash: it goes without one.
 fn credentials(parameters: &Parameters, method: &str, address: &str) -> LegacyCredentials {
     let text = |name| match parameters.get(name) {
         None => Some(String::new()),
-        Some(Given::Text(text)) => Some(text.clone()),
-        Some(Given::NoText) => None,
+        Some(given) => given.text().map(str::to_owned),
     };
     let [username, user_id, hash] = match (text("u"), text("user_id"), text("hash")) {
         (Some(username), Some(user_id), Some(hash)) => [username, user_id, hash],
@@ -84,7 +122,8 @@ fn credentials(parameters: &Parameters, method: &str, address: &str) -> LegacyCr
 
 /// The value of a field that has one parameter.
 fn single(field: Field, given: &Given) -> Asked {
-    let Given::Text(text) = given else { return Asked::Unfit(field.name()) };
+    let unfit = || Asked::Unfit(Unfit::new(field, field.name(), given));
+    let Some(text) = given.text() else { return unfit() };
     let number = text.trim_matches(' ');
     let leaf = match field.kind() {
         Kind::Id(Reference::Manager) if is_minus_one(number) => return Asked::Clear,
@@ -95,9 +134,11 @@ fn single(field: Field, given: &Given) -> Asked {
             "1" => Some(Leaf::Bool(true)),
             _ => (number == off).then_some(Leaf::Bool(false)),
         },
-        Kind::Text | Kind::Comment | Kind::Language | Kind::Email => Some(Leaf::Text(text.clone())),
+        Kind::Text | Kind::Comment | Kind::Language | Kind::Email => {
+            Some(Leaf::Text(text.to_owned()))
+        }
         Kind::Decimal { .. } => Some(Leaf::Text(number.replace(',', "."))),
-        Kind::List { .. } => match text.as_str() {
+        Kind::List { .. } => match text {
             "no" => Some(ListMode::No),
             "blacklist" => Some(ListMode::Blacklist),
             "whitelist" => Some(ListMode::Whitelist),
@@ -107,11 +148,15 @@ fn single(field: Field, given: &Given) -> Asked {
         // Has three parameters.
         Kind::Date { .. } => None,
     };
-    leaf.map_or(Asked::Unfit(field.name()), Asked::Set)
+    leaf.map_or_else(unfit, Asked::Set)
 }
 
 /// The value of a date from its year, month and day, and the first of them that was sent.
-fn date(parameters: &Parameters, parts: [&'static str; 3]) -> (&'static str, Option<Asked>) {
+fn date(
+    parameters: &Parameters,
+    field: Field,
+    parts: [&'static str; 3],
+) -> (&'static str, Option<Asked>) {
     let given = parts.map(|part| parameters.get(part));
     let Some(first) = given.iter().position(Option::is_some) else {
         return (parts[0], None);
@@ -123,17 +168,24 @@ fn date(parameters: &Parameters, parts: [&'static str; 3]) -> (&'static str, Opt
     let mut numbers = [None; 3];
     for (index, given) in given.into_iter().enumerate() {
         let Some(given) = given else { continue };
-        let number = match given {
-            Given::Text(text) => digits(text.trim_matches(' ')),
-            Given::NoText => None,
-        };
-        let Some(number) = number else {
-            return (parts[first], Some(Asked::Unfit(parts[index])));
+        let Some(number) = given.text().and_then(|text| digits(text.trim_matches(' '))) else {
+            let unfit = Unfit::new(field, parts[index], given);
+            return (parts[first], Some(Asked::Unfit(unfit)));
         };
         numbers[index] = Some(number);
     }
     let [year, month, day] = numbers;
     (parts[first], Some(Asked::Set(Leaf::Date(Date { year, month, day }))))
+}
+
+/// Whether a decimal is a JSON number with an exponent, or with more than 6 digits after the point.
+///
+/// PHP before 7.1 writes 19.95 as 19.949999999999999.
+fn is_inexact(field: Field, given: Option<&Given>) -> bool {
+    let Some(Given::Number(number)) = given else { return false };
+    let fraction = number.split_once('.').map(|(_, fraction)| fraction).unwrap_or_default();
+    matches!(field.kind(), Kind::Decimal { .. })
+        && (fraction.len() > 6 || number.contains(['e', 'E']))
 }
 
 fn digits(text: &str) -> Option<i32> {

@@ -53,7 +53,17 @@ impl Answer {
     }
 }
 
-/// Text with `<`, `>` and `&` escaped: quotes need not be in text.
+/// Text with `<`, `>` and `&` escaped: quotes need not be in text. XML cannot hold some characters, not even escaped.
 fn text(text: &str) -> BytesText<'_> {
-    BytesText::from_escaped(partial_escape(text))
+    // Most texts are ASCII, for which this is cheap.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || text.chars().all(is_xml) {
+        return BytesText::from_escaped(partial_escape(text));
+    }
+    let replaced: String = text.chars().map(|c| if is_xml(c) { c } else { '\u{fffd}' }).collect();
+    BytesText::from_escaped(partial_escape(replaced))
+}
+
+/// Whether a character may stand in a document: <https://www.w3.org/TR/xml/#charsets>.
+fn is_xml(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }

@@ -1,199 +1,151 @@
-//! Accepting connections on both doors: there is a bound to their number, and a deadline for a client's first word.
+//! The listeners: accepting connections, their limits per address and in total, their timeouts,
+//! TLS, and their age.
 
+mod activity;
+mod connection;
+pub mod descriptors;
+mod http1;
+mod http2;
+mod reasons;
+mod registry;
 mod serve;
+mod throttle;
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
-};
+use tokio::net::{TcpListener, TcpSocket};
 
-pub use serve::Age;
+pub(crate) use activity::Activity;
+use connection::Connection;
+pub(crate) use http1::HeadTimeout;
+pub(crate) use http2::PrefaceTimeout;
+use reasons::{Closed, Reason};
+use registry::{Registry, State};
 pub(crate) use serve::{Peer, Stream, serve};
 
-/// How many connections a listener has at once; others wait to be accepted.
-const CONNECTIONS: usize = 1024;
-/// How long a client may say nothing at first.
-const FIRST_WORD: Duration = Duration::from_secs(30);
-/// How long a client may still speak after the connection's end: a system that closes what it has not read resets the connection,
-/// and a client that is just sending would lose the last answers, and what tells it which of its calls were not begun.
-const LAST_WORD: Duration = Duration::from_secs(1);
-/// How long accepting rests after it failed, as it does where there are no more file descriptors.
-const REST: Duration = Duration::from_millis(50);
+use crate::tls::ServerTls;
 
-/// How many connections the system takes before they are accepted: as many as there may be, as all clients come back at once
-/// when a service has been started anew. With fewer it resets some of them.
+/// How long a new connection may stay without its first byte.
+pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a TLS handshake may take.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the head of an HTTP/1 request may take, from its first byte; and the preface and the
+/// SETTINGS frame of an HTTP/2 client.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an HTTP/1 connection may stay without a request.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a write may make no progress because the client does not read.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a closed socket is still read. Closing a socket with unread input sends RST, and the
+/// client loses the last responses.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The largest number of connections that the system queues before they are accepted. After a
+/// restart all clients connect at once; the system resets connections beyond this number.
 const BACKLOG: u32 = 1024;
 
 /// Listens on an address.
 ///
 /// # Errors
-/// Those of the system, as where another process listens there.
+/// The system's errors, for example when another process listens there.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // As after a restart old connections still linger.
+    // After a restart, connections of the previous process may still be in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections.
+/// A bound socket, and how its connections are served.
 #[derive(Debug)]
-struct Connections {
-    listener: TcpListener,
-    room: Arc<Semaphore>,
+pub struct Listener {
+    /// The name in metrics and logs: `grpc`, `http` or `admin`.
+    pub name: &'static str,
+    /// The socket.
+    pub socket: TcpListener,
+    /// TLS; none is plain text.
+    pub tls: Option<ServerTls>,
+    /// The limits of its connections.
+    pub limits: ConnectionLimits,
 }
 
-impl Connections {
-    /// Accepts on a bound listener.
-    fn new(listener: TcpListener) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) }
-    }
+/// The limits of a listener's connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// The largest number of connections.
+    pub max: usize,
+    /// The largest number of connections of one client address; 0 is no such limit. An IPv6
+    /// client is its /64 network.
+    pub max_per_address: usize,
+    /// How long connections live.
+    pub age: Age,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
+}
 
-    /// The next connection, as soon as there is room for it.
-    ///
-    /// # Errors
-    /// None in practice: where there is never room again.
-    async fn accept(&self) -> io::Result<(Connection, SocketAddr)> {
-        let room = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    // Answers are small and must not wait for more to come.
-                    let _ = stream.set_nodelay(true);
-                    let silent = Some(Box::pin(sleep(FIRST_WORD)));
-                    let connection = Connection { stream, silent, leaving: None, _room: room };
-                    return Ok((connection, peer));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(REST).await;
-                }
-            }
+/// How long connections live. A limit spreads clients over new replicas, and has them present
+/// their certificates again.
+#[derive(Clone, Copy, Debug)]
+pub struct Age {
+    /// The age at which a connection takes no new calls, ±10 % at random so that connections do
+    /// not end all at once. Zero is never.
+    pub longest: Duration,
+    /// How long the calls of such a connection may go on.
+    pub grace: Duration,
+    /// After how much silence an HTTP/2 client gets a ping; it has a third of that to answer.
+    pub keepalive: Duration,
+}
+
+/// How long clients may take before their connection is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the first byte.
+    pub first_byte: Duration,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For the head of an HTTP/1 request, from its first byte; and for the preface and the SETTINGS
+    /// frame of an HTTP/2 client.
+    pub head: Duration,
+    /// Between two requests of an HTTP/1 connection.
+    pub idle: Duration,
+    /// To read something when the service cannot write.
+    pub write: Duration,
+    /// To close its side of a connection that the service has closed.
+    pub linger: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            first_byte: FIRST_BYTE_TIMEOUT,
+            handshake: HANDSHAKE_TIMEOUT,
+            head: HEAD_TIMEOUT,
+            idle: IDLE_TIMEOUT,
+            write: WRITE_TIMEOUT,
+            linger: LINGER_TIMEOUT,
         }
-    }
-}
-
-/// A connection; it keeps its room until it ends.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    stream: TcpStream,
-    /// Until the client's first word.
-    silent: Option<Pin<Box<Sleep>>>,
-    /// From its end on, until the client has closed it, too.
-    leaving: Option<Pin<Box<Sleep>>>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let Some(silent) = &mut self.silent else { return read };
-        if read.is_ready() {
-            self.silent = None;
-            return read;
-        }
-        ready!(silent.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, leaving, .. } = &mut *self;
-        let leaving = match leaving {
-            Some(leaving) => leaving,
-            None => {
-                ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
-                leaving.insert(Box::pin(sleep(LAST_WORD)))
-            }
-        };
-        // First: there may be always more to read.
-        while leaving.as_mut().poll(context).is_pending() {
-            let mut unread = [0; 1024];
-            let mut unread = ReadBuf::new(&mut unread);
-            match Pin::new(&mut *stream).poll_read(context, &mut unread) {
-                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
-                Poll::Ready(_) => break,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_says_nothing_is_left_and_one_that_spoke_is_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections = Connections::new(listener);
-        let _silent = TcpStream::connect(address).await.unwrap();
-        let (mut connection, _) = connections.accept().await.unwrap();
-        let error = connection.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-
-        let mut client = TcpStream::connect(address).await.unwrap();
-        let (mut connection, _) = connections.accept().await.unwrap();
-        client.write_all(b"x").await.unwrap();
-        assert_eq!(connection.read_u8().await.unwrap(), b'x');
-        let more = tokio::time::timeout(FIRST_WORD * 2, connection.read_u8()).await;
-        assert!(more.is_err(), "it still waits");
-    }
-
-    /// Four times as many as the system takes by itself before one is accepted.
+    /// Four times the default backlog of the standard library.
     #[tokio::test]
-    async fn many_clients_may_come_at_once() {
+    async fn many_clients_can_connect_before_the_first_is_accepted() {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let connect = || {
-            let connect = tokio::time::timeout(FIRST_WORD, TcpStream::connect(address));
+            let connect = tokio::time::timeout(FIRST_BYTE_TIMEOUT, TcpStream::connect(address));
             async { connect.await.unwrap().unwrap() }
         };
         let clients = futures_util::future::join_all((0..512).map(|_| connect())).await;
@@ -204,65 +156,5 @@ mod tests {
         for mut client in clients {
             assert_eq!(client.read_u8().await.unwrap(), b'x');
         }
-    }
-
-    #[tokio::test]
-    async fn a_client_that_still_sends_at_the_end_gets_the_last_answer() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut connection, _) = Connections::new(listener).accept().await.unwrap();
-        connection.write_all(b"answer").await.unwrap();
-        let ended = tokio::spawn(async move { connection.shutdown().await });
-        for _ in 0..10 {
-            client.write_all(b"more").await.unwrap();
-            sleep(Duration::from_millis(10)).await;
-        }
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "answer");
-        assert!(!ended.is_finished(), "the client has not closed it yet");
-        drop(client);
-        ended.await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_client_that_sends_without_end_is_left() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut connection, _) = Connections::new(listener).accept().await.unwrap();
-        let flood = tokio::spawn(async move {
-            let more = vec![0; 1 << 20];
-            while client.write_all(&more).await.is_ok() {}
-        });
-        let ended = tokio::time::timeout(LAST_WORD * 10, connection.shutdown()).await;
-        ended.expect("it ends").unwrap();
-        drop(connection);
-        flood.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_closes_is_left() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut connection, _) = Connections::new(listener).accept().await.unwrap();
-        let begun = tokio::time::Instant::now();
-        connection.shutdown().await.unwrap();
-        assert_eq!(begun.elapsed().as_secs(), LAST_WORD.as_secs());
-    }
-
-    #[tokio::test]
-    async fn there_is_room_again_when_a_connection_ends() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections = Connections { listener, room: Arc::new(Semaphore::new(1)) };
-        let _clients = [
-            TcpStream::connect(address).await.unwrap(),
-            TcpStream::connect(address).await.unwrap(),
-        ];
-        let (first, _) = connections.accept().await.unwrap();
-        let wait = Duration::from_millis(50);
-        assert!(tokio::time::timeout(wait, connections.accept()).await.is_err());
-        drop(first);
-        connections.accept().await.unwrap();
     }
 }

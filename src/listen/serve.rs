@@ -1,7 +1,6 @@
-//! The loop of both doors: each connection has a task of its own, where TLS is agreed on first, and an age at which it ends.
+//! The accept loop of every listener. Each connection has a task of its own.
 
 use std::{
-    fmt::Display,
     hash::{BuildHasher, RandomState},
     io,
     net::SocketAddr,
@@ -11,47 +10,39 @@ use std::{
 };
 
 use hyper_util::{rt::TokioIo, server::graceful::GracefulConnection};
+use rustix::io::Errno;
 use tokio::{
-    net::TcpListener,
+    net::TcpStream,
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
-use super::{Connection, Connections};
-use crate::tls::{self, ServerTls};
+use super::{
+    Activity, Age, Closed, Connection, ConnectionLimits, Listener, Reason, Registry, State,
+    Timeouts, activity::Registration, throttle::Throttle,
+};
+use crate::{
+    telemetry::instruments::instruments,
+    tls::{self, ServerTls},
+};
 
-/// How long it may take to agree on TLS.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the accept loop waits after the system has no file descriptor for it.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 
 /// A connection's bytes, in the clear.
-pub(crate) type Stream = TokioIo<Either<Connection, Box<TlsStream<Connection>>>>;
+pub(crate) type Stream = Either<Connection, Box<TlsStream<Connection>>>;
 
-/// Who is at the other end of a connection: an extension of its requests.
+/// The client of a connection: an extension of its requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// The address.
     pub(crate) address: SocketAddr,
-    /// The names in its certificate, which was verified; none without one.
-    pub(crate) names: Arc<[String]>,
-}
-
-/// How long connections live, so that clients spread anew over the replicas, and show their certificates anew.
-#[derive(Clone, Copy, Debug)]
-pub struct Age {
-    /// When a connection takes no new calls any more, up to a tenth sooner or later: not all at once. Zero is never.
-    pub longest: Duration,
-    /// How long calls under way may then go on.
-    pub grace: Duration,
-    /// After how much silence one that speaks gRPC is asked whether it lives; it has a third of that to answer.
-    pub keepalive: Duration,
+    /// The names in its verified certificate; none without a certificate.
+    pub(crate) names: Arc<[tls::SubjectAltName]>,
 }
 
 impl Age {
-    /// For ever.
-    pub(crate) const UNBOUNDED: Self =
-        Self { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
-
     /// Waits until a connection is old.
     async fn reached(self) {
         if self.longest.is_zero() {
@@ -63,80 +54,197 @@ impl Age {
     }
 }
 
-/// Accepts connections and has `protocol` speak on each, until `stop`; then what is under way on them is finished.
+/// Accepts connections and has `protocol` serve each of them, until `stop`. Then waits for the
+/// calls under way. Dropping the future closes every connection.
 pub(crate) async fn serve<C>(
-    listener: TcpListener,
-    tls: Option<ServerTls>,
-    age: Age,
+    listener: Listener,
     stop: CancellationToken,
-    protocol: impl Fn(Stream, Peer) -> C + Clone + Send + 'static,
+    protocol: impl Fn(TokioIo<Stream>, Peer, Arc<Activity>) -> C + Clone + Send + 'static,
 ) where
-    C: GracefulConnection<Error: Display + Send> + Send + 'static,
+    C: GracefulConnection<Error = hyper::Error> + Send + 'static,
 {
-    let connections = Connections::new(listener);
+    let Listener { name, socket, tls, limits } = listener;
+    let mut accepting = Accepting::new(Registry::new(name, &limits));
+    accepting.registry.observe();
     let tasks = TaskTracker::new();
+    let cut = CancellationToken::new();
+    let _cut_when_dropped = cut.clone().drop_guard();
     loop {
-        let (connection, address) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = connections.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(_) => break,
-            },
+            accepted = socket.accept() => accepted,
         };
+        // In a flood, connections must be served before newer ones take their place.
+        tokio::task::yield_now().await;
+        let Some((stream, address, registration)) = accepting.admit(accepted).await else {
+            continue;
+        };
+        let activity = Arc::clone(&registration.0);
+        let connection = Connection::new(stream, registration, limits.timeouts);
         let tls = tls.as_ref().map(ServerTls::current);
-        let (protocol, stop) = (protocol.clone(), stop.clone());
-        tasks.spawn(async move {
+        let (protocol, stop, cut) = (protocol.clone(), stop.clone(), cut.clone());
+        let served = async move {
             let secured = tokio::select! {
                 () = stop.cancelled() => return,
-                secured = secure(connection, address, tls) => secured,
+                _ = activity.closed() => return,
+                secured = secure(connection, address, tls, &activity, limits.timeouts) => secured,
             };
             match secured {
-                Ok((stream, peer)) => run(protocol(stream, peer), age, stop).await,
+                Ok((stream, peer)) => {
+                    let connection = protocol(TokioIo::new(stream), peer, Arc::clone(&activity));
+                    run(connection, &activity, limits, stop).await;
+                }
                 Err(error) => tracing::info!(%error, "TLS could not be agreed on with a client"),
+            }
+        };
+        tasks.spawn(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = served => {}
             }
         });
     }
-    drop(connections);
+    drop(socket);
     tasks.close();
     tasks.wait().await;
 }
 
-/// Agrees on TLS, if it is spoken here.
+/// What the accept loop knows.
+struct Accepting {
+    registry: Arc<Registry>,
+    refusals: Throttle,
+    exhausted: Throttle,
+}
+
+impl Accepting {
+    fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, refusals: Throttle::default(), exhausted: Throttle::default() }
+    }
+
+    /// Registers an accepted connection; none where it was refused or not accepted.
+    async fn admit(
+        &mut self,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+    ) -> Option<(TcpStream, SocketAddr, Registration)> {
+        let listener = self.registry.name();
+        match accepted {
+            Ok((stream, address)) => match self.registry.admit(address.ip()) {
+                Ok(registration) => Some((stream, address, registration)),
+                Err(reason) => {
+                    self.refused(reason);
+                    if let Some(count) = self.refusals.count() {
+                        let reason = reason.as_str();
+                        tracing::warn!(listener, reason, count, "connections were refused");
+                    }
+                    None
+                }
+            },
+            // The client has gone already: accept(2) passes on errors of the new connection.
+            Err(error) if !is_exhausted(&error) => None,
+            Err(error) => {
+                self.refused(Reason::Descriptors);
+                self.registry.free_descriptor();
+                if let Some(count) = self.exhausted.count() {
+                    tracing::warn!(listener, %error, count, "connections could not be accepted");
+                }
+                sleep(ACCEPT_BACKOFF).await;
+                None
+            }
+        }
+    }
+
+    fn refused(&self, reason: Reason) {
+        if let Some(instruments) = instruments() {
+            instruments.connection_refused(self.registry.name(), reason.as_str());
+        }
+    }
+}
+
+/// Whether the process or the system has no more descriptors or memory for connections.
+fn is_exhausted(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// Performs the TLS handshake, if the listener has TLS.
 async fn secure(
     connection: Connection,
     address: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
+    activity: &Activity,
+    timeouts: Timeouts,
 ) -> io::Result<(Stream, Peer)> {
     let Some(tls) = tls else {
         let peer = Peer { address, names: Arc::default() };
-        return Ok((TokioIo::new(Either::Left(connection)), peer));
+        return Ok((Either::Left(connection), peer));
     };
     let handshake = TlsAcceptor::from(tls).accept(connection);
-    let stream = timeout(HANDSHAKE_PATIENCE, handshake).await??;
+    let secured = timeout(timeouts.handshake, handshake).await;
+    if secured.is_err() {
+        activity.count_closed(Closed::Handshake);
+    }
+    let stream = secured??;
     let names = tls::names(stream.get_ref().1.peer_certificates()).into();
-    Ok((TokioIo::new(Either::Right(Box::new(stream))), Peer { address, names }))
+    Ok((Either::Right(Box::new(stream)), Peer { address, names }))
 }
 
 /// Runs a connection to its end.
-async fn run<C>(connection: C, age: Age, stop: CancellationToken)
-where
-    C: GracefulConnection<Error: Display + Send>,
+async fn run<C>(
+    connection: C,
+    activity: &Activity,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+) where
+    C: GracefulConnection<Error = hyper::Error>,
 {
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => Ok(ended),
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            Ok(connection.await)
-        }
-        () = age.reached() => {
-            connection.as_mut().graceful_shutdown();
-            timeout(age.grace, connection).await
+    let ended = |ended: hyper::Result<()>| {
+        if let Err(error) = ended {
+            // Those of the connection's own timeouts have been counted.
+            if error.is_timeout() {
+                activity.count_closed(Closed::Idle);
+            }
+            tracing::debug!(%error, "a connection ended");
         }
     };
-    match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection ended"),
-        Err(_) => tracing::info!("an old connection was cut off with calls under way"),
+    let mut connection = pin!(connection);
+    let grace = tokio::select! {
+        result = &mut connection => return ended(result),
+        // The drain deadline cuts what is still open.
+        () = stop.cancelled() => Duration::MAX,
+        () = async { limits.age.reached().await; activity.grow_old().await } => limits.age.grace,
+        at_once = activity.closed() => {
+            if at_once {
+                return;
+            }
+            Duration::ZERO
+        }
+    };
+    connection.as_mut().graceful_shutdown();
+    let cut = async {
+        let closed = async {
+            if !activity.closed().await {
+                sleep(limits.timeouts.linger).await;
+                // A call may have come before the client knew.
+                if activity.state() == State::Active {
+                    sleep(limits.age.grace).await;
+                }
+            }
+        };
+        if grace.is_zero() {
+            return closed.await;
+        }
+        tokio::select! {
+            () = sleep(grace) => {
+                tracing::info!("an old connection was cut off with calls under way");
+            }
+            () = closed => {}
+        }
+    };
+    tokio::select! {
+        result = &mut connection => ended(result),
+        () = cut => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! The transactions on SeaORM: over pools of connections, on every engine.
 
-use sea_orm;
+pub(super) use sea_orm::DatabaseTransaction as Transaction;
+use sea_orm::{
+    self, DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
 
 macro_rules! sql {
     ($engine:expr, $operation:expr, $collection:expr, $call:expr) => {
@@ -12,3 +15,12 @@ macro_rules! sql {
 #[path = "sql/mod.rs"]
 mod sql;
 pub(super) use sql::*;
+
+/// Begins a transaction. One on SQLite that begins by reading cannot always go on to write.
+async fn begin(connection: &DatabaseConnection) -> Result<Transaction, DbErr> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    connection.begin_with_options(options).await
+}

@@ -1,25 +1,14 @@
 //! The transactions on SeaORM's blocking twin: on SQLite, where the way to a driver's thread and back would cost more than
 //! most statements, and one thread writes.
 
-use std::{sync::Arc, time::Duration};
-
-use chrono::{DateTime, Utc};
 use sea_orm_blocking as sea_orm;
 use sea_orm_blocking::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, ExecResult,
+    QueryResult, Statement,
 };
-use tokio::runtime::Handle;
 
-use super::{
-    checkpoint::Checkpoints,
-    connect::{Engine, Options, PATIENCE, sqlite_file},
-    failure::Failure,
-    repository,
-};
-use crate::domain::{
-    error::Error,
-    update::{Update, Updated},
-};
+use super::{connect::Options, sqlite_url::SqliteFile};
+use crate::domain::error::Error;
 
 macro_rules! sql {
     ($engine:expr, $operation:expr, $collection:expr, $call:expr) => {
@@ -31,76 +20,57 @@ macro_rules! sql {
 #[path = "sql/mod.rs"]
 mod sql;
 pub(super) use sql::*;
-use transaction::{Ahead, Refused};
 
-/// The one connection that writes; it is made when it is used.
-pub(super) struct Writer {
-    options: Options,
-    database: Arc<repository::Database>,
-    connection: Option<DatabaseConnection>,
-    checkpoints: Checkpoints,
-    runtime: Handle,
-}
+/// An open transaction of a connection that nobody else uses. SeaORM's own panics when it is dropped after SQLite has rolled
+/// back by itself, as it does on a full disk. Whoever holds the connection rolls back what was not ended.
+pub(super) struct Transaction(DatabaseConnection);
 
-impl Writer {
-    pub(super) fn new(
-        options: Options,
-        database: Arc<repository::Database>,
-        runtime: Handle,
-    ) -> Self {
-        let checkpoints = Checkpoints::start(options.clone());
-        Self { options, database, connection: None, checkpoints, runtime }
+impl Transaction {
+    fn commit(self) -> Result<(), DbErr> {
+        self.0.execute_unprepared("COMMIT").map(drop)
     }
 
-    /// Applies updates, in their order, in one transaction, as was decided ahead if that still holds. `patience` is how long to
-    /// wait for another writer, if not as long as usual.
-    pub(super) fn apply(
-        &mut self,
-        updates: &[(&Update, DateTime<Utc>)],
-        refused: Refused,
-        patience: Option<Duration>,
-        ahead: Option<Ahead>,
-    ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connect(&self.options)?,
-        };
-        if let Some(patience) = patience {
-            wait(&connection, patience)?;
-        }
-        // Nothing in it waits: it is compiled with the blocking twin.
-        let lock = statements::Lock::Wait(None);
-        let apply = async {
-            let begun = transaction::begin(&connection, Engine::Sqlite).await?;
-            transaction::apply(begun, Engine::Sqlite, updates, lock, refused, ahead).await
-        };
-        let outcomes = self.runtime.block_on(apply);
-        // After a failure, such as that of a COMMIT, it may have a transaction open, which ends with it.
-        if let Ok(outcomes) = &outcomes {
-            if patience.is_some() {
-                wait(&connection, PATIENCE)?;
-            }
-            self.connection = Some(connection);
-            self.checkpoints.stored(updates.len());
-            self.database.stored(outcomes);
-        }
-        outcomes
+    fn rollback(self) -> Result<(), DbErr> {
+        self.0.execute_unprepared("ROLLBACK").map(drop)
     }
 }
 
-/// Sets how long a connection waits for another writer.
-fn wait(connection: &DatabaseConnection, patience: Duration) -> Result<(), Error> {
-    let milliseconds = patience.as_millis().max(1);
-    connection.execute_unprepared(&format!("PRAGMA busy_timeout = {milliseconds}"))?;
-    Ok(())
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DbBackend {
+        self.0.get_database_backend()
+    }
+
+    fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.0.execute_raw(statement)
+    }
+
+    fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.0.execute_unprepared(sql)
+    }
+
+    fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.0.query_one_raw(statement)
+    }
+
+    fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.0.query_all_raw(statement)
+    }
+}
+
+/// Begins a transaction. One that begins by reading cannot always go on to write.
+fn begin(connection: &DatabaseConnection) -> Result<Transaction, DbErr> {
+    connection.execute_unprepared("BEGIN IMMEDIATE")?;
+    Ok(Transaction(connection.clone()))
 }
 
 /// As [`super::connect`] sets its connections up.
 pub(super) fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
-    let file = sqlite_file(&options.url).map_err(|error| Error::Unavailable(error.into()))?;
-    let connection = Database::connect(ConnectOptions::new(format!("sqlite://{file}?mode=rw")))?;
+    let file =
+        SqliteFile::from_url(&options.url).map_err(|error| Error::Unavailable(error.into()))?;
+    let connection = Database::connect(ConnectOptions::new(format!("sqlite:{}", file.uri())))?;
     connection.execute_unprepared(SQLITE_SESSION)?;
     connection.execute_unprepared(&format!("PRAGMA wal_autocheckpoint = {LOG_PAGES}"))?;
+    connection.execute_unprepared(&format!("PRAGMA journal_size_limit = {LOG_BYTES}"))?;
     let set = Statement::from_string(DbBackend::Sqlite, DURABLE);
     if connection.query_one_raw(set)?.is_none() {
         return Err(Error::Unavailable("the database cannot be written to durably".into()));
@@ -108,9 +78,12 @@ pub(super) fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
     Ok(connection)
 }
 
-/// How many pages SQLite's log of changes has (128 MB) before the writer itself brings what it holds into the database, and starts
+/// How many pages SQLite's write-ahead log has before the writer itself brings what it holds into the database, and starts
 /// it anew: everybody waits for that, and most of it has been done meanwhile, see [`Checkpoints`].
 pub(super) const LOG_PAGES: i32 = 32_000;
+
+/// As many bytes, 132 MB: a log that was longer is cut when it is begun anew. A page of 4096 bytes has a header of 24.
+pub(super) const LOG_BYTES: u64 = LOG_PAGES.unsigned_abs() as u64 * (4096 + 24);
 
 /// WAL, and every commit synced: an update that was answered survives the loss of power. 4 MB of pages are cached.
 const SQLITE_SESSION: &str = "
@@ -125,3 +98,35 @@ const SQLITE_SESSION: &str = "
 const DURABLE: &str = "
     SELECT 1 FROM pragma_journal_mode, pragma_synchronous, pragma_foreign_keys
     WHERE journal_mode = 'wal' AND synchronous = 2 AND foreign_keys = 1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::sqlite_url;
+
+    #[test]
+    fn a_full_disk_is_named_and_the_connection_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        std::fs::write(&path, "").unwrap();
+        let connection = connect(&Options::of(sqlite_url(&path))).unwrap();
+        connection.execute_unprepared("CREATE TABLE large (content BLOB)").unwrap();
+        for round in 0..3 {
+            connection.execute_unprepared("PRAGMA max_page_count = 10").unwrap();
+            let transaction = begin(&connection).unwrap();
+            let insert = "INSERT INTO large VALUES (zeroblob(100000))";
+            let full = Error::from(transaction.execute_unprepared(insert).unwrap_err());
+            drop(transaction);
+            let Error::Unavailable(cause) = full else { panic!("{full:?}") };
+            assert!(cause.to_string().ends_with(": disk full"), "{cause}");
+            let _ = connection.execute_unprepared("ROLLBACK");
+            connection.execute_unprepared("PRAGMA max_page_count = 1000").unwrap();
+            let transaction = begin(&connection).unwrap();
+            transaction.execute_unprepared("INSERT INTO large VALUES ('small')").unwrap();
+            transaction.commit().unwrap();
+            let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) FROM large");
+            let row = connection.query_one_raw(count).unwrap().unwrap();
+            assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), round + 1);
+        }
+    }
+}

@@ -12,6 +12,7 @@ use sea_orm_blocking::{ConnectionTrait, DatabaseConnection, DbBackend, Statement
 use super::{
     blocking::{LOG_PAGES, connect},
     connect::Options,
+    place::Place,
 };
 use crate::domain::error::{Error, chain};
 
@@ -30,14 +31,18 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// Starts the thread.
-    pub(super) fn start(options: Options) -> Self {
+    pub(super) fn start(options: Options, place: Arc<Place>) -> Self {
         let (wake, woken) = sync_channel(1);
         let nearly_full = Arc::new(AtomicBool::new(false));
         let full = Arc::clone(&nearly_full);
         std::thread::spawn(move || {
             let mut connection = None;
             for () in woken {
-                match checkpoint(&options, &mut connection) {
+                // Of a file that was deleted or replaced the writer tells.
+                if place.check().is_err() {
+                    continue;
+                }
+                match passive(&options, &mut connection) {
                     Ok(pages) => full.store(pages > LOG_PAGES / 4 * 3, Ordering::Relaxed),
                     Err(error) => {
                         // The writer does it, then.
@@ -63,16 +68,30 @@ impl Checkpoints {
 }
 
 /// Answers how many pages the log has.
-fn checkpoint(
-    options: &Options,
-    connection: &mut Option<DatabaseConnection>,
-) -> Result<i32, Error> {
+fn passive(options: &Options, connection: &mut Option<DatabaseConnection>) -> Result<i32, Error> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(connect(options)?),
     };
-    let checkpoint = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(PASSIVE)");
-    // Whether it could, the pages of the log, and those of them that are in the database.
-    let row = connection.query_one_raw(checkpoint)?;
-    Ok(row.map(|row| row.try_get_by_index(1)).transpose()?.unwrap_or_default())
+    Ok(checkpoint(connection, "PASSIVE")?.pages)
+}
+
+/// What a checkpoint has done.
+pub(super) struct Checkpoint {
+    /// Whether it has done what its mode says.
+    pub(super) is_complete: bool,
+    /// How many pages the log has.
+    pub(super) pages: i32,
+}
+
+/// Brings what the log holds into the database, in a mode that SQLite knows.
+pub(super) fn checkpoint(connection: &DatabaseConnection, mode: &str) -> Result<Checkpoint, Error> {
+    let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
+    let checkpoint = Statement::from_string(DbBackend::Sqlite, checkpoint);
+    // Whether somebody was in the way, the pages of the log, and those of them that are in the database.
+    let Some(row) = connection.query_one_raw(checkpoint)? else {
+        return Ok(Checkpoint { is_complete: false, pages: 0 });
+    };
+    let busy: i32 = row.try_get_by_index(0)?;
+    Ok(Checkpoint { is_complete: busy == 0, pages: row.try_get_by_index(1)? })
 }

@@ -1,16 +1,15 @@
 //! The demo data: the same accounts on every database.
 
 use chrono::NaiveDate;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait, QuerySelect,
+};
 
-use super::{
-    asynchronous::{
-        columns,
-        entities::{
-            account, currency, direction, manager_group, manager_group_right, number_pool, setting,
-        },
+use super::asynchronous::{
+    columns,
+    entities::{
+        account, currency, direction, manager_group, manager_group_right, number_pool, setting,
     },
-    connect::OpenError,
 };
 use crate::{
     domain::value::{ListMode, Value},
@@ -77,21 +76,22 @@ const DETAILS: &[(Field, [&str; 3])] = &[
 ];
 
 /// The row of the table of settings that marks a database as filled with demo data.
-const MARK: &str = "demo";
+pub(super) const MARK: &str = "demo";
 
-/// Fills a database that has no account. One that has the demo data already is left as it is; with any other data in
-/// it, it is refused: its secret key is known to everybody.
-pub(super) async fn fill<C: ConnectionTrait>(connection: &C) -> Result<(), OpenError> {
+/// Fills a database that has no account, within a transaction. A database that has the demo data already is left as it is.
+/// Answers false where there is other data: the demo data's secret key is known to everybody.
+pub(super) async fn fill<C: ConnectionTrait>(connection: &C) -> Result<bool, DbErr> {
     if setting::Entity::find_by_id(MARK).one(connection).await?.is_some() {
-        return Ok(());
+        return Ok(true);
     }
-    if account::Entity::find().one(connection).await?.is_some() {
-        return Err(OpenError::NotDemo);
+    let id = account::Entity::find().select_only().column(account::Column::Id);
+    if id.into_tuple::<i64>().one(connection).await?.is_some() {
+        return Ok(false);
     }
     rows(connection).await?;
     let mark = setting::ActiveModel { name: Set(MARK.to_owned()), value: Set("on".to_owned()) };
     setting::Entity::insert(mark).exec_without_returning(connection).await?;
-    Ok(())
+    Ok(true)
 }
 
 async fn rows<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {

@@ -5,13 +5,18 @@ use sea_orm::{
     sqlx::{self, error::DatabaseError as DatabaseErrorTrait},
 };
 
-use crate::domain::error::{Cause, Error};
+use super::{connect::Breakage, fault};
+use crate::domain::{
+    error::{Cause, Error},
+    readiness::Fault,
+};
 
 /// Whether a transaction that failed may succeed if it is run again: it lost against another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Conflict,
     Locked,
+    Unusable(Breakage),
     Unavailable,
     Defect,
 }
@@ -25,6 +30,31 @@ pub(super) struct Conflict;
 #[derive(Debug, thiserror::Error)]
 #[error("a lock was not had in time")]
 struct Locked;
+
+/// The connection is of no use any more; the transaction was not committed on it.
+#[derive(Debug, thiserror::Error)]
+#[error("a connection to the database is of no use any more")]
+struct Unusable {
+    breakage: Breakage,
+    source: Cause,
+}
+
+/// A connection on which a statement that waits for nothing was not answered.
+pub(super) fn unanswered() -> Error {
+    let source = "a statement was not answered".into();
+    Error::Unavailable(Unusable { breakage: Breakage::Broken, source }.into())
+}
+
+/// What a failure tells of the connection.
+pub(super) fn breakage(error: &Error) -> Option<Breakage> {
+    let Error::Unavailable(cause) = error else { return None };
+    cause.downcast_ref::<Unusable>().map(|unusable| unusable.breakage)
+}
+
+/// What lies under the end of a connection, or the cause itself.
+pub(super) fn source(cause: &Cause) -> &Cause {
+    cause.downcast_ref::<Unusable>().map_or(cause, |unusable| &unusable.source)
+}
 
 /// A column that holds what no version of this service has written.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +86,16 @@ impl Failure {
         Self { error: error.into(), at_commit: true }
     }
 
+    /// What it tells of the connection.
+    pub(super) fn breakage(&self) -> Option<Breakage> {
+        breakage(&self.error)
+    }
+
+    /// Whether nothing was stored, as the connection was of no use: all may succeed on another one.
+    pub(super) fn is_of_connection(&self) -> bool {
+        !self.at_commit && self.breakage().is_some()
+    }
+
     /// Whether nothing was stored, and parts of it may succeed if they are run again.
     pub(super) fn may_be_repeated(&self) -> bool {
         let harmed_by_one = match &self.error {
@@ -68,9 +108,42 @@ impl Failure {
 }
 
 /// A database's own error, by its code: its text may repeat what is stored.
-#[derive(Debug, thiserror::Error)]
-#[error("the database answers with error {0}")]
-struct DatabaseError(String);
+#[derive(Debug)]
+pub(super) struct DatabaseError {
+    code: String,
+    /// What it says of the database as a whole.
+    pub(super) fault: Option<Fault>,
+}
+
+impl std::error::Error for DatabaseError {}
+
+impl std::fmt::Display for DatabaseError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "the database answers with error {}", self.code)?;
+        self.fault.map_or(Ok(()), |fault| write!(formatter, ": {fault}"))
+    }
+}
+
+impl DatabaseError {
+    fn of(error: &dyn DatabaseErrorTrait) -> Self {
+        let code = code(error);
+        let fault = if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+        {
+            fault::mysql(error.number())
+        } else if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+            fault::postgres(&code)
+        } else {
+            primary(&code).and_then(fault::sqlite)
+        };
+        Self { code, fault }
+    }
+
+    /// Of SQLite, by its extended result code.
+    fn of_sqlite(code: String) -> Self {
+        let fault = primary(&code).and_then(fault::sqlite);
+        Self { code, fault }
+    }
+}
 
 impl From<DbErr> for Error {
     fn from(failure: DbErr) -> Self {
@@ -78,6 +151,9 @@ impl From<DbErr> for Error {
         match meaning {
             Meaning::Conflict => Self::Unavailable(Conflict.into()),
             Meaning::Locked => Self::Unavailable(Locked.into()),
+            Meaning::Unusable(breakage) => {
+                Self::Unavailable(Unusable { breakage, source: cause(failure) }.into())
+            }
             Meaning::Unavailable => Self::Unavailable(cause(failure)),
             Meaning::Defect => Self::Internal(cause(failure)),
         }
@@ -91,8 +167,10 @@ impl From<sea_orm_blocking::DbErr> for Error {
         match sqlite(&code) {
             Meaning::Conflict => Self::Unavailable(Conflict.into()),
             Meaning::Locked => Self::Unavailable(Locked.into()),
-            Meaning::Unavailable => Self::Unavailable(DatabaseError(code).into()),
-            Meaning::Defect => Self::Internal(DatabaseError(code).into()),
+            Meaning::Unavailable | Meaning::Unusable(_) => {
+                Self::Unavailable(DatabaseError::of_sqlite(code).into())
+            }
+            Meaning::Defect => Self::Internal(DatabaseError::of_sqlite(code).into()),
         }
     }
 }
@@ -139,7 +217,7 @@ impl Coded for Error {
     fn code(&self) -> Option<String> {
         match self {
             Self::Unavailable(cause) | Self::Internal(cause) => {
-                cause.downcast_ref::<DatabaseError>().map(|error| error.0.clone())
+                source(cause).downcast_ref::<DatabaseError>().map(|error| error.code.clone())
             }
             _ => None,
         }
@@ -158,7 +236,7 @@ impl Coded for Error {
 /// What may be told of a failure in the log.
 pub(super) fn cause(failure: DbErr) -> Cause {
     match database_error(&failure) {
-        Some(error) => DatabaseError(code(error)).into(),
+        Some(error) => DatabaseError::of(error).into(),
         None => failure.into(),
     }
 }
@@ -194,6 +272,8 @@ fn meaning(failure: &DbErr) -> Meaning {
     }
     let error = match failure {
         DbErr::ConnectionAcquire(_) => return Meaning::Unavailable,
+        // No host accepts writes: until a standby is promoted there is no primary.
+        DbErr::Conn(RuntimeErr::Internal(_)) => return Meaning::Unavailable,
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))
         | DbErr::Query(RuntimeErr::SqlxError(error)) => error,
@@ -213,10 +293,10 @@ fn meaning(failure: &DbErr) -> Meaning {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::BeginFailed => Meaning::Unavailable,
+        | sqlx::Error::BeginFailed => Meaning::Unusable(Breakage::Broken),
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            Meaning::Unavailable
+        }
         _ => Meaning::Defect,
     }
 }
@@ -228,11 +308,16 @@ fn mysql(number: u16) -> Meaning {
         1020 | 1213 => Meaning::Conflict,
         // Lock wait, statement time.
         1205 | 1969 => Meaning::Locked,
-        // Too many connections, no quorum, shutting down, aborted, read-only, killed.
-        1040 | 1047 | 1053 | 1152 | 1158..=1161 | 1203 | 1290 | 1317 | 1792 | 1836 | 1927 => {
-            Meaning::Unavailable
-        }
-        _ => Meaning::Defect,
+        // Read-only server or transaction.
+        1290 | 1792 | 1836 => Meaning::Unusable(Breakage::ReadOnly),
+        // A prepared statement that the server does not know, or that fits its table no more.
+        1243 | 1615 => Meaning::Unusable(Breakage::Stale),
+        // No quorum, shutting down, aborted, network, a commit that failed as on a node of a Galera
+        // cluster that has lost the others, killed.
+        1047 | 1053 | 1152 | 1158..=1161 | 1180 | 1927 => Meaning::Unusable(Breakage::Broken),
+        // Too many connections, interrupted.
+        1040 | 1203 | 1317 => Meaning::Unavailable,
+        _ => of_fault(fault::mysql(number)),
     }
 }
 
@@ -244,20 +329,36 @@ fn postgres(code: &str) -> Meaning {
         // Lock not available, query cancelled: as its time was up.
         "55P03" | "57014" => Meaning::Locked,
         // Read-only transaction: a standby.
-        "25006" => Meaning::Unavailable,
-        // Connection, resources, operator intervention, system.
-        _ if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
-            Meaning::Unavailable
-        }
+        "25006" => Meaning::Unusable(Breakage::ReadOnly),
+        // A prepared statement whose columns have other types now ("cached plan must not change
+        // result type"), that the server does not know, or knows already.
+        "0A000" | "26000" | "42P05" => Meaning::Unusable(Breakage::Stale),
+        // Connection; shutdown, crash, killed by an administrator.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Meaning::Unusable(Breakage::Broken),
+        _ if code.starts_with("08") => Meaning::Unusable(Breakage::Broken),
+        // Resources, operator intervention, system.
+        _ if ["53", "57", "58"].iter().any(|class| code.starts_with(class)) => Meaning::Unavailable,
         _ => Meaning::Defect,
     }
 }
 
-/// Extended result codes of SQLite; the low byte is the primary code.
+/// Extended result codes of SQLite.
 fn sqlite(code: &str) -> Meaning {
-    match code.parse::<u32>().map(|code| code & 0xff) {
-        // Busy, locked, read-only, I/O, full, cannot open.
-        Ok(5 | 6 | 8 | 10 | 13 | 14) => Meaning::Unavailable,
-        _ => Meaning::Defect,
+    of_fault(primary(code).and_then(fault::sqlite))
+}
+
+/// The primary code of an extended one: its low byte.
+fn primary(code: &str) -> Option<u32> {
+    code.parse::<u32>().ok().map(|code| code & 0xff)
+}
+
+/// A corrupt database may fail one call and answer the next one.
+fn of_fault(fault: Option<Fault>) -> Meaning {
+    match fault {
+        None | Some(Fault::Corrupt) => Meaning::Defect,
+        Some(_) => Meaning::Unavailable,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,18 +10,15 @@ use sea_orm::{
 
 use super::{
     asynchronous::{
-        columns,
         entities::{account, change_log},
         statements::padded,
     },
     connect::Engine,
-    failure::Corrupt,
 };
 use crate::domain::{
     account::AccountType,
-    listing::{ChangeQuery, LoggedChange, OrderKey, UserFilter, UserQuery},
+    listing::{ChangeQuery, OrderKey, UserFilter, UserQuery},
     rules::Scope,
-    update::{Door, Origin},
     watch::Position,
 };
 
@@ -249,26 +246,4 @@ pub(super) fn assigned(manager: i64, users: &BTreeSet<i64>) -> Select<account::E
         .column(account::Column::Id)
         .filter(account::Column::Id.is_in(padded(users).copied()))
         .filter(account::Column::ResponsibleManagerId.eq(manager))
-}
-
-/// A row as an entry.
-pub(super) fn logged(row: change_log::Model) -> Result<LoggedChange, Corrupt> {
-    let door = Door::from_word(&row.door).ok_or(Corrupt("door"))?;
-    Ok(LoggedChange {
-        id: row.id,
-        user_id: row.user_id,
-        version: row.version,
-        time: columns::time(row.change_time).ok_or(Corrupt("change_time"))?,
-        actor_id: row.actor_id,
-        service: row.service,
-        origin: Origin {
-            door,
-            address: row.address,
-            reason: row.reason,
-            request_id: row.request_id,
-            traceparent: row.traceparent,
-            identity: row.identity,
-        },
-        changes: columns::changes_from_json(&row.changes)?,
-    })
 }

@@ -2,15 +2,10 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use sea_orm::{DatabaseConnection, sqlx};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    SqlStore,
-    connect::{Engine, Pools},
-    gate::Queue,
-};
+use super::{SqlStore, connect::Pools, unknown};
 use crate::{
     domain::{error::Error, update::Door},
     fields::FIELDS,
@@ -32,31 +27,21 @@ pub(super) fn observe(pools: &Pools) {
         }
     }
     instruments.hashes_failed(0);
+    for table in unknown::TABLES {
+        instruments.unknown_values(0, table);
+    }
     instruments.connection_timeouts(0, pools.queue.pool);
     let pools = pools.clone();
     instruments.observe_pools(move || {
-        let Queue { pool: name, waiting } = &pools.queue;
-        let mut states = match pools.engine {
-            Engine::Sqlite => {
-                let pool = DatabaseConnection::get_sqlite_connection_pool;
-                vec![state(name, pool(&pools.read)), state("write", pool(&pools.write))]
-            }
-            Engine::Postgres => vec![state(name, pools.write.get_postgres_connection_pool())],
-            Engine::MySql => vec![state(name, pools.write.get_mysql_connection_pool())],
-        };
-        states[0].pending = waiting.load(Ordering::Relaxed);
+        let mut states: Vec<_> = pools.states().into_iter().map(state).collect();
+        states[0].pending = pools.queue.waiting.load(Ordering::Relaxed);
         states
     });
 }
 
-fn state<D: sqlx::Database>(name: &'static str, pool: &sqlx::Pool<D>) -> Pool {
-    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    let idle = number(pool.num_idle());
-    // The two are not read at one moment.
-    let used = (i64::from(pool.size()) - idle).max(0);
-    let (most, least) =
-        (pool.options().get_max_connections(), pool.options().get_min_connections());
-    Pool { name, idle, used, most: most.into(), least: least.into(), pending: 0 }
+fn state((name, counts): (&'static str, [usize; 3])) -> Pool {
+    let [idle, used, most] = counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    Pool { name, idle, used, most, least: 0, pending: 0 }
 }
 
 impl SqlStore {

@@ -11,19 +11,33 @@ mod checkpoint;
 mod connect;
 mod demo;
 mod failure;
+mod fault;
 mod feed;
 mod gate;
 mod listing;
+mod logged;
 mod measured;
 mod migrate;
+mod place;
+mod probe;
 mod repository;
 mod settings;
 mod spans;
+mod sqlite_url;
+mod sqlite_writer;
 mod sweep;
 mod texts;
+mod token_key;
 mod tokens;
+mod unknown;
 mod writer;
 
-pub use connect::{Engine, OpenError, Options};
-pub use migrate::migrate;
+pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
+pub use migrate::{migrate, migrate_by};
 pub use repository::SqlStore;
+pub use sqlite_url::{SqliteUrlError, check_url, sqlite_url};
+
+/// The limits of watches, for their list.
+pub(crate) mod watch_places {
+    pub(crate) use super::feed::places::{MAX_PER_CALLER, MAX_SUBSCRIPTIONS};
+}

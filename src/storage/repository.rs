@@ -2,15 +2,21 @@
 
 mod pages;
 mod reading;
+#[cfg(test)]
+mod tests;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, sqlx::postgres::PgConnectOptions};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
+    time::timeout,
 };
 
 use super::{
@@ -19,28 +25,38 @@ use super::{
         transaction::{self, Refused},
     },
     blocking::transaction::Ahead,
-    connect::{self, Engine, OpenError, Options, Pools, open, readers},
-    failure::Failure,
+    connect::{self, Engine, Lease, OpenError, Options, Pools, open, readers},
+    failure::{Failure, breakage, unanswered},
+    fault,
     feed::{Feed, Wake},
-    gate::Gate,
+    gate::{Gate, Passed},
     measured,
-    migrate::migrate,
+    migrate::{check_schema, migrate},
+    place::Place,
+    probe::Probe,
     settings,
     spans::{self, statement},
+    sqlite_url::{SqliteFile, check_file},
     sweep::sweep,
+    token_key,
     writer::Writers,
 };
 use crate::domain::{
     account::User,
-    error::{Cause, Error},
+    error::{Error, chain},
     facts::{Facts, Needs},
-    listing::{ChangeQuery, LoggedChange, UserQuery},
+    listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
+    page_token::TokenKey,
+    readiness::{Fault, NotReady},
     rules::{self, Scope},
     settings::Settings,
     store::Store,
     update::{Actor, Update, Updated},
-    watch::{Position, Watch, Watched},
+    watch::{Position, Watch, WatchBudget, Watched},
 };
+
+/// How long a server may take to begin a transaction, which waits for nothing.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The store on a database.
 #[derive(Clone, Debug)]
@@ -52,24 +68,43 @@ pub struct SqlStore {
     /// Started once the schema is up to date.
     writers: Arc<OnceLock<Writers>>,
     feed: Arc<Feed>,
+    token_key: Arc<OnceCell<TokenKey>>,
+    /// Why it could not be prepared the last time, where that is known.
+    unprepared: Arc<Mutex<Option<Fault>>>,
 }
 
 impl SqlStore {
     /// The store on a database, which must be prepared before it answers.
     ///
     /// # Errors
-    /// [`OpenError::Url`].
+    /// [`OpenError::Url`], [`OpenError::Sqlite`].
     pub fn new(options: Options) -> Result<Self, OpenError> {
+        check_file(&options.url)?;
         let pools = open(&options)?;
         measured::observe(&pools);
         spans::tell_database(connect::attributes(&options));
         let readers = readers(pools.engine, options.max_connections);
         let reading = Gate::new(readers, pools.queue.clone());
+        let own_work = Gate::new(connect::own_work(options.max_connections), pools.queue.clone());
         let wake = Wake::default();
-        let database = Arc::new(Database { options: options.clone(), pools, reading, wake });
+        let place = match pools.engine {
+            Engine::Sqlite => Some(Arc::new(Place::new(&SqliteFile::from_url(&options.url)?))),
+            Engine::Postgres | Engine::MySql => None,
+        };
+        let probe = Probe::new(options.clone());
+        let database = Arc::new(Database {
+            options: options.clone(),
+            pools,
+            place,
+            probe,
+            reading,
+            own_work,
+            wake,
+        });
         let feed = Arc::new(Feed::new(Arc::clone(&database)));
         let room = Arc::new(Semaphore::new(options.max_in_flight));
-        Ok(Self { options, database, room, writers: Arc::default(), feed })
+        let (writers, token_key, unprepared) = Default::default();
+        Ok(Self { options, database, room, writers, feed, token_key, unprepared })
     }
 
     /// Brings the schema up to date; with `demo`, fills a database that has no account with the demo data.
@@ -77,11 +112,32 @@ impl SqlStore {
     /// # Errors
     /// Those of [`migrate`]; the store still does not answer then.
     pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
-        let (migrated, ()) =
-            tokio::join!(migrate(&self.options, demo), self.database.pools.connect());
-        migrated?;
+        if let Err(error) = migrate(&self.options, demo).await {
+            let fault = match &error {
+                OpenError::Prepare(cause) => fault::of_cause(cause),
+                _ => None,
+            };
+            *self.unprepared.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+            return Err(error);
+        }
+        self.database.pools.connect().await;
         self.attach();
+        if let Err(error) = self.token_key().await {
+            // The first call that needs it reads it again.
+            tracing::warn!(error = chain(&error), "the token key could not be read");
+        }
         Ok(())
+    }
+
+    /// Opens a database whose schema a service has brought up to date.
+    ///
+    /// # Errors
+    /// [`OpenError::Unfit`], [`OpenError::Newer`], [`OpenError::Prepare`].
+    pub async fn open_existing(options: Options) -> Result<Self, OpenError> {
+        let store = Self::new(options)?;
+        check_schema(&store.options).await?;
+        store.attach();
+        Ok(store)
     }
 
     /// Takes the schema to be up to date.
@@ -125,16 +181,23 @@ impl SqlStore {
 
     /// Ends every connection, after what they are doing.
     pub async fn close(self) {
-        for pool in [&self.database.pools.read, &self.database.pools.write] {
-            if let Err(error) = pool.close_by_ref().await {
-                tracing::warn!(%error, "a pool of connections could not be closed");
-            }
-        }
+        self.database.pools.close().await;
+        self.database.probe.close().await;
+    }
+
+    /// The memory that subscriptions use.
+    pub fn watch_budget(&self) -> &Arc<WatchBudget> {
+        self.feed.budget()
     }
 
     /// Room for one more call.
     pub(super) fn take_room(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)
+    }
+
+    fn unprepared(&self) -> Fault {
+        let fault = self.unprepared.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.unwrap_or(Fault::NotPrepared)
     }
 
     /// The database, once its schema is up to date.
@@ -177,7 +240,7 @@ impl Store for SqlStore {
         rules::read(actor, user_id, &facts).cloned()
     }
 
-    async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
+    async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error> {
         let _room = self.take_room()?;
         self.prepared()?.list(actor, query).await
     }
@@ -186,7 +249,7 @@ impl Store for SqlStore {
         &self,
         actor: &Actor,
         query: &ChangeQuery,
-    ) -> Result<Vec<LoggedChange>, Error> {
+    ) -> Result<Listed<LoggedChange>, Error> {
         let _room = self.take_room()?;
         self.prepared()?.list_changes(actor, query).await
     }
@@ -199,9 +262,23 @@ impl Store for SqlStore {
         &self,
         from: Option<Position>,
         watched: Watched,
+        caller: &str,
     ) -> Result<Box<dyn Watch>, Error> {
         self.prepared()?;
-        Ok(Box::new(self.feed.watch(from, watched).await?))
+        Ok(Box::new(self.feed.watch(from, watched, caller).await?))
+    }
+
+    async fn token_key(&self) -> Result<TokenKey, Error> {
+        let database = self.prepared()?;
+        let load = async || {
+            let (_room, lease) = database.own_work().await?;
+            let key = token_key::load(&*lease);
+            let key = statement(database.engine(), "SELECT", "token_keys", key).await;
+            let key = lease.note(key)?;
+            lease.done();
+            Ok(key)
+        };
+        self.token_key.get_or_try_init(load).await.cloned()
     }
 
     async fn administer(&self, actor: &Actor) -> Result<(), Error> {
@@ -224,9 +301,11 @@ impl Store for SqlStore {
         self.prepared()?.update_settings(change).await
     }
 
-    async fn ready(&self) -> Result<(), Cause> {
-        let settings = self.prepared()?.settings().await;
-        settings.map(drop).map_err(Into::into)
+    async fn ready(&self) -> Result<(), NotReady> {
+        let Some(writers) = self.writers.get() else {
+            return Err(NotReady { fault: self.unprepared(), cause: not_prepared().into() });
+        };
+        writers.probe(&self.database).await.map_err(Into::into)
     }
 }
 
@@ -235,8 +314,14 @@ impl Store for SqlStore {
 pub(super) struct Database {
     options: Options,
     pools: Pools,
+    /// Where the files of a SQLite database are.
+    place: Option<Arc<Place>>,
+    /// On a server.
+    probe: Probe,
     /// For what reads: it leaves connections to what writes.
     reading: Gate,
+    /// For what the service does by itself.
+    own_work: Gate,
     wake: Wake,
 }
 
@@ -249,33 +334,84 @@ impl Database {
         &self.pools
     }
 
+    /// Where the files of a SQLite database are.
+    pub(super) fn place(&self) -> Option<&Arc<Place>> {
+        self.place.as_ref()
+    }
+
+    /// Proves that a server would store an update.
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        self.probe.prove(self.engine(), self.settings()).await
+    }
+
     /// The wake-up calls.
     pub(super) fn wake(&self) -> &Wake {
         &self.wake
     }
 
-    /// The URL of a PostgreSQL server.
-    pub(super) fn postgres_url(&self) -> Option<&str> {
-        (self.engine() == Engine::Postgres).then_some(&self.options.url)
+    /// How to connect to each host of a PostgreSQL URL; none on other engines.
+    pub(super) fn postgres_hosts(&self) -> Vec<PgConnectOptions> {
+        connect::postgres_hosts(&self.options)
     }
 
-    /// Begins a transaction that writes.
-    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, Error> {
-        transaction::begin(&self.pools.write, self.engine()).await
+    /// A connection for what the service does by itself: settings, tokens, watches, sweeps. It has
+    /// its own share of the connections.
+    pub(super) async fn own_work(&self) -> Result<(Passed<'_>, Lease), Error> {
+        let room = self.own_work.pass().await;
+        Ok((room, self.pools.read().await?))
+    }
+
+    /// The same for writing.
+    pub(super) async fn own_writing(&self) -> Result<(Passed<'_>, Lease), Error> {
+        let room = self.own_work.pass().await;
+        Ok((room, self.pools.write().await?))
+    }
+
+    /// Begins a transaction that writes. A server that does not answer to that is tried on another
+    /// connection.
+    pub(super) async fn begin(&self) -> Result<Begun, Error> {
+        let lease = self.pools.write().await?;
+        let begin = transaction::begin(&lease, self.engine());
+        // On SQLite it waits for the other writers.
+        let begun = if self.engine() == Engine::Sqlite {
+            begin.await
+        } else {
+            timeout(BEGIN_TIMEOUT, begin).await.unwrap_or_else(|_| Err(unanswered()))
+        };
+        Ok(Begun { transaction: lease.note(begun)?, lease })
+    }
+
+    /// A server did not answer: its connections are checked before their next use.
+    pub(super) fn suspect_connections(&self) {
+        self.pools.suspect();
     }
 
     /// Applies updates, in their order, in a transaction that was begun, and ends it.
     pub(super) async fn apply(
         &self,
-        transaction: DatabaseTransaction,
+        begun: Begun,
         updates: &[(&Update, DateTime<Utc>)],
         lock: Lock,
         refused: Refused,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
+        let Begun { transaction, lease } = begun;
         let applied =
-            transaction::apply(transaction, self.engine(), updates, lock, refused, None).await?;
-        self.stored(&applied);
-        Ok(applied)
+            transaction::apply(transaction, self.engine(), updates, lock, refused, None).await;
+        match &applied {
+            Ok(applied) => {
+                self.stored(applied);
+                lease.done();
+            }
+            Err(failure) => {
+                if self.engine() == Engine::Postgres
+                    && fault::of(&failure.error) == Some(Fault::DiskFull)
+                {
+                    self.probe.doubt_room();
+                }
+                failure.breakage().into_iter().for_each(|breakage| lease.fails(breakage));
+            }
+        }
+        applied
     }
 
     /// On SQLite, decides on updates before their transaction, which then holds the one writer not as long.
@@ -306,29 +442,44 @@ impl Database {
 
     /// Loads what is needed to read.
     async fn load(&self, needs: &Needs) -> Result<Facts, Error> {
-        let reading = self.reading().await?;
-        let facts = reading.load(needs).await?;
-        reading.end().await;
-        Ok(facts)
+        let load = || async {
+            let reading = self.reading().await?;
+            let facts = reading.load(needs).await?;
+            reading.end().await;
+            Ok(facts)
+        };
+        again(load).await
     }
 
     /// Which users an actor may list.
     async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error> {
-        let reading = self.reading().await?;
-        let scope = reading.scope(actor, user_id).await?;
-        reading.end().await;
-        Ok(scope)
+        let find = || async {
+            let reading = self.reading().await?;
+            let scope = reading.scope(actor, user_id).await?;
+            reading.end().await;
+            Ok(scope)
+        };
+        again(find).await
     }
 
     async fn settings(&self) -> Result<Settings, Error> {
-        statement(self.engine(), "SELECT", "settings", settings::load(&self.pools.read)).await
+        let load = || async {
+            let (_room, lease) = self.own_work().await?;
+            let load = settings::load(&*lease);
+            let settings = statement(self.engine(), "SELECT", "settings", load).await;
+            let settings = lease.note(settings.map_err(Error::from))?;
+            lease.done();
+            Ok(settings)
+        };
+        again(load).await
     }
 
     async fn update_settings(
         &self,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
-        let transaction = self.begin().await?;
+        let _room = self.own_work.pass().await;
+        let Begun { transaction, lease } = self.begin().await?;
         let load = settings::load(&transaction);
         let stored = statement(self.engine(), "SELECT", "settings", load).await?;
         let settings = change(stored.clone());
@@ -337,6 +488,10 @@ impl Database {
             statement(self.engine(), "INSERT", "settings", save).await?;
         }
         statement(self.engine(), "COMMIT", "", transaction.commit()).await?;
+        lease.done();
+        if let Some(place) = &self.place {
+            place.check()?;
+        }
         Ok(settings)
     }
 
@@ -361,7 +516,7 @@ impl Database {
                 ("innodb_doublewrite", "SELECT CAST(@@innodb_doublewrite AS CHAR)"),
             ],
         };
-        let write = &self.pools.write;
+        let (_room, write) = self.own_writing().await?;
         let mut settings = Vec::new();
         for (name, query) in queries {
             let query = Statement::from_string(write.get_database_backend(), *query);
@@ -369,6 +524,24 @@ impl Database {
                 settings.push(((*name).to_owned(), row.try_get_by_index(0)?));
             }
         }
+        write.done();
         Ok(settings)
+    }
+}
+
+/// A transaction that writes, and its connection.
+pub(super) struct Begun {
+    transaction: DatabaseTransaction,
+    lease: Lease,
+}
+
+/// Reads once more where the first connection was of no use.
+pub(super) async fn again<T, F>(read: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    match read().await {
+        Err(error) if breakage(&error).is_some() => read().await,
+        outcome => outcome,
     }
 }

@@ -4,37 +4,44 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, sea_query::OnConflict};
 
-use super::{asynchronous::entities::setting, failure::Corrupt};
-use crate::domain::{error::Error, hash::Recipe, settings::Settings};
+use super::{asynchronous::entities::setting, unknown};
+use crate::domain::{hash::Recipe, settings::Settings};
 
 const ALLOW_API: &str = "allow_api";
 const ALLOW_GET_API: &str = "allow_get_api";
 const HASH_RECIPES: &str = "hash_recipes";
 
-/// Reads the settings.
-pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings, Error> {
+/// The table's rows beside settings.
+const MARKS: [&str; 1] = [super::demo::MARK];
+
+/// Reads the settings. What this version does not know allows nothing: a switch with an unknown word is off, and of hash
+/// recipes the known ones hold.
+pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings, DbErr> {
     let rows = setting::Entity::find().all(connection).await?;
     let rows: BTreeMap<String, String> =
         rows.into_iter().map(|row| (row.name, row.value)).collect();
     let default = Settings::default();
-    let flag = |name: &'static str, default: bool| match rows.get(name).map(String::as_str) {
-        None => Ok(default),
-        Some("on") => Ok(true),
-        Some("off") => Ok(false),
-        Some(_) => Err(Corrupt(name)),
-    };
-    let hash_recipes = match rows.get(HASH_RECIPES) {
-        None => default.hash_recipes,
-        Some(names) => {
-            let recipes: Option<_> = names.split(' ').map(Recipe::from_word).collect();
-            recipes.ok_or(Corrupt(HASH_RECIPES))?
+    let known = [ALLOW_API, ALLOW_GET_API, HASH_RECIPES];
+    let is_known = |name: &str| known.contains(&name) || MARKS.contains(&name);
+    let mut unknown = rows.keys().filter(|name| !is_known(name)).count();
+    let mut flag = |name: &str, default: bool| match rows.get(name).map(String::as_str) {
+        None => default,
+        Some("on") => true,
+        Some("off") => false,
+        Some(_) => {
+            unknown += 1;
+            false
         }
     };
-    Ok(Settings {
-        allow_api: flag(ALLOW_API, default.allow_api)?,
-        allow_get_api: flag(ALLOW_GET_API, default.allow_get_api)?,
-        hash_recipes,
-    })
+    let allow_api = flag(ALLOW_API, default.allow_api);
+    let allow_get_api = flag(ALLOW_GET_API, default.allow_get_api);
+    let hash_recipes = rows.get(HASH_RECIPES).map_or(default.hash_recipes, |names| {
+        let recipes: Vec<_> = names.split(' ').map(Recipe::from_word).collect();
+        unknown += recipes.iter().filter(|recipe| recipe.is_none()).count();
+        recipes.into_iter().flatten().collect()
+    });
+    unknown::count("settings", unknown);
+    Ok(Settings { allow_api, allow_get_api, hash_recipes })
 }
 
 /// Stores the settings that differ from `before`, at least one.

@@ -2,12 +2,18 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::ValueType,
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait, OnConflict, ValueType},
 };
 
 use super::{
-    asynchronous::entities::{change_log, request},
-    repository::Database,
+    asynchronous::entities::{
+        change_log,
+        change_log_sweep::{self, Column::UpTo},
+        request,
+    },
+    repository::{Database, again},
     spans::statement,
 };
 use crate::domain::error::Error;
@@ -26,46 +32,97 @@ pub(super) async fn sweep(
 ) -> Result<(), Error> {
     let answers = now - KEEP_ANSWERS;
     let (id, time) = (request::Column::Id, request::Column::AnswerTime);
-    older::<request::Entity, String>(database, "requests", id, time, answers).await?;
+    let old = time.lt(answers.timestamp_micros());
+    while let Some(ids) = older::<request::Entity, String>(database, id, time, &old).await? {
+        delete::<request::Entity>(database, id.is_in(ids).and(old.clone())).await?;
+    }
     if let Some(keep) = keep_log {
         let (id, time) = (change_log::Column::Id, change_log::Column::ChangeTime);
-        older::<change_log::Entity, i64>(database, "change_log", id, time, now - keep).await?;
+        // The newest one stays: it says where the log ends.
+        let newest = database.newest_changes(1).await?.pop().unwrap_or_default();
+        let old = time.lt((now - keep).timestamp_micros()).and(id.lt(newest));
+        let mut has_deleted = false;
+        while let Some(ids) = older::<change_log::Entity, i64>(database, id, time, &old).await? {
+            // Before the entries go: a watch that resumes from an earlier position must be refused.
+            let up_to = ids.iter().copied().max().unwrap_or_default();
+            database.note_sweep(up_to).await?;
+            delete::<change_log::Entity>(database, id.is_in(ids).and(old.clone())).await?;
+            has_deleted = true;
+        }
+        if has_deleted {
+            database.forget_sweeps().await?;
+        }
     }
     Ok(())
 }
 
-/// Deletes the rows of a table that are older than a time.
+/// The ids of old rows of a table, the oldest first; none if there are none.
 async fn older<E, Id>(
     database: &Database,
-    table: &'static str,
     id: E::Column,
     time: E::Column,
-    before: DateTime<Utc>,
-) -> Result<(), Error>
+    old: &Expr,
+) -> Result<Option<Vec<Id>>, Error>
 where
     E: EntityTrait,
-    Id: sea_orm::TryGetable + ValueType + Into<sea_orm::Value> + Send,
+    Id: sea_orm::TryGetable + ValueType + Send,
 {
-    let (engine, pools) = (database.engine(), database.pools());
-    let old = time.lt(before.timestamp_micros());
-    loop {
-        let ids = E::find()
-            .select_only()
-            .column(id)
-            .filter(old.clone())
-            .order_by_asc(time)
-            .limit(PORTION)
-            .into_tuple::<(Id,)>();
-        let ids = statement(engine, "SELECT", table, ids.all(&pools.read)).await?;
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let last = ids.len() < usize::try_from(PORTION).unwrap_or(usize::MAX);
-        let ids = ids.into_iter().map(|(id,)| id.into());
-        let delete = E::delete_many().filter(id.is_in(ids)).filter(old.clone());
-        statement(engine, "DELETE", table, delete.exec(&pools.write)).await?;
-        if last {
-            return Ok(());
-        }
+    let ids = E::find()
+        .select_only()
+        .column(id)
+        .filter(old.clone())
+        .order_by_asc(time)
+        .limit(PORTION)
+        .into_tuple::<(Id,)>();
+    let (_room, lease) = database.own_writing().await?;
+    let table = E::default().table_name();
+    let found = statement(database.engine(), "SELECT", table, ids.all(&*lease)).await;
+    let ids = lease.note(found.map_err(Error::from))?;
+    lease.done();
+    Ok((!ids.is_empty()).then(|| ids.into_iter().map(|(id,)| id).collect()))
+}
+
+async fn delete<E: EntityTrait>(database: &Database, rows: Expr) -> Result<(), Error> {
+    let (_room, lease) = database.own_writing().await?;
+    let delete = E::delete_many().filter(rows).exec(&*lease);
+    let table = E::default().table_name();
+    let deleted = statement(database.engine(), "DELETE", table, delete).await;
+    lease.note(deleted.map_err(Error::from))?;
+    lease.done();
+    Ok(())
+}
+
+impl Database {
+    /// The id up to which entries of the change log were deleted.
+    pub(super) async fn swept_up_to(&self) -> Result<i64, Error> {
+        let select = change_log_sweep::Entity::find().order_by_desc(UpTo).limit(1);
+        let read = || async {
+            let (_room, lease) = self.own_work().await?;
+            let row = select.clone().one(&*lease);
+            let row = statement(self.engine(), "SELECT", "change_log_sweeps", row).await;
+            let row = lease.note(row.map_err(Error::from))?;
+            lease.done();
+            Ok(row.map_or(0, |row| row.up_to))
+        };
+        again(read).await
+    }
+
+    async fn note_sweep(&self, up_to: i64) -> Result<(), Error> {
+        let row = change_log_sweep::ActiveModel { up_to: Set(up_to) };
+        // An update that changes nothing: the engines agree on no other form of insert-if-absent.
+        let keep = OnConflict::column(UpTo).update_column(UpTo).to_owned();
+        let (_room, lease) = self.own_writing().await?;
+        let insert = change_log_sweep::Entity::insert(row).on_conflict(keep);
+        let insert = insert.exec_without_returning(&*lease);
+        let inserted = statement(self.engine(), "INSERT", "change_log_sweeps", insert).await;
+        lease.note(inserted.map_err(Error::from))?;
+        lease.done();
+        Ok(())
+    }
+
+    /// Deletes what was noted of earlier sweeps.
+    async fn forget_sweeps(&self) -> Result<(), Error> {
+        let last = self.swept_up_to().await?;
+        delete::<change_log_sweep::Entity>(self, UpTo.lt(last)).await
     }
 }

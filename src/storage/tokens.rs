@@ -4,15 +4,21 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Select,
+    UpdateMany, UpdateResult,
     sea_query::{Condition, Expr},
 };
 
 use super::{
-    asynchronous::{columns, entities::service_token},
+    asynchronous::{
+        columns,
+        entities::service_token,
+        stored::{FromRow, Stored},
+    },
     failure::Corrupt,
-    repository::SqlStore,
+    repository::{Database, SqlStore, again},
     spans::statement,
+    unknown,
 };
 use crate::domain::{
     error::Error,
@@ -34,9 +40,7 @@ impl TokenStore for SqlStore {
             .filter(lives)
             .order_by_asc(service_token::Column::CreateTime)
             .limit(u64::try_from(MOST_ACTIVE).unwrap_or(u64::MAX));
-        let rows = select.all(&database.pools().read);
-        let rows = statement(database.engine(), "SELECT", TABLE, rows).await?;
-        Ok(rows.into_iter().map(token).collect::<Result<_, _>>()?)
+        tokens(database, select).await
     }
 
     async fn tokens(&self) -> Result<Vec<ServiceToken>, Error> {
@@ -44,16 +48,18 @@ impl TokenStore for SqlStore {
         let select = service_token::Entity::find()
             .order_by_asc(service_token::Column::CreateTime)
             .order_by_asc(service_token::Column::Id);
-        let rows = select.all(&database.pools().read);
-        let rows = statement(database.engine(), "SELECT", TABLE, rows).await?;
-        Ok(rows.into_iter().map(token).collect::<Result<_, _>>()?)
+        tokens(database, select).await
     }
 
     async fn has_tokens(&self) -> Result<bool, Error> {
         let database = self.prepared()?;
         let id = service_token::Entity::find().select_only().column(service_token::Column::Id);
-        let id = id.limit(1).into_tuple::<String>().one(&database.pools().read);
-        Ok(statement(database.engine(), "SELECT", TABLE, id).await?.is_some())
+        let (_room, lease) = database.own_work().await?;
+        let id = id.limit(1).into_tuple::<String>().one(&*lease);
+        let id = statement(database.engine(), "SELECT", TABLE, id).await;
+        let id = lease.note(id.map_err(Error::from))?;
+        lease.done();
+        Ok(id.is_some())
     }
 
     async fn create_token(&self, token: ServiceToken) -> Result<(), Error> {
@@ -71,13 +77,15 @@ impl TokenStore for SqlStore {
             last_used_time: Set(micros(token.last_used_time)),
         };
         let insert = service_token::Entity::insert(row);
-        let insert = insert.exec_without_returning(&database.pools().write);
-        statement(database.engine(), "INSERT", TABLE, insert).await?;
+        let (_room, lease) = database.own_writing().await?;
+        let insert = insert.exec_without_returning(&*lease);
+        let inserted = statement(database.engine(), "INSERT", TABLE, insert).await;
+        lease.note(inserted.map_err(Error::from))?;
+        lease.done();
         Ok(())
     }
 
     async fn revoke_tokens(&self, id_or_name: &str, now: DateTime<Utc>) -> Result<u64, Error> {
-        let database = self.prepared()?;
         // The name of one may be the id of another.
         for column in [service_token::Column::Id, service_token::Column::Name] {
             let revoked = Expr::val(now.timestamp_micros());
@@ -85,8 +93,7 @@ impl TokenStore for SqlStore {
                 .col_expr(service_token::Column::RevokeTime, revoked)
                 .filter(column.eq(id_or_name))
                 .filter(service_token::Column::RevokeTime.is_null());
-            let update = update.exec(&database.pools().write);
-            let done = statement(database.engine(), "UPDATE", TABLE, update).await?;
+            let done = self.update(update).await?;
             if done.rows_affected > 0 {
                 return Ok(done.rows_affected);
             }
@@ -97,36 +104,79 @@ impl TokenStore for SqlStore {
     async fn token_used(&self, id: &str, now: DateTime<Utc>) -> Result<(), Error> {
         // What is under way when the service stops is finished.
         let _room = self.take_room()?;
-        let database = self.prepared()?;
         let used = service_token::Column::LastUsedTime;
         let earlier = used.lte((now - USED_WITHIN).timestamp_micros());
         let update = service_token::Entity::update_many()
             .col_expr(used, Expr::val(now.timestamp_micros()))
             .filter(service_token::Column::Id.eq(id))
             .filter(Condition::any().add(used.is_null()).add(earlier));
-        let update = update.exec(&database.pools().write);
-        statement(database.engine(), "UPDATE", TABLE, update).await?;
-        Ok(())
+        self.update(update).await.map(drop)
     }
 }
 
-/// A row as a token. What a later version may have written into it and this one does not know allows nothing.
-fn token(row: service_token::Model) -> Result<ServiceToken, Corrupt> {
-    let mut hash = [0; 32];
-    hex::decode_to_slice(&row.token_hash, &mut hash).map_err(|_| Corrupt("token_hash"))?;
-    let time = |micros, column| columns::time(micros).ok_or(Corrupt(column));
-    Ok(ServiceToken {
-        id: row.id,
-        name: row.name,
-        hash,
-        permissions: row.scopes.split(' ').filter_map(Permission::from_word).collect(),
-        fields: row.fields,
-        create_time: time(row.create_time, "create_time")?,
-        expire_time: row.expire_time.map(|micros| time(micros, "expire_time")).transpose()?,
-        revoke_time: row.revoke_time.map(|micros| time(micros, "revoke_time")).transpose()?,
-        last_used_time: row
-            .last_used_time
-            .map(|micros| time(micros, "last_used_time"))
-            .transpose()?,
-    })
+impl SqlStore {
+    async fn update(
+        &self,
+        update: UpdateMany<service_token::Entity>,
+    ) -> Result<UpdateResult, Error> {
+        let database = self.prepared()?;
+        let (_room, lease) = database.own_writing().await?;
+        let done = statement(database.engine(), "UPDATE", TABLE, update.exec(&*lease)).await;
+        let done = lease.note(done.map_err(Error::from))?;
+        lease.done();
+        Ok(done)
+    }
+}
+
+/// The tokens that a statement reads.
+async fn tokens(
+    database: &Database,
+    select: Select<service_token::Entity>,
+) -> Result<Vec<ServiceToken>, Error> {
+    let read = || async {
+        let (_room, lease) = database.own_work().await?;
+        let rows = select.clone().into_model::<Stored<ServiceToken>>().all(&*lease);
+        let rows = statement(database.engine(), "SELECT", TABLE, rows).await;
+        let rows = lease.note(rows.map_err(Error::from))?;
+        lease.done();
+        Ok(rows)
+    };
+    let rows = again(read).await?;
+    Ok(rows.into_iter().filter_map(Stored::read_or_leave_out).collect())
+}
+
+impl FromRow for ServiceToken {
+    const TABLE: &'static str = TABLE;
+    type Row = service_token::Model;
+    type Place = ();
+
+    /// A scope or a field that this version does not know allows nothing.
+    fn from_row(row: service_token::Model) -> Result<Self, Corrupt> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(&row.token_hash, &mut hash).map_err(|_| Corrupt("token_hash"))?;
+        let time = |micros, column| columns::time(micros).ok_or(Corrupt(column));
+        let some_time =
+            |micros: Option<i64>, column| micros.map(|micros| time(micros, column)).transpose();
+        let scopes = row.scopes.split(' ').filter(|scope| !scope.is_empty());
+        let scopes: Vec<_> = scopes.map(Permission::from_word).collect();
+        let unknown = scopes.iter().filter(|scope| scope.is_none()).count();
+        unknown::count(TABLE, unknown);
+        Ok(Self {
+            id: row.id,
+            name: row.name,
+            hash,
+            permissions: scopes.into_iter().flatten().collect(),
+            fields: row.fields,
+            create_time: time(row.create_time, "create_time")?,
+            expire_time: some_time(row.expire_time, "expire_time")?,
+            revoke_time: some_time(row.revoke_time, "revoke_time")?,
+            last_used_time: some_time(row.last_used_time, "last_used_time")?,
+        })
+    }
+
+    fn place(&self) {}
+
+    fn place_of_row(row: &QueryResult) -> Result<((), String), DbErr> {
+        Ok(((), row.try_get("", "id")?))
+    }
 }

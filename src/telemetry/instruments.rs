@@ -13,13 +13,18 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Histogram, Meter},
 };
 
+mod budgets;
 mod connections;
 mod kept;
+mod listeners;
 mod statements;
+mod unknown;
 
+pub(crate) use budgets::Budget;
 use connections::Connections;
 pub(crate) use connections::Pool;
 use kept::{Counters, Histograms, Name};
+use listeners::Listeners;
 use statements::Statements;
 pub(crate) use statements::{Failure, is_one, summary};
 
@@ -55,6 +60,7 @@ pub(super) fn install(meter: Meter) {
 pub(crate) struct Instruments {
     meter: Meter,
     connections: Connections,
+    listeners: Listeners,
     /// By method and code.
     rpc_server: Histograms<[Name; 2]>,
     rpc_client: Histograms<[Name; 2]>,
@@ -74,7 +80,9 @@ pub(crate) struct Instruments {
     failed: Counter<u64>,
     unanswered: Counter<u64>,
     exports: Counter<u64>,
+    unknown_values: Counter<u64>,
     ready: Gauge<u64>,
+    not_ready: Gauge<u64>,
     in_flight: Level,
 }
 
@@ -177,12 +185,18 @@ impl Instruments {
                 "{export}",
                 "What was sent over OTLP, by whether the receiver took it.",
             ),
+            unknown_values: unknown::counter(&meter),
             ready: meter
                 .u64_gauge(names::READY)
-                .with_description("Whether the storage answers: 1 or 0.")
+                .with_description("Whether an update could be stored: 1 or 0.")
+                .build(),
+            not_ready: meter
+                .u64_gauge(names::NOT_READY)
+                .with_description("Whether this cause keeps updates from being stored: 1 or 0.")
                 .build(),
             in_flight: level(names::CALLS_IN_FLIGHT, "{call}", "Calls under way."),
             connections: Connections::new(&meter),
+            listeners: Listeners::new(&meter),
             meter,
         }
     }
@@ -243,7 +257,12 @@ impl Instruments {
         self.exports.add(exports, &attributes);
     }
 
-    /// Whether the storage answers.
+    /// Whether a cause keeps updates from being stored.
+    pub(crate) fn not_ready(&self, is_so: bool, cause: &'static str) {
+        self.not_ready.record(u64::from(is_so), &[KeyValue::new(names::CAUSE, cause)]);
+    }
+
+    /// Whether an update could be stored.
     pub(crate) fn ready(&self, is_ready: bool) {
         self.ready.record(u64::from(is_ready), &[]);
     }

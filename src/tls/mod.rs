@@ -17,7 +17,7 @@ pub use client::ClientFiles;
 pub(crate) use client::of_itself;
 pub use files::{Followed, Source};
 pub(crate) use server::names;
-pub use server::{ClientCertificates, Protocol, ServerFiles};
+pub use server::{ClientCertificates, Protocol, ServerFiles, SubjectAltName};
 
 /// TLS of a listener.
 pub type ServerTls = Followed<ServerFiles>;

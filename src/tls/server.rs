@@ -85,12 +85,30 @@ impl Source for ServerFiles {
     }
 }
 
-/// The names in a client's certificate: its subject alternative names that are URIs or names of hosts.
-pub(crate) fn names(certificates: Option<&[CertificateDer<'_>]>) -> Vec<String> {
+/// A subject alternative name of a certificate. The type is part of the name: an authority may be
+/// constrained to some DNS names, and yet issue any URI.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SubjectAltName {
+    /// A URI.
+    Uri(String),
+    /// A DNS name.
+    Dns(String),
+}
+
+impl SubjectAltName {
+    /// The name that a configured text means: a URI where it contains `://`, else a DNS name.
+    pub fn of(text: &str) -> Self {
+        if text.contains("://") { Self::Uri(text.to_owned()) } else { Self::Dns(text.to_owned()) }
+    }
+}
+
+/// The URIs and DNS names among the subject alternative names of a client's certificate.
+pub(crate) fn names(certificates: Option<&[CertificateDer<'_>]>) -> Vec<SubjectAltName> {
     let certificate = certificates.and_then(<[_]>::first);
     let Some(Ok(certificate)) = certificate.map(webpki::EndEntityCert::try_from) else {
         return Vec::new();
     };
-    let hosts = certificate.valid_dns_names();
-    certificate.valid_uri_names().chain(hosts).map(str::to_owned).collect()
+    let uris = certificate.valid_uri_names().map(|uri| SubjectAltName::Uri(uri.to_owned()));
+    let hosts = certificate.valid_dns_names().map(|host| SubjectAltName::Dns(host.to_owned()));
+    uris.chain(hosts).collect()
 }

@@ -143,3 +143,9 @@ fn the_readme_has_every_parameter_and_reason() {
         assert!(README.contains(&format!("`{name}`")), "{name}");
     }
 }
+
+#[test]
+fn the_readme_has_every_limit() {
+    let table = m4_user_details::limits::table();
+    assert!(README.contains(&table), "it should have this table:\n{table}");
+}

@@ -58,7 +58,14 @@ async fn every_check_is_explained_as_the_door_answers(database: TestDatabase) {
     let wrong = target("admin", "3", "").replace("hash=", "hash=0");
     for (url, check, why) in [
         ("/nowhere?u=admin".to_owned(), LegacyCheck::NoSuchApi, "path"),
-        (format!("{PATH}//?u=admin"), LegacyCheck::NoSuchApi, "path"),
+        (format!("{PATH}/x?u=admin"), LegacyCheck::NoSuchApi, "path"),
+        (format!("/{PATH}//?u=admin"), LegacyCheck::IncorrectHash, "no hash"),
+        (
+            target("admin", "3", "").replace('&', "&amp;"),
+            LegacyCheck::IncorrectHash,
+            "separated by `&amp;`",
+        ),
+        (target("admin", "3", "&amp;city=York"), LegacyCheck::Passed, "separated by `&amp;`"),
         (wrong, LegacyCheck::IncorrectHash, "no SHA-1"),
         (format!("{PATH}?u=admin&user_id=3"), LegacyCheck::IncorrectHash, "no hash"),
         (format!("{PATH}?u=%ff&hash={}", hash("", "")), LegacyCheck::IncorrectHash, "UTF-8"),
@@ -179,11 +186,21 @@ async fn bodies_are_read_as_the_door_reads_them(database: TestDatabase) {
         };
         let explained = compare(&app, call).await;
         let expected = if ignored { LegacyCheck::IncorrectHash } else { LegacyCheck::Passed };
+        assert_eq!(explained.explanation.contains("body could not be read"), ignored);
         assert_eq!(explained.check(), expected, "{content_type:?}");
         assert_eq!(explained.body_ignored, ignored);
         assert_eq!(explained.parameters.len(), if ignored { 0 } else { 4 });
         assert!(explained.parameters.iter().all(|parameter| parameter.in_body));
     }
+    let broken = ExplainLegacyCallRequest {
+        content_type: Some("application/json".to_owned()),
+        body: "{".to_owned(),
+        ..request(&target("admin", "3", "city=York"))
+    };
+    let explained = compare(&app, broken).await;
+    assert_eq!(explained.check(), LegacyCheck::InvalidDetails);
+    assert!(explained.explanation.contains("the JSON is cut off"), "{}", explained.explanation);
+    assert!(explained.update.is_none() && explained.body_ignored);
 }
 
 async fn nothing_is_stored_and_what_would_be_is_told(database: TestDatabase) {
@@ -337,7 +354,7 @@ async fn what_cannot_be_sent_is_refused(database: TestDatabase) {
     let good = || request(&target("admin", "3", ""));
     for (field, call) in [
         ("url", request("u=admin&city=New York")),
-        ("url", request(&format!("{PATH}?city={}", "x".repeat(70_000)))),
+        ("url", request(&format!("{PATH}?city={}", "x".repeat(300_000)))),
         ("method", ExplainLegacyCallRequest { method: "A B".to_owned(), ..good() }),
         (
             "content_type",

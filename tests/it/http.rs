@@ -34,7 +34,8 @@ async fn other_paths_methods_and_sizes_are_refused_in_xml(database: TestDatabase
         "/billing/api/user_details",
         "/api",
         "/API/user_details_update",
-        "/api//user_details_update",
+        "/api/user_details_update/x",
+        "//user_details_update",
     ] {
         let answer = app.send(Method::POST, path, &[], "").await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND);

@@ -3,22 +3,34 @@
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use m4_user_details::{
-    domain::clock::{Clock, SystemClock},
+    domain::{
+        clock::{Clock, SystemClock},
+        identity::Permission,
+        token::{RANDOM_BYTES, ServiceToken, TokenStore},
+    },
     proto::{Address, UpdateUserDetailsRequest, UserDetails},
     storage::SqlStore,
 };
-use tonic::Code;
+use ring::rand::{SecureRandom, SystemRandom};
+use secrecy::ExposeSecret;
+use tonic::{Code, Response};
 
-use crate::support::{
-    app::{TestApp, reason},
-    database::TestDatabase,
-    on_every_engine,
+use crate::{
+    identities::with,
+    support::{
+        app::{TestApp, reason},
+        database::TestDatabase,
+        on_every_engine, until,
+    },
 };
 
 on_every_engine!(
     a_repeat_gets_the_first_answer,
     repeats_at_once_are_done_once,
     an_id_is_for_one_request,
+    two_services_may_use_the_same_id,
+    an_old_replica_finds_the_answer_of_a_new_one,
+    an_answer_that_an_earlier_version_stored_is_found,
     what_was_refused_or_only_checked_may_come_again,
     old_answers_and_entries_are_swept,
 );
@@ -109,6 +121,105 @@ async fn an_id_is_for_one_request(database: TestDatabase) {
     assert_eq!(entries(&database).await, 2);
 }
 
+/// Stores the token of a service.
+async fn token(database: &TestDatabase, name: &str) -> String {
+    let mut random = [0; RANDOM_BYTES];
+    SystemRandom::new().fill(&mut random).unwrap();
+    let permissions = Permission::ALL.into_iter().collect();
+    let now = SystemClock.now();
+    let (text, token) = ServiceToken::new(random, name.to_owned(), permissions, None, now, None);
+    let store = SqlStore::new(database.options()).unwrap();
+    store.attach();
+    store.create_token(token).await.unwrap();
+    store.close().await;
+    text.expose_secret().to_owned()
+}
+
+async fn two_services_may_use_the_same_id(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let (crm, erp) = (token(&database, "crm").await, token(&database, "erp").await);
+    let update_as = async |token: &str, city: &str| {
+        let request =
+            UpdateUserDetailsRequest { acting_username: "admin".to_owned(), ..update(3, city, ID) };
+        app.users().update_user_details(with(token, request)).await.map(Response::into_inner)
+    };
+    // A token is known within a second.
+    let first = loop {
+        match update_as(&crm, "Bonn").await {
+            Err(status) if status.code() == Code::Unauthenticated => tokio::task::yield_now().await,
+            answer => break answer.unwrap(),
+        }
+    };
+    // The same account, id and content: the answers are each service's own.
+    let second = loop {
+        match update_as(&erp, "Bonn").await {
+            Err(status) if status.code() == Code::Unauthenticated => tokio::task::yield_now().await,
+            answer => break answer.unwrap(),
+        }
+    };
+    assert_eq!(first.changed_fields.as_ref().unwrap().paths, ["address.city"]);
+    assert_eq!(second.changed_fields.as_ref().unwrap().paths.len(), 0);
+    assert_eq!(update_as(&crm, "Bonn").await.unwrap(), first);
+    assert_eq!(update_as(&erp, "Bonn").await.unwrap(), second);
+    for token in [&crm, &erp] {
+        let status = update_as(token, "Kaunas").await.unwrap_err();
+        assert_eq!(reason(&status), "REQUEST_ID_REUSED");
+    }
+    // Beside the two answers there is the copy of the first one.
+    assert_eq!(database.number("SELECT count(*) FROM requests").await, 3);
+    assert_eq!(database.text("SELECT request_id FROM change_log").await, ID);
+}
+
+/// Version 0.1.0 looks for the id alone, and compares the content.
+async fn an_old_replica_finds_the_answer_of_a_new_one(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let crm = token(&database, "crm").await;
+    let update_as_crm = async |id: &str| {
+        let request = with(&crm, update(3, "Bonn", id));
+        app.users().update_user_details(request).await.map(Response::into_inner)
+    };
+    until("the token is known", || async { update_as_crm(ID).await.is_ok() }).await;
+    update_as_crm(&ID.replace('0', "1")).await.unwrap();
+    let found = format!(
+        "SELECT count(*) FROM requests old JOIN requests new \
+         ON old.content = new.content AND old.answer_time = new.answer_time AND old.id <> new.id \
+         WHERE old.id = '{ID}' AND new.id NOT LIKE '%-%'"
+    );
+    assert_eq!(database.number(&found).await, 1);
+    assert_eq!(database.number("SELECT count(*) FROM requests").await, 4);
+    let repeat = update_as_crm(ID).await.unwrap();
+    assert_eq!(repeat.changed_fields.unwrap().paths, ["address.city"]);
+    // A caller without identity has the id alone as its key, and does not get the copy.
+    database.execute("DELETE FROM service_tokens").await;
+    let other = TestApp::start(&database).await;
+    let second = other.update(update(4, "Kaunas", ID)).await.unwrap();
+    assert_eq!(second.user_details.unwrap().user_id, 4);
+    assert_eq!(database.number("SELECT count(*) FROM requests").await, 4);
+    assert_eq!(entries(&database).await, 2);
+}
+
+async fn an_answer_that_an_earlier_version_stored_is_found(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    // Callers without a token have no identity, so their ids are stored as earlier versions did.
+    let first =
+        UpdateUserDetailsRequest { acting_username: "admin".to_owned(), ..update(3, "Bonn", ID) };
+    let answer = app.update(first.clone()).await.unwrap();
+    let token = token(&database, "crm").await;
+    let repeat = async |request: UpdateUserDetailsRequest| loop {
+        let request = with(&token, request.clone());
+        match app.users().update_user_details(request).await {
+            Err(status) if status.code() == Code::Unauthenticated => tokio::task::yield_now().await,
+            answer => return answer.map(Response::into_inner),
+        }
+    };
+    assert_eq!(repeat(first.clone()).await.unwrap(), answer);
+    assert_eq!(entries(&database).await, 1);
+    // With other content it may be another service's.
+    let other = UpdateUserDetailsRequest { user_id: 4, ..first };
+    assert_eq!(repeat(other).await.unwrap().user_details.unwrap().user_id, 4);
+    assert_eq!(entries(&database).await, 2);
+}
+
 async fn what_was_refused_or_only_checked_may_come_again(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let dry = UpdateUserDetailsRequest { validate_only: true, ..update(3, "Bonn", ID) };
@@ -138,8 +249,9 @@ async fn old_answers_and_entries_are_swept(database: TestDatabase) {
     store.sweep(now + hour * 25, None).await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM requests").await, 0);
     assert_eq!(entries(&database).await, 1);
+    // The newest entry says where the log ends.
     store.sweep(now + hour * 25, Some(hour * 24)).await.unwrap();
-    assert_eq!(entries(&database).await, 0);
+    assert_eq!(entries(&database).await, 1);
     // Now it is another request.
     app.update(update(4, "Kaunas", ID)).await.unwrap();
     // More than one portion.
@@ -148,4 +260,7 @@ async fn old_answers_and_entries_are_swept(database: TestDatabase) {
     database.execute(&format!("{insert}{}", many.join(", "))).await;
     store.sweep(now, None).await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM requests").await, 1);
+    assert_eq!(entries(&database).await, 2);
+    store.sweep(now + hour * 25, Some(hour * 24)).await.unwrap();
+    assert_eq!(database.number("SELECT user_id FROM change_log").await, 4);
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use ::http::Method;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use m4_user_details::{
     credentials::LegacyCredentials,
     fields::{FIELDS, Field, Kind},
     proto::{
-        Address, Blocking, Date, Details, General, GetUserDetailsRequest, Leaf, ListMode, Lists,
-        Taxes, UpdateUserDetailsRequest, UserDetails, WarningBalance,
+        Address, BatchUpdateUserDetailsRequest, Blocking, Date, Details, General,
+        GetUserDetailsRequest, Leaf, ListMode, Lists, Taxes, UpdateUserDetailsRequest, UserDetails,
+        WarningBalance, update_user_details_result::Result as UpdateResult,
     },
 };
 use prost_types::FieldMask;
@@ -16,9 +18,9 @@ use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
 use crate::support::{
-    app::{TestApp, config, reason, violations},
+    app::{PATH, TestApp, config, hash, reason, untimed_users, violations},
     database::TestDatabase,
-    on_every_engine,
+    on_every_engine, on_servers,
 };
 
 on_every_engine!(
@@ -32,6 +34,7 @@ on_every_engine!(
     an_update_that_changes_nothing_writes_nothing,
     every_reason_has_its_code_and_details,
     every_violation_is_told_at_once,
+    a_user_id_must_be_given,
     reading_needs_the_right_to_read,
     a_token_is_required_where_one_is_configured,
     a_caller_may_act_in_its_own_name_where_its_token_says_so,
@@ -39,6 +42,11 @@ on_every_engine!(
     a_deadline_that_runs_out_is_told,
     who_is_one_too_many_is_told_when_to_come_again,
 );
+
+// SQLite does not tell who waits for its lock.
+on_servers!(an_update_that_was_begun_is_finished_after_its_caller_has_gone);
+
+const INVALID_REQUEST: (&str, Code) = ("INVALID_REQUEST", Code::InvalidArgument);
 
 fn update(user_id: i64, details: UserDetails) -> UpdateUserDetailsRequest {
     UpdateUserDetailsRequest {
@@ -304,6 +312,48 @@ async fn every_violation_is_told_at_once(database: TestDatabase) {
     assert!(encoded + status.message().len() < 8 * 1024, "{encoded} bytes");
 }
 
+async fn a_user_id_must_be_given(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let given = |field: &str| vec![(field.to_owned(), "must be given".to_owned())];
+    let missing = app.update(update(0, city("York"))).await.unwrap_err();
+    assert_eq!((reason(&missing).as_str(), missing.code()), INVALID_REQUEST);
+    assert_eq!(violations(&missing), given("user_id"));
+    let read = app.users().get_user_details(GetUserDetailsRequest::default()).await;
+    let missing = read.unwrap_err();
+    assert_eq!((reason(&missing).as_str(), missing.code()), INVALID_REQUEST);
+    assert_eq!(violations(&missing), given("user_id"));
+
+    let requests = vec![update(3, city("Bonn")), update(0, city("York"))];
+    let batch = |allow_partial| BatchUpdateUserDetailsRequest {
+        requests: requests.clone(),
+        allow_partial,
+        ..BatchUpdateUserDetailsRequest::default()
+    };
+    let missing = app.users().batch_update_user_details(batch(false)).await.unwrap_err();
+    assert_eq!((reason(&missing).as_str(), missing.code()), INVALID_REQUEST);
+    assert_eq!(violations(&missing), given("requests[1].user_id"));
+    let answer = app.users().batch_update_user_details(batch(true)).await.unwrap().into_inner();
+    let Some(UpdateResult::Error(error)) = &answer.results[1].result else {
+        panic!("the second update has no id");
+    };
+    assert_eq!(
+        (error.reason.as_str(), &*error.violations[0].field),
+        ("INVALID_REQUEST", "user_id")
+    );
+
+    // A negative id is an unknown user's. The legacy call has its own rows.
+    let unknown = app.update(update(-1, city("York"))).await.unwrap_err();
+    assert_eq!(reason(&unknown), "USER_NOT_FOUND");
+    for (target, error) in [
+        (format!("{PATH}?u=admin&hash={}", hash("admin", "")), "User was not found"),
+        (format!("{PATH}?u=admin&user_id=0&hash={}", hash("admin", "0")), "User was not found"),
+        (format!("{PATH}?u=admin&hash={}", hash("admin", "3")), "Incorrect hash"),
+    ] {
+        let answer = app.send(Method::POST, &target, &[], "").await;
+        assert!(answer.body.contains(&format!("<error>{error}</error>")), "{}", answer.body);
+    }
+}
+
 async fn reading_needs_the_right_to_read(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let read = |username: &str, user_id| {
@@ -323,7 +373,7 @@ async fn reading_needs_the_right_to_read(database: TestDatabase) {
         ("auditor", 7, "ACCESS_DENIED"),
         ("assigned", 3, "USER_NOT_FOUND"),
         ("admin", 2, "USER_NOT_FOUND"),
-        ("admin", 0, "USER_NOT_FOUND"),
+        ("admin", -1, "USER_NOT_FOUND"),
     ] {
         assert_eq!(reason(&read(username, user_id).await.unwrap_err()), expected);
     }
@@ -441,15 +491,24 @@ async fn a_legacy_call_has_its_reasons_over_grpc(database: TestDatabase) {
 }
 
 async fn a_deadline_that_runs_out_is_told(database: TestDatabase) {
-    let app = TestApp::start_with(&database, &[("max_in_flight", "1")]).await;
+    let app = TestApp::start(&database).await;
     let lock = database.lock_alice().await;
     let mut request = Request::new(update(3, city("Late")));
     request.set_timeout(Duration::from_millis(300));
-    let status = app.users().update_user_details(request).await.unwrap_err();
+    let status = untimed_users(app.grpc).update_user_details(request).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "UNAVAILABLE"));
-    // What was begun is still under way, and keeps its place.
-    let status = app.update(update(4, city("Refused"))).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    lock.release().await;
+}
+
+async fn an_update_that_was_begun_is_finished_after_its_caller_has_gone(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let lock = database.lock_alice().await;
+    let mut users = app.users();
+    let call =
+        tokio::spawn(async move { users.update_user_details(update(3, city("Late"))).await });
+    database.until_a_lock_is_waited_for().await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
     lock.release().await;
     app.stop().await.unwrap();
     assert_eq!(database.text("SELECT city FROM accounts WHERE id = 3").await, "Late");

@@ -19,7 +19,7 @@ use m4_user_details::{
 
 use crate::support::{
     database::{Kind, TestDatabase, Transaction},
-    on_every_engine,
+    on_every_engine, on_postgres, on_servers, until,
 };
 
 on_every_engine!(
@@ -27,13 +27,20 @@ on_every_engine!(
     it_answers_only_when_it_is_prepared,
     updates_at_once_do_not_harm_each_other,
     updates_at_once_store_each_its_own_values,
-    a_locked_user_does_not_hold_up_others,
     a_right_that_is_withdrawn_is_gone_on_every_replica,
-    updates_gather_while_others_are_under_way,
     a_batch_that_waited_goes_by_what_is_stored_then,
     it_finishes_what_it_has_begun,
     more_than_it_has_room_for_is_refused,
 );
+
+// SQLite has one lock for all users.
+on_servers!(
+    a_locked_user_does_not_hold_up_others,
+    a_right_that_is_withdrawn_meanwhile_holds_for_an_update_that_waited,
+);
+
+// Only PostgreSQL tells which transaction wrote a row.
+on_postgres!(updates_gather_while_others_are_under_way);
 
 async fn prepared(database: &TestDatabase) -> SqlStore {
     let store = SqlStore::new(database.options()).unwrap();
@@ -167,10 +174,6 @@ async fn updates_at_once_store_each_its_own_values(database: TestDatabase) {
 }
 
 async fn a_locked_user_does_not_hold_up_others(database: TestDatabase) {
-    if database.kind == Kind::Sqlite {
-        // Has one lock for all.
-        return;
-    }
     let store = prepared(&database).await;
     let lock = database.lock_alice().await;
     let waiting = join_all((0..20).map(|number| {
@@ -179,9 +182,9 @@ async fn a_locked_user_does_not_hold_up_others(database: TestDatabase) {
         async move { apply(&store, update).await }
     }));
     let waiting = tokio::spawn(waiting);
-    for number in 0..10 {
-        let other = apply(&store, update("admin", 4, &format!("City {number}")));
-        tokio::time::timeout(Duration::from_secs(2), other).await.unwrap().unwrap();
+    // The lock is held until these are done.
+    for number in 0..5 {
+        apply(&store, update("admin", 4, &format!("City {number}"))).await.unwrap();
         assert!(store.ready().await.is_ok());
     }
     assert!(!waiting.is_finished());
@@ -191,43 +194,49 @@ async fn a_locked_user_does_not_hold_up_others(database: TestDatabase) {
     }
 }
 
-/// Also for an update that has waited for its user meanwhile.
 async fn a_right_that_is_withdrawn_is_gone_on_every_replica(database: TestDatabase) {
     let replicas = [prepared(&database).await, prepared(&database).await];
     for (number, store) in replicas.iter().enumerate() {
         apply(store, update("manager", 3, &format!("City {number}"))).await.unwrap();
     }
-    let waiting = if database.kind == Kind::Sqlite {
-        None
-    } else {
-        let lock = database.lock_alice().await;
-        let store = replicas[0].clone();
-        let waiting =
-            tokio::spawn(async move { apply(&store, update("manager", 3, "never")).await });
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(!waiting.is_finished());
-        Some((lock, waiting))
-    };
     database.execute("UPDATE manager_group_rights SET level = 'read'").await;
     for store in &replicas {
         let refused = apply(store, update("manager", 4, "never")).await;
         assert!(matches!(refused, Err(Error::NotAuthorized)), "{refused:?}");
     }
-    if let Some((lock, waiting)) = waiting {
-        lock.release().await;
-        let refused = waiting.await.unwrap();
-        assert!(matches!(refused, Err(Error::NotAuthorized)), "{refused:?}");
-    }
+}
+
+async fn a_right_that_is_withdrawn_meanwhile_holds_for_an_update_that_waited(
+    database: TestDatabase,
+) {
+    let store = prepared(&database).await;
+    apply(&store, update("manager", 3, "Bonn")).await.unwrap();
+    let lock = database.lock_alice().await;
+    let waiting = tokio::spawn(async move { apply(&store, update("manager", 3, "never")).await });
+    database.until_a_lock_is_waited_for().await;
+    database.execute("UPDATE manager_group_rights SET level = 'read'").await;
+    lock.release().await;
+    let refused = waiting.await.unwrap();
+    assert!(matches!(refused, Err(Error::NotAuthorized)), "{refused:?}");
 }
 
 /// Whatever was looked at before its transaction.
 async fn a_batch_that_waited_goes_by_what_is_stored_then(database: TestDatabase) {
-    let store = prepared(&database).await;
+    let options = Options { max_in_flight: 1, ..database.options() };
+    let store = SqlStore::new(options).unwrap();
+    store.prepare(true).await.unwrap();
+    let admin = Actor::Account(Username::parse("admin"));
     let batch = async |other: Transaction, city: &str| {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let batch = store.apply_all(vec![update("admin", 3, city), update("admin", 4, city)], now);
         let later = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            until("the batch has its place", || async {
+                matches!(store.read(&admin, 5).await, Err(Error::Overloaded))
+            })
+            .await;
+            if database.kind != Kind::Sqlite {
+                database.until_a_lock_is_waited_for().await;
+            }
             other.commit().await;
         };
         tokio::join!(batch, later).0
@@ -250,14 +259,14 @@ async fn a_batch_that_waited_goes_by_what_is_stored_then(database: TestDatabase)
 
 /// Two updates are under way: one that comes goes no further before there is another one, if it gathers.
 async fn updates_gather_while_others_are_under_way(database: TestDatabase) {
-    // Only here a row tells which transaction wrote it.
-    let Kind::Postgres = database.kind else { return };
     prepared(&database).await.close().await;
     let users =
         (11..=14).map(|id| format!("({id}, 'user {id}', 'user', 0, 0, '')")).collect::<Vec<_>>();
     let columns = "id, username, account_type, create_time, update_time, comment";
     database.execute(&format!("INSERT INTO accounts ({columns}) VALUES {}", users.join(","))).await;
-    for (gather, transactions) in [(Duration::from_secs(5), 2), (Duration::ZERO, 3)] {
+    // Less than a transaction waits for a lock: the first one must still wait when the second begins.
+    const GATHER: Duration = Duration::from_secs(2);
+    for (gather, transactions) in [(GATHER, 2), (Duration::ZERO, 3)] {
         let store = SqlStore::new(Options { gather, ..database.options() }).unwrap();
         store.prepare(true).await.unwrap();
         // No transaction ends.
@@ -268,9 +277,7 @@ async fn updates_gather_while_others_are_under_way(database: TestDatabase) {
         let waiting =
             "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'change_log'::regclass";
         let until_waiting = async |number| {
-            while database.number(waiting).await < number {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            until("transactions wait", || async { database.number(waiting).await >= number }).await;
         };
         let later = async {
             until_waiting(1).await;
@@ -278,15 +285,15 @@ async fn updates_gather_while_others_are_under_way(database: TestDatabase) {
                 if gather.is_zero() {
                     until_waiting(2).await;
                 } else {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    assert_eq!(database.number(waiting).await, 1, "it does not wait for another");
+                    for _ in 0..10 {
+                        let transactions = database.number(waiting).await;
+                        assert_eq!(transactions, 1, "it does not wait for another");
+                    }
                 }
                 apply(14).await
             };
             let end = async {
                 until_waiting(2).await;
-                // In the queue by now, if not in a transaction.
-                tokio::time::sleep(Duration::from_millis(100)).await;
                 lock.commit().await;
             };
             tokio::join!(apply(13), alone, end)

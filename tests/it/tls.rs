@@ -17,10 +17,12 @@ use tonic::{
 };
 
 use crate::support::{
+    CONDITION_TIMEOUT,
     app::{TestApp, config, reason, set_city, target},
     database::TestDatabase,
     on_sqlite,
     tls::{Authority, Files, Own, channel, connect, request},
+    until,
 };
 
 on_sqlite!(
@@ -68,15 +70,12 @@ impl Secured {
     /// The health check's own client has a certificate, which is never in the way.
     async fn wait_until_ready(&self) {
         let own = self.authority.issue(&["probe.internal"]);
-        for _ in 0..1000 {
+        until("the service is ready", || async {
             let client = self.authority.client(Some(&own));
             let answer = request(self.app.http, client, "GET /readyz").await.unwrap();
-            if answer.starts_with("HTTP/1.1 200") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the service does not become ready");
+            answer.starts_with("HTTP/1.1 200")
+        })
+        .await;
     }
 
     fn users(&self, own: Option<&Own>) -> UserDetailsServiceClient<Channel> {
@@ -140,7 +139,7 @@ async fn plain_clients_are_refused_where_tls_is_spoken_and_the_other_way_round(
     let client = Authority::new().client(None);
     for (address, protocol) in [(app.grpc, "h2"), (app.http, "http/1.1")] {
         let refused = connect(address, client.clone(), protocol);
-        let refused = tokio::time::timeout(Duration::from_secs(5), refused).await;
+        let refused = tokio::time::timeout(CONDITION_TIMEOUT, refused).await;
         assert!(refused.expect("it is told").is_err());
     }
 }
@@ -202,7 +201,10 @@ async fn the_name_in_a_certificate_is_an_identity_with_its_scopes(database: Test
     let actor = database.text("SELECT service FROM change_log").await;
     assert_eq!(actor, "billing");
 
-    for own in [None, Some(secured.authority.issue(&["stranger.internal"]))] {
+    // A URI is no DNS name, whatever its text.
+    let uri = secured.authority.issue_uri("billing.internal");
+    let stranger = secured.authority.issue(&["stranger.internal"]);
+    for own in [None, Some(stranger), Some(uri)] {
         let error = read(secured.users(own.as_ref())).await.unwrap_err();
         assert_eq!(reason(&error), "UNAUTHENTICATED");
     }
@@ -220,13 +222,10 @@ async fn certificates_are_read_anew_while_connections_live(database: TestDatabas
     files.write_own("own", &next.issue(&["127.0.0.1"]));
     files.write("ca.pem", &next.pem());
     let theirs = next.issue(&["billing.internal"]);
-    for attempt in 0.. {
-        if read(users(app.grpc, next.client(Some(&theirs)))).await.is_ok() {
-            break;
-        }
-        assert!(attempt < 1000, "it is never read anew");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("the certificates are read anew", || async {
+        read(users(app.grpc, next.client(Some(&theirs)))).await.is_ok()
+    })
+    .await;
     assert!(read(secured.users(Some(&own))).await.is_err(), "the old certificate is of no use");
     assert!(read(users(app.grpc, next.client(Some(&own)))).await.is_err());
     assert!(request(app.http, next.client(Some(&theirs)), "GET /healthz").await.is_ok());
@@ -240,10 +239,12 @@ async fn who_is_slow_to_agree_on_tls_keeps_nobody_waiting(database: TestDatabase
         slow.push(TcpStream::connect(secured.app.grpc).await.unwrap());
         slow.push(TcpStream::connect(secured.app.http).await.unwrap());
     }
-    let answered = tokio::time::timeout(Duration::from_secs(5), read(secured.users(None))).await;
+    // Those who keep silent are waited for ten seconds.
+    let limit = Duration::from_secs(9);
+    let answered = tokio::time::timeout(limit, read(secured.users(None))).await;
     answered.expect("it is not kept waiting").unwrap();
     let client = secured.authority.client(None);
     let answered = request(secured.app.http, client, "GET /healthz");
-    let answered = tokio::time::timeout(Duration::from_secs(5), answered).await;
+    let answered = tokio::time::timeout(limit, answered).await;
     assert!(answered.expect("it is not kept waiting").is_ok());
 }

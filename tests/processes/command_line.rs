@@ -90,6 +90,47 @@ fn every_configuration_error_is_reported_at_once() {
 }
 
 #[test]
+fn a_sqlite_url_that_cannot_be_used_is_refused_by_its_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    let listen = ["serve", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    for (url, words) in [
+        ("sqlite://".to_owned(), "has no file"),
+        (format!("sqlite://{}?foo=bar", path.display()), "unknown option `foo`"),
+        (format!("sqlite://{}?mode=ro", path.display()), "`mode`"),
+        ("sqlite://:memory:".to_owned(), "in memory"),
+        (format!("sqlite://{}", folder.path().display()), "is not a file"),
+    ] {
+        for arguments in [&listen[..], &["migrate"], &["token", "list"]] {
+            let output = run(arguments, &[("M4_DATABASE_URL", &url), ("M4_ADMIN_LISTEN", "off")]);
+            assert_ends(&output, 2);
+            let errors = text(&output.stderr);
+            assert!(errors.contains(words), "{url}: {errors}");
+        }
+    }
+    assert!(!path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_path_can_be_that_of_a_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("a b?c=d#e%20f&g");
+    fs::create_dir(&odd).unwrap();
+    let output = run(&["demo", "--once", "--port", "0"], &[("TMPDIR", odd.to_str().unwrap())]);
+    assert_ends(&output, 0);
+    let path = odd.join("ü.db");
+    let url = m4_user_details::storage::sqlite_url(&path);
+    let variables = [("M4_DATABASE_URL", url.as_str())];
+    let program = Program::serve(&["--demo"], &variables).await;
+    program.wait_for_status("/readyz", StatusCode::OK).await;
+    program.set_city("York", "").await.unwrap();
+    assert_ends(&run(&["settings", "set", "allow_get_api=on"], &variables), 0);
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(path.exists());
+}
+
+#[test]
 fn flags_win_over_the_environment_over_the_file_over_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("m4.toml");
@@ -126,6 +167,31 @@ fn secrets_are_never_shown() {
     let out = text(&output.stdout) + &text(&output.stderr);
     assert!(!out.contains("hush"), "{out}");
     assert!(out.contains("postgres://m4:***@db/m4"), "{out}");
+}
+
+#[test]
+fn values_that_cannot_be_parsed_are_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m4.toml");
+    for (content, code) in [
+        ("[api]\nsecret_key = hush-key\n", 2),
+        ("[api]\nsecret_key = \"hush-key\n", 2),
+        ("hush-key", 2),
+        ("[api]\nsecret_kye = \"hush-key\"\n", 2),
+        ("[api]\nsecret_key = [\"hush-key\"]\n", 2),
+        ("api = \"hush-key\"\n", 2),
+        ("[api]\n\"hush-key\" = 1\n", 2),
+        ("[database]\nurl = \"postgres//m4:hush-password@db/m4\"\n", 2),
+        ("[database]\nurl = \"postgres://m4:hush-password\"\n", 0),
+        ("[database]\nurl = \"mysql://db/m4?user=m4&pwd=hush\"\n", 0),
+        ("[door]\nupstream = \"http://m4:hush-password@door:1\"\n", 0),
+    ] {
+        fs::write(&file, content).unwrap();
+        let output = run(&["config", "--config", file.to_str().unwrap()], &[]);
+        assert_ends(&output, code);
+        let out = text(&output.stdout) + &text(&output.stderr);
+        assert!(!out.contains("hush"), "{content}: {out}");
+    }
 }
 
 #[test]
@@ -252,6 +318,7 @@ async fn without_authentication_it_serves_this_machine_only() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("test.db").display());
     let open = ("M4_GRPC_LISTEN", "0.0.0.0:0");
+    let token = ("M4_GRPC_TOKEN", "token of internal callers");
     let variables = [("M4_DATABASE_URL", url.as_str()), open, ("M4_HTTP_LISTEN", "127.0.0.1:0")];
     for arguments in [&["serve"][..], &["serve", "--demo"]] {
         let output = run(arguments, &variables);
@@ -264,21 +331,48 @@ async fn without_authentication_it_serves_this_machine_only() {
     let output = run(&["serve", "--demo"], &wide);
     assert_ends(&output, 2);
     assert!(text(&output.stderr).contains("M4_API_SECRET_KEY"), "{}", text(&output.stderr));
+    // Also where it is configured.
+    for arguments in [&["serve", "--demo"][..], &["serve"]] {
+        for key in ["M4_API_SECRET_KEY", "M4_API_SECRET_KEY_PREVIOUS"] {
+            let output = run(arguments, &[&wide[..], &[(key, "secret"), token]].concat());
+            assert_ends(&output, 2);
+            assert!(text(&output.stderr).contains("demo data"), "{}", text(&output.stderr));
+        }
+    }
     let program = Program::serve(&["--demo", "--insecure"], &variables).await;
     program.wait_for_status("/readyz", StatusCode::OK).await;
     assert!(program.log().contains("anybody who reaches 0.0.0.0:0 may do everything"));
-    let with_token = [variables[0], open, ("M4_GRPC_TOKEN", "token of internal callers")];
-    Program::serve(&[], &with_token).await.wait_for_status("/readyz", StatusCode::OK).await;
+    Program::serve(&[], &[variables[0], open, token])
+        .await
+        .wait_for_status("/readyz", StatusCode::OK)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_healthcheck_tells_whether_it_is_ready() {
+async fn short_secrets_on_addresses_that_others_reach_are_warned_of() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    let program = Program::serve(&[], &[("M4_DATABASE_URL", &url)]).await;
-    program.wait_for_status("/readyz", StatusCode::OK).await;
-    let address = format!("0.0.0.0:{}", program.http.port());
-    assert_ends(&run(&["healthcheck"], &[("M4_HTTP_LISTEN", &address)]), 0);
-    program.kill();
-    assert_ends(&run(&["healthcheck"], &[("M4_HTTP_LISTEN", &address)]), 1);
+    let url = ("M4_DATABASE_URL", url.as_str());
+    let secrets = |key, token, door| {
+        [("M4_API_SECRET_KEY", key), ("M4_GRPC_TOKEN", token), ("M4_DOOR_TOKEN", door)]
+    };
+    let short = secrets("hush-key-234567", "hush-token-4567", "hush-door");
+    let long = secrets("hush-key-2345678", "hush-token-45678", "hush-door-345678");
+    let wide = [("M4_GRPC_LISTEN", "0.0.0.0:0"), ("M4_HTTP_LISTEN", "0.0.0.0:0")];
+    for (secrets, addresses, keys) in [
+        (&short, &wide[..], Some("api.secret_key, grpc.token, door.token")),
+        (&short, &wide[1..], Some("api.secret_key")),
+        (&short, &[], None),
+        (&long, &wide, None),
+    ] {
+        let variables = [&[url][..], secrets, addresses].concat();
+        let program = Program::serve(&[], &variables).await;
+        let log = program.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("are shorter than")).collect();
+        assert_eq!(lines.len(), usize::from(keys.is_some()), "{log}");
+        if let Some(keys) = keys {
+            assert!(lines[0].contains(&format!("\"keys\":\"{keys}\"")), "{log}");
+        }
+        assert!(!log.contains("hush"), "{log}");
+    }
 }

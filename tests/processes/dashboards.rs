@@ -18,7 +18,7 @@ use tonic::{Code, Request};
 use crate::{
     program::Program,
     support::{
-        app::{PATH, set_city},
+        app::{PATH, set_city, untimed_users},
         database::TestDatabase,
         on_every_engine,
     },
@@ -63,7 +63,8 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_there(database: Te
     let lock = database.lock_alice().await;
     let mut request = Request::new(set_city(3, "York"));
     request.set_timeout(Duration::from_millis(200));
-    let given_up = service.users().update_user_details(request).await.unwrap_err();
+    let mut users = untimed_users(service.grpc.unwrap());
+    let given_up = users.update_user_details(request).await.unwrap_err();
     assert_eq!(given_up.code(), Code::DeadlineExceeded);
     lock.release().await;
     let begun = Instant::now();

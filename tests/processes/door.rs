@@ -10,7 +10,7 @@ use crate::{
     support::{
         app::{PATH, target},
         database::TestDatabase,
-        on_every_engine,
+        on_every_engine, until,
     },
 };
 
@@ -72,7 +72,22 @@ async fn a_door_proves_itself_with_a_token(database: TestDatabase) {
         let answer = door.call("admin", "3", "city=Wrong").await;
         assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(answer.body.contains("<status>\n  <error>User was not updated</error>"));
+        // It is not ready, and says why once.
+        for _ in 0..3 {
+            let readiness = door.send(Method::GET, "/readyz", &[]).await;
+            assert_eq!(readiness.status, StatusCode::SERVICE_UNAVAILABLE);
+        }
+        door.wait_for_status("/healthz", StatusCode::OK).await;
+        let refusals = || door.log().matches("the service refuses this gateway").count();
+        until("the refusal is logged", || async { refusals() > 0 }).await;
+        assert_eq!(refusals(), 1, "{}", door.log());
+        assert!(door.log().contains("door.token"), "{}", door.log());
     }
+    door.wait_for_status("/readyz", StatusCode::OK).await;
+    // The probes are no legacy calls.
+    let metrics = service.ask_admin("/metrics").await.body;
+    let failed = metrics.lines().filter(|line| line.starts_with("m4_legacy_failed_hashes_total"));
+    assert!(failed.into_iter().all(|line| line.ends_with(" 0")), "{metrics}");
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 1);
 }
 

@@ -1,8 +1,12 @@
 //! What the service says of itself while its database does not answer.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use http::StatusCode;
+use m4_user_details::proto::GetUserDetailsRequest;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -16,19 +20,20 @@ use tonic_types::StatusExt;
 use crate::{
     program::Program,
     support::{
-        app::reason,
+        app::{reason, set_city},
         database::{Kind, TestDatabase},
-        on_every_engine,
+        on_postgres, on_servers, on_sqlite, until,
     },
 };
 
-on_every_engine!(it_serves_while_its_database_answers_and_not_otherwise);
+on_servers!(
+    it_serves_while_its_database_answers_and_not_otherwise,
+    it_is_ready_while_calls_use_every_connection,
+);
+on_postgres!(it_is_not_ready_where_nothing_can_be_written);
+on_sqlite!(it_is_alive_without_its_file);
 
 async fn it_serves_while_its_database_answers_and_not_otherwise(database: TestDatabase) {
-    if database.kind == Kind::Sqlite {
-        it_is_alive_without_its_file().await;
-        return;
-    }
     // The database stands behind a proxy that can be cut.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = listener.local_addr().unwrap();
@@ -48,7 +53,7 @@ async fn it_serves_while_its_database_answers_and_not_otherwise(database: TestDa
     }
 }
 
-async fn it_is_alive_without_its_file() {
+async fn it_is_alive_without_its_file(_: TestDatabase) {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("later");
     let url = format!("sqlite://{}", missing.join("test.db").display());
@@ -57,6 +62,68 @@ async fn it_is_alive_without_its_file() {
     std::fs::create_dir(&missing).unwrap();
     program.wait_for_status("/readyz", StatusCode::OK).await;
     assert_eq!(health(&program).await, ServingStatus::Serving);
+}
+
+async fn it_is_ready_while_calls_use_every_connection(database: TestDatabase) {
+    let program = Program::demo(&database, &[("M4_DATABASE_MAX_CONNECTIONS", "3")]).await;
+    // Nobody reads or changes a user while this is open.
+    let locking = database.begin().await;
+    locking
+        .execute(match database.kind {
+            Kind::Postgres => "LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE",
+            Kind::MariaDb | Kind::Sqlite => "LOCK TABLES accounts WRITE",
+        })
+        .await;
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let (mut reads, mut updates) = (program.users(), program.users());
+        let request = GetUserDetailsRequest { user_id: 3, acting_username: "admin".to_owned() };
+        calls.spawn(async move {
+            let _ = reads.get_user_details(request).await;
+        });
+        calls.spawn(async move { drop(updates.update_user_details(set_city(3, "Late")).await) });
+    }
+    until("connections are waited for", || async {
+        let metrics = program.ask_admin("/metrics").await.body;
+        let waiting = "db_client_connection_pending_requests{";
+        let mut lines = metrics.lines().filter(|line| line.starts_with(waiting));
+        lines.any(|line| !line.ends_with(" 0"))
+    })
+    .await;
+    // Longer than from one probe to the end of the next one.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(3500) {
+        assert_eq!(health(&program).await, ServingStatus::Serving, "{}", program.log());
+    }
+    drop(locking);
+    calls.shutdown().await;
+}
+
+async fn it_is_not_ready_where_nothing_can_be_written(database: TestDatabase) {
+    let program = Program::demo(&database, &[]).await;
+    let name = database.text("SELECT current_database()::text").await;
+    for (read_only, status) in [("on", StatusCode::SERVICE_UNAVAILABLE), ("off", StatusCode::OK)] {
+        let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = {read_only}");
+        database.execute(&format!("BEGIN READ WRITE; {set}; COMMIT")).await;
+        // Sessions keep what they began with.
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        database.execute(end).await;
+        program.wait_for_status("/readyz", status).await;
+        if read_only == "on" {
+            let refused = program.set_city("Nowhere", "").await.unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::Unavailable);
+            until("the cause is named", || async {
+                let metrics = program.ask_admin("/metrics").await.body;
+                let told = "m4_not_ready{cause=\"read_only\"";
+                metrics.lines().any(|line| line.starts_with(told) && line.ends_with(" 1"))
+            })
+            .await;
+            assert!(program.log().contains("read-only"), "{}", program.log());
+        }
+    }
+    until("updates are stored again", || async { program.set_city("York", "").await.is_ok() })
+        .await;
 }
 
 async fn assert_not_serving(program: &Program) {

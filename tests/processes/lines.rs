@@ -17,7 +17,7 @@ use crate::{
     support::{
         app::{PATH, target},
         database::TestDatabase,
-        on_every_engine, on_sqlite,
+        on_every_engine, on_sqlite, raw, until,
     },
 };
 
@@ -26,15 +26,13 @@ on_every_engine!(
     a_caller_that_goes_away_leaves_its_line,
 );
 
-mod once {
-    use super::*;
-    on_sqlite!(
-        lines_are_sent_with_their_trace_and_nothing_of_libraries,
-        a_call_that_no_method_answers_has_its_line_and_is_measured,
-        a_signal_may_be_switched_off,
-        what_is_logged_is_read_anew_at_a_signal,
-    );
-}
+on_sqlite!(
+    lines_are_sent_with_their_trace_and_nothing_of_libraries,
+    a_call_that_no_method_answers_has_its_line_and_is_measured,
+    a_refused_head_has_its_line_and_is_measured,
+    a_signal_may_be_switched_off,
+    what_is_logged_is_read_anew_at_a_signal,
+);
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -56,7 +54,7 @@ fn lines(program: &Program) -> Vec<Value> {
 
 /// Waits until there are so many.
 async fn wait_for_lines(program: &Program, count: usize) -> Vec<Value> {
-    for _ in 0..3000 {
+    for _ in 0..6000 {
         let lines = lines(program);
         if lines.len() >= count {
             return lines;
@@ -64,6 +62,42 @@ async fn wait_for_lines(program: &Program, count: usize) -> Vec<Value> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("lines are missing: {}", program.log());
+}
+
+async fn a_refused_head_has_its_line_and_is_measured(database: TestDatabase) {
+    let program = Program::demo(&database, &[]).await;
+    let many = format!("GET /secret HTTP/1.1\r\n{}\r\n", "A: secret\r\n".repeat(150));
+    let broken = format!("PUT {PATH}?hash=secret<> HTTP/1.1\r\n\r\n");
+    for (number, (head, method, status, outcome)) in [
+        (many, "GET", 413, "Request is too large"),
+        (broken, "PUT", 400, "Bad request"),
+        ("secret\r\n\r\n".to_owned(), "_OTHER", 400, "Bad request"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = raw::exchange(program.http, head.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        let line = &wait_for_lines(&program, number + 1).await[number]["fields"];
+        assert_eq!(line["http.response.status_code"], status);
+        assert_eq!(line["outcome"], outcome);
+        let metrics = program.ask_admin("/metrics").await.body;
+        let is_counted = |line: &str| {
+            line.starts_with("http_server_request_duration_seconds_count{")
+                && line.contains(&format!("http_request_method=\"{method}\""))
+                && line.contains(&format!("http_response_status_code=\"{status}\""))
+                && line.ends_with(" 1")
+        };
+        assert!(metrics.lines().any(is_counted), "{metrics}");
+        let row = format!("m4_legacy_calls_total{{row=\"{status}\"");
+        let count = metrics.lines().find(|line| line.starts_with(&row)).unwrap();
+        assert!(count.ends_with(if number < 2 { " 1" } else { " 2" }), "{count}");
+        assert!(!metrics.contains("secret") && !program.log().contains("secret"));
+    }
+    // The admin listener refuses them too.
+    let answer = raw::exchange(program.admin.unwrap(), b"GET /< HTTP/1.1\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(program.ask_admin("/elsewhere").await.status, StatusCode::NOT_FOUND);
 }
 
 async fn each_call_has_one_line_that_says_who_acted(database: TestDatabase) {
@@ -149,7 +183,7 @@ async fn each_call_has_one_line_that_says_who_acted(database: TestDatabase) {
     let fields = &stored[0]["fields"];
     assert_eq!((&fields["user_id"], &fields["actor_id"]), (&3.into(), &2.into()));
     assert_eq!(fields["fields"], "[\"address.city\"]");
-    for secret in ["ecognisable", "token", "\"manager\"", "nobody"] {
+    for secret in ["ecognisable", "internal token", "door token", "\"manager\"", "nobody"] {
         assert!(!(log.clone() + &door.log()).contains(secret), "{secret}");
     }
 }
@@ -157,9 +191,14 @@ async fn each_call_has_one_line_that_says_who_acted(database: TestDatabase) {
 async fn a_caller_that_goes_away_leaves_its_line(database: TestDatabase) {
     let program = Program::demo(&database, &[]).await;
     let lock = database.lock_alice().await;
-    let gone = Duration::from_millis(300);
     for _ in 0..2 {
-        tokio::time::timeout(gone, program.set_city("Never", "")).await.unwrap_err();
+        let begun =
+            until("the call is in flight", || async { program.calls_in_flight().await == 1 });
+        tokio::select! {
+            answer = program.set_city("Never", "") => panic!("{answer:?}"),
+            () = begun => {}
+        }
+        until("the call has ended", || async { program.calls_in_flight().await == 0 }).await;
     }
     let lines = wait_for_lines(&program, 2).await;
     lock.release().await;
@@ -192,12 +231,14 @@ async fn a_call_that_no_method_answers_has_its_line_and_is_measured(database: Te
     let lines = wait_for_lines(&program, 2).await;
     let outcomes: Vec<_> = lines.iter().map(|line| &line["fields"]["outcome"]).collect();
     assert_eq!(outcomes, ["UNIMPLEMENTED", "INVALID_REQUEST"]);
-    assert!(lines.iter().all(|line| line["fields"]["rpc.method"] == "_OTHER"), "{lines:?}");
+    let update = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+    let methods: Vec<_> = lines.iter().map(|line| &line["fields"]["rpc.method"]).collect();
+    assert_eq!(methods, ["_OTHER", update]);
     let scraped = program.ask_admin("/metrics").await.body;
-    for code in ["UNIMPLEMENTED", "INVALID_ARGUMENT"] {
+    for (method, code) in [("_OTHER", "UNIMPLEMENTED"), (update, "INVALID_ARGUMENT")] {
         let counted = |line: &&str| {
             line.starts_with("rpc_server_call_duration_seconds_count{")
-                && line.contains("rpc_method=\"_OTHER\"")
+                && line.contains(&format!("rpc_method=\"{method}\""))
                 && line.contains(code)
         };
         assert!(

@@ -19,6 +19,7 @@ use crate::{
     receiver::{Receiver, attribute_of},
     relay::{Line, Relay},
     support::{
+        CONDITION_TIMEOUT,
         app::{PATH, hash, target},
         database::{Kind, TestDatabase},
         on_every_engine, on_servers,
@@ -37,10 +38,7 @@ on_every_engine!(
     metrics_and_traces_are_sent_over_http,
 );
 
-mod servers {
-    use super::*;
-    on_servers!(who_waits_for_a_connection_is_seen);
-}
+on_servers!(who_waits_for_a_connection_is_seen);
 
 /// What was scraped: the value of each line without a `#`, by its name and labels.
 struct Scraped {
@@ -86,7 +84,7 @@ impl Scraped {
 
 /// Scrapes until that is so.
 async fn until(program: &Program, is_so: impl Fn(&Scraped) -> bool) -> Scraped {
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         let scraped = Scraped::of(program).await;
         if is_so(&scraped) {
             return scraped;
@@ -127,7 +125,11 @@ async fn a_legacy_call_whose_client_goes_away_is_counted(database: TestDatabase)
     let program = Program::demo(&database, &[]).await;
     let lock = database.lock_alice().await;
     let call = program.call("admin", "3", "city=Never");
-    tokio::time::timeout(Duration::from_millis(300), call).await.map(drop).unwrap_err();
+    let begun = until(&program, |scraped| scraped.value("m4_calls_in_flight", &[]) == 1.0);
+    tokio::select! {
+        answer = call => panic!("{answer:?}"),
+        _ = begun => {}
+    }
     // One after the other: a scrape may come between them.
     let labels = [("error_type", "client_gone"), ("http_request_method", "POST")];
     until(&program, |scraped| {
@@ -211,8 +213,10 @@ fn assert_bounded(scraped: &Scraped) {
         for secret in
             ["admin", "alice", "manager", "Recognisable", "elsewhere", &hash("admin", "3"), "999"]
         {
-            let is_group = name == "group" || name.starts_with("db_") || name == "process_name";
-            assert!(is_group || !value.contains(secret), "{name}: {value}");
+            let is_own = ["group", "listener", "process_name", "service_instance_id"]
+                .contains(&name)
+                || name.starts_with("db_");
+            assert!(is_own || !value.contains(secret), "{name}: {value}");
         }
     }
     let old = ["rpc_server_duration", "rpc_grpc_status_code", "rpc.server.duration"];
@@ -319,18 +323,21 @@ async fn who_waits_for_a_connection_is_seen(database: TestDatabase) {
         |scraped: &Scraped| scraped.value("db_client_connection_wait_time_seconds_sum", &pool);
     let look = async {
         let scraped = until(&service, |scraped| pending(scraped) == 1.0).await;
-        let before = waited(&scraped);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (before, begun) = (waited(&scraped), Instant::now());
+        while begun.elapsed() < Duration::from_millis(200) {
+            assert_eq!(pending(&Scraped::of(&service).await), 1.0);
+        }
+        let held = begun.elapsed().as_secs_f64();
         lock.release().await;
-        before
+        (before, held)
     };
-    let ((one, two), before) = tokio::join!(calls, look);
+    let ((one, two), (before, held)) = tokio::join!(calls, look);
     one.unwrap();
     two.unwrap();
     let scraped = until(&service, |scraped| pending(scraped) == 0.0).await;
-    assert!(waited(&scraped) >= before + 0.2, "{}", scraped.text);
+    assert!(waited(&scraped) >= before + held, "{}", scraped.text);
     // The one that had the connection meanwhile used it as long.
-    assert!(scraped.value("db_client_connection_use_time_seconds_sum", &pool) >= 0.2);
+    assert!(scraped.value("db_client_connection_use_time_seconds_sum", &pool) >= held);
     assert_eq!(scraped.value("db_client_connection_timeouts_total", &pool), 0.0);
 }
 
@@ -388,7 +395,7 @@ async fn a_receiver_that_hangs_or_refuses_harms_no_call(database: TestDatabase) 
             }
             // Twenty exporters' deadlines would be far more.
             let took = begun.elapsed();
-            assert!(took < Duration::from_secs(5), "{line:?}, {protocol}: {took:?}");
+            assert!(took < Duration::from_secs(60), "{line:?}, {protocol}: {took:?}");
             assert_eq!(Scraped::of(&service).await.row("10"), 20.0);
         }
     }
@@ -408,7 +415,7 @@ async fn a_watch_is_measured(database: TestDatabase) {
             return told.resume_token;
         }
     };
-    let token = timeout(Duration::from_secs(20), change(&mut stream)).await.unwrap();
+    let token = timeout(CONDITION_TIMEOUT, change(&mut stream)).await.unwrap();
     let lag = |scraped: &Scraped| scraped.value("m4_watch_lag_seconds_count", &[]);
     let scraped = until(&service, |scraped| lag(scraped) == 1.0).await;
     assert!(scraped.value("m4_watch_lag_seconds_sum", &[]) < 20.0);
@@ -419,9 +426,9 @@ async fn a_watch_is_measured(database: TestDatabase) {
     service.set_city("Missed", "").await.unwrap();
     let request = WatchUserDetailsRequest { resume_token: token, ..Default::default() };
     let mut stream = users.watch_user_details(request).await.unwrap().into_inner();
-    timeout(Duration::from_secs(20), change(&mut stream)).await.unwrap();
+    timeout(CONDITION_TIMEOUT, change(&mut stream)).await.unwrap();
     service.set_city("Live", "").await.unwrap();
-    timeout(Duration::from_secs(20), change(&mut stream)).await.unwrap();
+    timeout(CONDITION_TIMEOUT, change(&mut stream)).await.unwrap();
     until(&service, |scraped| lag(scraped) == 2.0).await;
 }
 

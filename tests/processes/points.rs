@@ -18,10 +18,7 @@ use crate::{
 
 on_every_engine!(each_kind_of_call_has_its_points, one_that_is_given_up_has_its_points);
 
-mod once {
-    use super::*;
-    on_sqlite!(a_door_of_its_own_has_its_points);
-}
+on_sqlite!(a_door_of_its_own_has_its_points);
 
 const UPDATE: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 const WATCH: &str = "m4.userdetails.v1.UserDetailsService/WatchUserDetails";
@@ -120,6 +117,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         ("m4.calls.shed", points([])),
         ("m4.door.unanswered", points([])),
         ("m4.ready", points([(&[], 1)])),
+        ("m4.not_ready", points([])),
         ("m4.calls.in_flight", points([])),
         ("db.client.connection.timeouts", points([])),
         ("db.client.connection.pending_requests", points([])),
@@ -128,7 +126,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
     }
     // What has not happened is told, too.
     for (name, expected) in [
-        ("m4.legacy.calls", 17),
+        ("m4.legacy.calls", 18),
         ("m4.legacy.failed_hashes", 1),
         ("m4.updates", 2 * 9),
         ("m4.calls.shed", 3),

@@ -29,11 +29,18 @@ use crate::support::{
 };
 
 /// How often, every 10 ms, something is looked for before it is missed.
-const LOOKS: u32 = 3000;
+const LOOKS: u32 = 6000;
+
+/// A drain deadline far behind the end of [`LOOKS`]: a program that waits for it is not seen to end.
+pub const DRAIN_SECONDS: &str = "600";
 
 /// A command of the program, with nothing of this environment's configuration.
 pub fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_m4-user-details"));
+    clean(Command::new(env!("CARGO_BIN_EXE_m4-user-details")), arguments, variables)
+}
+
+/// A command with arguments and variables, without this environment's configuration.
+pub fn clean(mut command: Command, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     for (name, _) in std::env::vars() {
         if name.starts_with("M4_") || name.starts_with("OTEL_") {
             command.env_remove(name);
@@ -62,14 +69,36 @@ impl Program {
     /// Starts `serve` with more arguments, on free ports.
     pub async fn serve(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments: Vec<_> = ["serve"].iter().chain(arguments).copied().collect();
-        let mut command = command(
-            &arguments,
-            &[
-                ("M4_GRPC_LISTEN", "127.0.0.1:0"),
-                ("M4_HTTP_LISTEN", "127.0.0.1:0"),
-                ("M4_ADMIN_LISTEN", "127.0.0.1:0"),
-            ],
-        );
+        Self::start(command(&arguments, &[]), variables).await
+    }
+
+    /// The same with a limit of the shell's `ulimit`, such as `-n 300`.
+    pub async fn serve_limited(
+        limit: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let serve = command(&[], &[]);
+        let mut limited = Command::new("sh");
+        for (name, value) in serve.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        let script = format!("ulimit {limit} && exec \"$@\"");
+        limited.args(["-c", &script, "sh"]).arg(serve.get_program()).arg("serve");
+        limited.args(arguments).stdin(Stdio::null());
+        Self::start(limited, variables).await
+    }
+
+    /// Starts a command that runs `serve`, on free ports.
+    pub async fn start(mut command: Command, variables: &[(&str, &str)]) -> Self {
+        command.envs([
+            ("M4_GRPC_LISTEN", "127.0.0.1:0"),
+            ("M4_HTTP_LISTEN", "127.0.0.1:0"),
+            ("M4_ADMIN_LISTEN", "127.0.0.1:0"),
+        ]);
         command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -110,6 +139,11 @@ impl Program {
     pub async fn door(upstream: SocketAddr, variables: &[(&str, &str)]) -> Self {
         let upstream = format!("http://{upstream}");
         Self::serve(&["--door-only", "--upstream", &upstream], variables).await
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has logged until now.
@@ -159,6 +193,13 @@ impl Program {
         send(&self.client, self.admin.unwrap(), Method::GET, path, headers, Bytes::new()).await
     }
 
+    /// How many RPCs it answers at present.
+    pub async fn calls_in_flight(&self) -> u32 {
+        let metrics = self.ask_admin("/metrics").await.body;
+        let line = metrics.lines().find(|line| line.starts_with("m4_calls_in_flight"));
+        line.and_then(|line| line.rsplit_once(' ')).map_or(0, |(_, calls)| calls.parse().unwrap())
+    }
+
     /// A hashed call.
     pub async fn call(&self, username: &str, user_id: &str, parameters: &str) -> Answer {
         self.send(Method::POST, &target(username, user_id, parameters), &[]).await
@@ -204,7 +245,7 @@ impl Program {
 
     /// Sends it a signal, such as `TERM`.
     pub fn signal(&self, signal: &str) {
-        let process = self.child.id().to_string();
+        let process = self.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &process]).status().unwrap();
         assert!(sent.success());
     }

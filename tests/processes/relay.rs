@@ -1,6 +1,12 @@
 //! A relay of TCP between two processes, that can be stalled and cut.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -22,7 +28,10 @@ pub enum Line {
 /// A relay; it ends with the test.
 pub struct Relay {
     pub address: SocketAddr,
+    connections: Arc<AtomicUsize>,
     line: watch::Sender<Line>,
+    lost: watch::Sender<usize>,
+    answers: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -31,19 +40,32 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, line) = watch::channel(line);
+        let (lost_sender, lost) = watch::channel(0);
         let target = target.to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        let answers = Arc::new(AtomicUsize::new(usize::MAX));
+        let room = Arc::clone(&answers);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                let lost = Lost { lost: lost.clone(), number };
                 let (mut cut, line, target) = (line.clone(), line.clone(), target.clone());
+                let room = Arc::clone(&room);
                 tokio::spawn(async move {
                     tokio::select! {
                         _ = async { cut.wait_for(|line| *line == Line::Cut).await.map(drop) } => {}
-                        () = relay(near, &target, line) => {}
+                        () = relay(near, &target, line, lost, &room) => {}
                     }
                 });
             }
         });
-        Self { address, line: sender }
+        Self { address, connections, line: sender, lost: lost_sender, answers }
+    }
+
+    /// How many connections it has accepted.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Relays to the server of a database; with it, the database's URL through the relay.
@@ -56,34 +78,82 @@ impl Relay {
         (relay, url)
     }
 
+    /// Loses every connection that it has: from now on it swallows what comes on them, and closes none.
+    /// New connections pass.
+    pub fn lose_connections(&self) {
+        self.lost.send_replace(self.connections());
+    }
+
+    /// Passes on so many bytes more of what the target sends, and breaks the connection in their midst.
+    pub fn break_after(&self, bytes: usize) {
+        self.answers.store(bytes, Ordering::SeqCst);
+    }
+
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 }
 
-async fn relay(near: TcpStream, target: &str, line: watch::Receiver<Line>) {
+/// Whether a connection is lost.
+#[derive(Clone)]
+struct Lost {
+    /// How many connections are: the first ones.
+    lost: watch::Receiver<usize>,
+    number: usize,
+}
+
+impl Lost {
+    fn is_lost(&self) -> bool {
+        self.number < *self.lost.borrow()
+    }
+}
+
+async fn relay(
+    near: TcpStream,
+    target: &str,
+    line: watch::Receiver<Line>,
+    lost: Lost,
+    room: &AtomicUsize,
+) {
     let Ok(far) = TcpStream::connect(target).await else { return };
     for stream in [&near, &far] {
         let _ = stream.set_nodelay(true);
     }
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
-    tokio::select! {
-        () = copy(near_read, far_write, line.clone()) => {}
-        () = copy(far_read, near_write, line) => {}
-    }
+    let endless = AtomicUsize::new(usize::MAX);
+    let there = copy(near_read, far_write, line.clone(), lost.clone(), &endless);
+    tokio::join!(there, copy(far_read, near_write, line, lost, room));
 }
 
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut line: watch::Receiver<Line>,
+    lost: Lost,
+    room: &AtomicUsize,
 ) {
     let mut bytes = vec![0; 64 * 1024];
+    let mut passes = true;
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
-        let passes = line.wait_for(|line| *line == Line::Open).await.is_ok();
-        if !passes || to.write_all(&bytes[..length]).await.is_err() {
+        // Input that nobody takes is read to its end: closing a socket with unread input sends RST.
+        if passes {
+            passes = line.wait_for(|line| *line == Line::Open).await.is_ok()
+                && !lost.is_lost()
+                && to.write_all(&bytes[..take(room, length)]).await.is_ok();
+        }
+        if room.load(Ordering::SeqCst) == 0 {
             return;
         }
     }
+    if !lost.is_lost() {
+        let _ = to.shutdown().await;
+    }
+}
+
+/// Takes as many of `bytes` as there is room for.
+fn take(room: &AtomicUsize, bytes: usize) -> usize {
+    let less =
+        |room: usize| Some(if room == usize::MAX { room } else { room.saturating_sub(bytes) });
+    bytes.min(room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).unwrap())
 }

@@ -1,7 +1,5 @@
 //! Two replicas on one database.
 
-use std::time::{Duration, Instant};
-
 use http::StatusCode;
 use m4_user_details::proto::{
     BatchUpdateUserDetailsRequest, GetUserDetailsRequest, Settings, UpdateSettingsRequest,
@@ -10,8 +8,7 @@ use m4_user_details::proto::{
     update_user_details_result::Result as UpdateResult,
     user_details_service_client::UserDetailsServiceClient,
 };
-use m4_user_details_migrations::Migrator;
-use sea_orm_migration::MigratorTrait;
+use m4_user_details_migrations::steps;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
@@ -19,9 +16,10 @@ use tonic_types::StatusExt;
 use crate::{
     program::Program,
     support::{
+        CONDITION_TIMEOUT,
         app::{reason, set_city},
         database::TestDatabase,
-        on_every_engine,
+        on_every_engine, until,
     },
 };
 
@@ -30,7 +28,7 @@ on_every_engine!(
     an_etag_guards_between_replicas,
     a_request_that_both_get_at_once_is_done_once,
     batches_that_overlap_are_both_stored,
-    a_setting_is_effective_on_the_other_replica_within_two_seconds,
+    a_setting_is_effective_on_the_other_replica,
     a_watch_goes_on_at_another_replica_and_after_a_crash,
 );
 
@@ -42,8 +40,11 @@ async fn replicas_that_start_at_once_do_not_race(database: TestDatabase) {
     for program in [left, right, third] {
         assert_eq!(program.read(3).await.username, "alice");
     }
-    let steps = database.number("SELECT count(*) FROM seaql_migrations").await;
-    assert_eq!(usize::try_from(steps).unwrap(), Migrator::migrations().len());
+    let mut applied = 0;
+    for table in ["seaql_migrations", "schema_steps"] {
+        applied += database.number(&format!("SELECT count(*) FROM {table}")).await;
+    }
+    assert_eq!(usize::try_from(applied).unwrap(), steps().len());
     assert_eq!(database.number("SELECT count(*) FROM accounts").await, 8);
 }
 
@@ -147,7 +148,7 @@ async fn connected(program: &Program) -> Users {
     users
 }
 
-async fn a_setting_is_effective_on_the_other_replica_within_two_seconds(database: TestDatabase) {
+async fn a_setting_is_effective_on_the_other_replica(database: TestDatabase) {
     let left = Program::demo(&database, &[]).await;
     let right = Program::demo(&database, &[]).await;
     for allow_api in [false, true] {
@@ -156,13 +157,12 @@ async fn a_setting_is_effective_on_the_other_replica_within_two_seconds(database
         let settings = Settings { allow_api: Some(allow_api), ..Settings::default() };
         let request = UpdateSettingsRequest { settings: Some(settings), ..Default::default() };
         SettingsServiceClient::new(left.channel()).update_settings(request).await.unwrap();
-        let changed = Instant::now();
         let answer = left.call("admin", "3", "").await;
         assert_eq!((answer.status, disabled(&answer.body)), (StatusCode::OK, !allow_api));
-        while disabled(&right.call("admin", "3", "").await.body) == allow_api {
-            assert!(changed.elapsed() < Duration::from_secs(2));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("the setting is effective on the other replica", || async {
+            disabled(&right.call("admin", "3", "").await.body) != allow_api
+        })
+        .await;
     }
 }
 
@@ -196,7 +196,7 @@ async fn watch<T>(
     let request = WatchUserDetailsRequest { resume_token: token.to_owned(), ..Default::default() };
     let mut stream = program.users().watch_user_details(request).await.unwrap().into_inner();
     let mut next = async || -> WatchUserDetailsResponse {
-        let response = timeout(Duration::from_secs(20), stream.message()).await;
+        let response = timeout(CONDITION_TIMEOUT, stream.message()).await;
         response.unwrap().unwrap().unwrap()
     };
     let mut token = next().await.resume_token;

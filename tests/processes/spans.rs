@@ -20,10 +20,11 @@ use crate::{
     program::{Program, run},
     receiver::{Receiver, Told, attribute, told},
     support::{
-        app::{PATH, set_city, target},
+        app::{PATH, set_city, target, untimed_users},
         database::{Kind, TestDatabase},
         on_every_engine, on_sqlite,
         tls::{Authority, Files},
+        until,
     },
 };
 
@@ -35,15 +36,12 @@ on_every_engine!(
     of_sampled_ones_that_share_a_transaction_one_has_its_statements_and_the_other_links_to_it,
 );
 
-mod once {
-    use super::*;
-    on_sqlite!(
-        a_door_hands_on_the_trace_and_its_baggage,
-        spans_and_logs_go_over_http_too,
-        a_receivers_certificate_is_of_the_authority_that_is_configured,
-        what_the_service_looks_at_by_itself_is_no_trace,
-    );
-}
+on_sqlite!(
+    a_door_hands_on_the_trace_and_its_baggage,
+    spans_and_logs_go_over_http_too,
+    a_receivers_certificate_is_of_the_authority_that_is_configured,
+    what_the_service_looks_at_by_itself_is_no_trace,
+);
 
 const PARENT: &str = "00f067aa0ba902b7";
 const RPC: &str = "m4.userdetails.v1.UserDetailsService";
@@ -287,8 +285,9 @@ async fn a_deadline_that_runs_out_is_the_servers_error(database: TestDatabase) {
         ..UpdateUserDetailsRequest::default()
     };
     let mut late = traced(&trace(2), late);
-    late.set_timeout(Duration::from_millis(400));
-    program.users().update_user_details(late).await.unwrap_err();
+    // Long enough for the statement to wait for the lock on a busy machine.
+    late.set_timeout(Duration::from_secs(2));
+    untimed_users(program.grpc.unwrap()).update_user_details(late).await.unwrap_err();
     let span = server_span(&receiver, &trace(2)).await;
     assert!(is_error(&span), "{span:?}");
     for key in ["rpc.response.status_code", "error.type"] {
@@ -457,12 +456,16 @@ async fn one_that_is_sampled_has_its_statements_though_others_are_not(database: 
             tokio::spawn(async move { users.update_user_details(request).await.unwrap() })
         });
         let others: Vec<_> = others.collect();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        until("half of them wait", || async { service.calls_in_flight().await >= 4 }).await;
         let mut users = service.users();
         let request = traced(&trace(round), update(4, format!("sampled {round}")));
         let sampled =
             tokio::spawn(async move { users.update_user_details(request).await.unwrap() });
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Alice's four updates wait for the lock, and the sampled one may wait behind them.
+        until("the sampled one waits, or is stored", || async {
+            sampled.is_finished() || service.calls_in_flight().await >= 5
+        })
+        .await;
         lock.release().await;
         for call in others.into_iter().chain([sampled]) {
             call.await.unwrap();

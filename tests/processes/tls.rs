@@ -7,7 +7,9 @@ use tokio::net::TcpListener;
 
 use crate::{
     program::{Program, run},
+    relay::{Line, Relay},
     support::{
+        CONDITION_TIMEOUT,
         app::target,
         database::TestDatabase,
         on_sqlite,
@@ -38,9 +40,9 @@ async fn a_door_speaks_tls_to_its_upstream_and_proves_itself_by_its_certificate(
     ];
     let service = Program::demo(&database, &variables).await;
     let upstream = format!("https://{}", service.grpc.unwrap());
-    for (name, expected) in [
-        ("door.internal", StatusCode::OK),
-        ("stranger.internal", StatusCode::INTERNAL_SERVER_ERROR),
+    for (name, expected, readiness) in [
+        ("door.internal", StatusCode::OK, StatusCode::OK),
+        ("stranger.internal", StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE),
     ] {
         let (certificate, key) = files.write_own(name, &authority.issue(&[name]));
         let variables = [
@@ -49,7 +51,7 @@ async fn a_door_speaks_tls_to_its_upstream_and_proves_itself_by_its_certificate(
             ("M4_DOOR_TLS_KEY", &key),
         ];
         let door = Program::serve(&["--door-only", "--upstream", &upstream], &variables).await;
-        door.wait_for_status("/readyz", StatusCode::OK).await;
+        door.wait_for_status("/readyz", readiness).await;
         let answer = door.call("admin", "3", "city=Kaunas").await;
         assert_eq!(answer.status, expected, "{name}: {}", answer.body);
     }
@@ -70,12 +72,12 @@ async fn the_health_check_speaks_tls(database: TestDatabase) {
         variables.push(("M4_DATABASE_URL", &database.url));
         let service = Program::serve(&["--demo"], &variables).await;
         let http = service.http.to_string();
-        variables.push(("M4_HTTP_LISTEN", &http));
+        variables.extend([("M4_HTTP_LISTEN", http.as_str()), ("M4_ADMIN_LISTEN", "off")]);
         let begun = Instant::now();
         while run(&["healthcheck"], &variables).status.code() != Some(0) {
-            assert!(begun.elapsed() < Duration::from_secs(30), "it is never healthy");
+            assert!(begun.elapsed() < CONDITION_TIMEOUT, "it is never healthy");
         }
-        let plain = [("M4_HTTP_LISTEN", http.as_str())];
+        let plain = [("M4_HTTP_LISTEN", http.as_str()), ("M4_ADMIN_LISTEN", "off")];
         assert_eq!(run(&["healthcheck"], &plain).status.code(), Some(1));
     }
 }
@@ -83,19 +85,22 @@ async fn the_health_check_speaks_tls(database: TestDatabase) {
 async fn a_door_does_not_feel_that_its_connections_grow_old(database: TestDatabase) {
     let variables = [("M4_GRPC_CONNECTION_AGE_SECONDS", "1")];
     let service = Program::demo(&database, &variables).await;
-    let door = Program::door(service.grpc.unwrap(), &[]).await;
+    let relay = Relay::to(service.grpc.unwrap(), Line::Open).await;
+    let door = Program::door(relay.address, &[]).await;
     door.wait_for_status("/readyz", StatusCode::OK).await;
-    let begun = Instant::now();
+    // It has connected again twice.
+    let enough = || relay.connections() >= 3;
     let callers = (0..16).map(|caller| {
         let door = &door;
         async move {
-            while begun.elapsed() < Duration::from_secs(4) {
+            while !enough() {
                 let answer = door.call("admin", &format!("{}", 3 + caller % 3), "hidden=1").await;
                 assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
             }
         }
     });
-    futures_util::future::join_all(callers).await;
+    let calls = futures_util::future::join_all(callers);
+    tokio::time::timeout(CONDITION_TIMEOUT, calls).await.expect("its connections grow old");
 }
 
 async fn a_door_says_by_when_it_wants_an_answer_and_does_not_wait_longer(database: TestDatabase) {
@@ -107,7 +112,8 @@ async fn a_door_says_by_when_it_wants_an_answer_and_does_not_wait_longer(databas
     let answer = door.send(Method::POST, &target("admin", "3", ""), &[]).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.headers.contains_key("retry-after"));
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    // The default deadline is ten seconds.
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
 
     // The service's own deadline is longer: the door's is what ends the call there.
     let mut service = Program::demo(&database, &[]).await;
@@ -116,7 +122,7 @@ async fn a_door_says_by_when_it_wants_an_answer_and_does_not_wait_longer(databas
     let lock = database.lock_alice().await;
     // On a machine that is busy the door may give up a moment before the service does, which then says nothing.
     while !service.log().contains("\"message\":\"call\"") {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it is never ended in time");
+        assert!(begun.elapsed() < CONDITION_TIMEOUT, "it is never ended in time");
         let answer = door.call("admin", "3", "city=Late").await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(answer.headers.contains_key("retry-after"));
@@ -124,7 +130,7 @@ async fn a_door_says_by_when_it_wants_an_answer_and_does_not_wait_longer(databas
     let line = service.wait_for_line("call").await;
     assert_eq!(line["fields"]["outcome"], "UNAVAILABLE");
     let milliseconds = line["fields"]["milliseconds"].as_f64().unwrap();
-    assert!((500.0..1000.0).contains(&milliseconds), "{milliseconds}");
+    assert!(milliseconds < 9000.0, "{milliseconds}");
     lock.release().await;
 }
 

@@ -1,9 +1,6 @@
 //! `token`: what it makes, lists and revokes, and what running services make of it.
 
-use std::{
-    process::Output,
-    time::{Duration, Instant},
-};
+use std::process::Output;
 
 use http::StatusCode;
 use m4_user_details::proto::GetUserDetailsRequest;
@@ -12,7 +9,7 @@ use tonic::{Code, Request, Status};
 
 use crate::{
     program::{Program, run},
-    support::{database::TestDatabase, on_every_engine},
+    support::{database::TestDatabase, on_every_engine, until},
 };
 
 on_every_engine!(a_token_is_made_used_and_revoked_on_every_replica);
@@ -32,17 +29,15 @@ async fn read(program: &Program, token: &str) -> Result<(), Status> {
     program.users().get_user_details(request).await.map(drop)
 }
 
-/// Waits until a replica takes a token, or takes it no more: two seconds at most.
-async fn until(program: &Program, token: &str, taken: bool) {
-    let begun = Instant::now();
-    loop {
+/// Waits until a replica takes a token, or takes it no more.
+async fn until_taken(program: &Program, token: &str, taken: bool) {
+    until("the replica has read the tokens", || async {
         match read(program, token).await {
-            Ok(()) if taken => return,
-            Err(status) if !taken && status.code() == Code::Unauthenticated => return,
-            outcome => assert!(begun.elapsed() < Duration::from_secs(2), "{outcome:?}"),
+            Ok(()) => taken,
+            Err(status) => !taken && status.code() == Code::Unauthenticated,
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    })
+    .await;
 }
 
 async fn a_token_is_made_used_and_revoked_on_every_replica(database: TestDatabase) {
@@ -59,8 +54,8 @@ async fn a_token_is_made_used_and_revoked_on_every_replica(database: TestDatabas
     let made = ends(&token(&make), 0);
     let text = made.strip_suffix('\n').unwrap();
     let (id, secret) = text.strip_prefix("m4_").unwrap().split_once('_').unwrap();
-    until(&left, text, true).await;
-    until(&right, text, true).await;
+    until_taken(&left, text, true).await;
+    until_taken(&right, text, true).await;
     let listed = ends(&token(&["list"]), 0);
     let line: Vec<_> = listed.lines().nth(1).unwrap().split('\t').collect();
     assert_eq!(line[..4], [id, "crm", "read update", "address"]);
@@ -68,13 +63,13 @@ async fn a_token_is_made_used_and_revoked_on_every_replica(database: TestDatabas
 
     let ends_some_day = ["create", "--name", "crm", "--scope", "admin", "--expires-in", "90"];
     let other = ends(&token(&ends_some_day), 0);
-    until(&left, other.trim_end(), true).await;
+    until_taken(&left, other.trim_end(), true).await;
     assert_eq!(ends(&token(&["revoke", id]), 0), "1 token is revoked\n");
-    until(&left, text, false).await;
-    until(&right, text, false).await;
+    until_taken(&left, text, false).await;
+    until_taken(&right, text, false).await;
     read(&left, other.trim_end()).await.unwrap();
     assert_eq!(ends(&token(&["revoke", "crm"]), 0), "1 token is revoked\n");
-    until(&right, other.trim_end(), false).await;
+    until_taken(&right, other.trim_end(), false).await;
     ends(&token(&["revoke", "crm"]), 1);
     let listed = ends(&token(&["list"]), 0);
     assert_eq!(listed.matches("\trevoked\n").count(), 2, "{listed}");

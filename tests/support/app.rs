@@ -1,6 +1,6 @@
 //! The real application on real sockets, and clients for both doors.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -10,8 +10,9 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use m4_user_details::{
-    app::{Application, RunError},
+    app::{Application, Environment, RunError},
     config::{Config, Layers},
+    domain::watch::WatchBudget,
     proto::{
         Address, GetUserDetailsRequest, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
         UserDetails, legacy_service_client::LegacyServiceClient,
@@ -28,7 +29,18 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use super::database::TestDatabase;
+use super::{database::TestDatabase, until};
+
+/// A client that sends `grpc-timeout` and has no timer of its own, so that it gets the answer of the
+/// service. tonic's channel has one: its status has no details.
+pub type UntimedUsers = UserDetailsServiceClient<Client<HttpConnector, tonic::body::Body>>;
+
+/// A client without a timer of its own.
+pub fn untimed_users(grpc: SocketAddr) -> UntimedUsers {
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let origin = format!("http://{grpc}").parse().unwrap();
+    UserDetailsServiceClient::with_origin(client, origin)
+}
 
 /// The path of the legacy call.
 pub const PATH: &str = "/billing/api/user_details_update";
@@ -38,6 +50,8 @@ pub struct TestApp {
     pub http: SocketAddr,
     pub grpc: SocketAddr,
     pub channel: Channel,
+    /// The memory that subscriptions use.
+    pub watch_budget: Arc<WatchBudget>,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: CancellationToken,
     running: JoinHandle<Result<(), RunError>>,
@@ -93,28 +107,42 @@ impl TestApp {
         app
     }
 
+    /// Starts on demo data in an environment, with some configuration keys changed.
+    pub async fn start_in(
+        database: &TestDatabase,
+        keys: &[(&'static str, &str)],
+        environment: Environment,
+    ) -> Self {
+        let config = config(&database.url, keys);
+        let application = Application::service_with(&config, true, environment).await.unwrap();
+        let app = Self::run(application);
+        app.wait_until_ready().await;
+        app
+    }
+
     /// Starts, and does not wait until it is ready.
     pub async fn launch(config: &Config, demo: bool) -> Self {
-        let application = Application::service(config, demo).await.unwrap();
+        Self::run(Application::service(config, demo).await.unwrap())
+    }
+
+    fn run(application: Application) -> Self {
         let http = application.http_address().unwrap();
         let grpc = application.grpc_address().unwrap();
+        let watch_budget = application.watch_budget().unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(application.run(stop.clone()));
         let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
         let channel = endpoint.connect_lazy();
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { http, grpc, channel, client, stop, running }
+        Self { http, grpc, channel, watch_budget, client, stop, running }
     }
 
     /// Waits until the service says that it is ready; what it waits for is bounded.
     pub async fn wait_until_ready(&self) {
-        for _ in 0..1000 {
-            if self.send(Method::GET, "/readyz", &[], "").await.status == StatusCode::OK {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the service does not become ready");
+        until("the service is ready", || async {
+            self.send(Method::GET, "/readyz", &[], "").await.status == StatusCode::OK
+        })
+        .await;
     }
 
     /// Stops it as SIGTERM does.

@@ -4,10 +4,17 @@ use std::{
     env,
     io::Write,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use m4_user_details::storage::Options;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbErr, Statement};
+use tokio::time::timeout;
+
+use super::until;
+
+/// How long a server may take to answer where it may not answer at all.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,22 @@ impl TestDatabase {
         text
     }
 
+    /// The same where the server may not answer the query.
+    pub async fn try_text(&self, query: &str) -> Result<String, DbErr> {
+        let asked = async {
+            let mut options = sea_orm::ConnectOptions::new(self.url.clone());
+            options.sqlx_logging(false).max_connections(1).acquire_timeout(ANSWER_TIMEOUT);
+            let connection = Database::connect(options).await?;
+            let row = connection.query_one_raw(statement(&connection, query)).await;
+            let row = row?.ok_or_else(|| DbErr::RecordNotFound(query.to_owned()));
+            let text = row?.try_get_by_index(0);
+            connection.close().await?;
+            text
+        };
+        let silent = || DbErr::Custom("the server does not answer".to_owned());
+        timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| Err(silent()))
+    }
+
     /// The number that a query of one row and column answers.
     pub async fn number(&self, query: &str) -> i64 {
         let connection = self.connect().await;
@@ -66,6 +89,30 @@ impl TestDatabase {
         connection.execute_unprepared(begin).await.unwrap();
         connection.execute_unprepared(lock).await.unwrap();
         Lock(connection)
+    }
+
+    /// How many statements wait for a lock. A server only: SQLite does not tell.
+    pub async fn lock_waits(&self) -> i64 {
+        let query = match self.kind {
+            Kind::Sqlite => panic!("SQLite does not tell who waits for its lock"),
+            Kind::Postgres => {
+                "SELECT count(*) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            }
+            // It names the state for locks of tables only. `innodb_trx` is no help: it is not
+            // refreshed while it is read more often than every 100 ms.
+            Kind::MariaDb => {
+                "SELECT count(*) FROM information_schema.processlist WHERE db = database() \
+                 AND id <> connection_id() AND (state LIKE 'Waiting for %' \
+                 OR (time_ms > 100 AND info LIKE '%FOR UPDATE%'))"
+            }
+        };
+        self.number(query).await
+    }
+
+    /// Waits until a statement waits for a lock. A server only.
+    pub async fn until_a_lock_is_waited_for(&self) {
+        until("a statement waits for a lock", || async { self.lock_waits().await > 0 }).await;
     }
 
     /// Begins a transaction of the test's own.

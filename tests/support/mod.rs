@@ -9,27 +9,59 @@
 #![allow(dead_code, unused_macros, unused_imports, reason = "each test binary uses some of it")]
 
 pub mod app;
+pub mod clock;
 pub mod database;
+pub mod process;
+pub mod raw;
+pub mod server;
 pub mod tls;
 
-/// Runs each of the named `async fn(TestDatabase)` on SQLite: for what does not depend on the storage.
-macro_rules! on_sqlite {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
+use std::time::{Duration, Instant};
+
+/// The longest wait for a condition: far longer than it takes on a busy machine.
+pub const CONDITION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Looks every 10 ms until a condition holds.
+pub async fn until<F: Future<Output = bool>>(condition: &str, holds: impl Fn() -> F) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < CONDITION_TIMEOUT, "timeout: {condition}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A module with the named tests on one engine, each in a database of its own. Without a server of
+/// that engine, each test says that it is skipped.
+macro_rules! on_engine {
+    ($module:ident, $kind:ident, $($name:ident),*) => {
+        mod $module {
             $(#[test]
             fn $name() {
-                $crate::support::database::run($crate::support::database::Kind::Sqlite, super::$name);
+                $crate::support::database::run($crate::support::database::Kind::$kind, super::$name);
             })*
+        }
+    };
+}
+pub(crate) use on_engine;
+
+/// Runs each of the named `async fn(TestDatabase)` on SQLite: for what does not depend on the
+/// storage, and for what only SQLite has.
+macro_rules! on_sqlite {
+    ($($name:ident),* $(,)?) => {
+        mod only_sqlite {
+            use super::{$($name),*};
+            $crate::support::on_engine!(sqlite, Sqlite, $($name),*);
         }
     };
 }
 pub(crate) use on_sqlite;
 
-/// Runs each of the named `async fn(TestDatabase)` on every engine, in a database of its own.
+/// Runs each of the named `async fn(TestDatabase)` on every engine.
 macro_rules! on_every_engine {
     ($($name:ident),* $(,)?) => {
-        $crate::support::on_sqlite!($($name),*);
-        $crate::support::on_servers!($($name),*);
+        $crate::support::on_engine!(sqlite, Sqlite, $($name),*);
+        $crate::support::on_engine!(postgres, Postgres, $($name),*);
+        $crate::support::on_engine!(mariadb, MariaDb, $($name),*);
     };
 }
 pub(crate) use on_every_engine;
@@ -37,18 +69,22 @@ pub(crate) use on_every_engine;
 /// Runs each of the named `async fn(TestDatabase)` on every server: for what SQLite does not have.
 macro_rules! on_servers {
     ($($name:ident),* $(,)?) => {
-        mod postgres {
-            $(#[test]
-            fn $name() {
-                $crate::support::database::run($crate::support::database::Kind::Postgres, super::$name);
-            })*
-        }
-        mod mariadb {
-            $(#[test]
-            fn $name() {
-                $crate::support::database::run($crate::support::database::Kind::MariaDb, super::$name);
-            })*
+        mod only_servers {
+            use super::{$($name),*};
+            $crate::support::on_engine!(postgres, Postgres, $($name),*);
+            $crate::support::on_engine!(mariadb, MariaDb, $($name),*);
         }
     };
 }
 pub(crate) use on_servers;
+
+/// Runs each of the named `async fn(TestDatabase)` on PostgreSQL only.
+macro_rules! on_postgres {
+    ($($name:ident),* $(,)?) => {
+        mod only_postgres {
+            use super::{$($name),*};
+            $crate::support::on_engine!(postgres, Postgres, $($name),*);
+        }
+    };
+}
+pub(crate) use on_postgres;

@@ -62,13 +62,25 @@ impl Authority {
     }
 
     fn issue_until(&self, names: &[&str], year: i32) -> Own {
-        let mut parameters = CertificateParams::new([]).unwrap();
-        let name = |name: &&str| match name.parse() {
+        self.issue_for(names.iter().map(Self::name).collect(), year)
+    }
+
+    /// A certificate with a name of type URI, whatever its text.
+    pub fn issue_uri(&self, uri: &str) -> Own {
+        self.issue_for(vec![SanType::URI(uri.try_into().unwrap())], 4000)
+    }
+
+    fn name(name: &&str) -> SanType {
+        match name.parse() {
             Ok(address) => SanType::IpAddress(address),
             Err(_) if name.contains("://") => SanType::URI((*name).try_into().unwrap()),
             Err(_) => SanType::DnsName((*name).try_into().unwrap()),
-        };
-        parameters.subject_alt_names = names.iter().map(name).collect();
+        }
+    }
+
+    fn issue_for(&self, names: Vec<SanType>, year: i32) -> Own {
+        let mut parameters = CertificateParams::new([]).unwrap();
+        parameters.subject_alt_names = names;
         parameters.not_before = date_time_ymd(2000, 1, 1);
         parameters.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();

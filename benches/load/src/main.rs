@@ -63,6 +63,9 @@ pub(crate) struct Arguments {
     /// In the scene of sizes: how many entries the logs have that are compared with an empty one.
     #[arg(long, value_delimiter = ',')]
     log_rows: Vec<i64>,
+    /// Another build of the program, which is measured beside this one.
+    #[arg(long)]
+    before: Option<std::path::PathBuf>,
     /// Where the results go.
     #[arg(long, default_value = "target/load")]
     out: std::path::PathBuf,

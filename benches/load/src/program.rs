@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -36,7 +36,12 @@ fn binary() -> PathBuf {
 
 /// How the program is run: on free ports, without anything of this process' configuration.
 pub(crate) fn command(arguments: &[&str]) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(binary());
+    command_of(&binary(), arguments)
+}
+
+/// The same of another build.
+fn command_of(binary: &Path, arguments: &[&str]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(binary);
     for (name, _) in std::env::vars() {
         if !name.starts_with("M4_") && !name.starts_with("OTEL_") {
             continue;
@@ -48,6 +53,8 @@ pub(crate) fn command(arguments: &[&str]) -> tokio::process::Command {
         .env("M4_GRPC_LISTEN", "127.0.0.1:0")
         .env("M4_HTTP_LISTEN", "127.0.0.1:0")
         .env("M4_ADMIN_LISTEN", "127.0.0.1:0")
+        // All callers have one address, and some paths a connection for each caller.
+        .env("M4_CONNECTIONS_MAX_PER_ADDRESS", "0")
         .env("M4_LOG", "m4_user_details::cli=info,warn")
         .kill_on_drop(true)
         .stdin(Stdio::null());
@@ -92,6 +99,11 @@ impl Program {
         Self::start(&["serve", "--demo", "--database-url", database], variables).await
     }
 
+    /// Starts the service of another build.
+    pub(crate) async fn service_of(binary: &Path, database: &str) -> Self {
+        Self::run(command_of(binary, &["serve", "--demo", "--database-url", database])).await
+    }
+
     /// Starts a door of its own to a service.
     pub(crate) async fn door(upstream: &Self) -> Self {
         let upstream = format!("http://{}", upstream.grpc());
@@ -100,7 +112,12 @@ impl Program {
 
     async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = command(arguments);
-        command.envs(variables.iter().copied()).stderr(Stdio::piped());
+        command.envs(variables.iter().copied());
+        Self::run(command).await
+    }
+
+    async fn run(mut command: tokio::process::Command) -> Self {
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let started = timeout(PATIENCE, addresses(&mut lines)).await;

@@ -49,6 +49,7 @@ pub(crate) fn write(results: &Results, folder: &Folder) {
         print_paths(&paths);
         plot::against_callers(&paths, &folder.join("load.svg"));
     }
+    print_builds(results);
     print_costs(results);
     if !sizes.is_empty() {
         print_sizes(results);
@@ -78,6 +79,23 @@ fn print_paths(rows: &[Row]) {
             row.p50_to_limit.unwrap_or_default(),
             row.peak.map_or("—".to_owned(), |peak| format!("{peak:.0}")),
         );
+    }
+}
+
+/// Another build beside this one.
+fn print_builds(results: &Results) {
+    if results.engines.iter().all(|played| played.builds.is_empty()) {
+        return;
+    }
+    println!("\n| engine | path | callers | before, a second | now, a second | now ÷ before |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for played in &results.engines {
+        for own in &played.builds {
+            println!(
+                "| {} | {} | {} | {:.0} | {:.0} | {:.3} |",
+                played.engine, own.path, own.callers, own.before.rate, own.now.rate, own.ratio
+            );
+        }
     }
 }
 

@@ -1,51 +1,56 @@
-//! The change log as it grows: one reader for all who watch it on this replica, and the wake-up calls for it.
+//! The growing change log: one reader for all subscriptions of this replica, and its wake-up calls.
 
+mod gaps;
+pub(super) mod places;
+mod recent;
 mod tail;
 pub(super) mod wake;
 mod watcher;
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{Mutex, broadcast};
 
-pub(super) use self::wake::Wake;
-use self::watcher::Watcher;
+pub(super) use self::{gaps::Transactions, wake::Wake};
+use self::{
+    places::Places,
+    recent::{Announced, Recent},
+    watcher::Watcher,
+};
 use super::repository::Database;
 use crate::domain::{
     error::Error,
-    listing::LoggedChange,
-    watch::{Position, Watched},
+    watch::{Position, WatchBudget, Watched},
 };
 
-/// How many watchers a replica has at most.
-const WATCHERS: usize = 1024;
-/// How many entries are read at once.
-const PAGE: u64 = 1000;
-/// How many portions wait for a watcher. One that is slower reads the log itself.
-const PORTIONS: usize = 64;
-
-/// What the reader has found.
-#[derive(Debug)]
-struct Found {
-    entries: Vec<Arc<LoggedChange>>,
-    /// Up to this id nothing is missing any more.
-    floor: i64,
-}
+/// The largest page, in entries.
+const MAX_PAGE: u64 = 1000;
 
 /// The growing change log.
 #[derive(Debug)]
 pub(super) struct Feed {
     database: Arc<Database>,
-    /// What the reader has seen; none where nobody watches and it does not run.
+    /// What the reader has seen; none if it does not run, as there are no subscriptions.
     tail: Mutex<Option<Position>>,
-    found: broadcast::Sender<Arc<Found>>,
-    room: Arc<Semaphore>,
+    recent: Recent,
+    places: Arc<Places>,
+    budget: Arc<WatchBudget>,
 }
 
 impl Feed {
     pub(super) fn new(database: Arc<Database>) -> Self {
-        let (found, _) = broadcast::channel(PORTIONS);
-        Self { database, tail: Mutex::default(), found, room: Arc::new(Semaphore::new(WATCHERS)) }
+        Self {
+            database,
+            tail: Mutex::default(),
+            recent: Recent::new(),
+            places: Arc::default(),
+            budget: Arc::default(),
+        }
+    }
+
+    /// The memory of all subscriptions.
+    pub(super) fn budget(&self) -> &Arc<WatchBudget> {
+        &self.budget
     }
 
     /// Watches from a position on, or from now on.
@@ -53,25 +58,54 @@ impl Feed {
         self: &Arc<Self>,
         from: Option<Position>,
         watched: Watched,
+        caller: &str,
     ) -> Result<Watcher, Error> {
-        let room: OwnedSemaphorePermit =
-            Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        let place = self.places.take(caller)?;
+        if let Some(from) = &from {
+            self.check_end(from).await?;
+            self.check_start(from).await?;
+        }
         let (tail, receiver) = self.subscribe().await?;
         let feed = Arc::clone(self);
         Ok(match from {
-            Some(from) => Watcher::new(feed, watched, from, None, room),
+            Some(from) => Watcher::new(feed, watched, from, None, place),
             None => {
-                let mut watcher = Watcher::new(feed, watched, tail, Some(receiver), room);
-                watcher.pass_by().await?;
+                let mut watcher = Watcher::new(feed, watched, tail, Some(receiver), place);
+                watcher.skip_visible().await?;
                 watcher
             }
         })
     }
 
+    /// Sets the position of the reader, without a reader.
+    #[cfg(test)]
+    pub(super) async fn has_read(&self, position: Position) {
+        *self.tail.lock().await = Some(position);
+    }
+
+    /// Refuses a position beyond the end of the log: the database is not the one that it was, and
+    /// changes with smaller ids than that would be missed.
+    async fn check_end(&self, position: &Position) -> Result<(), Error> {
+        let newest = self.database.newest_changes(1).await?.pop();
+        if newest.unwrap_or_default() < position.seen() {
+            return Err(beyond_end());
+        }
+        Ok(())
+    }
+
+    /// Refuses a position if entries behind it may have been deleted as old.
+    async fn check_start(&self, position: &Position) -> Result<(), Error> {
+        if self.database.swept_up_to().await? <= position.floor() {
+            return Ok(());
+        }
+        let problem = "is older than the change log is kept: read the users again".to_owned();
+        Err(Error::InvalidRequest { field: "resume_token", problem })
+    }
+
     /// What the reader has seen, and all that it finds from then on.
     async fn subscribe(
         self: &Arc<Self>,
-    ) -> Result<(Position, broadcast::Receiver<Arc<Found>>), Error> {
+    ) -> Result<(Position, broadcast::Receiver<Announced>), Error> {
         let mut tail = self.tail.lock().await;
         let position = match &*tail {
             Some(position) => position.clone(),
@@ -82,6 +116,58 @@ impl Feed {
                 position
             }
         };
-        Ok((position, self.found.subscribe()))
+        Ok((position, self.recent.subscribe()))
+    }
+}
+
+fn beyond_end() -> Error {
+    let problem = "is beyond the end of the change log: the database was restored, or has lost entries; \
+                   read the users again";
+    Error::InvalidRequest { field: "resume_token", problem: problem.to_owned() }
+}
+
+/// How many entries the next page may have. It follows the size of entries, since a server sends all
+/// rows of a page even if the page is cut at its maximum of bytes.
+#[derive(Clone, Copy, Debug)]
+struct PageSize(u64);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(64)
+    }
+}
+
+impl PageSize {
+    /// The page had `entries`, and reading them may have stopped at the maximum of bytes. Returns
+    /// whether there may be more entries.
+    fn adapt(&mut self, entries: usize, is_cut: bool) -> bool {
+        let entries = entries as u64;
+        let is_full = entries >= self.0;
+        if is_cut {
+            self.0 = (entries * 2).clamp(1, MAX_PAGE);
+        } else if is_full {
+            self.0 = (self.0 * 2).min(MAX_PAGE);
+        }
+        is_cut || is_full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_grow_while_they_are_full_and_shrink_where_they_are_cut() {
+        let mut size = PageSize::default();
+        let full = [64, 128, 256, 512, 1000, 1000];
+        for expected in full {
+            assert_eq!(size.0, expected);
+            assert!(size.adapt(usize::try_from(expected).unwrap(), false));
+        }
+        assert!(!size.adapt(999, false));
+        assert!(size.adapt(3, true));
+        assert_eq!(size.0, 6);
+        assert!(size.adapt(1, true));
+        assert_eq!(size.0, 2);
     }
 }

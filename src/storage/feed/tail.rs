@@ -5,11 +5,11 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 
-use super::{Feed, Found, PAGE, wake};
+use super::{Feed, PageSize, gaps::Gaps, recent::Found, wake};
 use crate::{
     domain::{
         error::{Error, chain},
-        watch::Position,
+        watch::{Position, SharedChange},
     },
     storage::{connect::Engine, repository::Database},
 };
@@ -22,10 +22,12 @@ const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_millis(15);
 /// How long to wait after a failure.
 const LONG_REST: Duration = Duration::from_secs(1);
-/// How long an id may be missing before it is settled: twice as long as a transaction that writes may take.
-const LONGEST_MISSING: Duration = Duration::from_secs(30);
+/// How often it looks whether the log still has what it had.
+const END_INTERVAL: Duration = Duration::from_secs(2);
 /// At how many of the newest entries it looks first: more than transactions that are under way can have written.
 const FIRST_LOOK: u64 = 50_000;
+/// The bytes of texts that it reads at once.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// Everything that is visible now.
 pub(super) async fn start(database: &Database) -> Result<Position, Error> {
@@ -60,18 +62,25 @@ async fn read(feed: &Feed) {
         Engine::MySql => SHORT_INTERVAL,
         Engine::Sqlite | Engine::Postgres => INTERVAL,
     };
-    // What was seen at a time: what is missing below it then has been missing since.
-    let seen = feed.tail.lock().await.as_ref().map_or(0, Position::seen);
-    let mut mark = (Instant::now(), seen);
+    let mut gaps = Gaps::new(feed.database.engine());
+    let mut size = PageSize::default();
+    let mut end_checked = Instant::now();
     loop {
         tokio::select! {
             () = feed.database.wake().called() => {}
             () = sleep(interval) => {}
         }
-        while look(feed, &mut mark).await {}
+        while look(feed, &mut gaps, &mut size).await {}
+        if end_checked.elapsed() >= END_INTERVAL {
+            end_checked = Instant::now();
+            if !has_end(feed).await {
+                return;
+            }
+        }
         sleep(REST).await;
         let mut tail = feed.tail.lock().await;
-        if feed.found.receiver_count() == 0 {
+        if !feed.recent.has_subscriptions() {
+            feed.recent.clear();
             *tail = None;
             return;
         }
@@ -79,31 +88,60 @@ async fn read(feed: &Feed) {
 }
 
 /// Looks once. Answers whether there may be more.
-async fn look(feed: &Feed, mark: &mut (Instant, i64)) -> bool {
+async fn look(feed: &Feed, gaps: &mut Gaps, size: &mut PageSize) -> bool {
     // Nobody else changes it.
     let Some(mut position) = feed.tail.lock().await.clone() else { return false };
-    let entries = match feed.database.changes_behind(&position, None, PAGE).await {
-        Ok(entries) => entries,
+    let read = async {
+        // Before the page: the page shows what ended transactions have stored.
+        let ended = gaps.ended(&feed.database, &position).await?;
+        // Of a server that has what was seen: an old primary does not show what others have stored.
+        let newest = ended.map_or(0, |_| position.seen());
+        let page = feed.database.changes_behind(&position, None, newest, (size.0, PAGE_BYTES));
+        let page = page.await?;
+        Ok::<_, Error>((ended, page))
+    };
+    let (ended, page) = match read.await {
+        Ok(read) => read,
         Err(error) => {
             tracing::warn!(error = chain(&error), "the change log could not be read");
             sleep(LONG_REST).await;
             return false;
         }
     };
-    for entry in &entries {
-        position.see(entry.id);
+    let more = size.adapt(page.len(), page.is_cut);
+    let mut last = 0;
+    for id in page.items.iter().map(|entry| entry.id).chain(page.left_out) {
+        position.see(id);
+        last = last.max(id);
     }
-    if mark.0.elapsed() >= LONGEST_MISSING {
-        position.settle(mark.1);
-        *mark = (Instant::now(), position.seen());
+    if let Some(ended) = ended {
+        // Entries that the page has no room for are not missing.
+        position.settle(if more { ended.min(last) } else { ended });
     }
-    let more = entries.len() as u64 == PAGE;
-    let found = Found { entries, floor: position.floor() };
+    let share = |entry| SharedChange::new(entry, &feed.budget);
+    let entries = page.items.into_iter().map(share).collect();
+    let found = Found { entries, floor: position.floor(), is_cut: false };
     let mut tail = feed.tail.lock().await;
     if !found.entries.is_empty() {
-        // Nobody may be there any more.
-        let _ = feed.found.send(Arc::new(found));
+        feed.recent.push(found);
     }
     *tail = Some(position);
     more
+}
+
+/// Whether the log still has the newest entry that was seen. If not, every subscription ends, and the
+/// next one begins with a new reader.
+async fn has_end(feed: &Feed) -> bool {
+    let mut tail = feed.tail.lock().await;
+    let Some(position) = &*tail else { return true };
+    // Whether the database answers is looked at elsewhere.
+    if !matches!(feed.check_end(position).await, Err(Error::InvalidRequest { .. })) {
+        return true;
+    }
+    tracing::error!(
+        "the change log ends before entries that were read: its database was restored, or has lost entries"
+    );
+    feed.recent.push(Found { entries: Vec::new(), floor: 0, is_cut: true });
+    *tail = None;
+    false
 }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use sea_orm::{
     ConnectionTrait, DbErr, RuntimeErr,
-    sqlx::{self, postgres::PgListener},
+    sqlx::{
+        self,
+        postgres::{PgListener, PgPoolOptions},
+    },
 };
 use tokio::{
     sync::Notify,
@@ -13,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    domain::error::chain,
+    domain::error::{Error, chain},
     storage::{connect::Engine, failure::cause, repository::Database},
 };
 
@@ -25,6 +28,8 @@ const CHANNEL: &str = "m4_change_log";
 const REST: Duration = Duration::from_millis(10);
 /// How long to wait after a failure.
 const LONG_REST: Duration = Duration::from_secs(1);
+/// How long nobody calls before the connection is made anew.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -60,7 +65,12 @@ pub(in crate::storage) fn start(database: &Arc<Database>) {
             if timeout(LONG_REST, database.wake().others.notified()).await.is_err() {
                 continue;
             }
-            let told = database.pools().write.execute_unprepared(NOTIFY);
+            let told = async {
+                let (_room, lease) = database.own_writing().await?;
+                lease.note(lease.execute_unprepared(NOTIFY).await.map_err(Error::from))?;
+                lease.done();
+                Ok::<_, Error>(())
+            };
             match timeout(PATIENCE, told).await {
                 Ok(Ok(_)) => sleep(REST).await,
                 Ok(Err(_)) | Err(_) => sleep(LONG_REST).await,
@@ -71,21 +81,28 @@ pub(in crate::storage) fn start(database: &Arc<Database>) {
 
 /// Hears the wake-up calls of other replicas, as long as it is polled.
 pub(super) async fn listen(database: &Database) {
-    let Some(url) = database.postgres_url() else { return std::future::pending().await };
-    loop {
+    let hosts = database.postgres_hosts();
+    if hosts.is_empty() {
+        return std::future::pending().await;
+    }
+    for host in hosts.iter().cycle() {
         let heard = async {
-            let mut listener = PgListener::connect(url).await?;
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
+            let pool = pool.max_lifetime(None).idle_timeout(None).connect_lazy_with(host.clone());
+            let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(CHANNEL).await?;
-            loop {
-                listener.recv().await?;
+            // A peer that has vanished says nothing either: after a while it is asked anew.
+            while let Ok(called) = timeout(LONGEST_SILENCE, listener.recv()).await {
+                called?;
                 database.wake().reader.notify_one();
             }
+            Ok(())
         };
         let heard: Result<(), sqlx::Error> = heard.await;
         if let Err(error) = heard {
             let error = cause(DbErr::Conn(RuntimeErr::SqlxError(error.into())));
             tracing::warn!(error = chain(&*error), "wake-up calls of other replicas are not heard");
+            sleep(LONG_REST).await;
         }
-        sleep(LONG_REST).await;
     }
 }

@@ -1,29 +1,48 @@
-//! One who watches: reads the change log up to where this replica's reader is, and then takes what that finds.
+//! A subscription: reads the change log up to the position of this replica's reader, and then takes
+//! what that finds.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use tokio::sync::{
-    OwnedSemaphorePermit,
-    broadcast::{Receiver, error::RecvError},
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::Instant,
 };
 
-use super::{Feed, Found, PAGE};
+use super::{Feed, MAX_PAGE, PageSize, beyond_end, places::Place, recent::Announced};
 use crate::domain::{
     error::Error,
-    listing::LoggedChange,
     rules::Scope,
-    watch::{Portion, Position, Watch, Watched},
+    watch::{Position, SharedChange, Watch, WatchBudget, Watched},
 };
 
-/// One who watches.
+/// The bytes of texts that a subscription reads at once.
+const PAGE_BYTES: usize = 256 << 10;
+/// The bytes that it reserves before it reads: a page, and the entry that goes over its bound.
+const RESERVED_BYTES: usize = PAGE_BYTES + (128 << 10);
+/// How long it waits for memory.
+const RESERVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A subscription.
 pub(in crate::storage) struct Watcher {
     feed: Arc<Feed>,
     watched: Watched,
+    /// Behind the entry that was answered last.
     position: Position,
+    /// Entries behind the position, in the order of their ids.
+    queue: VecDeque<Arc<SharedChange>>,
+    /// The users among those of the queue that are watched.
+    reached: BTreeSet<i64>,
+    /// Up to this id every entry was read once the queue is empty, if there is a receiver.
+    floor: i64,
     /// What the reader finds; none while this one is behind.
-    receiver: Option<Receiver<Arc<Found>>>,
-    _room: OwnedSemaphorePermit,
+    receiver: Option<Receiver<Announced>>,
+    size: PageSize,
+    _place: Place,
 }
 
 impl Watcher {
@@ -31,68 +50,128 @@ impl Watcher {
         feed: Arc<Feed>,
         watched: Watched,
         position: Position,
-        receiver: Option<Receiver<Arc<Found>>>,
-        room: OwnedSemaphorePermit,
+        receiver: Option<Receiver<Announced>>,
+        place: Place,
     ) -> Self {
-        Self { feed, watched, position, receiver, _room: room }
+        Self {
+            feed,
+            watched,
+            position,
+            queue: VecDeque::new(),
+            reached: BTreeSet::new(),
+            floor: 0,
+            receiver,
+            size: PageSize::default(),
+            _place: place,
+        }
     }
 
-    /// Takes for seen what is there: the reader may be a little behind it. What comes meanwhile may be told.
-    pub(super) async fn pass_by(&mut self) -> Result<(), Error> {
+    /// Takes all visible entries as seen: the reader may be a little behind them.
+    pub(super) async fn skip_visible(&mut self) -> Result<(), Error> {
         let newest = self.feed.database.newest_changes(1).await?.pop();
+        let user_id = self.watched.user_id;
         loop {
-            let (user_id, database) = (self.watched.user_id, &self.feed.database);
-            let entries = database.changes_behind(&self.position, user_id, PAGE).await?;
-            let none = BTreeSet::new();
-            self.see(&entries, &none, 0);
-            let last = entries.last().map(|entry| entry.id);
-            if (entries.len() as u64) < PAGE || last >= newest {
+            let ids = self.feed.database.ids_behind(&self.position, user_id, MAX_PAGE).await?;
+            ids.iter().for_each(|id| self.see(*id));
+            // Entries that come meanwhile may be answered.
+            if (ids.len() as u64) < MAX_PAGE || ids.last().copied() >= newest {
                 return Ok(());
             }
         }
     }
 
-    /// Reads one page itself. With the last one it has seen what the reader has seen, and goes on with that.
-    async fn catch_up(&mut self) -> Result<Portion, Error> {
+    /// Reads one page of the log. With the last page it has seen what the reader has seen, and goes
+    /// on with what that finds.
+    async fn catch_up(&mut self) -> Result<(), Error> {
         let (tail, receiver) = self.feed.subscribe().await?;
-        let user_id = self.watched.user_id;
-        let entries = self.feed.database.changes_behind(&self.position, user_id, PAGE).await?;
+        if self.position.seen() > tail.seen() {
+            self.feed.check_end(&self.position).await?;
+        }
+        let deadline = Instant::now() + RESERVE_TIMEOUT;
+        let reserved = self.feed.budget.reserve(RESERVED_BYTES, deadline).await;
+        let reserved = reserved.ok_or(Error::Overloaded)?;
+        let (user_id, limit) = (self.watched.user_id, self.size.0);
+        // What the reader has found is not announced again: a server that does not have it is no end.
+        let newest = if tail.seen() > self.position.seen() { tail.seen() } else { 0 };
+        let bound = (limit, PAGE_BYTES);
+        let page = self.feed.database.changes_behind(&self.position, user_id, newest, bound);
+        let page = page.await?;
+        let share = |entry| SharedChange::new(entry, &self.feed.budget);
+        let length = page.len();
+        if user_id.is_none() {
+            // Entries whose user cannot be read are nobody's.
+            page.left_out.iter().for_each(|id| self.position.see(*id));
+        }
+        let entries = page.items.into_iter().map(share).collect();
+        drop(reserved);
         let reached = self.reached(&entries).await?;
-        if (entries.len() as u64) < PAGE {
+        if !self.size.adapt(length, page.is_cut) {
             self.receiver = Some(receiver);
         }
-        Ok(self.see(&entries, &reached, tail.floor()))
+        (self.queue, self.reached, self.floor) = (entries, reached, tail.floor());
+        Ok(())
     }
 
-    /// Takes entries that were not seen before, and that end at `floor` what is missing.
-    fn see(
-        &mut self,
-        entries: &[Arc<LoggedChange>],
-        reached: &BTreeSet<i64>,
-        floor: i64,
-    ) -> Portion {
-        let mut changes = Vec::new();
-        for entry in entries {
-            match self.watched.user_id {
-                None => self.position.see(entry.id),
-                // Entries of one user come in the order of their ids, and those of others do not matter.
-                Some(user_id) if user_id == entry.user_id => self.position.see_alone(entry.id),
-                Some(_) => {}
-            }
-            // What comes later among these entries is not missing for ever.
-            self.position.settle(floor.min(entry.id));
-            if reached.contains(&entry.user_id) {
-                changes.push((Arc::clone(entry), self.position.clone()));
-            }
+    /// Waits for what the reader finds, or reads the log if this subscription is behind.
+    async fn fill(&mut self) -> Result<(), Error> {
+        let Some(receiver) = &mut self.receiver else { return self.catch_up().await };
+        let found = match receiver.recv().await {
+            Ok(found) => found.upgrade(),
+            Err(RecvError::Lagged(_) | RecvError::Closed) => None,
+        };
+        let Some(found) = found else {
+            // It was too slow.
+            self.receiver = None;
+            return Ok(());
+        };
+        if found.is_cut {
+            return Err(beyond_end());
         }
-        changes
+        // Filter by user first: most subscriptions to one user skip the portion here.
+        let user = self.watched.user_id;
+        let own = |entry: &&Arc<SharedChange>| user.is_none_or(|user| user == entry.user_id);
+        let unseen = found.entries.iter().filter(own);
+        let unseen = unseen.filter(|entry| !self.position.contains(entry.id));
+        let unseen: VecDeque<_> = unseen.cloned().collect();
+        if unseen.is_empty() {
+            self.floor = found.floor;
+            return Ok(());
+        }
+        // If this is dropped meanwhile, the log is read again.
+        let receiver = self.receiver.take();
+        let reached = self.reached(&unseen).await?;
+        (self.receiver, self.floor) = (receiver, found.floor);
+        (self.queue, self.reached) = (unseen, reached);
+        Ok(())
     }
 
-    /// Those of the users of entries that are watched.
-    async fn reached(&self, entries: &[Arc<LoggedChange>]) -> Result<BTreeSet<i64>, Error> {
-        let users = entries.iter().map(|entry| entry.user_id);
-        let users: BTreeSet<_> =
-            users.filter(|id| self.watched.user_id.is_none_or(|user| user == *id)).collect();
+    /// Moves the position behind the next entry of the queue.
+    fn advance(&mut self, entry: &SharedChange) {
+        self.see(entry.id);
+        // Entries that come later in the queue are not missing for ever.
+        self.position.settle(self.floor.min(entry.id));
+    }
+
+    /// Moves the position past everything that was read and concerns others: it must not grow older
+    /// than the log is kept.
+    fn skip_read(&mut self) {
+        if self.receiver.is_some() {
+            self.position.settle(self.floor);
+            self.position.see_alone(self.floor);
+        }
+    }
+
+    fn see(&mut self, id: i64) {
+        match self.watched.user_id {
+            None => self.position.see(id),
+            // Entries of one user come in the order of their ids, and those of others do not matter.
+            Some(_) => self.position.see_alone(id),
+        }
+    }
+
+    /// The users of entries that are watched.
+    async fn reached(&self, entries: &VecDeque<Arc<SharedChange>>) -> Result<BTreeSet<i64>, Error> {
+        let users: BTreeSet<_> = entries.iter().map(|entry| entry.user_id).collect();
         match self.watched.scope {
             Scope::AssignedTo(manager) if !users.is_empty() => {
                 self.feed.database.assigned(manager, &users).await
@@ -104,31 +183,16 @@ impl Watcher {
 
 #[async_trait]
 impl Watch for Watcher {
-    async fn next(&mut self) -> Result<Portion, Error> {
+    async fn next(&mut self) -> Result<Arc<SharedChange>, Error> {
         loop {
-            let Some(receiver) = &mut self.receiver else { return self.catch_up().await };
-            let found = match receiver.recv().await {
-                Ok(found) => found,
-                // It was too slow.
-                Err(RecvError::Lagged(_) | RecvError::Closed) => {
-                    self.receiver = None;
-                    continue;
+            while let Some(entry) = self.queue.pop_front() {
+                self.advance(&entry);
+                if self.reached.contains(&entry.user_id) {
+                    return Ok(entry);
                 }
-            };
-            // First: of many who watch one user each, most go on from here.
-            let user = self.watched.user_id;
-            let own = |entry: &&Arc<LoggedChange>| user.is_none_or(|user| user == entry.user_id);
-            let unseen = found.entries.iter().filter(own);
-            let unseen = unseen.filter(|entry| !self.position.contains(entry.id));
-            let unseen: Vec<_> = unseen.cloned().collect();
-            if unseen.is_empty() {
-                continue;
             }
-            // If this is dropped meanwhile, the log is read again.
-            let receiver = self.receiver.take();
-            let reached = self.reached(&unseen).await?;
-            self.receiver = receiver;
-            return Ok(self.see(&unseen, &reached, found.floor));
+            self.skip_read();
+            self.fill().await?;
         }
     }
 
@@ -137,6 +201,17 @@ impl Watch for Watcher {
     }
 
     fn is_current(&self) -> bool {
-        self.receiver.is_some()
+        self.receiver.is_some() && self.queue.is_empty()
+    }
+
+    fn release(&mut self) {
+        if !self.queue.is_empty() {
+            self.queue = VecDeque::new();
+            self.receiver = None;
+        }
+    }
+
+    fn budget(&self) -> &Arc<WatchBudget> {
+        &self.feed.budget
     }
 }

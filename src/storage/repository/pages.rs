@@ -1,25 +1,26 @@
 //! Reads of many rows: pages of users and of the change log, and what those who watch read.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{EntityTrait, FromQueryResult, Select};
+use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QuerySelect, Select, Statement};
 use tokio::time::timeout;
 
-use super::{Database, reading::Reading};
+use super::{
+    Database, again,
+    reading::{Bound, Reading, Rows, collect},
+};
 use crate::{
     domain::{
         account::User,
         error::Error,
-        listing::{ChangeQuery, LoggedChange, UserQuery},
+        listing::{ChangeQuery, Listed, LoggedChange, Position as Place, UserQuery},
         update::Actor,
         watch::Position,
     },
     storage::{
-        asynchronous::{
-            columns,
-            entities::{account, change_log},
-        },
+        asynchronous::{entities::change_log, stored::Stored},
+        feed::Transactions,
         listing,
         spans::statement,
     },
@@ -30,13 +31,27 @@ const LONGEST_READ: Duration = Duration::from_secs(8);
 
 impl Database {
     /// The users of a page.
-    pub(super) async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Vec<User>, Error> {
-        let reading = self.reading().await?;
-        let scope = reading.scope(actor, None).await?;
-        let rows: Vec<account::Model> =
-            reading.rows("accounts", &listing::users(self.engine(), query, scope)).await?;
-        reading.end().await;
-        Ok(rows.into_iter().map(columns::user).collect::<Result<_, _>>()?)
+    pub(super) async fn list(
+        &self,
+        actor: &Actor,
+        query: &UserQuery,
+    ) -> Result<Listed<User>, Error> {
+        let list = || async {
+            let reading = self.reading().await?;
+            let scope = reading.scope(actor, None).await?;
+            let select = |behind: Option<(Place, u64)>| match behind {
+                None => listing::users(self.engine(), query, scope),
+                Some((after, limit)) => {
+                    let query = UserQuery { after: Some(after), limit, ..query.clone() };
+                    listing::users(self.engine(), &query, scope)
+                }
+            };
+            let bound = Bound { bytes: query.max_bytes, of: User::text_bytes };
+            let users = reading.page(query.limit, select, bound).await?;
+            reading.end().await;
+            Ok(users)
+        };
+        again(list).await
     }
 
     /// The entries of a page of the change log.
@@ -44,11 +59,14 @@ impl Database {
         &self,
         actor: &Actor,
         query: &ChangeQuery,
-    ) -> Result<Vec<LoggedChange>, Error> {
-        let reading = self.reading().await?;
-        let rows = changes(&reading, actor, query).await?;
-        reading.end().await;
-        Ok(rows.into_iter().map(listing::logged).collect::<Result<_, _>>()?)
+    ) -> Result<Listed<LoggedChange>, Error> {
+        let list = || async {
+            let reading = self.reading().await?;
+            let changes = changes(&reading, actor, query).await?;
+            reading.end().await;
+            Ok(changes)
+        };
+        again(list).await
     }
 
     /// The ids of the newest entries of the change log, the newest first.
@@ -61,6 +79,26 @@ impl Database {
         Ok(self.ids("change_log", listing::oldest()).await?.pop())
     }
 
+    /// The transactions of a PostgreSQL server.
+    pub(in crate::storage) async fn transactions(&self) -> Result<Transactions, Error> {
+        const SELECT: &str = "SELECT pg_snapshot_xmin(now)::text::bigint AS oldest, \
+                              pg_snapshot_xmax(now)::text::bigint AS next, \
+                              COALESCE((SELECT max(id) FROM change_log), 0) AS newest \
+                              FROM pg_current_snapshot() AS now";
+        let read = || async {
+            let (_room, lease) = self.own_work().await?;
+            let select = Statement::from_string(lease.get_database_backend(), SELECT);
+            let row = statement(self.engine(), "SELECT", "", lease.query_one_raw(select));
+            let row = timeout(LONGEST_READ, row).await.map_err(|_| Error::DeadlineExceeded)?;
+            let row = lease.note(row.map_err(Error::from))?;
+            lease.done();
+            let row = row.ok_or_else(|| Error::Internal("no snapshot".into()))?;
+            let id = |column| row.try_get("", column);
+            Ok(Transactions { oldest: id("oldest")?, next: id("next")?, newest: id("newest")? })
+        };
+        again(read).await
+    }
+
     /// Those of some users whose responsible manager this is.
     pub(in crate::storage) async fn assigned(
         &self,
@@ -71,27 +109,60 @@ impl Database {
         Ok(assigned.into_iter().collect())
     }
 
-    /// The entries behind a position, of one user or of all, in the order of their ids, as they are visible at one moment.
+    /// The entries behind a position, of one user or of all, in the order of their ids, as they
+    /// are visible at one moment. Reading stops once they have `max_bytes` of text. `newest` is the
+    /// largest id that was read before: a server that does not have it is an old primary, whose log
+    /// has gaps.
     pub(in crate::storage) async fn changes_behind(
         &self,
         position: &Position,
         user_id: Option<i64>,
-        limit: u64,
-    ) -> Result<Vec<Arc<LoggedChange>>, Error> {
+        newest: i64,
+        (limit, max_bytes): (u64, usize),
+    ) -> Result<Rows<LoggedChange>, Error> {
         let page = if position.missing().len() <= listing::GAPS {
             listing::behind(position, user_id, limit)
         } else {
-            let behind = listing::ids_behind(position.floor(), user_id);
-            let ids = self.ids("change_log", behind).await?;
-            let unseen = ids.into_iter().filter(|id| !position.contains(*id));
-            let most = usize::try_from(limit).unwrap_or(usize::MAX);
-            listing::of_ids(unseen.take(most))
+            listing::of_ids(self.ids_behind(position, user_id, limit).await?)
         };
-        let _connection = self.reading.pass().await;
-        let rows = statement(self.engine(), "SELECT", "change_log", page.all(&self.pools.read));
-        let rows = timeout(LONGEST_READ, rows).await.map_err(|_| Error::DeadlineExceeded)?;
-        let entries = rows?.into_iter().map(|row| Ok(Arc::new(listing::logged(row)?)));
-        entries.collect()
+        let read = || async {
+            let (_room, lease) = self.own_work().await?;
+            let bound = Bound { bytes: max_bytes, of: LoggedChange::text_bytes };
+            let page = async {
+                if newest > 0 {
+                    let own: Option<i64> = listing::newest(1).into_tuple().one(&*lease).await?;
+                    if own.unwrap_or_default() < newest {
+                        return Err(behind());
+                    }
+                }
+                let rows = page.clone().into_model::<Stored<LoggedChange>>();
+                collect(rows.stream(&*lease).await?, bound).await
+            };
+            let page = statement(self.engine(), "SELECT", "change_log", page);
+            let page = timeout(LONGEST_READ, page).await.map_err(|_| Error::DeadlineExceeded)?;
+            let page = lease.note(page)?;
+            lease.done();
+            Ok(page)
+        };
+        again(read).await
+    }
+
+    /// The ids of the entries behind a position, of one user or of all, in their order.
+    pub(in crate::storage) async fn ids_behind(
+        &self,
+        position: &Position,
+        user_id: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<i64>, Error> {
+        if position.missing().len() <= listing::GAPS {
+            let behind = listing::behind(position, user_id, limit);
+            return self
+                .ids("change_log", behind.select_only().column(change_log::Column::Id))
+                .await;
+        }
+        let ids = self.ids("change_log", listing::ids_behind(position.floor(), user_id)).await?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(ids.into_iter().filter(|id| !position.contains(*id)).take(limit).collect())
     }
 
     async fn ids<E: EntityTrait>(
@@ -99,33 +170,52 @@ impl Database {
         table: &'static str,
         select: Select<E>,
     ) -> Result<Vec<i64>, Error> {
-        let _connection = self.reading.pass().await;
-        let ids = select.into_tuple().all(&self.pools.read);
-        let ids = timeout(LONGEST_READ, statement(self.engine(), "SELECT", table, ids)).await;
-        Ok(ids.map_err(|_| Error::DeadlineExceeded)??)
+        let read = || async {
+            let (_room, lease) = self.own_work().await?;
+            let ids = select.clone().into_tuple().all(&*lease);
+            let ids = timeout(LONGEST_READ, statement(self.engine(), "SELECT", table, ids)).await;
+            let ids = ids.map_err(|_| Error::DeadlineExceeded)?;
+            let ids = lease.note(ids.map_err(Error::from))?;
+            lease.done();
+            Ok(ids)
+        };
+        again(read).await
     }
 }
 
-/// The entries of a page of the change log, as they are stored.
+fn behind() -> Error {
+    Error::Unavailable("the server lacks entries that another server had".into())
+}
+
+/// The entries of a page of the change log.
 async fn changes(
     reading: &Reading<'_>,
     actor: &Actor,
     query: &ChangeQuery,
-) -> Result<Vec<change_log::Model>, Error> {
+) -> Result<Listed<LoggedChange>, Error> {
+    let none = || Listed { items: Vec::new(), is_cut: false };
     let scope = reading.scope(actor, None).await?;
     let micros = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_micros());
     let (since, until) = (micros(query.filter.since), micros(query.filter.until));
     let mut span = 1..=i64::MAX;
     if since.is_some() {
-        let Some(first) = boundary(reading, since, None).await? else { return Ok(Vec::new()) };
+        let Some(first) = boundary(reading, since, None).await? else { return Ok(none()) };
         span = first..=*span.end();
     }
     if until.is_some() {
-        let Some(last) = boundary(reading, None, until).await? else { return Ok(Vec::new()) };
+        let Some(last) = boundary(reading, None, until).await? else { return Ok(none()) };
         span = *span.start()..=last;
     }
     let engine = reading.engine();
-    reading.rows("change_log", &listing::changes(engine, query, scope, span)).await
+    let select = |behind: Option<(i64, u64)>| match behind {
+        None => listing::changes(engine, query, scope, span.clone()),
+        Some((after, limit)) => {
+            let query = ChangeQuery { after: Some(after), limit, ..query.clone() };
+            listing::changes(engine, &query, scope, span.clone())
+        }
+    };
+    let bound = Bound { bytes: query.max_bytes, of: LoggedChange::text_bytes };
+    reading.page(query.limit, select, bound).await
 }
 
 async fn boundary(

@@ -3,15 +3,20 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Value as Json, json};
 
-use super::{entities::account, sea_orm::ActiveValue::Set};
+use super::{
+    entities::account,
+    sea_orm::{ActiveValue::Set, DbErr, QueryResult},
+    stored::FromRow,
+};
 use crate::{
     domain::{
         account::{AccountType, User},
+        listing::Position,
         update::{Change, Updated},
         value::{ListMode, Value, Values, micros_to_text, parse_micros},
     },
     fields::{FIELDS, Field, Kind, user_fields},
-    storage::failure::Corrupt,
+    storage::{failure::Corrupt, unknown},
 };
 
 /// A type of column.
@@ -105,17 +110,35 @@ macro_rules! column_access {
 }
 user_fields!(column_access);
 
-/// A row as a user.
-pub(in crate::storage) fn user(mut row: account::Model) -> Result<User, Corrupt> {
-    Ok(User {
-        id: row.id,
-        username: std::mem::take(&mut row.username),
-        account_type: AccountType::from_word(&row.account_type).ok_or(Corrupt("account_type"))?,
-        version: row.version,
-        create_time: time(row.create_time).ok_or(Corrupt("create_time"))?,
-        update_time: time(row.update_time).ok_or(Corrupt("update_time"))?,
-        values: read_values(row)?,
-    })
+impl FromRow for User {
+    const TABLE: &'static str = "accounts";
+    type Row = account::Model;
+    type Place = Position;
+
+    fn from_row(mut row: account::Model) -> Result<Self, Corrupt> {
+        let account_type = AccountType::from_word(&row.account_type);
+        Ok(Self {
+            id: row.id,
+            username: std::mem::take(&mut row.username),
+            account_type: account_type.ok_or(Corrupt("account_type"))?,
+            version: row.version,
+            create_time: time(row.create_time).ok_or(Corrupt("create_time"))?,
+            update_time: time(row.update_time).ok_or(Corrupt("update_time"))?,
+            values: read_values(row)?,
+        })
+    }
+
+    fn place(&self) -> Position {
+        let update_time = self.update_time.timestamp_micros();
+        Position { username: self.username.clone(), update_time, id: self.id }
+    }
+
+    fn place_of_row(row: &QueryResult) -> Result<(Position, String), DbErr> {
+        let id: i64 = row.try_get("", "id")?;
+        let username = row.try_get("", "username")?;
+        let update_time = row.try_get("", "update_time")?;
+        Ok((Position { username, update_time, id }, id.to_string()))
+    }
 }
 
 /// A moment.
@@ -148,17 +171,18 @@ fn value_to_json(value: &Value) -> Json {
     }
 }
 
-/// Changes as they were before [`changes_to_json`].
-pub(in crate::storage) fn changes_from_json(changes: &Json) -> Result<Vec<Change>, Corrupt> {
+/// Changes as they were before [`changes_to_json`], and how many of them this version does not know: they are skipped.
+pub(in crate::storage) fn changes_from_json(changes: &Json) -> (Vec<Change>, usize) {
     let change = |entry: &Json| {
         let field = Field::from_path(entry["field"].as_str()?)?;
         let (old, new) =
             (value_from_json(field, &entry["old"])?, value_from_json(field, &entry["new"])?);
         Some(Change { field, old, new })
     };
-    let changes: Option<_> =
-        changes.as_array().and_then(|changes| changes.iter().map(change).collect());
-    changes.ok_or(Corrupt("changes"))
+    let Some(entries) = changes.as_array() else { return (Vec::new(), 1) };
+    let known: Vec<_> = entries.iter().filter_map(change).collect();
+    let unknown = entries.len() - known.len();
+    (known, unknown)
 }
 
 /// A value that may break today's limits of the field, as it was stored under those of its day.
@@ -192,24 +216,46 @@ pub(super) fn answer_to_json(Updated { user, changes }: &Updated) -> Json {
     })
 }
 
-/// An answer as it was before [`answer_to_json`].
+/// The same answer as a copy, see [`crate::domain::update::Answered`].
+pub(super) fn copy_to_json(updated: &Updated) -> Json {
+    let mut answer = answer_to_json(updated);
+    answer["is_copy"] = true.into();
+    answer
+}
+
+/// Whether an answer is a copy.
+pub(super) fn is_copy(answer: &Json) -> bool {
+    answer["is_copy"] == true
+}
+
+/// An answer as it was before [`answer_to_json`], without what this version does not know.
 pub(super) fn answer_from_json(answer: &Json) -> Result<Updated, Corrupt> {
-    let changes = changes_from_json(&answer["changes"])?;
-    let user = || {
+    let (changes, mut unknown) = changes_from_json(&answer["changes"]);
+    let mut user = || {
         let mut values = Values::default();
         for (path, value) in answer["values"].as_object()? {
-            let field = Field::from_path(path)?;
-            values[field] = value_from_json(field, value)?;
+            let known = Field::from_path(path)
+                .and_then(|field| Some((field, value_from_json(field, value)?)));
+            match known {
+                Some((field, value)) => values[field] = value,
+                None => unknown += 1,
+            }
         }
+        // Only plain users are changed; a newer version may have another word for them.
+        let account_type = AccountType::from_word(answer["account_type"].as_str()?);
+        unknown += usize::from(account_type.is_none());
+        let account_type = account_type.unwrap_or(AccountType::User);
         Some(User {
             id: answer["user_id"].as_i64()?,
             username: answer["username"].as_str()?.to_owned(),
-            account_type: AccountType::from_word(answer["account_type"].as_str()?)?,
+            account_type,
             version: answer["version"].as_i64()?,
             create_time: time(answer["create_time"].as_i64()?)?,
             update_time: time(answer["update_time"].as_i64()?)?,
             values,
         })
     };
-    Ok(Updated { user: user().ok_or(Corrupt("answer"))?, changes })
+    let user = user().ok_or(Corrupt("answer"))?;
+    unknown::count("requests", unknown);
+    Ok(Updated { user, changes })
 }

@@ -5,6 +5,8 @@ use super::sea_orm;
 
 pub(in crate::storage) mod columns;
 pub(in crate::storage) mod entities;
+mod rows;
 pub(in crate::storage) mod statements;
+pub(in crate::storage) mod stored;
 pub(in crate::storage) mod transaction;
 mod writes;

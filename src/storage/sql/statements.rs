@@ -5,34 +5,32 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::{
-    columns,
     entities::{account, currency, direction, manager_group_right, number_pool, request},
+    rows::{ActingRow, Answer, Kept, unreadable_type},
     sea_orm::{
-        self,
-        ActiveValue::Set,
-        ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter,
+        self, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter,
         QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Value,
         sea_query::{Condition, Expr, ExprTrait, LockBehavior, LockType},
     },
+    stored::Stored,
     writes::{Write, backend, statement},
 };
 use crate::storage::{
     connect::Engine,
-    failure::{Conflict, Corrupt},
+    failure::Conflict,
     texts::Shape,
     writer::{patience, reading_patience},
 };
 use crate::{
     domain::{
         self,
-        account::{AccountType, ActingAccount, Level, User},
+        account::{AccountType, ActingAccount, User},
         error::Error,
         facts::{Basis, Facts, Needs, UserBasis},
-        update::{Answered, RequestKey, Updated},
+        update::Answered,
     },
     fields::Reference,
 };
@@ -98,7 +96,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
         let user = |(id, version, account_type, manager): (_, _, String, Option<i64>)| {
             let account_type =
-                AccountType::from_word(&account_type).ok_or(Corrupt("account_type"))?;
+                AccountType::from_word(&account_type).ok_or_else(|| unreadable_type(id))?;
             let manager = manager.map_or(domain::value::Value::None, domain::value::Value::Id);
             Ok::<_, Error>((id, UserBasis { version, account_type, manager }))
         };
@@ -171,8 +169,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             "accounts manager_group_rights",
             select.all(self.connection)
         )?;
-        // By the name as stored: MariaDB ignores spaces at the end when it compares.
-        rows.into_iter().map(|row| Ok((row.username.clone(), row.account()?))).collect()
+        Ok(rows.into_iter().map(ActingRow::account).collect::<Result<_, _>>()?)
     }
 
     async fn users(&self, ids: &BTreeSet<i64>, lock: Lock) -> Result<HashMap<i64, User>, Error> {
@@ -189,9 +186,10 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         let select = statement(self.engine, Shape::Users(ids.len(), waits), values, || {
             self.select(&ids, lock).build(backend(self.engine))
         });
-        let select = account::Model::find_by_statement(self.in_time(select, lock.patience()));
+        let select = Stored::<User>::find_by_statement(self.in_time(select, lock.patience()));
         let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
-        rows.into_iter().map(|row| Ok((row.id, columns::user(row)?))).collect()
+        let user = |row: Stored<User>| row.read().map(|user| (user.id, user));
+        Ok(rows.into_iter().map(user).collect::<Result<_, _>>()?)
     }
 
     fn select(&self, ids: &[i64], lock: Lock) -> Select<account::Entity> {
@@ -220,28 +218,22 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             return Ok(HashMap::new());
         }
         let select = request::Entity::find().filter(request::Column::Id.is_in(padded(ids)));
+        let select = select.into_model::<Stored<Kept>>();
         let rows = sql!(self.engine, "SELECT", "requests", select.all(self.connection))?;
-        let answered = |row: request::Model| {
-            let updated = columns::answer_from_json(&row.answer)?;
-            Ok((row.id, Answered { content: row.content, updated }))
-        };
-        rows.into_iter().map(answered).collect()
+        let answered = |row: Stored<Kept>| row.read().map(|Kept(id, answered)| (id, answered));
+        Ok(rows.into_iter().map(answered).collect::<Result<_, _>>()?)
     }
 
     /// Keeps answers for repeats of their requests.
-    pub(super) async fn keep(
-        &self,
-        answers: &[(&RequestKey, &Updated, DateTime<Utc>)],
-    ) -> Result<(), Error> {
-        let row =
-            |(key, updated, now): &(&RequestKey, &Updated, DateTime<Utc>)| request::ActiveModel {
-                id: Set(key.id.clone()),
-                content: Set(key.content.clone()),
-                answer_time: Set(now.timestamp_micros()),
-                answer: Set(columns::answer_to_json(updated)),
-            };
+    pub(super) async fn keep(&self, answers: &[Answer<'_>]) -> Result<(), Error> {
+        let replaced = answers.iter().filter(|answer| answer.kept.replaces_copy);
+        let replaced: Vec<_> = replaced.map(|answer| &*answer.key.scoped_id).collect();
+        if !replaced.is_empty() {
+            let delete = request::Entity::delete_many().filter(request::Column::Id.is_in(replaced));
+            sql!(self.engine, "DELETE", "requests", delete.exec(self.connection))?;
+        }
         for portion in answers.chunks(PORTION) {
-            let insert = request::Entity::insert_many(portion.iter().map(row));
+            let insert = request::Entity::insert_many(portion.iter().flat_map(Answer::rows));
             let insert = insert.exec_without_returning(self.connection);
             sql!(self.engine, "INSERT", "requests", insert)?;
         }
@@ -313,31 +305,6 @@ pub(in crate::storage) fn padded<T: Clone>(
     let size = items.len().next_power_of_two();
     let last = items.clone().next_back();
     items.chain(last.into_iter().cycle()).take(size)
-}
-
-/// The columns of an acting account.
-#[derive(FromQueryResult)]
-struct ActingRow {
-    id: i64,
-    username: String,
-    account_type: String,
-    blocked: bool,
-    show_only_assigned_users: bool,
-    level: Option<String>,
-}
-
-impl ActingRow {
-    fn account(self) -> Result<ActingAccount, Corrupt> {
-        let level = self.level.map(|level| Level::from_word(&level).ok_or(Corrupt("level")));
-        let account_type = AccountType::from_word(&self.account_type);
-        Ok(ActingAccount {
-            id: self.id,
-            account_type: account_type.ok_or(Corrupt("account_type"))?,
-            blocked: self.blocked,
-            users_level: level.transpose()?,
-            show_only_assigned_users: self.show_only_assigned_users,
-        })
-    }
 }
 
 /// The name of a group's right to users.

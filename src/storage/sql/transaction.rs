@@ -5,19 +5,18 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 
 use super::{
-    sea_orm::{
-        DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-        TransactionTrait,
-    },
+    super::Transaction,
+    rows::Answer,
+    sea_orm::DatabaseConnection,
     statements::{Lock, Statements},
     writes::Write,
 };
 use crate::{
     domain::{
         error::Error,
-        facts::{Basis, Facts, Needs},
+        facts::{Basis, Facts, Kept, Needs},
         rules,
-        update::{Answered, Change, Door, Entry, Update, Updated},
+        update::{Change, Door, Entry, Update, Updated},
     },
     storage::{connect::Engine, failure::Failure},
     telemetry::instruments::{Instruments, instruments},
@@ -36,7 +35,7 @@ pub(in crate::storage) enum Refused {
 pub(in crate::storage) struct Decided {
     decisions: Vec<Result<(Updated, Option<Entry>), Error>>,
     /// Which of them are to be kept for repeats of their requests.
-    kept: Vec<usize>,
+    kept: Vec<(usize, Kept)>,
     writes: Vec<Write>,
 }
 
@@ -75,12 +74,10 @@ impl Decided {
                 update.acting.tell_account(account.id);
             }
             let decision = rules::apply(update, *now, &facts);
-            let key = update.kept_as().filter(|key| !facts.requests.contains_key(&key.id));
+            let key = update.kept_as().filter(|key| facts.answered(key).is_none());
             if let (Ok((updated, _)), Some(key)) = (&decision, key) {
                 // Its repeat may be among the next ones.
-                let answered = Answered { content: key.content.clone(), updated: updated.clone() };
-                facts.requests.insert(key.id.clone(), answered);
-                kept.push(decisions.len());
+                kept.push((decisions.len(), facts.keep(key, updated)));
             }
             if let Ok((updated, Some(_))) = &decision
                 && !distinct
@@ -99,7 +96,7 @@ impl Decided {
 
 /// Applies updates, in their order, in a transaction that was begun, and ends it.
 pub(in crate::storage) async fn apply(
-    transaction: DatabaseTransaction,
+    transaction: Transaction,
     engine: Engine,
     updates: &[(&Update, DateTime<Utc>)],
     lock: Lock,
@@ -119,9 +116,10 @@ pub(in crate::storage) async fn apply(
         None => Decided::of(engine, updates, statements.load(&needs, lock).await?)?,
     };
     let Decided { decisions, kept, writes } = decided;
-    let answers = kept.into_iter().filter_map(|index| {
+    let answers = kept.into_iter().filter_map(|(index, kept)| {
         let (update, now) = updates[index];
-        Some((update.kept_as()?, &decisions[index].as_ref().ok()?.0, now))
+        let updated = &decisions[index].as_ref().ok()?.0;
+        Some(Answer { key: update.kept_as()?, updated, now, kept })
     });
     let answers: Vec<_> = answers.collect();
     let undone = refused == Refused::All && decisions.iter().any(Result::is_err);
@@ -182,17 +180,12 @@ fn measured<'a>(instruments: &Instruments, updates: impl Iterator<Item = (Door, 
 pub(in crate::storage) async fn begin(
     connection: &DatabaseConnection,
     engine: Engine,
-) -> Result<DatabaseTransaction, Error> {
-    // A SQLite transaction that begins by reading cannot always go on to write.
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
-    };
-    Ok(sql!(engine, "BEGIN", "", connection.begin_with_options(options))?)
+) -> Result<Transaction, Error> {
+    Ok(sql!(engine, "BEGIN", "", super::super::begin(connection))?)
 }
 
 /// Ends a transaction that wrote nothing that is to stay. If even that fails, the server does it.
-pub(in crate::storage) async fn rollback(transaction: DatabaseTransaction, engine: Engine) {
+pub(in crate::storage) async fn rollback(transaction: Transaction, engine: Engine) {
     if sql!(engine, "ROLLBACK", "", transaction.rollback()).is_err() {
         tracing::debug!("a transaction could not be rolled back");
     }

@@ -5,7 +5,10 @@ mod sqlite;
 
 pub(super) use servers::writing;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use opentelemetry::trace::{SpanContext, SpanKind};
@@ -91,6 +94,26 @@ impl Batch {
 enum Work {
     One(Job),
     All(Batch),
+    /// Nothing: it wakes the writer, for a probe.
+    Wake,
+}
+
+/// Tells whether an update could be stored.
+type ProbeAnswer = oneshot::Sender<Result<(), Error>>;
+
+/// The probe that waits for the writer's thread, ahead of all work.
+#[derive(Clone, Debug, Default)]
+struct Probes(Arc<Mutex<Option<ProbeAnswer>>>);
+
+impl Probes {
+    /// Leaves one. One that was left before is given up.
+    fn leave(&self, answer: ProbeAnswer) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+
+    fn take(&self) -> Option<ProbeAnswer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The updates and the batches among what has waited, without those whose callers have gone.
@@ -103,7 +126,7 @@ fn split(
         match work {
             Work::One(job) if !job.answer.is_closed() => jobs.push(job),
             Work::All(batch) if !batch.answer.is_closed() => batches.push(batch),
-            Work::One(_) | Work::All(_) => {}
+            Work::One(_) | Work::All(_) | Work::Wake => {}
         }
     }
     (jobs, batches)
@@ -111,20 +134,41 @@ fn split(
 
 /// The writers' queue. Its bound is the room that each update in it has.
 #[derive(Clone, Debug)]
-pub(super) struct Writers(mpsc::UnboundedSender<Work>);
+pub(super) struct Writers {
+    queue: mpsc::UnboundedSender<Work>,
+    probes: Probes,
+}
 
 impl Writers {
     /// Starts the writers of a database. They end when the last handle is dropped.
     pub(super) fn start(database: &Arc<Database>, options: &Options) -> Self {
         let (sender, queue) = mpsc::unbounded_channel();
-        match database.engine() {
-            Engine::Sqlite => sqlite::start(queue, options.clone(), Arc::clone(database)),
-            Engine::Postgres | Engine::MySql => {
+        let probes = Probes::default();
+        match database.place() {
+            Some(place) => {
+                let (probes, place) = (probes.clone(), Arc::clone(place));
+                sqlite::start(queue, probes, options.clone(), Arc::clone(database), place);
+            }
+            None => {
                 wake::start(database);
                 servers::start(queue, Arc::clone(database), options);
             }
         }
-        Self(sender)
+        Self { queue: sender, probes }
+    }
+
+    /// Proves that the writers of a database live, and that it would store an update.
+    pub(super) async fn probe(&self, database: &Database) -> Result<(), Error> {
+        if database.engine() != Engine::Sqlite {
+            if self.queue.is_closed() {
+                return Err(ended());
+            }
+            return database.probe().await;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.probes.leave(answer);
+        self.queue.send(Work::Wake).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
     }
 
     /// Applies an update. One whose caller goes away before it is begun is dropped; once begun it is finished.
@@ -137,7 +181,7 @@ impl Writers {
         let (answer, answered) = oneshot::channel();
         let job =
             Job { update, now, answer, deadline: deadline::current(), span: Span::current(), room };
-        self.0.send(Work::One(job)).map_err(|_| ended())?;
+        self.queue.send(Work::One(job)).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 
@@ -159,7 +203,7 @@ impl Writers {
             span: Span::current(),
             room,
         };
-        self.0.send(Work::All(batch)).map_err(|_| ended())?;
+        self.queue.send(Work::All(batch)).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 }

@@ -15,7 +15,6 @@ use futures_util::{
     FutureExt,
     future::{MaybeDone, maybe_done},
 };
-use sea_orm::DatabaseTransaction;
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     time::{Instant, sleep, timeout},
@@ -30,9 +29,9 @@ use crate::{
     storage::{
         asynchronous::{statements::Lock, transaction::Refused},
         connect::{Options, PATIENCE},
-        failure::{Failure, is_conflict},
+        failure::{Failure, breakage, is_conflict},
         gate::{Gate, Used},
-        repository::Database,
+        repository::{self, Database},
     },
     trace::Span,
 };
@@ -42,11 +41,18 @@ const WRITERS: u32 = 2;
 /// How often a transaction is run that loses against another one.
 const ATTEMPTS: u32 = 5;
 
+/// How often a transaction is run whose connection is of no use.
+const UNUSABLE_ATTEMPTS: u32 = 3;
+
 /// How long a transaction may take once it has begun: longer than its statements wait for locks.
 const LONGEST: Duration = Duration::from_secs(15);
+/// How long it may take however soon its callers go: a disk may be slow.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// How much longer than its callers wait: the server ends its statements before.
+const SERVER_SLACK: Duration = Duration::from_millis(500);
 
-/// How long other connections are tried where one was dead; a server that does not answer takes longer.
-const DEAD_CONNECTIONS: Duration = Duration::from_millis(200);
+/// How long other connections are tried where one is of no use.
+const OTHER_CONNECTIONS: Duration = Duration::from_secs(1);
 
 /// How long to wait before the next one.
 const REST: Duration = Duration::from_millis(10);
@@ -114,7 +120,7 @@ async fn turn(shared: &Arc<Shared>) -> bool {
     let _connection = Used::new(shared.database.pools().queue.pool);
     let traced = Traced::of(work.iter().filter_map(|work| match work {
         Work::One(job) => Some(job),
-        Work::All(_) => None,
+        Work::All(_) | Work::Wake => None,
     }));
     let mut begin = pin!(maybe_done(traced.span.during(shared.begin())));
     shared.gather(&mut queue, &mut work, begin.as_mut()).await;
@@ -131,7 +137,7 @@ async fn turn(shared: &Arc<Shared>) -> bool {
 }
 
 /// A transaction, or why it could not begin.
-type Begun = Result<DatabaseTransaction, Error>;
+type Begun = Result<repository::Begun, Error>;
 
 /// So many updates are under way, until this is dropped.
 struct UnderWay<'a>(&'a Shared, usize);
@@ -186,29 +192,46 @@ impl Shared {
     async fn begin(&self) -> Begun {
         let tried = Instant::now();
         let begin = async {
+            let mut attempt = 1;
             loop {
+                let may_repeat = attempt < UNUSABLE_ATTEMPTS || tried.elapsed() < OTHER_CONNECTIONS;
                 match self.database.begin().await {
-                    Err(_) if tried.elapsed() < DEAD_CONNECTIONS => sleep(REST).await,
+                    Err(error) if breakage(&error).is_some() && may_repeat => sleep(REST).await,
                     begun => return begun,
                 }
+                attempt += 1;
             }
         };
         // The pool gives up by itself, and says so.
-        let patience = PATIENCE + DEAD_CONNECTIONS;
+        let patience = PATIENCE + OTHER_CONNECTIONS;
         timeout(patience, begin).await.unwrap_or_else(|_| Err(given_up()))
     }
 
-    /// Runs a transaction. One that does not end is given up, so that the writer goes on.
+    /// Runs a transaction. One that does not end is given up, so that the writer goes on: soon after
+    /// the last of its callers has gone.
     async fn apply(
         &self,
         begun: Begun,
         updates: &[(&Update, DateTime<Utc>)],
         lock: Lock,
         refused: Refused,
+        last_deadline: Option<Instant>,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let apply = self.database.apply(begun?, updates, lock, refused);
-        timeout(LONGEST, apply).await.unwrap_or_else(|_| Err(Failure::at_commit(given_up())))
+        let longest = last_deadline.map_or(LONGEST, |deadline| {
+            let left = deadline.saturating_duration_since(Instant::now()) + SERVER_SLACK;
+            left.clamp(SHORTEST, LONGEST)
+        });
+        timeout(longest, apply).await.unwrap_or_else(|_| {
+            self.database.suspect_connections();
+            Err(Failure::at_commit(given_up()))
+        })
     }
+}
+
+/// The last deadline, if all have one.
+fn last_deadline(deadlines: impl Iterator<Item = Option<Instant>>) -> Option<Instant> {
+    deadlines.reduce(|last, deadline| Some(last?.max(deadline?))).flatten()
 }
 
 fn given_up() -> Error {
@@ -224,10 +247,20 @@ async fn together(
     transaction: Span,
 ) {
     begin.as_mut().await;
-    let begun = begin.take_output().unwrap_or_else(|| Err(given_up()));
+    let mut begun = begin.take_output().unwrap_or_else(|| Err(given_up()));
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    let applied = shared.apply(begun, &updates, Lock::Free, Refused::Alone);
-    let applied = transaction.during(applied).await;
+    let last = last_deadline(jobs.iter().map(|job| job.deadline));
+    let mut attempt = 1;
+    let applied = loop {
+        let applied = shared.apply(begun, &updates, Lock::Free, Refused::Alone, last);
+        match transaction.during(applied).await {
+            Err(failure) if failure.is_of_connection() && attempt < UNUSABLE_ATTEMPTS => {
+                attempt += 1;
+                begun = transaction.during(shared.begin()).await;
+            }
+            applied => break applied,
+        }
+    };
     // Before the calls that are in it.
     transaction.end();
     let outcomes = match applied {
@@ -290,11 +323,14 @@ async fn lone(
         }
         let transaction = transaction(&Span::current());
         let begun = transaction.during(shared.begin()).await;
-        let applied = shared.apply(begun, updates, Lock::Wait(deadline), refused);
+        let applied = shared.apply(begun, updates, Lock::Wait(deadline), refused, deadline);
         let applied = transaction.during(applied).await;
         transaction.end();
         match applied {
             Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
+            Err(failure) if failure.is_of_connection() && attempt < UNUSABLE_ATTEMPTS => {
+                attempt += 1;
+            }
             outcomes => return outcomes.map_err(|failure| failure.error),
         }
     }

@@ -13,11 +13,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Batch, Job, MOST, Traced, Work, patience, split, transaction, unknown};
+use super::{Batch, Job, MOST, Probes, Traced, Work, patience, split, transaction, unknown};
 use crate::storage::{
-    blocking::{Writer, transaction::Refused},
-    connect::Options,
-    repository::Database,
+    blocking::transaction::Refused, connect::Options, place::Place, repository::Database,
+    sqlite_writer::Writer,
 };
 
 /// What part of the writer's time batches have at most, where single updates wait for it, too: one part in so many.
@@ -30,18 +29,25 @@ const IDLE: Duration = Duration::from_millis(10);
 /// Starts the writer.
 pub(super) fn start(
     queue: mpsc::UnboundedReceiver<Work>,
+    probes: Probes,
     options: Options,
     database: Arc<Database>,
+    place: Arc<Place>,
 ) {
     let runtime = Handle::current();
     std::thread::spawn(move || {
-        let writer = Writer::new(options, database, runtime.clone());
-        write(queue, writer, &runtime);
+        let writer = Writer::new(options, database, place, runtime.clone());
+        write(queue, &probes, writer, &runtime);
     });
 }
 
 /// Runs what comes, until nothing comes any more. Batches wait for their turn, each on its own.
-fn write(mut queue: mpsc::UnboundedReceiver<Work>, mut writer: Writer, runtime: &Handle) {
+fn write(
+    mut queue: mpsc::UnboundedReceiver<Work>,
+    probes: &Probes,
+    mut writer: Writer,
+    runtime: &Handle,
+) {
     let mut work = Vec::with_capacity(MOST);
     let mut waiting = VecDeque::new();
     // Until then single updates have the writer, if there are any.
@@ -55,6 +61,10 @@ fn write(mut queue: mpsc::UnboundedReceiver<Work>, mut writer: Writer, runtime: 
         } else {
             Ok(queue.blocking_recv_many(&mut work, MOST))
         };
+        if let Some(answer) = probes.take() {
+            // Whoever asked may have gone.
+            run(|| drop(answer.send(writer.probe())));
+        }
         let (jobs, batches) = split(work.drain(..));
         waiting.extend(batches);
         if !jobs.is_empty() {
@@ -127,5 +137,33 @@ fn together(writer: &mut Writer, jobs: Vec<Job>) {
             Ok([job]) => job.answer(Err(failure.error)),
             Err(jobs) => jobs.into_iter().for_each(|job| together(writer, vec![job])),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+    use crate::trace::Span;
+
+    #[tokio::test]
+    async fn a_batch_waits_for_its_turn_unless_its_deadline_would_pass() {
+        let now = Instant::now();
+        let (milliseconds, took) = (Duration::from_millis, Duration::from_millis(100));
+        let theirs = now + milliseconds(900);
+        for (deadline, expected) in [(None, 900), (Some(500), 300), (Some(5000), 900)] {
+            let batch = Batch {
+                updates: Vec::new(),
+                ahead: None,
+                now: DateTime::UNIX_EPOCH,
+                answer: oneshot::channel().0,
+                deadline: deadline.map(|deadline| now + milliseconds(deadline)),
+                span: Span::default(),
+                room: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+            };
+            assert_eq!(due(&batch, theirs, took), now + milliseconds(expected));
+        }
     }
 }

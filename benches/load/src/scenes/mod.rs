@@ -1,6 +1,7 @@
 //! The scenes, one file each.
 
 mod batch;
+mod builds;
 mod choice;
 mod list;
 mod overload;
@@ -15,8 +16,8 @@ mod watch;
 use serde::Serialize;
 
 pub(crate) use self::{
-    batch::Batch, choice::Choice, list::List, overload::Overload, replicas::Replicas, start::Start,
-    telemetry::Telemetry, watch::Watch,
+    batch::Batch, builds::Builds, choice::Choice, list::List, overload::Overload,
+    replicas::Replicas, start::Start, telemetry::Telemetry, watch::Watch,
 };
 use crate::{
     Arguments, Scene, callers::Call, database::Database, engine::Engine, measured::Row,
@@ -48,6 +49,8 @@ pub(crate) struct Played {
     pub(crate) telemetry: Option<Telemetry>,
     /// Those who watch.
     pub(crate) watch: Option<Watch>,
+    /// Another build beside this one.
+    pub(crate) builds: Vec<Builds>,
     /// Pages of the list.
     pub(crate) list: Vec<List>,
     /// Some paths on tables of several sizes.
@@ -69,6 +72,7 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         batch: None,
         telemetry: None,
         watch: None,
+        builds: Vec::new(),
         list: Vec::new(),
         sizes: Vec::new(),
     };
@@ -110,6 +114,9 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         }
         if chosen(Scene::Watch) {
             played.watch = Some(watch::play(&mut database, &arguments).await);
+        }
+        if let Some(before) = &arguments.before {
+            played.builds = builds::play(&mut database, &arguments, before).await;
         }
         database.close().await;
     }

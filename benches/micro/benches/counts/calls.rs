@@ -146,6 +146,8 @@ async fn start(url: String) -> Channel {
         heartbeat: DEADLINE,
         largest_body: LARGEST_BODY,
         largest_message: 4 << 20,
+        max_calls: 1024,
+        message_memory: 64 << 20,
         stop,
     };
     Services::new(service, authentication, options).await.unwrap().in_process()

@@ -4,6 +4,7 @@ use super::sea_orm;
 
 pub(in crate::storage) mod account;
 pub(in crate::storage) mod change_log;
+pub(in crate::storage) mod change_log_sweep;
 pub(in crate::storage) mod currency;
 pub(in crate::storage) mod direction;
 pub(in crate::storage) mod manager_group;
@@ -12,3 +13,4 @@ pub(in crate::storage) mod number_pool;
 pub(in crate::storage) mod request;
 pub(in crate::storage) mod service_token;
 pub(in crate::storage) mod setting;
+pub(in crate::storage) mod token_key;

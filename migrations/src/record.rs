@@ -1,0 +1,167 @@
+//! The record of the steps that were applied, and of those that older programs must not run on.
+
+use std::collections::BTreeSet;
+
+use sea_orm_migration::{
+    SchemaManager,
+    sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TryGetable},
+    sea_query::{ColumnDef, Expr, Table, TableCreateStatement},
+};
+
+use crate::step::Step;
+
+/// The table in which programs up to [`LAST_SHARED_STEP`] record steps. They do not start on a database with a name here that
+/// they do not know, so later steps are recorded in [`STEPS`].
+const SHARED_STEPS: &str = "seaql_migrations";
+/// The last step of version 0.1.0.
+const LAST_SHARED_STEP: &str = "m0033_change_log_service";
+/// The table of later steps. A program ignores names that it does not know.
+const STEPS: &str = "schema_steps";
+/// The table of steps that older programs must not run on.
+const INCOMPATIBLE: &str = "schema_incompatible";
+
+/// The steps that a database has.
+#[derive(Clone, Debug)]
+pub struct Record(BTreeSet<String>);
+
+impl Record {
+    /// Reads the record. In a new database it creates the tables.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn open(connection: &DatabaseConnection) -> Result<Self, DbErr> {
+        let manager = SchemaManager::new(connection);
+        let mut steps = BTreeSet::new();
+        for (name, table) in
+            [(SHARED_STEPS, shared_steps()), (STEPS, later_steps()), (INCOMPATIBLE, incompatible())]
+        {
+            if !manager.has_table(name).await? {
+                manager.create_table(table).await?;
+            }
+        }
+        for (table, column) in [(SHARED_STEPS, "version"), (STEPS, "name")] {
+            steps.extend(texts(connection, table, column).await?);
+        }
+        Ok(Self(steps))
+    }
+
+    /// Whether a step was applied.
+    pub fn has(&self, step: &Step) -> bool {
+        self.0.contains(step.name())
+    }
+}
+
+/// A step that this program does not know and must not run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newer {
+    /// The name of the step.
+    pub step: String,
+    /// Why, in the words of the version that has the step.
+    pub reason: String,
+}
+
+/// The first step that is marked as incompatible and is not among `known`, if there is one. It changes nothing.
+///
+/// # Errors
+/// Those of the database.
+pub async fn newer(
+    connection: &DatabaseConnection,
+    known: &[Step],
+) -> Result<Option<Newer>, DbErr> {
+    if !SchemaManager::new(connection).has_table(INCOMPATIBLE).await? {
+        return Ok(None);
+    }
+    let steps = texts(connection, INCOMPATIBLE, "step").await?;
+    let is_known = |name: &str| known.iter().any(|step| step.name() == name);
+    let Some(step) = steps.into_iter().find(|name| !is_known(name)) else { return Ok(None) };
+    let reason = format!("SELECT reason FROM {INCOMPATIBLE} WHERE step = {}", literal(&step));
+    let reason = connection.query_one_raw(statement(connection, reason)).await?;
+    let reason = reason.map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default();
+    Ok(Some(Newer { step, reason }))
+}
+
+/// Records a step, unless another program has done so.
+pub(crate) async fn applied<C: ConnectionTrait>(connection: &C, step: &str) -> Result<(), DbErr> {
+    let (table, columns, time) = if step <= LAST_SHARED_STEP {
+        let time = match connection.get_database_backend() {
+            DbBackend::Postgres => ", CAST(extract(epoch FROM now()) AS bigint)",
+            DbBackend::MySql => ", UNIX_TIMESTAMP()",
+            _ => ", CAST(strftime('%s', 'now') AS INTEGER)",
+        };
+        (SHARED_STEPS, "version, applied_at", time)
+    } else {
+        (STEPS, "name", "")
+    };
+    insert(connection, table, columns, &format!("{}{time}", literal(step))).await
+}
+
+/// Marks a step that older programs must not run on.
+pub(crate) async fn is_incompatible<C: ConnectionTrait>(
+    connection: &C,
+    step: &str,
+    reason: &str,
+) -> Result<(), DbErr> {
+    let values = format!("{}, {}", literal(step), literal(reason));
+    insert(connection, INCOMPATIBLE, "step, reason", &values).await
+}
+
+async fn insert<C: ConnectionTrait>(
+    connection: &C,
+    table: &str,
+    columns: &str,
+    values: &str,
+) -> Result<(), DbErr> {
+    let key = columns.split(',').next().unwrap_or(columns);
+    let unless_there = match connection.get_database_backend() {
+        DbBackend::MySql => format!("ON DUPLICATE KEY UPDATE {key} = {key}"),
+        _ => "ON CONFLICT DO NOTHING".to_owned(),
+    };
+    let insert = format!("INSERT INTO {table} ({columns}) VALUES ({values}) {unless_there}");
+    connection.execute_raw(statement(connection, insert)).await.map(drop)
+}
+
+async fn texts<C: ConnectionTrait>(
+    connection: &C,
+    table: &str,
+    column: &str,
+) -> Result<Vec<String>, DbErr> {
+    let select = format!("SELECT {column} FROM {table} ORDER BY {column}");
+    let rows = connection.query_all_raw(statement(connection, select)).await?;
+    rows.iter().map(|row| Ok(String::try_get_by_index(row, 0)?)).collect()
+}
+
+fn statement<C: ConnectionTrait>(connection: &C, sql: String) -> Statement {
+    Statement::from_string(connection.get_database_backend(), sql)
+}
+
+/// A text of this program's own, as SQL has it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn shared_steps() -> TableCreateStatement {
+    table(SHARED_STEPS)
+        .col(ColumnDef::new("version").string().not_null().primary_key())
+        .col(ColumnDef::new("applied_at").big_integer().not_null())
+        .take()
+}
+
+fn later_steps() -> TableCreateStatement {
+    let now = Expr::current_timestamp();
+    table(STEPS)
+        .col(ColumnDef::new("name").string_len(64).not_null().primary_key())
+        .col(ColumnDef::new("apply_time").timestamp().not_null().default(now))
+        .take()
+}
+
+fn incompatible() -> TableCreateStatement {
+    table(INCOMPATIBLE)
+        .col(ColumnDef::new("step").string_len(64).not_null().primary_key())
+        .col(ColumnDef::new("reason").string_len(255).not_null())
+        .take()
+}
+
+/// Another program may create it meanwhile.
+fn table(name: &'static str) -> TableCreateStatement {
+    Table::create().table(name).if_not_exists().take()
+}

@@ -1,0 +1,151 @@
+//! Page and resume tokens. Their content is opaque to callers and authenticated, so a forged token
+//! costs one HMAC and no database read.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::hmac;
+use subtle::ConstantTimeEq;
+
+/// The length of a key, in bytes.
+pub const KEY_LENGTH: usize = 32;
+/// The longest token that is accepted, in characters.
+pub const MAX_TOKEN_LENGTH: usize = 4096;
+/// The length of the MAC, in bytes: HMAC-SHA256 truncated to 128 bits (RFC 2104, section 5).
+const MAC_LENGTH: usize = 16;
+
+/// The method that issues a token. A token is valid for its own method only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Pages of users.
+    ListUsers,
+    /// Pages of the change log.
+    ListChanges,
+    /// Resuming a watch.
+    Watch,
+}
+
+impl Purpose {
+    /// The domain-separation label. No label is a prefix of another one.
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::ListUsers => b"page of users\0",
+            Self::ListChanges => b"page of changes\0",
+            Self::Watch => b"watch\0",
+        }
+    }
+}
+
+/// The SHA-256 of a request without its token: a token is valid for its own request only.
+pub type RequestDigest = [u8; 32];
+
+/// The key that authenticates tokens. All replicas share it.
+#[derive(Clone)]
+pub struct TokenKey(hmac::Key);
+
+impl fmt::Debug for TokenKey {
+    /// Without the key.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("TokenKey")
+    }
+}
+
+impl TokenKey {
+    /// The key of these secret bytes.
+    pub fn new(secret: &[u8; KEY_LENGTH]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The token that carries a payload.
+    pub fn seal(&self, purpose: Purpose, request: &RequestDigest, payload: &[u8]) -> String {
+        let mac = self.mac(purpose, request, payload);
+        let mut bytes = Vec::with_capacity(MAC_LENGTH + payload.len());
+        bytes.extend_from_slice(&mac);
+        bytes.extend_from_slice(payload);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The payload of a token; none unless this key issued it for this request.
+    pub fn open(&self, purpose: Purpose, request: &RequestDigest, token: &str) -> Option<Vec<u8>> {
+        if token.len() > MAX_TOKEN_LENGTH {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (mac, payload) = bytes.split_at_checked(MAC_LENGTH)?;
+        let is_authentic: bool = self.mac(purpose, request, payload).ct_eq(mac).into();
+        is_authentic.then(|| payload.to_vec())
+    }
+
+    fn mac(&self, purpose: Purpose, request: &RequestDigest, payload: &[u8]) -> [u8; MAC_LENGTH] {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(purpose.label());
+        context.update(request);
+        context.update(payload);
+        let mut mac = [0; MAC_LENGTH];
+        mac.copy_from_slice(&context.sign().as_ref()[..MAC_LENGTH]);
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const REQUEST: RequestDigest = [7; 32];
+
+    fn key() -> TokenKey {
+        TokenKey::new(&[1; KEY_LENGTH])
+    }
+
+    #[test]
+    fn a_token_is_valid_for_its_key_purpose_and_request_only() {
+        let token = key().seal(Purpose::Watch, &REQUEST, b"payload");
+        let open = |key: TokenKey, purpose, request| key.open(purpose, request, &token);
+        assert_eq!(open(key(), Purpose::Watch, &REQUEST).unwrap(), b"payload");
+        assert_eq!(open(TokenKey::new(&[2; KEY_LENGTH]), Purpose::Watch, &REQUEST), None);
+        assert_eq!(open(key(), Purpose::Watch, &[8; 32]), None);
+        for purpose in [Purpose::ListUsers, Purpose::ListChanges] {
+            assert_eq!(open(key(), purpose, &REQUEST), None);
+        }
+    }
+
+    #[test]
+    fn a_changed_truncated_or_extended_token_is_refused() {
+        let token = key().seal(Purpose::ListUsers, &REQUEST, b"some payload");
+        let open = |token: &str| key().open(Purpose::ListUsers, &REQUEST, token);
+        assert!(open(&token).is_some());
+        let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
+        for index in 0..bytes.len() {
+            assert_eq!(open(&URL_SAFE_NO_PAD.encode(&bytes[..index])), None, "{index} bytes");
+            let mut changed = bytes.clone();
+            changed[index] ^= 1;
+            assert_eq!(open(&URL_SAFE_NO_PAD.encode(&changed)), None, "byte {index}");
+        }
+        assert_eq!(open(&format!("{token}AAAA")), None);
+        assert_eq!(open(&format!("{token}=")), None);
+    }
+
+    #[test]
+    fn a_token_over_the_maximum_length_is_refused_even_if_it_is_authentic() {
+        let seal = |length| key().seal(Purpose::Watch, &REQUEST, &vec![0; length]);
+        let longest = MAX_TOKEN_LENGTH / 4 * 3 - MAC_LENGTH;
+        for (length, accepted) in [(longest, true), (longest + 1, false)] {
+            let opened = key().open(Purpose::Watch, &REQUEST, &seal(length));
+            assert_eq!(opened.is_some(), accepted, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_not_in_debug_output() {
+        assert_eq!(format!("{:?}", key()), "TokenKey");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_is_refused(token in "[A-Za-z0-9_=+/-]{0,200}|.{0,50}") {
+            prop_assert_eq!(key().open(Purpose::Watch, &REQUEST, &token), None);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Positions in the change log.
+
+/// Which entries were seen: all up to the largest id, but for those that are missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    seen: i64,
+    /// The first and the last id of each gap, in their order and apart from each other, all below `seen`.
+    missing: Vec<(i64, i64)>,
+}
+
+impl Position {
+    /// A position, unless it is none.
+    pub fn new(seen: i64, missing: Vec<(i64, i64)>) -> Option<Self> {
+        let mut next = 0;
+        let in_order = missing.iter().all(|(first, last)| {
+            let behind = *first >= next && first <= last;
+            next = last.saturating_add(1);
+            behind
+        });
+        (seen >= 0 && in_order && (missing.is_empty() || next <= seen))
+            .then_some(Self { seen, missing })
+    }
+
+    /// The largest id that was seen.
+    pub fn seen(&self) -> i64 {
+        self.seen
+    }
+
+    /// The first and the last id of each gap below it, in their order.
+    pub fn missing(&self) -> &[(i64, i64)] {
+        &self.missing
+    }
+
+    /// The largest id up to which nothing is missing.
+    pub fn floor(&self) -> i64 {
+        self.missing.first().map_or(self.seen, |(first, _)| first - 1)
+    }
+
+    /// Whether an entry was seen.
+    pub fn contains(&self, id: i64) -> bool {
+        let index = self.missing.partition_point(|(_, last)| *last < id);
+        id <= self.seen && self.missing.get(index).is_none_or(|(first, _)| id < *first)
+    }
+
+    /// Takes an entry for seen. Those between it and the largest one before are missing.
+    pub fn see(&mut self, id: i64) {
+        if id > self.seen {
+            if id > self.seen + 1 {
+                self.missing.push((self.seen + 1, id - 1));
+            }
+            self.seen = id;
+        } else {
+            self.fill(id);
+        }
+    }
+
+    /// Takes an entry for seen where nothing that matters lies between it and the largest one before.
+    pub fn see_alone(&mut self, id: i64) {
+        self.fill(id);
+        self.seen = self.seen.max(id);
+    }
+
+    /// Takes everything up to an id that is missing for never to come.
+    pub fn settle(&mut self, id: i64) {
+        self.missing.retain_mut(|(first, last)| {
+            *first = (*first).max(id.saturating_add(1));
+            *first <= *last
+        });
+    }
+
+    fn fill(&mut self, id: i64) {
+        let index = self.missing.partition_point(|(_, last)| *last < id);
+        let Some((first, last)) = self.missing.get(index).copied() else { return };
+        if id < first {
+            return;
+        }
+        let parts = [(first, id - 1), (id + 1, last)];
+        self.missing.splice(index..=index, parts.into_iter().filter(|(first, last)| first <= last));
+    }
+    /// A compact form of at most `max_length` bytes, from which [`Position::from_bytes`] makes a
+    /// position. Equal gaps at equal distances take no more bytes than one gap: a Galera cluster
+    /// whose nodes take turns at ids leaves such gaps. If there are too many others, that position
+    /// ends below the first gap without room: every entry that it contains, this one contains too.
+    pub fn to_bytes(&self, max_length: usize) -> Vec<u8> {
+        let (mut runs, mut seen, mut end) = (Vec::new(), self.seen, 0);
+        let mut room = MAX_GAPS as i64;
+        let mut gaps = self.missing.iter().peekable();
+        while let Some((first, last)) = gaps.next() {
+            let (distance, length) = (first - end, last - first);
+            let mut repeats = 0;
+            end = *last;
+            while let Some((_, last)) = gaps.next_if(|(first, last)| {
+                (first.checked_sub(end), last - first) == (Some(distance), length)
+            }) {
+                (repeats, end) = (repeats + 1, *last);
+            }
+            let fitting = runs.len();
+            [distance, length, repeats].into_iter().for_each(|part| put_varint(&mut runs, part));
+            room -= repeats + 1;
+            if room < 0 || runs.len() + MAX_VARINT > max_length {
+                runs.truncate(fitting);
+                seen = first - 1;
+                break;
+            }
+        }
+        let mut bytes = Vec::with_capacity(MAX_VARINT + runs.len());
+        put_varint(&mut bytes, seen);
+        bytes.append(&mut runs);
+        bytes
+    }
+
+    /// The position of a compact form; none if it is malformed.
+    pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let seen = take_varint(&mut bytes)?;
+        let (mut missing, mut end) = (Vec::new(), 0_i64);
+        while !bytes.is_empty() {
+            let distance = take_varint(&mut bytes)?;
+            let length = take_varint(&mut bytes)?;
+            for _ in 0..=take_varint(&mut bytes)? {
+                if missing.len() == MAX_GAPS {
+                    return None;
+                }
+                let first = end.checked_add(distance)?;
+                end = first.checked_add(length)?;
+                missing.push((first, end));
+            }
+        }
+        Self::new(seen, missing)
+    }
+}
+
+/// The gaps of a compact form at most: more than the ids that are unsettled at one time.
+const MAX_GAPS: usize = 1 << 17;
+
+/// The longest varint of an `i64` that is not negative, in bytes.
+const MAX_VARINT: usize = 9;
+
+/// Appends a number that is not negative, 7 bits per byte, lowest first.
+fn put_varint(bytes: &mut Vec<u8>, mut number: i64) {
+    while number > 0x7f {
+        bytes.push(0x80 | (number & 0x7f) as u8);
+        number >>= 7;
+    }
+    bytes.push((number & 0x7f) as u8);
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Option<i64> {
+    let mut number = 0;
+    for index in 0..MAX_VARINT {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= i64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn gaps_are_opened_filled_and_settled() {
+        let mut position = Position::default();
+        position.see(5);
+        position.see(9);
+        assert_eq!(position.missing(), [(1, 4), (6, 8)]);
+        assert_eq!((position.floor(), position.seen()), (0, 9));
+        position.see(7);
+        assert_eq!(position.missing(), [(1, 4), (6, 6), (8, 8)]);
+        assert!(position.contains(7) && !position.contains(8) && !position.contains(10));
+        position.settle(3);
+        assert_eq!(position.missing(), [(4, 4), (6, 6), (8, 8)]);
+        position.settle(8);
+        assert_eq!((position.missing().len(), position.floor()), (0, 9));
+        position.see_alone(20);
+        assert!(position.missing().is_empty() && position.contains(15));
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused() {
+        for (seen, missing) in
+            [(-1, vec![]), (5, vec![(3, 2)]), (5, vec![(3, 5)]), (9, vec![(4, 5), (5, 6)])]
+        {
+            assert_eq!(Position::new(seen, missing), None);
+        }
+        assert!(Position::new(9, vec![(4, 5), (7, 8)]).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_order_each_id_is_seen_once(ids in Just((1..60_i64).collect::<Vec<_>>()).prop_shuffle()) {
+            let mut position = Position::default();
+            for (index, id) in ids.iter().enumerate() {
+                prop_assert!(!position.contains(*id));
+                position.see(*id);
+                prop_assert!(ids[..=index].iter().all(|id| position.contains(*id)));
+                let again = Position::new(position.seen(), position.missing().to_vec());
+                prop_assert_eq!(again.as_ref(), Some(&position));
+            }
+            prop_assert!(position.missing().is_empty());
+        }
+
+        #[test]
+        fn a_compact_form_that_fits_is_exact(position in positions(300)) {
+            let bytes = position.to_bytes(10_000);
+            prop_assert_eq!(Position::from_bytes(&bytes), Some(position));
+        }
+
+        #[test]
+        fn a_compact_form_without_room_never_contains_an_unseen_entry(
+            position in positions(300),
+            max_length in 9..600_usize,
+        ) {
+            let bytes = position.to_bytes(max_length);
+            prop_assert!(bytes.len() <= max_length);
+            let short = Position::from_bytes(&bytes).unwrap();
+            prop_assert!(short.floor() >= position.floor() && short.seen() <= position.seen());
+            for id in 0..=position.seen().min(2000) {
+                prop_assert!(!short.contains(id) || position.contains(id), "{id}");
+                prop_assert_eq!(short.contains(id), position.contains(id) && id <= short.seen());
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_a_position_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(position) = Position::from_bytes(&bytes) {
+                let again = Position::new(position.seen(), position.missing().to_vec());
+                prop_assert_eq!(again, Some(position));
+            }
+        }
+    }
+
+    /// Positions of up to `most` gaps, with small and with large ids.
+    fn positions(most: usize) -> impl Strategy<Value = Position> {
+        let step = prop_oneof![4 => 1..4_i64, 1 => 1..1_i64 << 40];
+        prop::collection::vec((step.clone(), step), 0..most).prop_map(|gaps| {
+            let mut position = Position::default();
+            for (seen, missing) in gaps {
+                (0..seen.min(3)).for_each(|_| position.see(position.seen() + 1));
+                // Now and then equal gaps at equal distances.
+                (0..missing.min(3)).for_each(|_| position.see(position.seen() + missing + 1));
+            }
+            position
+        })
+    }
+
+    #[test]
+    fn fifty_thousand_gaps_fit_in_two_kilobytes() {
+        let mut regular = Position::default();
+        (1..=50_000).for_each(|number| regular.see(number * 3));
+        let bytes = regular.to_bytes(1536);
+        assert!(bytes.len() < 20, "{}", bytes.len());
+        assert_eq!(Position::from_bytes(&bytes), Some(regular));
+        let mut irregular = Position::default();
+        (1..=50_000).for_each(|number| irregular.see(number * 3 + number % 2));
+        assert_eq!(irregular.missing().len(), 50_000);
+        let bytes = irregular.to_bytes(1536);
+        assert!(bytes.len() <= 1536);
+        let short = Position::from_bytes(&bytes).unwrap();
+        assert!(short.missing().len() > 500, "{}", short.missing().len());
+        assert!((1..=short.seen()).all(|id| short.contains(id) == irregular.contains(id)));
+    }
+
+    #[test]
+    fn a_compact_form_of_too_many_gaps_can_be_read() {
+        let mut position = Position::new(9, vec![(4, 5)]).unwrap();
+        (10..300_000).for_each(|number| position.see(number * 2));
+        let short = Position::from_bytes(&position.to_bytes(1536)).unwrap();
+        assert_eq!(short, Position::new(20, vec![(4, 5), (10, 19)]).unwrap());
+    }
+
+    #[test]
+    fn a_compact_form_cannot_ask_for_memory_without_end() {
+        let mut bytes = Vec::new();
+        [i64::MAX, 1, 0, i64::MAX].into_iter().for_each(|part| put_varint(&mut bytes, part));
+        assert_eq!(Position::from_bytes(&bytes), None);
+    }
+}

@@ -1,0 +1,27 @@
+//! What the service takes from its surroundings.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::domain::clock::{Clock, SteadyClock};
+
+/// The clock and the intervals of a service. Tests replace them.
+#[derive(Clone)]
+pub struct Environment {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The time between two deletions of expired rows.
+    pub sweep_interval: Duration,
+    /// The minimum time between two requests for the key set of JWTs; `None` for the default of the
+    /// source.
+    pub jwks_min_interval: Option<Duration>,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SteadyClock::new()),
+            sweep_interval: Duration::from_secs(60),
+            jwks_min_interval: None,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The health service. A standalone gateway also asks it whether the service accepts the gateway.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use tonic_health::{
+    pb::{HealthCheckRequest, HealthCheckResponse, health_server::Health},
+    server::HealthService,
+};
+
+use super::{auth::Authentication, errors};
+use crate::{credentials::CHECK_GATEWAY, domain::error::Error};
+
+/// The health of the service; with the metadata [`CHECK_GATEWAY`] that of the way from a gateway.
+pub(super) struct GatewayHealth {
+    pub(super) health: HealthService,
+    pub(super) authentication: Arc<Authentication>,
+}
+
+#[tonic::async_trait]
+impl Health for GatewayHealth {
+    type WatchStream = <HealthService as Health>::WatchStream;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let (metadata, extensions) = (request.metadata(), request.extensions());
+        if metadata.contains_key(CHECK_GATEWAY) {
+            let accepted = self.authentication.is_door(metadata.as_ref(), extensions).await;
+            if !accepted.map_err(|error| errors::status(&error))? {
+                return Err(errors::status(&Error::Unauthenticated));
+            }
+        }
+        self.health.check(request).await
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.health.watch(request).await
+    }
+}

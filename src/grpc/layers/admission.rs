@@ -1,0 +1,163 @@
+//! Admission: refuses requests that are no gRPC calls, and calls over the limit.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::{
+    HeaderValue, Method, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
+use tower::Service;
+
+use super::{Answer, BoxFuture, Request, Response, layer, method::Route, refuse, trace::Begun};
+use crate::{
+    budget::{ConnectionBudget, MemoryBudget},
+    domain::error::Error,
+};
+
+/// Calls that a connection may have under way while the process is at its limit.
+pub(crate) const CONNECTION_SHARE: usize = 8;
+/// Health checks and reflection under way at once, in the whole process.
+pub(crate) const MAX_INFRASTRUCTURE_CALLS: usize = 512;
+
+/// The calls and the memory of one connection: an extension of its requests.
+#[derive(Debug)]
+pub(in crate::grpc) struct ConnectionShare {
+    pub(in crate::grpc) budget: Arc<ConnectionBudget>,
+    calls: AtomicUsize,
+    /// Calls that it may have under way while the process is at its limit.
+    share: usize,
+}
+
+impl ConnectionShare {
+    /// The share of a new connection.
+    pub(in crate::grpc) fn new(budget: &Arc<MemoryBudget>) -> Arc<Self> {
+        let share = CONNECTION_SHARE;
+        Arc::new(Self { budget: budget.connection(), calls: AtomicUsize::new(0), share })
+    }
+}
+
+/// Counts the calls under way.
+#[derive(Debug)]
+pub(in crate::grpc) struct Admission {
+    max_calls: usize,
+    calls: AtomicUsize,
+    infrastructure_calls: AtomicUsize,
+    /// Stands for all calls of the gateway in this process.
+    gateway: Arc<AtomicUsize>,
+}
+
+impl Admission {
+    /// Admits `max_calls` at once, and some more from connections with few calls.
+    pub(in crate::grpc) fn new(max_calls: usize) -> Arc<Self> {
+        let [calls, infrastructure_calls] = [const { AtomicUsize::new(0) }; 2];
+        Arc::new(Self { max_calls, calls, infrastructure_calls, gateway: Arc::default() })
+    }
+
+    /// Admits a call, unless there are too many.
+    fn admit(self: &Arc<Self>, route: Route, request: &Request) -> Option<AdmissionPermit> {
+        let share = request.extensions().get::<Arc<ConnectionShare>>().cloned();
+        let permit = AdmissionPermit { admission: Arc::clone(self), share, route };
+        let (own, least) = match (&permit.share, route) {
+            (_, Route::Infrastructure { .. }) => (&self.infrastructure_calls, 0),
+            (Some(share), _) => (&share.calls, share.share),
+            (None, _) => (&*self.gateway, (self.max_calls / 2).max(CONNECTION_SHARE)),
+        };
+        let own = own.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Route::Infrastructure { .. } = route {
+            return (own <= MAX_INFRASTRUCTURE_CALLS).then_some(permit);
+        }
+        let all = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        (all <= self.max_calls || own <= least).then_some(permit)
+    }
+}
+
+/// The place of a call among those under way, given back when it is dropped. Its answer keeps it
+/// until it is sent.
+#[derive(Debug)]
+pub(in crate::grpc) struct AdmissionPermit {
+    admission: Arc<Admission>,
+    share: Option<Arc<ConnectionShare>>,
+    route: Route,
+}
+
+impl Drop for AdmissionPermit {
+    fn drop(&mut self) {
+        let Self { admission, share, route } = self;
+        if let Route::Infrastructure { .. } = route {
+            admission.infrastructure_calls.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        admission.calls.fetch_sub(1, Ordering::Relaxed);
+        let own = share.as_ref().map_or(&*admission.gateway, |share| &share.calls);
+        own.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+layer! {
+    /// Refuses what is no gRPC call, and calls over the limit.
+    AdmissionLayer { admission: Arc<Admission> } => Admit
+}
+
+impl<S> Service<Request> for Admit<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<Response>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> BoxFuture<Response> {
+        if let Some(response) = not_grpc(&request) {
+            return Box::pin(async { Ok(response) });
+        }
+        let route = request.extensions().get::<Begun>().map_or(Route::Unknown, |begun| begun.route);
+        if let Route::Unknown = route {
+            return Box::pin(async { Ok(refuse(Error::UnknownMethod)) });
+        }
+        let Some(permit) = self.admission.admit(route, &request) else {
+            return Box::pin(async { Ok(refuse(Error::Overloaded)) });
+        };
+        let call = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = call.await?;
+            // A watch has a place of its own among those who watch.
+            if !route.method().is_some_and(|method| method.is_stream) {
+                response.body_mut().keep(permit);
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// The answer to a request that is no gRPC call; none to others.
+fn not_grpc(request: &Request) -> Option<Response> {
+    let mut response = Response::new(Answer::Empty);
+    if *request.method() != Method::POST {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return Some(response);
+    }
+    let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_grpc =
+        content_type.and_then(|value| value.strip_prefix(b"application/grpc")).is_some_and(
+            // Not `application/grpc-web`, which has other frames. A suffix such as `+proto` is fine.
+            |rest| matches!(rest, [] | [b'+' | b';' | b' ', ..]),
+        );
+    if is_grpc {
+        return None;
+    }
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Some(response)
+}

@@ -1,0 +1,82 @@
+//! Authentication: finds out from the headers who calls.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Extensions, HeaderMap};
+use tower::Service;
+
+use super::{BoxFuture, Request, Response, layer, method::Route, refuse, trace::Begun};
+use crate::{
+    domain::{error::Error, service::Service as UseCases},
+    grpc::{
+        auth::{Authentication, Caller},
+        metered,
+    },
+};
+
+/// Knows all callers: those of the API, and the legacy clients of a gateway.
+pub(in crate::grpc) struct Authenticator {
+    pub(in crate::grpc) authentication: Arc<Authentication>,
+    pub(in crate::grpc) service: Arc<UseCases>,
+}
+
+impl Authenticator {
+    /// The caller of a method. A legacy client has proved its hash.
+    async fn caller(
+        &self,
+        route: Route,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Option<Caller>, Error> {
+        let Some(method) = route.method() else { return Ok(None) };
+        let caller = self.authentication.caller(headers, extensions).await?;
+        if let Caller::Legacy(credentials) = &caller {
+            if !method.is_legacy {
+                return Err(Error::Unauthenticated);
+            }
+            let hash = self.service.authenticate(credentials).await;
+            hash.inspect_err(metered::hash_failed)?;
+        }
+        Ok(Some(caller))
+    }
+}
+
+layer! {
+    /// Refuses callers that do not prove who they are. The others become an extension of their
+    /// requests: a [`Caller`].
+    AuthenticationLayer { authenticator: Arc<Authenticator> } => Authenticate
+}
+
+impl<S> Service<Request> for Authenticate<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<Response>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> BoxFuture<Response> {
+        let (authenticator, mut inner) = (Arc::clone(&self.authenticator), self.inner.clone());
+        let route = request.extensions().get::<Begun>().map_or(Route::Unknown, |begun| begun.route);
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            match authenticator.caller(route, &parts.headers, &parts.extensions).await {
+                Ok(Some(caller)) => {
+                    parts.extensions.insert(caller);
+                }
+                Ok(None) => {}
+                Err(error) => return Ok(refuse(error)),
+            }
+            inner.call(Request::from_parts(parts, body)).await
+        })
+    }
+}

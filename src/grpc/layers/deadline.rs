@@ -1,0 +1,63 @@
+//! The deadline of a call: the caller's or the service's, whichever is sooner. It begins with the
+//! headers and covers reading the message. [`crate::grpc::streams`] bounds sending the answer.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::HeaderMap;
+use tower::Service;
+
+use super::{BoxFuture, Request, Response, layer, refuse};
+use crate::domain::{deadline::within, error::Error};
+
+/// How much sooner than at the caller's deadline a call ends, at most: the answer must arrive in
+/// time.
+const ANSWER_MARGIN: Duration = Duration::from_millis(20);
+
+layer! {
+    /// Ends a call at its deadline.
+    DeadlineLayer { longest: Duration } => Deadline
+}
+
+impl<S> Service<Request> for Deadline<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<Response>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> BoxFuture<Response> {
+        let in_time = |timeout: Duration| timeout - (timeout / 10).min(ANSWER_MARGIN);
+        let timeout = grpc_timeout(request.headers())
+            .map_or(self.longest, |timeout| in_time(timeout).min(self.longest));
+        let call = self.inner.call(request);
+        Box::pin(async move {
+            within(timeout, call).await.unwrap_or_else(|_| Ok(refuse(Error::DeadlineExceeded)))
+        })
+    }
+}
+
+/// The caller's deadline: up to 8 digits and a unit, as the gRPC specification of HTTP/2 has it.
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}

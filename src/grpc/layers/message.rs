@@ -1,0 +1,321 @@
+//! Reads the message of a call and collects its answer, within the byte budgets.
+//!
+//! tonic gets whole, decompressed messages whose elements were counted, and its answers leave here
+//! encoded. So their sizes are known, and no call holds more than its budget has room for.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, request::Parts};
+use http_body_util::{BodyExt, Full};
+use tonic::{Code, Status, body::Body, service::Routes};
+use tower::Service;
+
+use super::{
+    Answer, BoxFuture, Request, Response, Workers,
+    admission::ConnectionShare,
+    answer::held,
+    decompress::Encoding,
+    elements::malformed,
+    layer,
+    method::{Method, Route},
+    refuse,
+    trace::Begun,
+    workers::OnWorker,
+};
+use crate::{
+    budget::{BytesPermit, ConnectionBudget},
+    domain::error::Error,
+};
+
+/// What precedes a message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+/// The largest message of health checks and reflection: anybody may call these.
+pub(crate) const MAX_PUBLIC_MESSAGE_BYTES: usize = 16 * 1024;
+/// A call whose message is larger runs on a worker.
+const LARGE_MESSAGE_BYTES: usize = 128 * 1024;
+/// How many times as large as a batch its answer is taken to be, until it is known.
+const BATCH_ANSWER_RATIO: usize = 8;
+/// The header that names how a message is compressed.
+const GRPC_ENCODING: &str = "grpc-encoding";
+
+layer! {
+    /// Reads messages and collects answers.
+    MessageLayer { max_message: usize, workers: Arc<Workers> } => Messages
+}
+
+impl Service<Request> for Messages<Routes> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<Response>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The routes are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> BoxFuture<Response> {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.exchange(request).await.unwrap_or_else(refuse)) })
+    }
+}
+
+impl Messages<Routes> {
+    async fn exchange(mut self, request: Request) -> Result<Response, Error> {
+        let share = request.extensions().get::<Arc<ConnectionShare>>();
+        let budget = share.map(|share| Arc::clone(&share.budget));
+        let route = request.extensions().get::<Begun>().map_or(Route::Unknown, |begun| begun.route);
+        let Route::Api(method) = route else {
+            let request = match route {
+                Route::Infrastructure { is_health: true } => {
+                    self.max_message = MAX_PUBLIC_MESSAGE_BYTES;
+                    let (parts, message) = self.receive(request, None, None).await?;
+                    Request::from_parts(parts, Body::new(Full::new(message.frame)))
+                }
+                // tonic limits the messages of reflection, which are a stream.
+                _ => request,
+            };
+            let response = routed(&mut self.inner, request).await;
+            return Ok(response.map(|body| Answer::stream(body, budget)));
+        };
+        let (mut parts, message) = self.receive(request, Some(method), budget.as_ref()).await?;
+        method.elements.check(message.content())?;
+        let length = message.frame.len();
+        let is_large = length > LARGE_MESSAGE_BYTES;
+        let Message { frame, permit } = message;
+        if is_large {
+            parts.extensions.insert(OnWorker);
+        }
+        let request = Request::from_parts(parts, Body::new(Full::new(frame)));
+        let (mut inner, max_message) = (self.inner, self.max_message);
+        let batch = budget.clone().filter(|_| method.is_batch);
+        let call = async move {
+            // The answer of a batch is some times as large as the batch. Once the batch is stored,
+            // it is too late to find no room for its answer.
+            let estimate = (BATCH_ANSWER_RATIO * length).min(max_message);
+            let room = batch.map(|budget| budget.try_acquire(estimate).ok_or(Error::Overloaded));
+            let _room = room.transpose()?;
+            Ok(answer(routed(&mut inner, request).await, method).await)
+        };
+        let mut response = self.workers.run_if(is_large, call).await?;
+        drop(permit);
+        match (response.body_mut(), budget) {
+            (Answer::Message { data, .. }, Some(budget)) => {
+                *data = hold(std::mem::take(data), &budget, method)?;
+            }
+            (Answer::Stream { budget, .. }, own) => *budget = own,
+            (Answer::Message { .. } | Answer::Empty, _) => {}
+        }
+        Ok(response)
+    }
+
+    /// Reads a message, and decompresses it.
+    async fn receive(
+        &self,
+        request: Request,
+        method: Option<&'static Method>,
+        budget: Option<&Arc<ConnectionBudget>>,
+    ) -> Result<(Parts, Message), Error> {
+        let (mut parts, body) = request.into_parts();
+        let encoding = parts.headers.remove(GRPC_ENCODING);
+        let message = read(body, self.max_message, budget).await?;
+        let message = match (message.is_compressed(), encoding) {
+            (false, _) => message,
+            (true, None) => return Err(malformed()),
+            (true, Some(name)) => {
+                let encoding = Encoding::of(name.as_bytes()).ok_or(Error::UnknownEncoding)?;
+                self.decompress(message, encoding, method).await?
+            }
+        };
+        Ok((parts, message))
+    }
+
+    /// Decompresses a message; a large one on a worker.
+    async fn decompress(
+        &self,
+        message: Message,
+        encoding: Encoding,
+        method: Option<&'static Method>,
+    ) -> Result<Message, Error> {
+        let Message { frame, mut permit } = message;
+        let compressed = frame.slice(PREFIX_BYTES..);
+        let content = match encoding.decompress_small(&compressed) {
+            Some(content) => content,
+            None => {
+                // How large it becomes is not known before.
+                let room = |permit: &mut BytesPermit| permit.try_grow(self.max_message);
+                if !permit.as_mut().is_none_or(room) {
+                    return Err(Error::Overloaded);
+                }
+                let max = self.max_message;
+                // A bomb of elements is not expanded to its end.
+                let goes_on = move |beginning: &[u8]| {
+                    method.is_none_or(|method| !method.elements.are_exceeded_by(beginning))
+                };
+                let decompress = async move { encoding.decompress(&compressed, max, goes_on) };
+                let content = self.workers.run(decompress).await?;
+                content.map_err(|_| malformed())?.ok_or_else(too_large)?
+            }
+        };
+        let length = u32::try_from(content.len()).map_err(|_| too_large())?;
+        let mut frame = Vec::with_capacity(PREFIX_BYTES + content.len());
+        frame.push(0);
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.extend_from_slice(&content);
+        if permit.as_mut().is_some_and(|permit| !permit.try_resize(frame.len())) {
+            return Err(Error::Overloaded);
+        }
+        Ok(Message { frame: frame.into(), permit })
+    }
+}
+
+async fn routed(routes: &mut Routes, request: Request) -> http::Response<Body> {
+    routes.call(request).await.unwrap_or_else(|never| match never {})
+}
+
+/// A message with its prefix, and the room that it takes in the budget of its connection.
+struct Message {
+    frame: Bytes,
+    permit: Option<BytesPermit>,
+}
+
+impl Message {
+    fn is_compressed(&self) -> bool {
+        self.frame.first().is_some_and(|flag| *flag == 1)
+    }
+
+    fn content(&self) -> &[u8] {
+        self.frame.get(PREFIX_BYTES..).unwrap_or_default()
+    }
+}
+
+/// Reads the one message of a request.
+async fn read(
+    mut body: Body,
+    max_message: usize,
+    budget: Option<&Arc<ConnectionBudget>>,
+) -> Result<Message, Error> {
+    let mut permit = match budget {
+        Some(budget) => Some(budget.try_acquire(0).ok_or(Error::Overloaded)?),
+        None => None,
+    };
+    // Most messages arrive in one piece, which is not copied.
+    let mut first = Bytes::new();
+    let mut rest: Vec<u8> = Vec::new();
+    let mut expected = None;
+    while let Some(frame) = body.frame().await {
+        // The client has reset the stream, or its connection has ended: nobody reads the answer.
+        let Ok(data) = frame.map_err(|_| ()).and_then(|frame| frame.into_data().map_err(|_| ()))
+        else {
+            break;
+        };
+        if data.is_empty() {
+            continue;
+        }
+        let length = first.len() + rest.len() + data.len();
+        if rest.is_empty() && first.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest = Vec::from(std::mem::take(&mut first));
+            }
+            if length > rest.capacity() {
+                // Doubles, but never beyond the announced length.
+                let wanted = (2 * rest.capacity()).min(expected.unwrap_or(length)).max(length);
+                if !grow(&mut permit, wanted) {
+                    return Err(Error::Overloaded);
+                }
+                rest.reserve_exact(wanted - rest.len());
+            }
+            rest.extend_from_slice(&data);
+        }
+        if !grow(&mut permit, length.max(rest.capacity())) {
+            return Err(Error::Overloaded);
+        }
+        if expected.is_none() {
+            let read = if rest.is_empty() { &first[..] } else { &rest[..] };
+            expected = expected_length(read, max_message)?;
+        }
+        if expected.is_some_and(|expected| length > expected) {
+            return Err(malformed());
+        }
+    }
+    let frame = if rest.is_empty() { first } else { Bytes::from(rest) };
+    if expected != Some(frame.len()) {
+        let problem = "is missing or ends early".to_owned();
+        return Err(Error::InvalidRequest { field: "message", problem });
+    }
+    Ok(Message { frame, permit })
+}
+
+fn grow(permit: &mut Option<BytesPermit>, bytes: usize) -> bool {
+    permit.as_mut().is_none_or(|permit| permit.try_resize(bytes))
+}
+
+/// The length of a message with its prefix, once the prefix is there.
+fn expected_length(read: &[u8], max_message: usize) -> Result<Option<usize>, Error> {
+    let Some((prefix, _)) = read.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let [flag, length @ ..] = *prefix;
+    if flag > 1 {
+        return Err(malformed());
+    }
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > max_message {
+        return Err(too_large());
+    }
+    Ok(Some(PREFIX_BYTES + length))
+}
+
+fn too_large() -> Error {
+    let problem = "is larger than grpc.message_limit allows".to_owned();
+    Error::InvalidRequest { field: "message", problem }
+}
+
+/// The answer of a method. One message is encoded here, which frees what it was made of.
+async fn answer(response: http::Response<Body>, method: &Method) -> Response {
+    let (parts, body) = response.into_parts();
+    if let Some(code) = parts.headers.get(Status::GRPC_STATUS) {
+        let code = Code::from_bytes(code.as_bytes());
+        if parts.headers.contains_key(Status::GRPC_STATUS_DETAILS) || code == Code::Ok {
+            return Response::from_parts(parts, Answer::Empty);
+        }
+        // tonic's own words: it could not decode the message.
+        return refuse(malformed());
+    }
+    if method.is_stream {
+        return Response::from_parts(parts, Answer::stream(body, None));
+    }
+    match encoded(body).await {
+        Ok((data, trailers)) => Response::from_parts(parts, Answer::message(data, trailers)),
+        Err(status) => refuse(Error::Internal(status.into())),
+    }
+}
+
+/// The one message of an answer, which tonic encodes in one frame, and its trailers.
+async fn encoded(mut body: Body) -> Result<(Bytes, Option<HeaderMap>), Status> {
+    let (mut message, mut trailers) = (Bytes::new(), None);
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) if message.is_empty() => message = data,
+            Ok(more) => message = [message, more].concat().into(),
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Ok((message, trailers))
+}
+
+/// Counts an answer in the budget of its connection until it is sent.
+fn hold(data: Bytes, budget: &Arc<ConnectionBudget>, method: &Method) -> Result<Bytes, Error> {
+    held(data, budget.try_acquire(0)).ok_or_else(|| {
+        if method.is_read {
+            Error::Overloaded
+        } else {
+            // The change is stored: whoever sends it again with its request id gets the answer.
+            Error::Unavailable("there is no memory for the answer".into())
+        }
+    })
+}

@@ -1,0 +1,124 @@
+//! The methods of the API, read from the compiled protos.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+use super::elements::ElementLimits;
+use crate::proto::DESCRIPTORS;
+
+/// The method that the gateway calls with the credentials of a legacy client.
+const LEGACY_METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+
+/// How the names of methods begin that store nothing.
+const READS: [&str; 4] = ["Get", "List", "Watch", "Explain"];
+
+/// One method of the API.
+#[derive(Debug)]
+pub(in crate::grpc) struct Method {
+    /// The full name: `package.Service/Method`.
+    pub(in crate::grpc) name: &'static str,
+    /// Whether the answer is a stream.
+    pub(in crate::grpc) is_stream: bool,
+    /// Whether the method stores nothing.
+    pub(in crate::grpc) is_read: bool,
+    /// Whether it changes many users.
+    pub(in crate::grpc) is_batch: bool,
+    /// Whether the gateway may call it for a legacy client.
+    pub(in crate::grpc) is_legacy: bool,
+    /// The repeated fields of the request.
+    pub(in crate::grpc) elements: ElementLimits,
+}
+
+/// What a request path means.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::grpc) enum Route {
+    /// A method of the API.
+    Api(&'static Method),
+    /// A health check or reflection: public, neither logged nor measured.
+    Infrastructure {
+        /// Whether it takes one message, and no stream.
+        is_health: bool,
+    },
+    /// No method of this service.
+    Unknown,
+}
+
+impl Route {
+    /// The route of a request path.
+    pub(in crate::grpc) fn of(path: &str) -> Self {
+        if let Some(method) = METHODS.get(path) {
+            return Self::Api(method);
+        }
+        let is_health = path.starts_with("/grpc.health.v1.Health/");
+        if is_health || path.starts_with("/grpc.reflection.") {
+            return Self::Infrastructure { is_health };
+        }
+        Self::Unknown
+    }
+
+    /// The method, where the route is one of the API.
+    pub(in crate::grpc) fn method(self) -> Option<&'static Method> {
+        match self {
+            Self::Api(method) => Some(method),
+            Self::Infrastructure { .. } | Self::Unknown => None,
+        }
+    }
+}
+
+/// Every method.
+#[cfg(test)]
+pub(super) fn all() -> impl Iterator<Item = &'static Method> {
+    METHODS.values()
+}
+
+/// The methods by path. They live as long as the process.
+static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
+    let mut messages = HashMap::new();
+    for file in &files.file {
+        for message in &file.message_type {
+            messages.insert(format!(".{}.{}", file.package(), message.name()), message);
+        }
+    }
+    let mut methods = HashMap::new();
+    for file in &files.file {
+        for service in &file.service {
+            for method in &service.method {
+                let name = format!("{}.{}/{}", file.package(), service.name(), method.name());
+                let name: &'static str = name.leak();
+                let method = Method {
+                    name,
+                    is_stream: method.server_streaming(),
+                    is_read: READS.iter().any(|read| method.name().starts_with(read)),
+                    is_batch: method.name().starts_with("Batch"),
+                    is_legacy: name == LEGACY_METHOD,
+                    elements: ElementLimits::of(method.input_type(), &messages),
+                };
+                methods.insert(format!("/{name}"), method);
+            }
+        }
+    }
+    methods
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_api_has_its_route() {
+        assert_eq!(METHODS.len(), 10);
+        let watch = "/m4.userdetails.v1.UserDetailsService/WatchUserDetails";
+        let streams: Vec<_> = METHODS.iter().filter(|(_, method)| method.is_stream).collect();
+        assert_eq!(streams.len(), 1);
+        assert_eq!(streams[0].0, watch);
+        let legacy: Vec<_> = METHODS.values().filter(|method| method.is_legacy).collect();
+        assert_eq!(legacy[0].name, LEGACY_METHOD);
+        assert_eq!(legacy.len(), 1);
+        let health = Route::of("/grpc.health.v1.Health/Check");
+        assert!(matches!(health, Route::Infrastructure { is_health: true }));
+        assert!(matches!(Route::of("/m4.userdetails.v1.UserDetailsService/"), Route::Unknown));
+    }
+}

@@ -1,0 +1,320 @@
+//! Metrics and the log line of a call. They end when its answer is sent, or dropped unsent.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body::{Frame, SizeHint};
+use opentelemetry::KeyValue;
+use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::{Answer, BoxFuture, Request, Response, method::Route, trace::Begun};
+use crate::{
+    credentials::LegacyCredentials,
+    domain::{
+        acting::Acting,
+        error::{Error, chain},
+        update::Door,
+    },
+    grpc::{
+        call::{OTHER, dropped, is_servers},
+        errors,
+        metered::Metered,
+        streams,
+    },
+    proto::code_name,
+    telemetry::{metrics, names},
+    trace::Span,
+};
+
+/// Measures and logs calls.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::grpc) struct ObserveLayer;
+
+impl<S> tower::Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe { inner }
+    }
+}
+
+/// The service of [`ObserveLayer`].
+#[derive(Clone, Debug)]
+pub(in crate::grpc) struct Observe<S> {
+    inner: S,
+}
+
+impl<S> Service<Request> for Observe<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<ObservedAnswer>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let begun = request.extensions().get::<Begun>().cloned();
+        let (route, span) = begun
+            .map_or_else(|| (Route::Unknown, Span::default()), |begun| (begun.route, begun.span));
+        let method = match route {
+            Route::Api(method) => method.name,
+            Route::Unknown => OTHER,
+            Route::Infrastructure { .. } => {
+                let answer = self.inner.call(request);
+                return Box::pin(async move {
+                    Ok(answer.await?.map(|answer| ObservedAnswer::new(answer, None)))
+                });
+            }
+        };
+        let line = Line::new(method, entry_point(request.headers()), span);
+        let call = Call { metered: Metered::begin(method, line.begun), line };
+        // The call of a stream goes on when its answer begins: its handler takes the call over.
+        let slot = route.method().filter(|method| method.is_stream).map(|_| {
+            let slot = CallSlot::default();
+            request.extensions_mut().insert(slot.clone());
+            slot
+        });
+        let (acting, span) = (call.line.acting.clone(), call.line.span.clone());
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            if let Some(slot) = &slot {
+                slot.put(call);
+                let response = span.during(acting.during(answer)).await?;
+                return Ok(observed(response, slot.take()));
+            }
+            let response = span.during(acting.during(answer)).await?;
+            Ok(observed(response, Some(call)))
+        })
+    }
+}
+
+/// The answer of a call, which ends the call when it is sent.
+fn observed(response: Response, call: Option<Call>) -> http::Response<ObservedAnswer> {
+    let call = match call {
+        // Nothing follows the headers: it is as good as sent.
+        Some(call) if matches!(response.body(), Answer::Empty) => {
+            call.end_with(&response);
+            None
+        }
+        call => call,
+    };
+    response.map(|answer| ObservedAnswer::new(answer, call))
+}
+
+/// Where a stream's handler finds the call that it takes over.
+#[derive(Clone, Default)]
+pub(in crate::grpc) struct CallSlot(Arc<Mutex<Option<Call>>>);
+
+impl CallSlot {
+    fn put(&self, call: Call) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
+    }
+
+    /// Takes the call, which has not ended.
+    pub(in crate::grpc) fn take(&self) -> Option<Call> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// An answer on its way to the client.
+pub(in crate::grpc) struct ObservedAnswer {
+    answer: Answer,
+    /// The call, until the answer is sent.
+    call: Option<Call>,
+    /// When the answer must be sent.
+    deadline: Option<Instant>,
+    under_way: Option<TaskTrackerToken>,
+}
+
+impl ObservedAnswer {
+    fn new(answer: Answer, call: Option<Call>) -> Self {
+        Self { answer, call, deadline: None, under_way: None }
+    }
+
+    /// Counts as under way until it is sent. A small answer has as long as `least` for that.
+    pub(in crate::grpc) fn send_within(&mut self, least: Duration, under_way: TaskTrackerToken) {
+        if let Answer::Message { data, .. } = &self.answer {
+            self.under_way = Some(under_way);
+            let deadline = Instant::now() + streams::send_timeout(least, data.len());
+            self.deadline = Some(deadline);
+            streams::end_at(deadline);
+        }
+    }
+
+    fn sent(&mut self) {
+        self.under_way = None;
+        if let Some(call) = self.call.take() {
+            call.end(None);
+        }
+    }
+}
+
+impl http_body::Body for ObservedAnswer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.answer).poll_frame(context));
+        if frame.is_none() || self.answer.is_end_stream() {
+            self.sent();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.answer.size_hint()
+    }
+}
+
+impl Drop for ObservedAnswer {
+    fn drop(&mut self) {
+        let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if let Some(call) = self.call.take().filter(|_| is_late) {
+            call.end(Some(&Error::AnswerNotRead));
+        }
+    }
+}
+
+/// A call under way. One that is dropped before its end was cancelled.
+pub(in crate::grpc) struct Call {
+    metered: Metered,
+    line: Line,
+}
+
+impl Call {
+    /// Its stream is open, and goes on.
+    pub(in crate::grpc) fn open(&mut self) {
+        self.metered.opened();
+        self.line.is_open = true;
+    }
+
+    /// It has ended.
+    pub(in crate::grpc) fn end(self, error: Option<&Error>) {
+        let reason = error.map_or("OK", errors::reason);
+        self.end_as(errors::code(error), reason, error);
+    }
+
+    /// It has ended with a response that is only headers.
+    fn end_with(self, response: &Response) {
+        let status = response.extensions().get::<Status>();
+        let source = status.and_then(std::error::Error::source);
+        if let Some(error) = source.and_then(<dyn std::error::Error>::downcast_ref) {
+            return self.end(Some(error));
+        }
+        match (response.status(), status.map(Status::code)) {
+            (StatusCode::OK, None | Some(Code::Ok)) => self.end(None),
+            (StatusCode::OK, Some(code)) => self.end_as(code, code_name(code), None),
+            // No gRPC call.
+            _ => self.end_as(Code::InvalidArgument, "NOT_GRPC", None),
+        }
+    }
+
+    fn end_as(mut self, code: Code, outcome: &'static str, error: Option<&Error>) {
+        let took = self.line.begun.elapsed();
+        let failure = (code != Code::Ok).then_some(outcome);
+        self.metered.end(code, failure, error.and_then(errors::shed), took);
+        self.line.ends(outcome, code, error, took);
+    }
+}
+
+/// The line of a call in the log, and its span. A call that is dropped has one, too.
+struct Line {
+    method: &'static str,
+    entry_point: Door,
+    begun: Instant,
+    acting: Acting,
+    span: Span,
+    /// Whether its stream is open.
+    is_open: bool,
+    written: bool,
+}
+
+impl Line {
+    fn new(method: &'static str, entry_point: Door, span: Span) -> Self {
+        let (begun, acting) = (Instant::now(), Acting::default());
+        Self { method, entry_point, begun, acting, span, is_open: false, written: false }
+    }
+
+    fn ends(&mut self, outcome: &'static str, code: Code, error: Option<&Error>, took: Duration) {
+        self.written = true;
+        let code_name = code_name(code);
+        self.span.tell(|| {
+            [
+                KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code_name),
+                KeyValue::new(names::OUTCOME, outcome),
+            ]
+        });
+        if is_servers(code) {
+            self.span.fails(|| code_name.into());
+        }
+        let _entered = self.span.enter();
+        macro_rules! line {
+            ($level:ident $($cause:tt)*) => {
+                tracing::$level!(
+                    trace_id = self.span.trace_id().map(display),
+                    door = self.entry_point.as_str(),
+                    actor_id = self.acting.account(),
+                    service = self.acting.service(),
+                    rpc.method = self.method,
+                    outcome,
+                    milliseconds = took.as_secs_f64() * 1000.0
+                    $($cause)*,
+                    "call"
+                )
+            };
+        }
+        match error {
+            Some(Error::Internal(cause)) => line!(error, cause = %chain(&**cause)),
+            // Streams end so whenever the service stops, or the caller's rights change.
+            Some(Error::Unavailable(cause)) if self.is_open => {
+                line!(info, cause = %chain(&**cause));
+            }
+            Some(Error::Unavailable(cause)) => line!(warn, cause = %chain(&**cause)),
+            _ => line!(info),
+        }
+        metrics::exemplar(names::RPC_SERVER_CALL_DURATION, &self.span, took, || {
+            vec![
+                (names::RPC_METHOD, self.method.to_owned()),
+                (names::RPC_RESPONSE_STATUS_CODE, code_name.to_owned()),
+            ]
+        });
+        self.span.end();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.written {
+            let (code, outcome) = dropped();
+            self.ends(outcome, code, None, self.begun.elapsed());
+        }
+    }
+}
+
+/// Where a call says that it comes from. Whether that is true is for authentication to find out.
+fn entry_point(headers: &HeaderMap) -> Door {
+    let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
+    if authorization.is_some_and(LegacyCredentials::are_in) { Door::Legacy } else { Door::Grpc }
+}

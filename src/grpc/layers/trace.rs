@@ -1,0 +1,68 @@
+//! Finds the method of a call, and begins its span in the caller's trace.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use opentelemetry::{KeyValue, trace::SpanKind};
+use tower::Service;
+
+use super::{Request, method::Route};
+use crate::{grpc::call::OTHER, telemetry::names, trace::Span};
+
+/// Begins the span of a call.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::grpc) struct TraceLayer;
+
+impl<S> tower::Layer<S> for TraceLayer {
+    type Service = Trace<S>;
+
+    fn layer(&self, inner: S) -> Trace<S> {
+        Trace { inner }
+    }
+}
+
+/// The service of [`TraceLayer`].
+#[derive(Clone, Debug)]
+pub(in crate::grpc) struct Trace<S> {
+    inner: S,
+}
+
+/// What the first layer knows of a call: an extension of its request.
+#[derive(Clone)]
+pub(in crate::grpc) struct Begun {
+    pub(in crate::grpc) route: Route,
+    pub(in crate::grpc) span: Span,
+}
+
+impl<S: Service<Request, Error = Infallible>> Service<Request> for Trace<S> {
+    type Response = S::Response;
+    type Error = Infallible;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> S::Future {
+        let route = Route::of(request.uri().path());
+        let span = span(route, &request);
+        request.extensions_mut().insert(Begun { route, span });
+        self.inner.call(request)
+    }
+}
+
+fn span(route: Route, request: &Request) -> Span {
+    // Anybody can make up names of methods: they are not told.
+    let (name, method) = match route {
+        Route::Api(method) => (method.name, method.name),
+        Route::Infrastructure { .. } => return Span::default(),
+        Route::Unknown => ("grpc", OTHER),
+    };
+    let span = Span::of_caller(request.headers()).below(SpanKind::Server, || name.into());
+    span.tell(|| {
+        [KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"), KeyValue::new(names::RPC_METHOD, method)]
+    });
+    span
+}

@@ -1,0 +1,116 @@
+//! Resume tokens.
+
+use chrono::{DateTime, Utc};
+use prost::Message;
+
+use super::listing::digest;
+use crate::{
+    domain::{
+        error::Error,
+        page_token::{Purpose, RequestDigest, TokenKey},
+        watch::Position,
+    },
+    proto::WatchUserDetailsRequest,
+};
+
+/// The bytes of a position in a token, with its gaps: see [`Position::to_bytes`].
+const MAX_POSITION: usize = 1536;
+
+/// The payload of a resume token.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct Token {
+    /// See [`Position::to_bytes`].
+    #[prost(bytes = "vec", tag = "1")]
+    position: Vec<u8>,
+    /// A time, in seconds since 1970: entries behind the position were stored later. Version 0.1.0
+    /// refuses a token by it.
+    #[prost(int64, tag = "2")]
+    told: i64,
+}
+
+/// The tokens of one request.
+pub(super) struct Tokens {
+    key: TokenKey,
+    request: RequestDigest,
+}
+
+impl Tokens {
+    /// The tokens of a request without its token.
+    pub(super) fn new(key: TokenKey, request: &WatchUserDetailsRequest) -> Self {
+        let unbound = WatchUserDetailsRequest {
+            resume_token: String::new(),
+            user_id: request.user_id,
+            acting_username: request.acting_username.clone(),
+        };
+        Self { key, request: digest(&unbound) }
+    }
+
+    /// The token of a position, at most about 2 KiB whatever its gaps.
+    pub(super) fn issue(&self, position: &Position, told: DateTime<Utc>) -> String {
+        let position = position.to_bytes(MAX_POSITION);
+        let token = Token { position, told: told.timestamp() };
+        self.key.seal(Purpose::Watch, &self.request, &token.encode_to_vec())
+    }
+
+    /// The position of a token, and its time; none without a token.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] if the token was not issued for this request.
+    pub(super) fn position(&self, token: &str) -> Result<Option<(Position, DateTime<Utc>)>, Error> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let position = || {
+            let payload = self.key.open(Purpose::Watch, &self.request, token)?;
+            let token = Token::decode(&*payload).ok()?;
+            let told = DateTime::from_timestamp(token.told, 0)?;
+            Some((Position::from_bytes(&token.position)?, told))
+        };
+        let refused = || Error::InvalidRequest {
+            field: "resume_token",
+            problem: "was not issued for this request: only resume_token may differ".to_owned(),
+        };
+        position().ok_or_else(refused).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::page_token::KEY_LENGTH;
+
+    fn tokens(request: &WatchUserDetailsRequest) -> Tokens {
+        Tokens::new(TokenKey::new(&[3; KEY_LENGTH]), request)
+    }
+
+    #[test]
+    fn a_token_gives_back_its_position_for_its_own_request() {
+        let request = WatchUserDetailsRequest { user_id: Some(3), ..Default::default() };
+        let position = Position::new(90, vec![(4, 5), (70, 80)]).unwrap();
+        let told = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let token = tokens(&request).issue(&position, told);
+        let again = WatchUserDetailsRequest { resume_token: token.clone(), ..request };
+        assert_eq!(tokens(&again).position(&token).unwrap(), Some((position, told)));
+        assert_eq!(tokens(&again).position("").unwrap(), None);
+        let acting_username = "manager".to_owned();
+        for other in [
+            WatchUserDetailsRequest { user_id: Some(4), ..Default::default() },
+            WatchUserDetailsRequest { acting_username, user_id: Some(3), ..Default::default() },
+            WatchUserDetailsRequest::default(),
+        ] {
+            let refused = tokens(&other).position(&token).unwrap_err();
+            assert!(matches!(refused, Error::InvalidRequest { field: "resume_token", .. }));
+        }
+    }
+
+    #[test]
+    fn a_token_is_small_whatever_its_gaps() {
+        let mut position = Position::default();
+        (1..=50_000).for_each(|number| position.see(number * 3 + number % 2));
+        let request = WatchUserDetailsRequest::default();
+        let token = tokens(&request).issue(&position, DateTime::UNIX_EPOCH);
+        assert!(token.len() < 2200, "{}", token.len());
+        let (short, _) = tokens(&request).position(&token).unwrap().unwrap();
+        assert!((1..=150_000).all(|id| !short.contains(id) || position.contains(id)));
+    }
+}

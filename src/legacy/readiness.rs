@@ -1,0 +1,64 @@
+//! Whether the gateway can answer calls: the service is serving and accepts the gateway.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use tonic::{
+    Code,
+    metadata::{Ascii, MetadataValue},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{
+    credentials::{CHECK_GATEWAY, DOOR_IDENTITY},
+    proto::Channel,
+};
+
+/// How long the service may take to answer.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The readiness of a gateway.
+pub(super) struct Readiness {
+    channel: Channel,
+    identity: Option<MetadataValue<Ascii>>,
+    /// Whether the service refused the gateway the last time: a refusal is logged once.
+    refused: AtomicBool,
+}
+
+impl Readiness {
+    pub(super) fn new(channel: Channel, identity: Option<MetadataValue<Ascii>>) -> Self {
+        Self { channel, identity, refused: AtomicBool::new(false) }
+    }
+
+    /// Asks the service.
+    pub(super) async fn is_ready(&self) -> bool {
+        let mut request = tonic::Request::new(HealthCheckRequest { service: String::new() });
+        let metadata = request.metadata_mut();
+        metadata.insert(CHECK_GATEWAY, MetadataValue::from_static("true"));
+        if let Some(identity) = &self.identity {
+            metadata.insert(DOOR_IDENTITY, identity.clone());
+        }
+        let mut client = HealthClient::new(self.channel.clone());
+        let answer = tokio::time::timeout(CHECK_TIMEOUT, client.check(request)).await;
+        match answer {
+            Ok(Ok(answer)) => {
+                self.refused.store(false, Ordering::Relaxed);
+                answer.get_ref().status() == ServingStatus::Serving
+            }
+            Ok(Err(status)) if status.code() == Code::Unauthenticated => {
+                if !self.refused.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        "the service refuses this gateway: set door.token (M4_DOOR_TOKEN) to the \
+                         token of the service, or show a certificate that the service lists"
+                    );
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+}

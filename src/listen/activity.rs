@@ -1,0 +1,218 @@
+//! What one connection does: how many calls it has, and how many of them are incomplete.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio_util::sync::CancellationToken;
+
+use super::{Closed, Registry, State};
+use crate::telemetry::instruments::instruments;
+
+/// One call, in the upper half of the number of calls and incomplete calls.
+const CALL: u64 = 1 << 32;
+/// One call without its whole body, in the lower half.
+const INCOMPLETE: u64 = 1;
+
+/// What a connection does. The protocol reports its calls here.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    id: u64,
+    registry: Arc<Registry>,
+    /// The number of calls, and of calls without their whole body.
+    calls: AtomicU64,
+    /// The number of calls since the beginning.
+    total: AtomicU64,
+    closed: CancellationToken,
+    at_once: AtomicBool,
+    is_counted: AtomicBool,
+    /// Whether only a response tells the client that the connection ends.
+    ends_with_response: AtomicBool,
+    is_old: AtomicBool,
+}
+
+impl Activity {
+    pub(super) fn new(id: u64, registry: Arc<Registry>) -> Self {
+        Self {
+            id,
+            registry,
+            calls: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            closed: CancellationToken::new(),
+            at_once: AtomicBool::new(false),
+            is_counted: AtomicBool::new(false),
+            ends_with_response: AtomicBool::new(false),
+            is_old: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn state(&self) -> State {
+        state_of(self.calls.load(Ordering::Acquire))
+    }
+
+    /// Whether a call is under way.
+    pub(super) fn has_calls(&self) -> bool {
+        self.calls.load(Ordering::Acquire) >= CALL
+    }
+
+    /// The number of calls since the beginning.
+    pub(super) fn total_calls(&self) -> u64 {
+        self.total.load(Ordering::Acquire)
+    }
+
+    /// Has an old connection end with its next response, as in HTTP/1: a client may send a request while
+    /// an idle connection is closed, and gets no response then.
+    pub(crate) fn end_with_response(&self) {
+        self.ends_with_response.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the next response must be the last one.
+    pub(crate) fn is_old(&self) -> bool {
+        self.is_old.load(Ordering::Relaxed)
+    }
+
+    /// The connection is old. Waits until it must take no new calls.
+    pub(super) async fn grow_old(&self) {
+        self.count_closed(Closed::Age);
+        self.is_old.store(true, Ordering::Relaxed);
+        if self.ends_with_response.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Begins a call, which ends when the body of its response does.
+    pub(crate) fn call<B: Body>(
+        self: &Arc<Self>,
+        request: Request<B>,
+    ) -> (Request<TrackedBody<B>>, Call) {
+        self.total.fetch_add(1, Ordering::AcqRel);
+        let is_incomplete = !request.body().is_end_stream();
+        // In one step: the connection must not count as active in between.
+        self.change(|calls| calls + CALL + u64::from(is_incomplete) * INCOMPLETE);
+        let share = |calls| Share { activity: Arc::clone(self), calls };
+        let call = Call(share(CALL));
+        let incomplete = is_incomplete.then(|| share(INCOMPLETE));
+        (request.map(|body| TrackedBody { body, share: incomplete }), call)
+    }
+
+    fn change(&self, change: impl Fn(u64) -> u64) {
+        let before = self
+            .calls
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |calls| Some(change(calls)));
+        let before = before.unwrap_or_default();
+        if state_of(before) != state_of(change(before)) {
+            self.registry.update(self);
+        }
+    }
+
+    /// Has the connection closed to make room: without delay, or after its linger time.
+    pub(super) fn close(&self, at_once: bool) {
+        self.at_once.store(at_once, Ordering::Release);
+        self.closed.cancel();
+    }
+
+    /// Counts the connection as closed by the service. Only the first reason counts.
+    pub(super) fn count_closed(&self, reason: Closed) {
+        if !self.is_counted.swap(true, Ordering::Relaxed)
+            && let Some(instruments) = instruments()
+        {
+            instruments.connection_closed(self.registry.name(), reason.as_str());
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// Waits until the connection must close to make room. Returns whether it must do so without
+    /// delay.
+    pub(super) async fn closed(&self) -> bool {
+        self.closed.cancelled().await;
+        self.at_once.load(Ordering::Acquire)
+    }
+}
+
+fn state_of(calls: u64) -> State {
+    match (calls >> 32, calls & u64::from(u32::MAX)) {
+        (0, _) => State::Idle,
+        (calls, incomplete) if calls <= incomplete => State::Receiving,
+        _ => State::Active,
+    }
+}
+
+/// The registration of a connection; dropping it frees its place.
+#[derive(Debug)]
+pub(super) struct Registration(pub(super) Arc<Activity>);
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.0.registry.remove(self.0.id);
+    }
+}
+
+/// A part of a connection's calls, until it is dropped.
+#[derive(Debug)]
+struct Share {
+    activity: Arc<Activity>,
+    calls: u64,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.activity.change(|calls| calls - self.calls);
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(crate) struct Call(Share);
+
+impl Call {
+    /// Has the call go on until the response's body has ended.
+    pub(crate) fn answered<B>(self, response: Response<B>) -> Response<TrackedBody<B>> {
+        response.map(|body| TrackedBody { body, share: Some(self.0) })
+    }
+}
+
+/// A body that holds its part of the connection's calls until its end.
+#[derive(Debug)]
+pub(crate) struct TrackedBody<B> {
+    body: B,
+    share: Option<Share>,
+}
+
+impl<B: Body + Unpin> Body for TrackedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(frame, Poll::Ready(None | Some(Err(_)))) || self.body.is_end_stream() {
+            self.share = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

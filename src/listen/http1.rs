@@ -1,0 +1,143 @@
+//! The deadline for the head of an HTTP/1 request. hyper has one timeout for the head and the
+//! time between two requests; this one begins with the head's first byte.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use super::{Activity, Closed};
+
+/// A stream of HTTP/1 whose request heads have a deadline.
+pub(crate) struct HeadTimeout<S> {
+    stream: S,
+    activity: Arc<Activity>,
+    timeout: Duration,
+    /// Runs from the first byte of a head to the beginning of its call.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// The number of calls before that head.
+    calls: u64,
+}
+
+impl<S> HeadTimeout<S> {
+    /// Limits the time for each head to `timeout`.
+    pub(crate) fn new(stream: S, activity: Arc<Activity>, timeout: Duration) -> Self {
+        Self { stream, activity, timeout, deadline: None, calls: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HeadTimeout<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let calls = this.activity.total_calls();
+        if calls != this.calls {
+            (this.calls, this.deadline) = (calls, None);
+        }
+        if this.activity.has_calls() {
+            return read;
+        }
+        if let Some(deadline) = &mut this.deadline {
+            // Also where there is more to read: a client may send one byte at a time.
+            if deadline.as_mut().poll(context).is_ready() {
+                this.activity.count_closed(Closed::Head);
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        } else if read.is_ready() {
+            this.deadline = Some(Box::pin(sleep(this.timeout)));
+        }
+        ready!(read)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeadTimeout<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::timeout,
+    };
+
+    use super::{
+        super::{Age, ConnectionLimits, Registry, Timeouts},
+        *,
+    };
+
+    const HEAD: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_a_deadline_and_the_time_between_requests_has_not() {
+        let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
+        let timeouts = Timeouts::default();
+        let limits = ConnectionLimits { max: 1, max_per_address: 0, age, timeouts };
+        let registration = Registry::new("test", &limits).admit([127, 0, 0, 1].into()).unwrap();
+        let activity = Arc::clone(&registration.0);
+        let (mut client, server) = duplex(64);
+        let mut stream = HeadTimeout::new(server, Arc::clone(&activity), HEAD);
+
+        assert!(timeout(HEAD * 3, stream.read_u8()).await.is_err(), "idle");
+        client.write_all(b"a").await.unwrap();
+        stream.read_u8().await.unwrap();
+        // The call begins and ends between two reads.
+        drop(activity.call(http::Request::new(Empty::<bytes::Bytes>::new())));
+        assert!(timeout(HEAD * 3, stream.read_u8()).await.is_err(), "idle again");
+        client.write_all(b"a").await.unwrap();
+        stream.read_u8().await.unwrap();
+        let (_request, call) = activity.call(http::Request::new(Empty::<bytes::Bytes>::new()));
+        assert!(timeout(HEAD * 3, stream.read_u8()).await.is_err(), "a call is under way");
+        drop(call);
+
+        // A byte every now and then does not extend the deadline.
+        for _ in 0..4 {
+            client.write_all(b"a").await.unwrap();
+            stream.read_u8().await.unwrap();
+            tokio::time::advance(HEAD / 4).await;
+        }
+        client.write_all(b"a").await.unwrap();
+        let error = stream.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

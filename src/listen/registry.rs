@@ -1,0 +1,247 @@
+//! The connections of one listener: how many there are of each client address, and which one is
+//! closed when there is no room for a new one.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Activity, Closed, ConnectionLimits, Reason, activity::Registration};
+use crate::telemetry::instruments::instruments;
+
+/// The share of `max` that may be closing besides the open connections.
+const CLOSING_SHARE: usize = 8;
+/// The least number of connections that may be closing.
+const MIN_CLOSING: usize = 16;
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It has no call; its handshake and an incomplete request head count as idle.
+    Idle,
+    /// It has calls, and the service still waits for the bodies of all of them.
+    Receiving,
+    /// It has a call whose request is complete.
+    Active,
+}
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub(super) struct Registry {
+    name: &'static str,
+    max: usize,
+    max_per_address: usize,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    /// The last id or position; both only grow.
+    last: u64,
+    entries: HashMap<u64, Entry>,
+    addresses: HashMap<IpAddr, Address>,
+    closable: Closable,
+    /// Connections that were closed to make room, and are not gone yet.
+    closing: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    address: IpAddr,
+    activity: Arc<Activity>,
+    state: State,
+    /// When its state began, in the order of all such changes.
+    position: u64,
+}
+
+/// The connections of one client address.
+#[derive(Debug, Default)]
+struct Address {
+    count: usize,
+    closable: Closable,
+}
+
+/// The ids of connections that may be closed to make room, by position: the connection that has
+/// waited longest for its client comes first.
+type Closable = BTreeMap<u64, u64>;
+
+impl Registry {
+    /// No connections yet.
+    pub(super) fn new(name: &'static str, limits: &ConnectionLimits) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            max: limits.max,
+            max_per_address: limits.max_per_address,
+            connections: Mutex::default(),
+        })
+    }
+
+    /// Its listener's name.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The number of file descriptors that a listener with `max` connections needs.
+    pub(super) fn descriptors(max: usize) -> usize {
+        max + 2 * Self::max_closing(max)
+    }
+
+    fn max_closing(max: usize) -> usize {
+        (max / CLOSING_SHARE).max(MIN_CLOSING)
+    }
+
+    /// Registers a connection; another one is closed where there is no room.
+    ///
+    /// # Errors
+    /// Why there is no room, where no other connection may be closed.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Registration, Reason> {
+        let address = client_of(address);
+        let mut connections = self.lock();
+        let of_address = connections.addresses.get(&address).map_or(0, |address| address.count);
+        let full = if self.max_per_address > 0 && of_address >= self.max_per_address {
+            Some((Some(address), Reason::AddressLimit))
+        } else if connections.entries.len() >= self.max {
+            Some((None, Reason::TotalLimit))
+        } else {
+            None
+        };
+        if let Some((address, reason)) = full {
+            // The tasks of closed connections need time to free their descriptors.
+            if connections.closing >= 2 * Self::max_closing(self.max) {
+                return Err(reason);
+            }
+            self.close_one(&mut connections, address, reason)?;
+        }
+        connections.last += 1;
+        let id = connections.last;
+        let activity = Arc::new(Activity::new(id, Arc::clone(self)));
+        let entry =
+            Entry { address, activity: Arc::clone(&activity), state: State::Idle, position: id };
+        connections.entries.insert(id, entry);
+        connections.addresses.entry(address).or_default().count += 1;
+        connections.enqueue(id);
+        Ok(Registration(activity))
+    }
+
+    /// Closes a connection because there are no file descriptors. Returns whether there was one.
+    pub(super) fn free_descriptor(&self) -> bool {
+        self.close_one(&mut self.lock(), None, Reason::Descriptors).is_ok()
+    }
+
+    /// Closes the connection that has waited longest for its client.
+    fn close_one(
+        &self,
+        connections: &mut Connections,
+        address: Option<IpAddr>,
+        reason: Reason,
+    ) -> Result<(), Reason> {
+        let closable = match address {
+            Some(address) => connections.addresses.get(&address).map(|address| &address.closable),
+            None => Some(&connections.closable),
+        };
+        let first = closable.and_then(BTreeMap::first_key_value).map(|(_, id)| *id);
+        let entry = first.and_then(|id| connections.remove(id)).ok_or(reason)?;
+        connections.closing += 1;
+        // A slow close keeps a descriptor: only some may close slowly at the same time. It does
+        // not help an incomplete request.
+        let at_once = reason == Reason::Descriptors
+            || entry.state == State::Receiving
+            || connections.closing > Self::max_closing(self.max);
+        entry.activity.count_closed(Closed::Full(reason));
+        entry.activity.close(at_once);
+        Ok(())
+    }
+
+    /// Moves a connection to the queue of the state that it has now.
+    pub(super) fn update(&self, activity: &Activity) {
+        let mut connections = self.lock();
+        // Read under the lock: of two changes at once, the later one sees the final state.
+        let state = activity.state();
+        let position = connections.last + 1;
+        let id = activity.id();
+        let Some(entry) = connections.entries.get(&id).filter(|entry| entry.state != state) else {
+            return;
+        };
+        let (address, old) = (entry.address, entry.position);
+        connections.last = position;
+        connections.dequeue(address, old);
+        if let Some(entry) = connections.entries.get_mut(&id) {
+            (entry.state, entry.position) = (state, position);
+        }
+        connections.enqueue(id);
+    }
+
+    /// Forgets a connection that is gone.
+    pub(super) fn remove(&self, id: u64) {
+        let mut connections = self.lock();
+        if connections.remove(id).is_none() {
+            connections.closing = connections.closing.saturating_sub(1);
+        }
+    }
+
+    /// The number of idle, receiving, active and closing connections.
+    pub(super) fn counts(&self) -> [usize; 4] {
+        let connections = self.lock();
+        let mut counts = [0, 0, 0, connections.closing];
+        for entry in connections.entries.values() {
+            counts[entry.state as usize] += 1;
+        }
+        counts
+    }
+
+    /// Has the number of connections measured.
+    pub(super) fn observe(self: &Arc<Self>) {
+        if let Some(instruments) = instruments() {
+            let registry = Arc::downgrade(self);
+            let count = move || registry.upgrade().map(|registry| registry.counts());
+            let refused = Reason::ALL.map(Reason::as_str);
+            let closed = Closed::all().map(Closed::as_str);
+            instruments.observe_connections(self.name, refused, closed, count);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connections {
+    fn enqueue(&mut self, id: u64) {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.state != State::Active) else {
+            return;
+        };
+        self.closable.insert(entry.position, id);
+        self.addresses.entry(entry.address).or_default().closable.insert(entry.position, id);
+    }
+
+    fn dequeue(&mut self, address: IpAddr, position: u64) {
+        self.closable.remove(&position);
+        if let Some(address) = self.addresses.get_mut(&address) {
+            address.closable.remove(&position);
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        self.dequeue(entry.address, entry.position);
+        if let Some(address) = self.addresses.get_mut(&entry.address) {
+            address.count -= 1;
+            if address.count == 0 {
+                self.addresses.remove(&entry.address);
+            }
+        }
+        Some(entry)
+    }
+}
+
+/// The client that an address stands for. An IPv6 client usually has a /64 network of its own.
+fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+        ip @ IpAddr::V4(_) => ip,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

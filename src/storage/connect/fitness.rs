@@ -1,0 +1,266 @@
+//! Whether a server can keep what the service promises: asked once, before anything is stored on it.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbErr, QueryResult, RuntimeErr, Statement,
+    sqlx::{self, Connection, PgConnection, Row, postgres::PgConnectOptions},
+};
+use tokio::time::timeout;
+
+use super::{
+    Engine, OpenError, Options, PATIENCE,
+    engine::learn_product,
+    servers::Connector,
+    url::{Host, ServerUrl},
+};
+
+/// Why a server is not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It only speaks the protocol of a supported server.
+    #[error("the database is {0}: only PostgreSQL, MariaDB, MySQL and SQLite are supported")]
+    Product(String),
+    /// It is older than what the statements need.
+    #[error("the database is {product} {found}: version {least} or later is needed")]
+    Version {
+        /// Its name.
+        product: &'static str,
+        /// Its version.
+        found: String,
+        /// The oldest version that is supported.
+        least: &'static str,
+    },
+    /// The database does not hold every text.
+    #[error("the encoding of the database is {0}: create it with ENCODING 'UTF8'")]
+    Encoding(String),
+    /// An acknowledged update could be lost.
+    #[error(
+        "{setting} is {found} on the database server: an update that was answered could be lost; set it to {needed}"
+    )]
+    Durability {
+        /// The server's setting.
+        setting: &'static str,
+        /// Its value.
+        found: String,
+        /// The value that it needs.
+        needed: &'static str,
+    },
+    /// A pooler gives each transaction another session.
+    #[error(
+        "a pooler in transaction mode is in front of the database (such as PgBouncer with pool_mode = transaction): settings and locks of a session do not hold there; use pool_mode = session, or connect to the server itself"
+    )]
+    Pooler,
+}
+
+/// Checks the server of a URL. A file is always fit.
+///
+/// # Errors
+/// [`OpenError::Unfit`]; [`OpenError::Prepare`] where it does not answer.
+pub(in crate::storage) async fn check(options: &Options) -> Result<(), OpenError> {
+    let engine = Engine::from_url(&options.url);
+    if engine == Some(Engine::Sqlite) {
+        return Ok(());
+    }
+    let url = ServerUrl::read(&options.url)?;
+    let check = async {
+        if let [Host::Postgres(host)] = &*url.hosts
+            && is_pooled(host).await?
+        {
+            return Err(Unfit::Pooler.into());
+        }
+        let connection = Connector::new(url).connect().await?;
+        let checked = match engine {
+            Some(Engine::Postgres) => postgres(&connection).await,
+            _ => mysql(&connection).await,
+        };
+        // The answer is what counts.
+        let _ = connection.close().await;
+        checked
+    };
+    timeout(PATIENCE * 2, check).await.unwrap_or_else(|_| {
+        Err(OpenError::Prepare("the database server does not answer in time".into()))
+    })
+}
+
+async fn postgres(connection: &DatabaseConnection) -> Result<(), OpenError> {
+    let version: String = text(connection, "SELECT version()").await?;
+    if let Some(other) = other_product(&version, "PostgreSQL ") {
+        return Err(Unfit::Product(other).into());
+    }
+    let setting = async |name: &str| -> Result<String, OpenError> {
+        text(connection, &format!("SELECT current_setting('{name}')")).await
+    };
+    let number: u32 = setting("server_version_num").await?.parse().unwrap_or_default();
+    if number < 130_000 {
+        let found = setting("server_version").await?;
+        return Err(Unfit::Version { product: "PostgreSQL", found, least: "13" }.into());
+    }
+    let encoding = setting("server_encoding").await?;
+    if encoding != "UTF8" {
+        return Err(Unfit::Encoding(encoding).into());
+    }
+    let found = setting("fsync").await?;
+    if found != "on" {
+        return Err(Unfit::Durability { setting: "fsync", found, needed: "on" }.into());
+    }
+    if setting("full_page_writes").await? != "on" {
+        tracing::warn!(
+            "full_page_writes is off: only a file system that writes whole pages survives a power loss so"
+        );
+    }
+    Ok(())
+}
+
+async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
+    let version: String = text(connection, "SELECT VERSION()").await?;
+    let comment: String = text(connection, "SELECT @@version_comment").await?;
+    learn_product(&version);
+    if let Some(other) = other_product(&format!("{version} {comment}"), "") {
+        return Err(Unfit::Product(other).into());
+    }
+    let (product, least, oldest) = if version.contains("MariaDB") {
+        ("MariaDB", "10.6", (10, 6))
+    } else {
+        ("MySQL", "8.0", (8, 0))
+    };
+    if major_and_minor(&version) < oldest {
+        return Err(Unfit::Version { product, found: version, least }.into());
+    }
+    let value = async |name: &str| -> Result<String, OpenError> {
+        text(connection, &format!("SELECT CAST(@@{name} AS CHAR)")).await
+    };
+    // A node that fails is replaced by others that have its transactions.
+    let provider = value("wsrep_provider").await.unwrap_or_default();
+    let is_galera = !["", "none"].contains(&&*provider);
+    let mut needed =
+        vec![("innodb_flush_log_at_trx_commit", value("innodb_flush_log_at_trx_commit").await?)];
+    if ["1", "ON"].contains(&&*value("log_bin").await?) {
+        needed.push(("sync_binlog", value("sync_binlog").await?));
+    }
+    for (setting, found) in needed {
+        if found == "1" {
+            continue;
+        }
+        if !is_galera {
+            return Err(Unfit::Durability { setting, found, needed: "1" }.into());
+        }
+        tracing::warn!(
+            setting,
+            found,
+            "if all nodes of the cluster fail at once, updates that were answered can be lost"
+        );
+    }
+    Ok(())
+}
+
+/// The first two numbers of a version such as `10.11.6-MariaDB`. Some servers put `5.5.5-` before it.
+fn major_and_minor(version: &str) -> (u32, u32) {
+    let version = version.strip_prefix("5.5.5-").unwrap_or(version);
+    let mut numbers = version
+        .split(|other: char| !other.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or_default());
+    (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
+}
+
+/// The name of a product that is not what its protocol says; `own` is how the version of the right one
+/// begins.
+fn other_product(version: &str, own: &str) -> Option<String> {
+    const OTHERS: [&str; 13] = [
+        "CockroachDB",
+        "YugabyteDB",
+        "-YB-",
+        "Redshift",
+        "Greenplum",
+        "CrateDB",
+        "Materialize",
+        "QuestDB",
+        "TiDB",
+        "Vitess",
+        "OceanBase",
+        "StarRocks",
+        "SingleStore",
+    ];
+    let lower = version.to_lowercase();
+    let known = OTHERS.iter().find(|name| lower.contains(&name.to_lowercase()));
+    match known {
+        Some(&"-YB-") => Some("YugabyteDB".to_owned()),
+        Some(name) => Some((*name).to_owned()),
+        None if version.starts_with(own) => None,
+        None => version.split(' ').next().map(str::to_owned),
+    }
+}
+
+/// Whether two connections share a session of the server: a pooler gives it to whichever is in a
+/// transaction. Nothing is set in these sessions.
+async fn is_pooled(host: &PgConnectOptions) -> Result<bool, OpenError> {
+    const ROUNDS: usize = 5;
+    let connect = async || -> Result<PgConnection, OpenError> {
+        let connected = timeout(PATIENCE, PgConnection::connect_with(host)).await;
+        connected
+            .map_err(|_| OpenError::Prepare("the database server does not answer".into()))?
+            .map_err(lost)
+    };
+    let (mut one, mut other) = (connect().await?, connect().await?);
+    let mut is_pooled = false;
+    for _ in 0..ROUNDS {
+        let first = session_of(&mut one).await.map_err(lost)?;
+        sqlx::raw_sql("BEGIN").execute(&mut other).await.map_err(lost)?;
+        let second = session_of(&mut other).await.map_err(lost)?;
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.map_err(lost)?;
+        is_pooled |= first == second;
+    }
+    for connection in [one, other] {
+        let _ = timeout(Duration::from_secs(1), connection.close()).await;
+    }
+    Ok(is_pooled)
+}
+
+/// The process of the server behind a connection. The simple protocol prepares no statement.
+async fn session_of(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
+}
+
+fn lost(error: sqlx::Error) -> OpenError {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into())).into()
+}
+
+async fn text(connection: &DatabaseConnection, query: &str) -> Result<String, OpenError> {
+    let query = Statement::from_string(connection.get_database_backend(), query);
+    let row: Option<QueryResult> = connection.query_one_raw(query).await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("no row".to_owned()))?;
+    Ok(row.try_get_by_index(0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_only_speak_the_protocol_are_told_by_their_version() {
+        for (version, own, expected) in [
+            ("PostgreSQL 15.20 (Debian 15.20-0+deb12u1) on x86_64", "PostgreSQL ", None),
+            ("CockroachDB CCL v23.1.11 (x86_64)", "PostgreSQL ", Some("CockroachDB")),
+            ("PostgreSQL 11.2-YB-2.19.0.0-b0 on x86_64", "PostgreSQL ", Some("YugabyteDB")),
+            ("H2 2.2.224", "PostgreSQL ", Some("H2")),
+            ("10.11.19-MariaDB-0+deb12u1 Debian 12", "", None),
+            ("8.0.36 MySQL Community Server - GPL", "", None),
+            ("8.0.11-TiDB-v7.5.0 TiDB Server (Apache License 2.0)", "", Some("TiDB")),
+            ("8.0.30-Vitess Version: 18.0.0", "", Some("Vitess")),
+        ] {
+            assert_eq!(other_product(version, own).as_deref(), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for (version, expected) in [
+            ("10.11.19-MariaDB-0+deb12u1", (10, 11)),
+            ("5.5.5-10.4.32-MariaDB", (10, 4)),
+            ("8.0.36", (8, 0)),
+            ("11", (11, 0)),
+        ] {
+            assert_eq!(major_and_minor(version), expected);
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Pools of connections, set up so that what was committed stays.
+
+mod engine;
+mod fitness;
+mod servers;
+mod session;
+mod url;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use opentelemetry::KeyValue;
+use sea_orm::{
+    DatabaseConnection, DbErr, SqlxSqliteConnector,
+    sqlx::{
+        self, ConnectOptions, Connection, SqliteConnection,
+        pool::PoolOptions,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    },
+};
+
+pub use self::{engine::Engine, fitness::Unfit, url::UrlError};
+pub(super) use self::{
+    fitness::check,
+    servers::{Breakage, Connections, Lease},
+};
+use self::{servers::Connector, url::ServerUrl};
+use super::{
+    failure::{Coded, cause},
+    gate::Queue,
+    sqlite_url::{SqliteFile, SqliteUrlError},
+    writer::writing,
+};
+use crate::{
+    domain::error::{Cause, Error},
+    telemetry::{instruments::instruments, names},
+};
+
+/// The longest that a statement waits for a lock, and a caller for a connection.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many connections to a server are kept ready. To make one takes 90 ms where it has TLS, as the driver leaves Nagle's
+/// algorithm on.
+const READY: u32 = 4;
+
+/// How many connections read a SQLite database at most: each has a thread, and 1 MB of pages in memory: the
+/// system has them, too.
+const SQLITE_READERS: u32 = 4;
+
+/// How to connect.
+#[derive(Clone)]
+pub struct Options {
+    /// `sqlite://FILE`, `postgres://…` or `mysql://…`. May hold a password.
+    pub url: String,
+    /// How many connections at most, 1 or more. SQLite has at most 4 that read, and one more that writes.
+    pub max_connections: u32,
+    /// How many calls may be under way at once, 1 or more; more are refused.
+    pub max_in_flight: usize,
+    /// How long updates on a server wait at most for as many as another transaction has under way, to share the next one.
+    pub gather: Duration,
+}
+
+impl Options {
+    /// How to connect to a database by default.
+    pub fn of(url: String) -> Self {
+        let gather = Duration::from_millis(2);
+        Self { url, max_connections: 10, max_in_flight: 1024, gather }
+    }
+}
+
+impl fmt::Debug for Options {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let engine = Engine::from_url(&self.url);
+        formatter.debug_struct("Options").field("engine", &engine).finish_non_exhaustive()
+    }
+}
+
+/// Why a database could not be opened. Names no value of the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL cannot be used.
+    #[error("the database URL cannot be used: {0}")]
+    Url(#[from] UrlError),
+    /// The URL or the file of a SQLite database cannot be used.
+    #[error(transparent)]
+    Sqlite(#[from] SqliteUrlError),
+    /// The server cannot keep what the service promises.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// Demo data was asked for in a database that has other data.
+    #[error("the database has data of its own, so it cannot have the demo data")]
+    NotDemo,
+    /// A newer version has changed the schema so that this one must not run on it.
+    #[error(
+        "the schema of the database is that of a newer version, and this version must not run on it ({step}: {reason}): run the newer version, or restore a database of before"
+    )]
+    Newer {
+        /// The step of the schema.
+        step: String,
+        /// Why, in the newer version's words.
+        reason: String,
+    },
+    /// The database does not answer, or its schema cannot be brought up to date.
+    #[error("the database cannot be prepared")]
+    Prepare(#[source] Cause),
+}
+
+impl OpenError {
+    /// Whether it helps to try again.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Prepare(_))
+    }
+}
+
+impl From<DbErr> for OpenError {
+    fn from(failure: DbErr) -> Self {
+        Self::Prepare(cause(failure))
+    }
+}
+
+/// The pools of one database.
+#[derive(Clone, Debug)]
+pub(super) struct Pools {
+    pub(super) engine: Engine,
+    /// The callers that wait for connections to a server, or to read a SQLite database: there one
+    /// thread writes, with a connection of its own.
+    pub(super) queue: Queue,
+    source: Source,
+}
+
+/// Where connections come from.
+#[derive(Clone, Debug)]
+enum Source {
+    /// On SQLite reading has a pool of its own, as there is one writer.
+    File { read: DatabaseConnection, write: DatabaseConnection },
+    /// The connections to servers.
+    Servers(Connections),
+}
+
+impl Pools {
+    /// A connection for reading.
+    pub(super) async fn read(&self) -> Result<Lease, Error> {
+        match &self.source {
+            Source::File { read, .. } => Ok(Lease::File(read.clone())),
+            Source::Servers(connections) => self.lease(connections).await,
+        }
+    }
+
+    /// A connection for writing.
+    pub(super) async fn write(&self) -> Result<Lease, Error> {
+        match &self.source {
+            Source::File { write, .. } => Ok(Lease::File(write.clone())),
+            Source::Servers(connections) => self.lease(connections).await,
+        }
+    }
+
+    async fn lease(&self, connections: &Connections) -> Result<Lease, Error> {
+        let lease = Lease::of(connections).await;
+        let found_none = lease.as_ref().is_err_and(Coded::is_of_pool);
+        if let (true, Some(instruments)) = (found_none, instruments()) {
+            instruments.connection_timeouts(1, self.queue.pool);
+        }
+        Ok(lease?)
+    }
+
+    /// A server did not answer: its connections are checked before their next use.
+    pub(super) fn suspect(&self) {
+        if let Source::Servers(connections) = &self.source {
+            connections.manager().suspect();
+        }
+    }
+
+    /// Connects to a server ahead of the first calls. If it does not answer, they will tell.
+    pub(super) async fn connect(&self) {
+        if let Source::Servers(connections) = &self.source {
+            let ready = (0..READY).map(|_| Lease::of(connections));
+            for lease in futures_util::future::join_all(ready).await.into_iter().flatten() {
+                lease.done();
+            }
+        }
+    }
+
+    /// The state of each pool for metrics: its name, and its idle, used and most connections.
+    pub(super) fn states(&self) -> Vec<(&'static str, [usize; 3])> {
+        match &self.source {
+            Source::File { read, write } => {
+                let file = |pool: &DatabaseConnection| {
+                    let pool = pool.get_sqlite_connection_pool();
+                    let most = pool.options().get_max_connections();
+                    counts(pool.num_idle(), number(pool.size()), number(most))
+                };
+                vec![(self.queue.pool, file(read)), ("write", file(write))]
+            }
+            Source::Servers(connections) => {
+                let status = connections.status();
+                let state = counts(status.available, status.size, status.max_size);
+                vec![(self.queue.pool, state)]
+            }
+        }
+    }
+
+    /// Ends every connection, after what it is doing.
+    pub(super) async fn close(&self) {
+        match &self.source {
+            Source::File { read, write } => {
+                for pool in [read, write] {
+                    if let Err(error) = pool.close_by_ref().await {
+                        tracing::warn!(%error, "a pool of connections could not be closed");
+                    }
+                }
+            }
+            Source::Servers(connections) => connections.close(),
+        }
+    }
+}
+
+fn number(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Idle, used and most. The numbers are not read at one moment.
+fn counts(idle: usize, size: usize, most: usize) -> [usize; 3] {
+    [idle, size.saturating_sub(idle), most]
+}
+
+/// How many connections to a server the service has for what it does by itself.
+pub(super) fn own_work(connections: u32) -> u32 {
+    if connections < 8 { 1 } else { 2 }
+}
+
+/// How many calls may read at once: on a server all connections but those that write, and those for
+/// what the service does by itself.
+pub(super) fn readers(engine: Engine, connections: u32) -> u32 {
+    match engine {
+        Engine::Sqlite => connections.min(SQLITE_READERS),
+        Engine::Postgres | Engine::MySql => {
+            let others = writing(connections) + own_work(connections);
+            connections.saturating_sub(others).max(1)
+        }
+    }
+}
+
+/// The pools of a database. They connect when they are used; a server need not answer yet.
+pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
+    let engine = Engine::from_url(&options.url).ok_or(UrlError::Scheme)?;
+    let queue = Queue { pool: engine.pool(), waiting: Arc::default() };
+    let source = if engine == Engine::Sqlite {
+        let file = sqlite_options(&options.url)?.read_only(true).create_if_missing(false);
+        let file = file.pragma("cache_size", "-1000");
+        let readers = readers(engine, options.max_connections);
+        let pool: SqlitePoolOptions = pool_options(readers);
+        let read = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(file));
+        Source::File { read, write: file_writer(options)? }
+    } else {
+        let url = ServerUrl::read(&options.url)?;
+        Source::Servers(servers::connections(url, options.max_connections))
+    };
+    Ok(Pools { engine, queue, source })
+}
+
+/// A pool of exactly one connection, that may write.
+pub(super) async fn single(options: &Options) -> Result<DatabaseConnection, OpenError> {
+    if Engine::from_url(&options.url) == Some(Engine::Sqlite) {
+        return file_writer(options);
+    }
+    let connector = Connector::new(ServerUrl::read(&options.url)?);
+    Ok(connector.connect().await?)
+}
+
+fn file_writer(options: &Options) -> Result<DatabaseConnection, OpenError> {
+    let pool: SqlitePoolOptions = pool_options(1).idle_timeout(None).max_lifetime(None);
+    let pool = pool.after_release(|connection, _| Box::pin(has_ended(connection)));
+    let pool = pool.connect_lazy_with(sqlite_options(&options.url)?);
+    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+}
+
+/// A dead connection is noticed by the statement that fails on it, not by a ping before each use.
+fn pool_options<D: sqlx::Database>(max_connections: u32) -> PoolOptions<D> {
+    PoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
+}
+
+/// WAL, and every commit synced: an update that was answered survives the loss of power.
+fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
+    let file = SqliteFile::from_url(url)?;
+    Ok(SqliteConnectOptions::new()
+        .filename(file.path())
+        .create_if_missing(file.create)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(PATIENCE)
+        .foreign_keys(true)
+        .disable_statement_logging())
+}
+
+/// Whether no transaction is left on a connection. Where SQLite has rolled back by itself, as on a full disk, the driver believes
+/// that one is open, and the connection can begin no other one.
+async fn has_ended(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Comes after a rollback that is under way.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
+/// The name of a database on a server; and where that is, if it has one host: its name or address, and
+/// its port if it is not the usual one.
+pub(super) fn attributes(options: &Options) -> Vec<KeyValue> {
+    let Ok(url) = ServerUrl::read(&options.url) else { return Vec::new() };
+    // Shared by the copies that a record makes.
+    let shared = |text: String| Arc::<str>::from(text);
+    let name = url.hosts.first().and_then(url::Host::database);
+    let mut attributes: Vec<_> =
+        name.map(|name| KeyValue::new(names::DB_NAMESPACE, shared(name))).into_iter().collect();
+    let [host] = &*url.hosts else { return attributes };
+    attributes.push(KeyValue::new(names::SERVER_ADDRESS, shared(host.address())));
+    if let Some(port) = host.unusual_port() {
+        attributes.push(KeyValue::new(names::SERVER_PORT, i64::from(port)));
+    }
+    attributes
+}
+
+/// How to listen to a PostgreSQL server; `None` for other engines.
+pub(super) fn postgres_hosts(options: &Options) -> Vec<sqlx::postgres::PgConnectOptions> {
+    let hosts = ServerUrl::read(&options.url).map(|url| url.hosts).unwrap_or_default();
+    let postgres = |host| match host {
+        url::Host::Postgres(options) => Some(options),
+        url::Host::MySql(_) => None,
+    };
+    hosts.into_iter().filter_map(postgres).collect()
+}

@@ -1,0 +1,48 @@
+//! What the service relies on in every session of a server, whatever the server's defaults are.
+
+use sea_orm::sqlx::{self, Executor, MySqlConnection, PgConnection};
+
+/// A commit is on disk before it is answered, no statement waits without end, and a client that has
+/// vanished does not keep its locks.
+const POSTGRES: &str = "
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+    SET client_min_messages = 'warning';
+    SET standard_conforming_strings = on;
+    SET lock_timeout = '5s';
+    SET statement_timeout = '10s';
+    SET idle_in_transaction_session_timeout = '30s';
+    SET tcp_keepalives_idle = 30;
+    SET tcp_keepalives_interval = 10;
+    SET tcp_keepalives_count = 3;
+    SET default_transaction_isolation = 'read committed'";
+
+/// A transaction commits by itself where none was begun. A row that is locked is read as of now, not
+/// as of the transaction's first statement. A value that does not fit is refused, not cut.
+const MYSQL: &str = "
+    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET SESSION autocommit = 1,
+        sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,PIPES_AS_CONCAT',
+        default_storage_engine = InnoDB, completion_type = 'NO_CHAIN', foreign_key_checks = 1, unique_checks = 1,
+        innodb_lock_wait_timeout = 5, lock_wait_timeout = 5
+        /*M!100601 , idle_write_transaction_timeout = 20 */ /*M!100100 , max_statement_time = 10 */";
+
+/// Whether the server is a node of a Galera cluster.
+const GALERA: &str = "SHOW SESSION VARIABLES WHERE variable_name = 'wsrep_on' AND value = 'ON'";
+
+/// What a node reads includes what other nodes have acknowledged: an update that changes nothing is
+/// one on the newest row.
+const GALERA_SESSION: &str = "SET SESSION wsrep_sync_wait = 1";
+
+/// Sets up a session of PostgreSQL.
+pub(super) async fn postgres(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    connection.execute(POSTGRES).await.map(drop)
+}
+
+/// Sets up a session of MariaDB or MySQL.
+pub(super) async fn mysql(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    connection.execute(MYSQL).await?;
+    if connection.fetch_optional(GALERA).await?.is_some() {
+        connection.execute(GALERA_SESSION).await?;
+    }
+    Ok(())
+}

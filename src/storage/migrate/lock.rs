@@ -1,0 +1,185 @@
+//! The lock that lets one replica migrate at a time. It belongs to the database and not to a connection, so it holds through
+//! poolers too, and on every node of a Galera cluster.
+
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
+    TransactionTrait,
+};
+use tokio::{task::JoinHandle, time::sleep};
+
+use crate::storage::{
+    connect::{Engine, OpenError, Options, single},
+    failure::Coded,
+};
+
+/// How often a replica that waits looks whether the lock is free.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How many looks there are between two lines of the log: a minute.
+const LOOKS_PER_LINE: u32 = 240;
+
+/// Names the lock: "m4 user details", by any number that others are unlikely to use. The lock is the transaction's: a lock of
+/// the session would stay with a connection of a pooler. A replica that waits must not wait within a statement: to build an
+/// index concurrently waits for every older statement.
+const POSTGRES_LOCK: &str = "SELECT pg_try_advisory_xact_lock(7233451094662811)";
+
+/// `GET_LOCK` and locks of rows hold on one node of a Galera cluster only. A row that was committed holds on all.
+const LEASES: &str = "CREATE TABLE IF NOT EXISTS schema_lease (
+    name varchar(64) NOT NULL PRIMARY KEY,
+    holder varchar(64) NOT NULL,
+    expire_time bigint NOT NULL
+) ENGINE = InnoDB";
+const HAS_LEASES: &str = "SELECT 1 FROM information_schema.tables \
+                          WHERE table_schema = database() AND table_name = 'schema_lease'";
+const FREE_LEASE: &str = "INSERT INTO schema_lease (name, holder, expire_time) \
+                          VALUES ('migrations', '', 0) ON DUPLICATE KEY UPDATE name = name";
+
+/// How long a lease is valid, in seconds: a replica that was killed holds up the others for as long.
+const LEASE_SECONDS: u32 = 10;
+/// How often a lease is renewed.
+const RENEWAL: Duration = Duration::from_secs(3);
+
+/// The lock.
+pub(super) enum Lock {
+    Postgres(DatabaseTransaction, DatabaseConnection),
+    MySql(Lease),
+}
+
+impl Lock {
+    /// Waits for the lock.
+    pub(super) async fn acquire(engine: Engine, options: &Options) -> Result<Self, OpenError> {
+        let connection = single(options).await?;
+        let holder = if engine == Engine::MySql {
+            if first(&connection, HAS_LEASES).await?.is_none() {
+                connection.execute_unprepared(LEASES).await?;
+            }
+            connection.execute_unprepared(FREE_LEASE).await?;
+            random_name()?
+        } else {
+            String::new()
+        };
+        let mut looks = 0;
+        loop {
+            if engine == Engine::MySql {
+                if take(&connection, &holder).await? {
+                    return Ok(Self::MySql(Lease::keep(connection, holder)));
+                }
+            } else if let Some(transaction) = advisory_lock(&connection).await? {
+                return Ok(Self::Postgres(transaction, connection));
+            }
+            if looks % LOOKS_PER_LINE == 0 {
+                tracing::info!("another replica brings the schema up to date");
+            }
+            looks += 1;
+            sleep(POLL).await;
+        }
+    }
+
+    /// Gives the lock to another replica. A lock that cannot be released ends with its connection, or expires.
+    pub(super) async fn release(self) {
+        let released = match self {
+            Self::Postgres(transaction, connection) => {
+                let released = transaction.rollback().await;
+                released.and(connection.close().await)
+            }
+            Self::MySql(lease) => lease.release().await,
+        };
+        if let Err(error) = released {
+            tracing::debug!(%error, "the lock of migrations could not be released");
+        }
+    }
+}
+
+/// Takes the lock of PostgreSQL, if it is free.
+async fn advisory_lock(
+    connection: &DatabaseConnection,
+) -> Result<Option<DatabaseTransaction>, DbErr> {
+    let transaction = connection.begin().await?;
+    // It is idle while steps are applied.
+    transaction.execute_unprepared("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+    let lock = Statement::from_string(DbBackend::Postgres, POSTGRES_LOCK);
+    let row = transaction.query_one_raw(lock).await?;
+    if row.map_or(Ok(false), |row| row.try_get_by_index(0))? {
+        return Ok(Some(transaction));
+    }
+    transaction.rollback().await?;
+    Ok(None)
+}
+
+/// Takes the lease of MariaDB and MySQL, if it is free or has expired.
+async fn take(connection: &DatabaseConnection, holder: &str) -> Result<bool, DbErr> {
+    let take = format!(
+        "UPDATE schema_lease \
+         SET holder = '{holder}', expire_time = UNIX_TIMESTAMP() + {LEASE_SECONDS} \
+         WHERE name = 'migrations' AND (holder = '' OR expire_time < UNIX_TIMESTAMP())"
+    );
+    match connection.execute_unprepared(&take).await {
+        Ok(taken) => Ok(taken.rows_affected() == 1),
+        // On a cluster, another node was faster.
+        Err(failure) if is_conflict(&failure) => Ok(false),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn is_conflict(failure: &DbErr) -> bool {
+    failure.code().is_some_and(|code| ["1213", "1205", "1020"].contains(&&*code))
+}
+
+async fn first(connection: &DatabaseConnection, query: &str) -> Result<Option<i64>, DbErr> {
+    let query = Statement::from_string(DbBackend::MySql, query);
+    let row = connection.query_one_raw(query).await?;
+    row.map(|row| row.try_get_by_index(0)).transpose()
+}
+
+/// A name that no other replica has.
+fn random_name() -> Result<String, DbErr> {
+    let mut name = [0; 16];
+    let random = SystemRandom::new().fill(&mut name);
+    random.map_err(|_| DbErr::Custom("the system gives no random bytes".to_owned()))?;
+    Ok(hex::encode(name))
+}
+
+/// A lease that is renewed until it is released or dropped.
+pub(super) struct Lease {
+    connection: DatabaseConnection,
+    holder: String,
+    renewal: JoinHandle<()>,
+}
+
+impl Lease {
+    fn keep(connection: DatabaseConnection, holder: String) -> Self {
+        let renew = format!(
+            "UPDATE schema_lease SET expire_time = UNIX_TIMESTAMP() + {LEASE_SECONDS} \
+             WHERE name = 'migrations' AND holder = '{holder}'"
+        );
+        let own = connection.clone();
+        let renewal = tokio::spawn(async move {
+            loop {
+                sleep(RENEWAL).await;
+                if let Err(error) = own.execute_unprepared(&renew).await {
+                    tracing::debug!(%error, "the lease of migrations could not be renewed");
+                }
+            }
+        });
+        Self { connection, holder, renewal }
+    }
+
+    async fn release(self) -> Result<(), DbErr> {
+        self.renewal.abort();
+        let Self { connection, holder, .. } = &self;
+        let release = format!(
+            "UPDATE schema_lease SET holder = '' WHERE name = 'migrations' AND holder = '{holder}'"
+        );
+        let released = connection.execute_unprepared(&release).await.map(drop);
+        released.and(connection.clone().close().await)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}

@@ -1,0 +1,117 @@
+//! Proves that a server would store an update: by an insert that is rolled back, on a connection that calls cannot take.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
+use tokio::{sync::Mutex, time::timeout};
+
+use super::{
+    connect::{Engine, Options, single},
+    spans::statement,
+};
+use crate::domain::error::Error;
+
+/// How long a read waits for a connection that calls use.
+const READ_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The text of a large insert, in bytes.
+const LARGE_BYTES: usize = 64 << 10;
+
+/// The connection of the readiness probe.
+#[derive(Debug)]
+pub(super) struct Probe {
+    options: Options,
+    insert: String,
+    /// Needs pages of its own.
+    large_insert: String,
+    /// Whether an update did not find room since a large insert did: a small one may find some in a page.
+    doubts_room: AtomicBool,
+    /// Taken while it is used: one that fails, or is given up, is not used again. After a switchover it would still lead to
+    /// the old primary.
+    connection: Mutex<Option<DatabaseConnection>>,
+    /// Whether the last probe failed, or was given up.
+    has_failed: AtomicBool,
+}
+
+impl Probe {
+    pub(super) fn new(options: Options) -> Self {
+        // Replicas do not wait for each other's rows.
+        let random = RandomState::new().hash_one(0_u8);
+        let insert =
+            format!("INSERT INTO settings (name, value) VALUES ('readiness probe {random}', '')");
+        // What can be compressed would need fewer pages.
+        let noise: String = (0..LARGE_BYTES / 16)
+            .map(|number| format!("{:016x}", RandomState::new().hash_one(number)))
+            .collect();
+        let large_insert = format!(
+            "INSERT INTO requests (id, content, answer_time, answer) \
+             VALUES ('probe {random}', '', 0, '\"{noise}\"')"
+        );
+        Self {
+            options,
+            insert,
+            large_insert,
+            doubts_room: AtomicBool::new(false),
+            connection: Mutex::new(None),
+            has_failed: AtomicBool::new(true),
+        }
+    }
+
+    /// An update did not find room on the disk of a PostgreSQL server. MariaDB 10.11 is spared: on a full
+    /// disk it ends where a large insert fails, or is rolled back.
+    pub(super) fn doubt_room(&self) {
+        self.doubts_room.store(true, Ordering::Relaxed);
+    }
+
+    /// Proves that a server would store an update. After a failure `read`, on a connection of those that calls use, must
+    /// not fail either: they may be dead. That none of these is free is no failure.
+    pub(super) async fn prove<T>(
+        &self,
+        engine: Engine,
+        read: impl Future<Output = Result<T, Error>>,
+    ) -> Result<(), Error> {
+        let read = async {
+            match self.has_failed.swap(true, Ordering::Relaxed) {
+                true => timeout(READ_TIMEOUT, read).await.map_or(Ok(()), |read| read.map(drop)),
+                false => Ok(()),
+            }
+        };
+        let (written, read) = tokio::join!(self.write(engine), read);
+        let proven = written.and(read);
+        self.has_failed.store(proven.is_err(), Ordering::Relaxed);
+        proven
+    }
+
+    /// Writes and rolls back.
+    async fn write(&self, engine: Engine) -> Result<(), Error> {
+        let mut kept = self.connection.lock().await;
+        let connection = match kept.take() {
+            Some(connection) => connection,
+            None => {
+                single(&self.options).await.map_err(|error| Error::Unavailable(error.into()))?
+            }
+        };
+        let transaction = statement(engine, "BEGIN", "", connection.begin()).await?;
+        let insert = transaction.execute_unprepared(&self.insert);
+        statement(engine, "INSERT", "settings", insert).await?;
+        if self.doubts_room.load(Ordering::Relaxed) {
+            let insert = transaction.execute_unprepared(&self.large_insert);
+            statement(engine, "INSERT", "requests", insert).await?;
+            self.doubts_room.store(false, Ordering::Relaxed);
+        }
+        statement(engine, "ROLLBACK", "", transaction.rollback()).await?;
+        *kept = Some(connection);
+        Ok(())
+    }
+
+    /// Ends the connection.
+    pub(super) async fn close(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            let _ = connection.close().await;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Rows of acting accounts and of requests that were answered.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    columns,
+    entities::request,
+    sea_orm::{self, ActiveValue::Set, DbErr, FromQueryResult, QueryResult},
+    stored::FromRow,
+};
+use crate::{
+    domain::{
+        account::{AccountType, ActingAccount, Level},
+        facts,
+        update::{Answered, RequestKey, Updated},
+    },
+    storage::{
+        failure::Corrupt,
+        unknown::{self, Unreadable},
+    },
+};
+
+/// The columns of an acting account.
+#[derive(FromQueryResult)]
+pub(super) struct ActingRow {
+    id: i64,
+    username: String,
+    account_type: String,
+    blocked: bool,
+    show_only_assigned_users: bool,
+    level: Option<String>,
+}
+
+impl ActingRow {
+    /// The account, by its name as stored: MariaDB ignores spaces at the end when it compares.
+    pub(super) fn account(self) -> Result<(String, ActingAccount), Unreadable> {
+        let account_type = AccountType::from_word(&self.account_type);
+        // A level that this version does not know allows nothing.
+        let users_level = self.level.as_deref().and_then(Level::from_word);
+        if self.level.is_some() && users_level.is_none() {
+            unknown::count("manager_group_rights", 1);
+        }
+        let account = ActingAccount {
+            id: self.id,
+            account_type: account_type.ok_or_else(|| unreadable_type(self.id))?,
+            blocked: self.blocked,
+            users_level,
+            show_only_assigned_users: self.show_only_assigned_users,
+        };
+        Ok((self.username, account))
+    }
+}
+
+/// An account of a type that no version knows.
+pub(super) fn unreadable_type(id: i64) -> Unreadable {
+    Unreadable { table: "accounts", id: id.to_string(), cause: Corrupt("account_type").into() }
+}
+
+/// The answer of an earlier request, and its key.
+pub(super) struct Kept(pub(super) String, pub(super) Answered);
+
+impl FromRow for Kept {
+    const TABLE: &'static str = "requests";
+    type Row = request::Model;
+    type Place = ();
+
+    fn from_row(row: request::Model) -> Result<Self, Corrupt> {
+        let updated = columns::answer_from_json(&row.answer)?;
+        let is_copy = columns::is_copy(&row.answer);
+        Ok(Self(row.id, Answered { content: row.content, updated, is_copy }))
+    }
+
+    fn place(&self) {}
+
+    fn place_of_row(row: &QueryResult) -> Result<((), String), DbErr> {
+        Ok(((), row.try_get("", "id")?))
+    }
+}
+
+/// An answer that is stored for repeats of its request.
+pub(super) struct Answer<'a> {
+    pub(super) key: &'a RequestKey,
+    pub(super) updated: &'a Updated,
+    pub(super) now: DateTime<Utc>,
+    pub(super) kept: facts::Kept,
+}
+
+impl Answer<'_> {
+    /// The rows: the answer, and its copy.
+    pub(super) fn rows(&self) -> impl Iterator<Item = request::ActiveModel> {
+        let row = |id: &str, answer| request::ActiveModel {
+            id: Set(id.to_owned()),
+            content: Set(self.key.content.clone()),
+            answer_time: Set(self.now.timestamp_micros()),
+            answer: Set(answer),
+        };
+        let copy = self.kept.has_copy.then(|| columns::copy_to_json(self.updated));
+        let answer = row(&self.key.scoped_id, columns::answer_to_json(self.updated));
+        [Some(answer), copy.map(|copy| row(&self.key.id, copy))].into_iter().flatten()
+    }
+}

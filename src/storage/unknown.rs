@@ -1,0 +1,47 @@
+//! Stored values that this version does not know. A newer version may write fields, words and settings
+//! that an older one reads during a rolling upgrade: they are skipped and counted. A row that cannot
+//! be read at all is left out of lists, and its id is logged.
+
+use crate::{
+    domain::error::{Cause, Error},
+    telemetry::instruments::instruments,
+};
+
+/// The tables whose values are counted.
+pub(super) const TABLES: [&str; 6] =
+    ["accounts", "change_log", "manager_group_rights", "requests", "service_tokens", "settings"];
+
+/// Counts values that are skipped.
+pub(super) fn count(table: &'static str, values: usize) {
+    if values > 0
+        && let Some(instruments) = instruments()
+    {
+        instruments.unknown_values(u64::try_from(values).unwrap_or(u64::MAX), table);
+    }
+}
+
+/// A row that holds what no version of this service has written.
+#[derive(Debug, thiserror::Error)]
+#[error("the row {id:?} of the table {table} cannot be read")]
+pub(super) struct Unreadable {
+    pub(super) table: &'static str,
+    pub(super) id: String,
+    #[source]
+    pub(super) cause: Cause,
+}
+
+impl Unreadable {
+    /// Logs and counts a row that is left out.
+    pub(super) fn left_out(&self) {
+        count(self.table, 1);
+        let Self { table, id, cause } = self;
+        tracing::error!(table, id, %cause, "a stored row cannot be read and is left out");
+    }
+}
+
+impl From<Unreadable> for Error {
+    fn from(unreadable: Unreadable) -> Self {
+        count(unreadable.table, 1);
+        Self::Internal(unreadable.into())
+    }
+}

@@ -1,0 +1,23 @@
+//! What is counted of stored values that this version does not know.
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter},
+};
+
+use super::Instruments;
+use crate::telemetry::names;
+
+pub(super) fn counter(meter: &Meter) -> Counter<u64> {
+    let counter = meter.u64_counter(names::STORAGE_UNKNOWN_VALUES).with_unit("{value}");
+    counter
+        .with_description("Stored values that this version does not know, each time they are read.")
+        .build()
+}
+
+impl Instruments {
+    /// So many values of a table are not known.
+    pub(crate) fn unknown_values(&self, values: u64, table: &'static str) {
+        self.unknown_values.add(values, &[KeyValue::new(names::DB_COLLECTION_NAME, table)]);
+    }
+}

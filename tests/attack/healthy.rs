@@ -1,0 +1,244 @@
+//! A healthy client: it updates over gRPC and over HTTP at a steady rate and notes what it gets.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use m4_user_details::proto::user_details_service_client::UserDetailsServiceClient;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    program::Program,
+    support::app::{set_city, target},
+};
+
+/// The address of healthy clients. Attackers use others.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// How often each caller calls: less often than a debug build can answer beside an attack on two cores.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// The longest that a caller waits.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Slower calls count as failed.
+const SLOW: Duration = Duration::from_secs(1);
+/// How many calls in a hundred must be right and fast.
+const GOOD_PERCENT: usize = 99;
+
+/// What one caller got.
+#[derive(Default)]
+struct Calls {
+    total: usize,
+    slow: usize,
+    wrong: Vec<String>,
+    slowest: Duration,
+}
+
+impl Calls {
+    /// Notes a call that was due at this time: a caller that is held up also delays the calls behind.
+    fn add(&mut self, due: Instant, answer: Result<(), String>) {
+        let took = due.elapsed();
+        self.total += 1;
+        self.slowest = self.slowest.max(took);
+        match answer {
+            Err(wrong) => self.wrong.push(wrong),
+            Ok(()) if took > SLOW => self.slow += 1,
+            Ok(()) => {}
+        }
+    }
+
+    fn check(&self, name: &str) {
+        let good = self.total - self.slow - self.wrong.len();
+        eprintln!("{name}: {good} of {} calls are good, slowest {:?}", self.total, self.slowest);
+        let first: Vec<_> = self.wrong.iter().take(3).collect();
+        assert!(
+            good * 100 >= self.total * GOOD_PERCENT && self.total > 0,
+            "{name}: of {} calls {} are slow (slowest {:?}) and {} wrong: {first:?}",
+            self.total,
+            self.slow,
+            self.slowest,
+            self.wrong.len()
+        );
+    }
+
+    /// Checks that the calls were answered, each within [`CALL_TIMEOUT`].
+    fn check_answered(&self, name: &str) {
+        let answered = self.total - self.wrong.len();
+        eprintln!("{name}: {answered} of {} calls are answered, {} slow", self.total, self.slow);
+        let first: Vec<_> = self.wrong.iter().take(3).collect();
+        assert!(
+            answered * 100 >= self.total * GOOD_PERCENT && self.total > 0,
+            "{name}: of {} calls {} are wrong: {first:?}",
+            self.total,
+            self.wrong.len()
+        );
+    }
+}
+
+/// A caller over gRPC and a caller over HTTP.
+pub struct Healthy {
+    token: Option<&'static str>,
+    stop: CancellationToken,
+    grpc: JoinHandle<Calls>,
+    http: JoinHandle<Calls>,
+}
+
+impl Healthy {
+    /// Begins to call.
+    pub fn start(program: &Program, token: Option<&'static str>) -> Self {
+        let stop = CancellationToken::new();
+        let (mut grpc, http) = (Grpc::new(program, token), Http::new(program));
+        let stopped = stop.clone();
+        let grpc = tokio::spawn(async move {
+            let (mut calls, mut ticks) = (Calls::default(), interval(INTERVAL));
+            while !stopped.is_cancelled() {
+                let due = ticks.tick().await;
+                let answer = grpc.update(calls.total).await;
+                calls.add(due, answer);
+            }
+            calls
+        });
+        let stopped = stop.clone();
+        let http = tokio::spawn(async move {
+            let (mut calls, mut ticks) = (Calls::default(), interval(INTERVAL));
+            while !stopped.is_cancelled() {
+                let due = ticks.tick().await;
+                let answer = http.update(calls.total).await;
+                calls.add(due, answer);
+            }
+            calls
+        });
+        Self { token, stop, grpc, http }
+    }
+
+    /// Stops it, and checks only that its calls were answered: the attackers and the program share
+    /// the processors.
+    pub async fn check_answered(self) {
+        self.stop.cancel();
+        self.grpc.await.unwrap().check_answered("gRPC");
+        self.http.await.unwrap().check_answered("HTTP");
+    }
+
+    /// Stops it, checks what it got, and lets a new client call both listeners and a probe.
+    pub async fn check(self, program: &Program) {
+        self.stop.cancel();
+        self.grpc.await.unwrap().check("gRPC");
+        self.http.await.unwrap().check("HTTP");
+        check_new_client(program, self.token).await;
+    }
+}
+
+/// Lets a new client call both listeners and a probe, and checks that it is fast.
+pub async fn check_new_client(program: &Program, token: Option<&'static str>) {
+    let begun = Instant::now();
+    call_as_new_client(program, token).await;
+    assert!(begun.elapsed() < SLOW * 3 / 2, "{:?}", begun.elapsed());
+}
+
+/// Lets a new client call both listeners and a probe.
+pub async fn call_as_new_client(program: &Program, token: Option<&'static str>) {
+    Grpc::new(program, token).update(0).await.unwrap();
+    Http::new(program).update(0).await.unwrap();
+    let ready = timeout(CALL_TIMEOUT, program.ask_admin("/readyz")).await.unwrap();
+    assert_eq!(ready.status, StatusCode::OK, "{}", ready.body);
+}
+
+struct Grpc {
+    users: UserDetailsServiceClient<Channel>,
+    token: Option<&'static str>,
+}
+
+impl Grpc {
+    fn new(program: &Program, token: Option<&'static str>) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{}", program.grpc.unwrap())).unwrap();
+        let channel = endpoint.local_address(Some(ADDRESS)).connect_lazy();
+        Self { users: UserDetailsServiceClient::new(channel), token }
+    }
+
+    /// Updates alice. Like any client it repeats a call once whose connection was closed.
+    async fn update(&mut self, number: usize) -> Result<(), String> {
+        let city = format!("City {number}");
+        let call = async {
+            let answer = self.send(&city).await;
+            match answer {
+                Err(status) if is_of_connection(&status) => self.send(&city).await,
+                answer => answer,
+            }
+        };
+        let answer = timeout(CALL_TIMEOUT, call).await.map_err(|_| "no answer".to_owned())?;
+        let stored = answer.map_err(|status| format!("{status:?}"))?;
+        if stored == city { Ok(()) } else { Err(format!("{stored} instead of {city}")) }
+    }
+
+    async fn send(&mut self, city: &str) -> Result<String, tonic::Status> {
+        let mut update = set_city(3, city);
+        update.acting_username = "admin".to_owned();
+        let mut request = tonic::Request::new(update);
+        if let Some(token) = self.token {
+            let bearer = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", bearer);
+        }
+        let answer = self.users.update_user_details(request).await?.into_inner();
+        let address = answer.user_details.and_then(|details| details.address);
+        Ok(address.and_then(|address| address.city).unwrap_or_default())
+    }
+}
+
+/// Whether a call got no answer because of its connection.
+fn is_of_connection(status: &tonic::Status) -> bool {
+    let is_error = std::error::Error::source(status).is_some();
+    is_error && matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown)
+}
+
+struct Http {
+    client: Client<HttpConnector, Full<Bytes>>,
+    address: std::net::SocketAddr,
+}
+
+impl Http {
+    fn new(program: &Program) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(ADDRESS));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { client, address: program.http }
+    }
+
+    /// Updates bob. Like any client it repeats a call once whose connection was closed.
+    async fn update(&self, number: usize) -> Result<(), String> {
+        let target = target("admin", "4", &format!("phone={number}"));
+        let call = async {
+            match self.send(&target).await {
+                Err(_) => self.send(&target).await,
+                answer => answer,
+            }
+        };
+        let answer = timeout(CALL_TIMEOUT, call).await.map_err(|_| "no answer".to_owned())?;
+        let (status, body) = answer?;
+        let is_right = status == StatusCode::OK && body.contains("successfully");
+        if is_right { Ok(()) } else { Err(format!("{status} {body}")) }
+    }
+
+    async fn send(&self, target: &str) -> Result<(StatusCode, String), String> {
+        let url = format!("http://{}{target}", self.address);
+        let request = Request::builder().method(Method::POST).uri(url);
+        let request = request.body(Full::default()).unwrap();
+        let answer = self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|error| format!("{error:?}"))?;
+        Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    }
+}

@@ -1,0 +1,27 @@
+//! Attacks on the real program with little memory. A healthy client calls meanwhile and must not notice.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "tests"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[allow(dead_code, reason = "this test binary uses some of it")]
+#[path = "../processes/program.rs"]
+mod program;
+
+mod answers;
+mod connections;
+mod healthy;
+mod messages;
+mod mix;
+mod raw;
+mod stopping;
+mod tokens;
+mod victim;

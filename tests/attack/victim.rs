@@ -1,0 +1,98 @@
+//! The attacked program, and the memory that it may use.
+
+use std::{process::Command, sync::OnceLock, time::Duration};
+
+use procfs::process::Process;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{
+    healthy::Healthy,
+    program::{Program, clean},
+    support::{database::TestDatabase, until},
+};
+
+/// `RLIMIT_DATA` of the program, and the bound of its resident memory, in KiB.
+const MEMORY_KIB: u64 = 256 * 1024;
+/// The bound of its anonymous memory some time after an attack, in KiB.
+const RELEASED_KIB: u64 = MEMORY_KIB / 3;
+/// The variables of the image that bound what glibc keeps of freed memory.
+pub const ALLOCATOR: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_MMAP_THRESHOLD_", "16384"),
+    ("MALLOC_TRIM_THRESHOLD_", "131072"),
+];
+/// How long an attack goes on.
+pub const ATTACK: Duration = Duration::from_secs(4);
+
+/// Only one attack runs at a time: each needs the machine's two cores.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// A program on demo data with a memory limit.
+pub struct Victim {
+    pub program: Program,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Victim {
+    /// Starts the program and waits until it is ready.
+    pub async fn start(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
+        let alone = ONE_AT_A_TIME.lock().await;
+        descriptors();
+        let limited = format!("ulimit -d {MEMORY_KIB}; exec \"$0\" serve --demo");
+        let arguments = ["-c", limited.as_str(), env!("CARGO_BIN_EXE_m4-user-details")];
+        let mut command = clean(Command::new("/bin/sh"), &arguments, &[]);
+        command.env("M4_DATABASE_URL", &database.url);
+        let program = Program::start(command, variables).await;
+        program.wait_for_status("/readyz", http::StatusCode::OK).await;
+        Self { program, _alone: alone }
+    }
+
+    /// Checks what every attack must leave behind: a live program, bounded memory, and answers to new clients.
+    pub async fn check(&self, healthy: Healthy) {
+        self.check_memory();
+        healthy.check(&self.program).await;
+        self.check_memory();
+    }
+
+    /// Checks that the process lives and that its peak of resident memory is within the limit.
+    pub fn check_memory(&self) {
+        let pid = i32::try_from(self.program.id()).unwrap();
+        let status = Process::new(pid).and_then(|process| process.status());
+        let status =
+            status.unwrap_or_else(|_| panic!("the program is gone: {}", self.last_lines()));
+        // A zombie has no memory.
+        let peak = status.vmhwm.unwrap_or_else(|| panic!("it has ended: {}", self.last_lines()));
+        let data = status.vmdata.unwrap();
+        let anonymous = status.rssanon.unwrap();
+        eprintln!("peak {peak} KiB resident, now {anonymous} KiB anonymous, {data} KiB data");
+        assert!(peak <= MEMORY_KIB, "{peak} KiB were resident");
+        assert!(data <= MEMORY_KIB, "{data} KiB of data");
+    }
+
+    /// Waits until the memory that an attack took is back with the system.
+    pub async fn wait_for_release(&self) {
+        let pid = i32::try_from(self.program.id()).unwrap();
+        let process = Process::new(pid).unwrap();
+        let anonymous = || process.status().unwrap().rssanon.unwrap();
+        until("the memory goes back to the system", || async { anonymous() < RELEASED_KIB }).await;
+    }
+
+    /// The last lines of the log.
+    pub fn last_lines(&self) -> String {
+        let log = self.program.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+}
+
+/// How many descriptors this process may open: its limit is raised to the hard limit once.
+pub fn descriptors() -> usize {
+    static DESCRIPTORS: OnceLock<usize> = OnceLock::new();
+    *DESCRIPTORS.get_or_init(|| {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit).unwrap();
+        limit.current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap())
+    })
+}

@@ -1,0 +1,112 @@
+//! The schema of the last release, recorded as SQL: this version brings it up to date, and the statements
+//! of the last release still run on it.
+
+use m4_user_details::{proto::ListUserDetailsChangesRequest, storage::migrate};
+use m4_user_details_migrations::steps;
+use sea_orm::ConnectionTrait;
+
+use crate::support::{
+    app::{TestApp, set_city},
+    database::{Kind, TestDatabase},
+    on_every_engine,
+};
+
+on_every_engine!(
+    the_schema_of_the_last_release_is_brought_up_to_date,
+    a_new_schema_looks_to_the_last_release_like_its_own,
+);
+
+/// The steps that the last release has.
+const STEPS: i64 = 26;
+
+/// Makes the schema of the last release.
+async fn load(database: &TestDatabase) {
+    let schema = match database.kind {
+        Kind::Sqlite => include_str!("../schema/v0.1.0/sqlite.sql"),
+        Kind::Postgres => include_str!("../schema/v0.1.0/postgres.sql"),
+        Kind::MariaDb => include_str!("../schema/v0.1.0/mariadb.sql"),
+    };
+    if database.kind == Kind::Sqlite {
+        sea_orm::Database::connect(format!("{}?mode=rwc", database.url)).await.unwrap();
+    }
+    let connection = database.connect().await;
+    connection.execute_unprepared(schema).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// What the last release writes for one update of alice, with a request id.
+async fn update_as_the_last_release(database: &TestDatabase, version: i64) {
+    let changes = r#"[{"field":"address.city","old":"","new":"Bonn"}]"#;
+    let id = format!("0f8fad5b-d9cb-469f-a165-70867728950{version}");
+    for statement in [
+        format!(
+            "UPDATE accounts SET version = {version}, update_time = 1767225600000001, \
+             city = 'Bonn' WHERE id = 3 AND version = {}",
+            version - 1
+        ),
+        format!(
+            "INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, \
+             changes, address, reason, request_id, traceparent, identity) \
+             VALUES (3, {version}, 1767225600000001, 1, NULL, 'grpc', '{changes}', '127.0.0.1', \
+             'why', '{id}', '', 'crm')"
+        ),
+        format!(
+            "INSERT INTO requests (id, content, answer_time, answer) \
+             VALUES ('{id}', 'digest', 1767225600000001, '{{\"changes\":{changes}}}')"
+        ),
+    ] {
+        database.execute(&statement).await;
+    }
+}
+
+async fn applied(database: &TestDatabase) -> [i64; 2] {
+    [
+        database.number("SELECT count(*) FROM seaql_migrations").await,
+        database.number("SELECT count(*) FROM schema_steps").await,
+    ]
+}
+
+async fn the_schema_of_the_last_release_is_brought_up_to_date(database: TestDatabase) {
+    load(&database).await;
+    let row = "INSERT INTO accounts (id, username, account_type, create_time, update_time, comment) \
+               VALUES";
+    for (id, username, account_type) in [(1, "admin", "admin"), (3, "alice", "user")] {
+        database.execute(&format!("{row} ({id}, '{username}', '{account_type}', 1, 1, '')")).await;
+    }
+    database.execute("INSERT INTO settings (name, value) VALUES ('demo', 'on')").await;
+    update_as_the_last_release(&database, 2).await;
+    let token = "INSERT INTO service_tokens (id, name, token_hash, scopes, fields, create_time, \
+                 expire_time, revoke_time, last_used_time) \
+                 VALUES ('0', 'crm', '00', 'read', NULL, 1, NULL, 1, NULL)";
+    database.execute(token).await;
+    // A service that has a token is closed to callers without one.
+    database.execute("DELETE FROM service_tokens").await;
+    migrate(&database.options(), false).await.unwrap();
+    let later = i64::try_from(steps().len()).unwrap() - STEPS;
+    assert_eq!(applied(&database).await, [STEPS, later]);
+
+    // Both versions write side by side.
+    let app = TestApp::start(&database).await;
+    app.update(set_city(3, "Kaunas")).await.unwrap();
+    update_as_the_last_release(&database, 4).await;
+    let stored = app.read(3).await;
+    assert_eq!(
+        (stored.etag.as_str(), stored.address.unwrap().city.as_deref()),
+        ("3-4", Some("Bonn"))
+    );
+    app.update(set_city(3, "Kaunas")).await.unwrap();
+    let list = ListUserDetailsChangesRequest::default();
+    let changes = app.users().list_user_details_changes(list).await.unwrap().into_inner().changes;
+    let etags: Vec<_> = changes.iter().map(|change| change.etag.as_str()).collect();
+    assert_eq!(etags, ["3-2", "3-3", "3-4", "3-5"]);
+}
+
+/// It does not start where it finds a step that it does not know.
+async fn a_new_schema_looks_to_the_last_release_like_its_own(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let last = "SELECT max(version) FROM seaql_migrations";
+    assert_eq!(database.text(last).await, "m0033_change_log_service");
+    assert_eq!(applied(&database).await[0], STEPS);
+    update_as_the_last_release(&database, 2).await;
+    assert_eq!(app.read(3).await.etag, "3-2");
+}

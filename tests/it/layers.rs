@@ -1,0 +1,263 @@
+//! The layers around every RPC, seen by a client that speaks HTTP/2 itself: it stalls, sends broken
+//! messages, and does not read.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use h2::{
+    RecvStream, SendStream,
+    client::{self, SendRequest},
+};
+use http::{HeaderMap, Method, Request, StatusCode};
+use m4_user_details::proto::{
+    BatchUpdateUserDetailsRequest, GetUserDetailsRequest, UpdateUserDetailsRequest,
+};
+use prost::Message;
+use prost_types::FieldMask;
+use tokio::{net::TcpStream, time::timeout};
+use tonic::{Code, Status};
+
+use crate::support::{
+    app::{TestApp, reason, set_city, violations},
+    database::TestDatabase,
+    on_sqlite,
+};
+
+on_sqlite!(
+    a_call_without_a_token_is_answered_after_its_headers,
+    a_request_that_is_no_grpc_call_is_refused_by_http,
+    a_message_that_does_not_end_is_given_up_at_the_deadline,
+    messages_that_cannot_be_read_are_refused,
+    compressed_messages_are_read_and_bombs_are_not_expanded,
+    too_many_elements_are_refused_before_they_are_decoded,
+    a_large_message_is_handled_beside_small_ones,
+    an_answer_that_is_not_read_ends_at_the_deadline,
+);
+
+/// The longest that anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+const GET: &str = "/m4.userdetails.v1.UserDetailsService/GetUserDetails";
+const UPDATE: &str = "/m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+const BATCH: &str = "/m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
+
+/// A connection whose client grants a window of so many bytes to each answer.
+async fn connect(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut builder = client::Builder::new();
+    let (client, connection) = builder.initial_window_size(window).handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    client.ready().await.unwrap()
+}
+
+fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::post(format!("http://{address}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap()
+}
+
+const GRPC: (&str, &str) = ("content-type", "application/grpc");
+
+/// A message with its prefix.
+fn frame(message: &[u8], is_compressed: bool) -> Bytes {
+    let mut frame = vec![u8::from(is_compressed)];
+    frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(message);
+    frame.into()
+}
+
+/// Reads an answer to its end, and grants the window for it. Answers its HTTP status, its gRPC
+/// status and its message.
+async fn read(answer: http::Response<RecvStream>) -> (StatusCode, Status, Vec<u8>) {
+    let (parts, mut body) = answer.into_parts();
+    let mut message = Vec::new();
+    while let Some(data) = timeout(PATIENCE, body.data()).await.unwrap() {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+        message.extend_from_slice(&data);
+    }
+    let trailers = body.trailers().await.unwrap();
+    let headers: HeaderMap = trailers.unwrap_or(parts.headers);
+    let status = Status::from_header_map(&headers).unwrap_or_else(|| Status::unknown("none"));
+    (parts.status, status, message)
+}
+
+/// Begins a call, whose message is still to be sent.
+async fn begin(
+    client: &mut SendRequest<Bytes>,
+    request: Request<()>,
+) -> (client::ResponseFuture, SendStream<Bytes>) {
+    *client = client.clone().ready().await.unwrap();
+    client.send_request(request, false).unwrap()
+}
+
+/// A whole call on a connection of its own.
+async fn call(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> (StatusCode, Status, Vec<u8>) {
+    let mut client = connect(address, 65_535).await;
+    let (answer, mut stream) = begin(&mut client, post(address, path, headers)).await;
+    // A call that is refused may be over before its message is sent.
+    let _ = stream.send_data(body, true);
+    read(timeout(PATIENCE, answer).await.unwrap().unwrap()).await
+}
+
+async fn a_call_without_a_token_is_answered_after_its_headers(database: TestDatabase) {
+    let app = TestApp::start_with(&database, &[("grpc.token", "a-token-of-this-test")]).await;
+    let mut client = connect(app.grpc, 65_535).await;
+    // The body is never sent.
+    let (answer, _stream) = begin(&mut client, post(app.grpc, UPDATE, &[GRPC])).await;
+    let (http, status, _) = read(timeout(PATIENCE, answer).await.unwrap().unwrap()).await;
+    assert_eq!((http, status.code()), (StatusCode::OK, Code::Unauthenticated));
+    assert_eq!(reason(&status), "UNAUTHENTICATED");
+}
+
+async fn a_request_that_is_no_grpc_call_is_refused_by_http(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    for content_type in ["application/json", "application/grpc-web", "application/grpcx", ""] {
+        let headers = [("content-type", content_type)];
+        let (http, ..) = call(app.grpc, GET, &headers, "{}".into()).await;
+        assert_eq!(http, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type}");
+    }
+    let mut client = connect(app.grpc, 65_535).await;
+    let mut request = post(app.grpc, GET, &[GRPC]);
+    *request.method_mut() = Method::GET;
+    let (answer, _stream) = begin(&mut client, request).await;
+    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.headers()["allow"], "POST");
+    let message = GetUserDetailsRequest { user_id: 3, acting_username: "admin".to_owned() };
+    let message = frame(&message.encode_to_vec(), false);
+    for content_type in ["application/grpc", "application/grpc+proto", "application/grpc;x=y"] {
+        let headers = [("content-type", content_type)];
+        let (http, status, _) = call(app.grpc, GET, &headers, message.clone()).await;
+        assert_eq!((http, status.code()), (StatusCode::OK, Code::Ok), "{content_type}");
+    }
+    let unknown = "/m4.userdetails.v1.UserDetailsService/Unknown";
+    let (_, status, _) = call(app.grpc, unknown, &[GRPC], message).await;
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unimplemented, "UNIMPLEMENTED"));
+}
+
+async fn a_message_that_does_not_end_is_given_up_at_the_deadline(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let mut client = connect(app.grpc, 65_535).await;
+    let headers = [GRPC, ("grpc-timeout", "300m")];
+    let (answer, mut stream) = begin(&mut client, post(app.grpc, UPDATE, &headers)).await;
+    stream.send_data(Bytes::from_static(&[0, 0, 0, 1, 0, 7]), false).unwrap();
+    let (_, status, _) = read(timeout(PATIENCE, answer).await.unwrap().unwrap()).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(reason(&status), "UNAVAILABLE");
+}
+
+async fn messages_that_cannot_be_read_are_refused(database: TestDatabase) {
+    let app = TestApp::start_with(&database, &[("grpc.message_limit", "2097152")]).await;
+    let one = frame(&set_city(3, "Bonn").encode_to_vec(), false);
+    let two = [one.clone(), one.clone()].concat();
+    let large = Bytes::from_static(&[0, 0, 0x30, 0, 0]);
+    for (body, problem) in [
+        (Bytes::new(), "is missing or ends early"),
+        (one.slice(..one.len() - 1), "is missing or ends early"),
+        (two.into(), "is not a valid encoding of the request message"),
+        (frame(b"\xff\xff\xff", false), "is not a valid encoding of the request message"),
+        (Bytes::from_static(&[7, 0, 0, 0, 0]), "is not a valid encoding of the request message"),
+        (frame(b"no encoding is named", true), "is not a valid encoding of the request message"),
+        // The user id is text.
+        (frame(b"\x0a\x01x", false), "is not a valid encoding of the request message"),
+        (large, "is larger than grpc.message_limit allows"),
+    ] {
+        let (_, status, _) = call(app.grpc, UPDATE, &[GRPC], body.clone()).await;
+        assert_eq!(status.code(), Code::InvalidArgument, "{body:?}");
+        assert_eq!(reason(&status), "INVALID_REQUEST");
+        assert_eq!(violations(&status), [("message".to_owned(), problem.to_owned())], "{body:?}");
+    }
+    assert_ne!(app.read(3).await.address.unwrap().city.as_deref(), Some("Bonn"));
+}
+
+async fn compressed_messages_are_read_and_bombs_are_not_expanded(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let zstd = |message: &[u8]| frame(&zstd::encode_all(message, 3).unwrap(), true);
+    let headers = [GRPC, ("grpc-encoding", "zstd")];
+    for (length, code) in [(10, Code::Ok), (60_000, Code::Ok), (1 << 20, Code::InvalidArgument)] {
+        let mut update = set_city(3, &format!("City {length}"));
+        let comment = m4_user_details::proto::Comment { comment: Some("x".repeat(length)) };
+        update.user_details.as_mut().unwrap().comment = Some(comment.into());
+        let message = zstd(&update.encode_to_vec());
+        let (_, status, _) = call(app.grpc, UPDATE, &headers, message).await;
+        assert_eq!(status.code(), code, "{length}: {status:?}");
+    }
+    assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("City 60000"));
+
+    let (_, status, _) = call(app.grpc, UPDATE, &headers, zstd(&vec![0; 100 << 20])).await;
+    assert_eq!((status.code(), &*reason(&status)), (Code::InvalidArgument, "INVALID_REQUEST"));
+    let message = frame(b"whatever", true);
+    let headers = [GRPC, ("grpc-encoding", "snappy")];
+    let (_, status, _) = call(app.grpc, UPDATE, &headers, message).await;
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unimplemented, "UNIMPLEMENTED"));
+    let supported = status.metadata().get("grpc-accept-encoding").unwrap();
+    assert_eq!(supported, "identity,gzip,zstd");
+}
+
+async fn too_many_elements_are_refused_before_they_are_decoded(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    // Two bytes for each of two million empty updates.
+    let tag = BatchUpdateUserDetailsRequest {
+        requests: vec![UpdateUserDetailsRequest::default()],
+        ..Default::default()
+    };
+    let bomb = tag.encode_to_vec().repeat(2_000_000);
+    let bomb = frame(&zstd::encode_all(&*bomb, 19).unwrap(), true);
+    assert!(bomb.len() < 2000, "{}", bomb.len());
+    let headers = [GRPC, ("grpc-encoding", "zstd")];
+    let (_, status, _) = call(app.grpc, BATCH, &headers, bomb).await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let expected = ("requests".to_owned(), "has more than 1000 elements".to_owned());
+    assert_eq!(violations(&status), [expected]);
+
+    let paths = vec!["address.city".to_owned(); 101];
+    let update =
+        UpdateUserDetailsRequest { update_mask: Some(FieldMask { paths }), ..set_city(3, "Bonn") };
+    let status = app.update(update).await.unwrap_err();
+    let expected = ("update_mask.paths".to_owned(), "has more than 100 elements".to_owned());
+    assert_eq!(violations(&status), [expected]);
+}
+
+async fn a_large_message_is_handled_beside_small_ones(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let comment = m4_user_details::proto::Comment { comment: Some("x".repeat(60_000)) };
+    let mut update = set_city(4, "Large");
+    update.user_details.as_mut().unwrap().comment = Some(comment.into());
+    let requests = vec![update; 40];
+    let batch = || {
+        let request =
+            BatchUpdateUserDetailsRequest { requests: requests.clone(), ..Default::default() };
+        let mut users = app.users();
+        async move { users.batch_update_user_details(request).await }
+    };
+    let batches = futures_util::future::join_all((0..4).map(|_| batch()));
+    let singles = async {
+        for _ in 0..20 {
+            app.update(set_city(3, "Small")).await.unwrap();
+        }
+    };
+    let (batches, ()) = tokio::join!(batches, singles);
+    for batch in batches {
+        assert_eq!(batch.unwrap().into_inner().results.len(), 40);
+    }
+    assert_eq!(app.read(4).await.address.unwrap().city.as_deref(), Some("Large"));
+}
+
+async fn an_answer_that_is_not_read_ends_at_the_deadline(database: TestDatabase) {
+    let app = TestApp::start_with(&database, &[("deadline_seconds", "1")]).await;
+    // Answers have no window at all.
+    let mut client = connect(app.grpc, 0).await;
+    let (answer, mut stream) = begin(&mut client, post(app.grpc, UPDATE, &[GRPC])).await;
+    stream.send_data(frame(&set_city(3, "Unread").encode_to_vec(), false), true).unwrap();
+    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    let error = timeout(PATIENCE, answer.into_body().data()).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+    assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("Unread"));
+}

@@ -1,0 +1,137 @@
+//! The periodic deletion of expired rows.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use m4_user_details::{
+    app::Environment,
+    proto::{ListUserDetailsChangesRequest, UpdateUserDetailsRequest, WatchUserDetailsRequest},
+};
+use tokio::time::timeout;
+
+use crate::{
+    support::{
+        CONDITION_TIMEOUT,
+        app::{TestApp, reason, set_city},
+        clock::TestClock,
+        database::TestDatabase,
+        on_every_engine, until,
+    },
+    watch::{Watch, behind, everything},
+};
+
+on_every_engine!(
+    expired_rows_are_deleted,
+    a_token_is_refused_once_entries_behind_it_were_deleted,
+    nothing_is_deleted_after_the_clock_was_set,
+);
+
+fn update(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
+    let request_id = format!("{user_id}f8fad5b-d9cb-469f-a165-70867728950e");
+    UpdateUserDetailsRequest { request_id, ..set_city(user_id, city) }
+}
+
+/// A service that keeps its change log for a day and sweeps all the time.
+async fn start(database: &TestDatabase, clock: &TestClock) -> TestApp {
+    let environment = Environment {
+        clock: Arc::new(clock.clone()),
+        sweep_interval: Duration::from_millis(20),
+        ..Environment::default()
+    };
+    let settings = [("change_log.days", "1"), ("watch_heartbeat_seconds", "1")];
+    TestApp::start_in(database, &settings, environment).await
+}
+
+async fn expired_rows_are_deleted(database: TestDatabase) {
+    let clock = TestClock::at_present();
+    let app = start(&database, &clock).await;
+    let mut users = app.users();
+    // Alice's rows become older than a day, the next ones almost a day old, and the last ones are new.
+    for (user_id, hours) in [(3, 2), (4, 23), (5, 0)] {
+        users.update_user_details(update(user_id, "Bonn")).await.unwrap();
+        clock.advance(TimeDelta::hours(hours));
+    }
+    let (entries, answers) = ("SELECT count(*) FROM change_log", "SELECT count(*) FROM requests");
+    until("expired rows are deleted", || async {
+        database.number(entries).await < 3 && database.number(answers).await < 3
+    })
+    .await;
+    let all = ListUserDetailsChangesRequest::default();
+    let left = users.list_user_details_changes(all).await.unwrap().into_inner().changes;
+    assert_eq!(left.iter().map(|change| change.user_id).collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(database.number(answers).await, 2);
+
+    // A request id is taken while its answer is stored, and free afterwards.
+    for user_id in [4, 5] {
+        let status = users.update_user_details(update(user_id, "York")).await.unwrap_err();
+        assert_eq!(reason(&status), "REQUEST_ID_REUSED");
+    }
+    users.update_user_details(update(3, "York")).await.unwrap();
+    assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("York"));
+}
+
+async fn a_token_is_refused_once_entries_behind_it_were_deleted(database: TestDatabase) {
+    let clock = TestClock::at_present();
+    let app = start(&database, &clock).await;
+    let mut watch = Watch::start(&app, everything()).await.unwrap();
+    // A watch of one user, and changes of another one.
+    let bob = WatchUserDetailsRequest { user_id: Some(4), ..everything() };
+    let mut of_bob = Watch::start(&app, bob.clone()).await.unwrap();
+    let before = watch.token.clone();
+    clock.was_set(true);
+    clock.advance(TimeDelta::days(2));
+    // The time alone refuses no token.
+    drop(Watch::start(&app, behind(&before)).await.unwrap());
+    for city in ["Bonn", "Bern"] {
+        app.users().update_user_details(set_city(3, city)).await.unwrap();
+        watch.change().await.unwrap();
+    }
+    let after = watch.token.clone();
+    clock.was_set(false);
+    clock.advance(TimeDelta::days(2));
+    until("the first entry is deleted", || async {
+        database.number("SELECT count(*) FROM change_log").await == 1
+    })
+    .await;
+    let refused = Watch::start(&app, behind(&before)).await.err().unwrap();
+    assert_eq!(reason(&refused), "INVALID_REQUEST");
+    assert!(refused.message().contains("older than the change log is kept"), "{refused}");
+    drop(Watch::start(&app, behind(&after)).await.unwrap());
+    // The position of a watch goes on with entries that are not its own.
+    let resumable = async {
+        loop {
+            of_bob.response().await.unwrap();
+            let again =
+                WatchUserDetailsRequest { resume_token: of_bob.token.clone(), ..bob.clone() };
+            if Watch::start(&app, again).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(CONDITION_TIMEOUT, resumable).await.expect("the position stands still");
+}
+
+async fn nothing_is_deleted_after_the_clock_was_set(database: TestDatabase) {
+    let clock = TestClock::at_present();
+    let app = start(&database, &clock).await;
+    let mut users = app.users();
+    for user_id in [3, 4] {
+        users.update_user_details(update(user_id, "Bonn")).await.unwrap();
+    }
+    clock.was_set(true);
+    clock.advance(TimeDelta::days(2));
+    // Many sweeps would have deleted it by then.
+    for number in 0..20 {
+        users.update_user_details(set_city(5, &number.to_string())).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // A repeat still gets its first answer.
+    users.update_user_details(update(3, "Bonn")).await.unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM requests").await, 2);
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 22);
+    clock.was_set(false);
+    until("answers are deleted", || async {
+        database.number("SELECT count(*) FROM requests").await == 0
+    })
+    .await;
+}

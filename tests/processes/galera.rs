@@ -1,0 +1,81 @@
+//! A Galera cluster whose nodes are both written to: what one has acknowledged, the other one knows.
+
+use std::time::Duration;
+
+use ::http::StatusCode;
+use tokio::time::sleep;
+
+use crate::{
+    program::Program,
+    support::{
+        database::{Kind, TestDatabase},
+        server::Server,
+        until,
+    },
+};
+
+const CITY: &str = "SELECT city FROM accounts WHERE id = 3";
+const ENTRIES: &str = "SELECT count(*) FROM change_log";
+
+/// Two nodes, and a replica of the service on each; none where Galera is not installed.
+async fn cluster() -> Option<([Server; 2], [TestDatabase; 2], [Program; 2])> {
+    let first = Server::galera(None)?;
+    let second = Server::galera(Some(&first))?;
+    let nodes = [first, second];
+    let database = |node: &Server, name: &str| TestDatabase {
+        kind: Kind::MariaDb,
+        url: node.url("mysql://root", name),
+    };
+    for node in &nodes {
+        let status = "SELECT variable_value FROM information_schema.global_status \
+                      WHERE variable_name = 'wsrep_local_state_comment'";
+        until("the node is synced", || async {
+            database(node, "mysql").text(status).await == "Synced"
+        })
+        .await;
+    }
+    database(&nodes[0], "mysql").execute("CREATE DATABASE m4").await;
+    let databases = [database(&nodes[0], "m4"), database(&nodes[1], "m4")];
+    let first = Program::demo(&databases[0], &[]).await;
+    let second = Program::demo(&databases[1], &[]).await;
+    Some((nodes, databases, [first, second]))
+}
+
+async fn until_both_have(databases: &[TestDatabase; 2], city: &str) {
+    for database in databases {
+        until("a node has the city", || async { database.text(CITY).await == city }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_by_turns_on_two_nodes_is_stored_each_time() {
+    const ROUNDS: i64 = 50;
+    let Some((_nodes, databases, programs)) = cluster().await else { return };
+    for _ in 0..ROUNDS {
+        programs[0].set_city("First", "").await.unwrap();
+        programs[1].set_city("Second", "").await.unwrap();
+    }
+    until_both_have(&databases, "Second").await;
+    for database in &databases {
+        assert_eq!(database.number(ENTRIES).await, 2 * ROUNDS);
+    }
+
+    // A node that is late in applying what the other one has acknowledged.
+    let late = databases[1].connect().await;
+    sea_orm::ConnectionTrait::execute_unprepared(&late, "FLUSH TABLES WITH READ LOCK")
+        .await
+        .unwrap();
+    programs[0].set_city("Third", "").await.unwrap();
+    let release = async {
+        // The update has long read the row by then, if it reads one that is old.
+        sleep(Duration::from_millis(500)).await;
+        sea_orm::ConnectionTrait::execute_unprepared(&late, "UNLOCK TABLES").await.unwrap();
+    };
+    let (updated, ()) = tokio::join!(programs[1].set_city("Second", ""), release);
+    updated.unwrap();
+    until_both_have(&databases, "Second").await;
+    for (database, program) in databases.iter().zip(&programs) {
+        assert_eq!(database.number(ENTRIES).await, 2 * ROUNDS + 2);
+        program.wait_for_status("/readyz", StatusCode::OK).await;
+    }
+}

@@ -1,0 +1,47 @@
+//! A clock that a test sets.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use m4_user_details::domain::clock::{Clock, SystemClock};
+
+/// A clock that stands still until the test moves it. Its clones show the same time.
+#[derive(Clone, Debug)]
+pub struct TestClock {
+    micros: Arc<AtomicI64>,
+    was_set: Arc<AtomicBool>,
+}
+
+impl TestClock {
+    /// A clock that shows the present time, in whole microseconds.
+    pub fn at_present() -> Self {
+        let micros = Arc::new(AtomicI64::new(SystemClock.now().timestamp_micros()));
+        Self { micros, was_set: Arc::default() }
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: TimeDelta) {
+        self.micros.fetch_add(by.num_microseconds().unwrap(), Ordering::SeqCst);
+    }
+
+    /// From now on the clock says that it was just set to another time, or that it never was.
+    pub fn was_set(&self, was_set: bool) {
+        self.was_set.store(was_set, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.micros.load(Ordering::SeqCst)).unwrap()
+    }
+
+    fn steady_for(&self) -> Duration {
+        if self.was_set.load(Ordering::SeqCst) { Duration::ZERO } else { Duration::MAX }
+    }
+}

@@ -1,0 +1,254 @@
+//! Database servers of a test's own, with settings that servers in the field have; and proxies in front of them.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::process::{Owner, ServerProcess, free_port, installed, run};
+
+/// Begins a cluster instead of joining it.
+const NEW_CLUSTER: &str = "--wsrep-new-cluster";
+
+/// A server on a free port of the loopback address; killed when it is dropped.
+pub struct Server {
+    process: ServerProcess,
+    folder: tempfile::TempDir,
+    pub port: u16,
+    /// Where a node of a Galera cluster finds it.
+    group: u16,
+}
+
+impl Server {
+    /// A PostgreSQL server with further settings, such as `fsync=off`. None where the program is not
+    /// installed: the test is skipped.
+    pub fn postgres(settings: &[&str]) -> Option<Self> {
+        Self::postgres_in(&env::temp_dir(), settings)
+    }
+
+    /// The same with its files in a folder.
+    pub fn postgres_in(folder: &Path, settings: &[&str]) -> Option<Self> {
+        let create = |owner: &Owner, programs: &Path, data: &Path| {
+            let mut create = owner.command(&programs.join("initdb"));
+            create.args(["--auth=trust", "--username=postgres", "--no-sync", "--pgdata"]).arg(data);
+            run(create);
+        };
+        Self::postgres_with(Owner::of("postgres").within(folder), settings, create)
+    }
+
+    /// A standby of the PostgreSQL server on a port.
+    pub fn standby(primary: u16) -> Option<Self> {
+        Self::postgres_with(Owner::of("postgres"), &[], |owner, programs, data| {
+            copy_primary(owner, programs, data, primary);
+        })
+    }
+
+    fn postgres_with(
+        owner: Owner,
+        settings: &[&str],
+        create: impl FnOnce(&Owner, &Path, &Path),
+    ) -> Option<Self> {
+        let programs = postgres_programs()?;
+        let (folder, data) = owner.folder();
+        create(&owner, &programs, &data);
+        let port = free_port();
+        let mut arguments: Vec<OsString> = vec!["-D".into(), data.into()];
+        arguments.extend(["-p", &port.to_string()].map(OsString::from));
+        let own = ["listen_addresses=127.0.0.1", "unix_socket_directories="];
+        for setting in own.iter().chain(settings) {
+            arguments.extend(["-c", setting].map(OsString::from));
+        }
+        Some(Self::start(owner, programs.join("postgres"), arguments, folder, port))
+    }
+
+    /// Starts a PostgreSQL server that was killed as a standby of the server on a port, with nothing of
+    /// what it held.
+    pub fn restart_as_standby(&mut self, primary: u16) {
+        let programs = postgres_programs().unwrap();
+        let (owner, data) = (self.process.owner(), self.folder.path().join("data"));
+        fs::remove_dir_all(&data).unwrap();
+        owner.create_folder(&data);
+        copy_primary(owner, &programs, &data, primary);
+        self.process.restart();
+    }
+
+    /// A MariaDB server with further options, such as `--autocommit=0`.
+    pub fn mariadb(options: &[&str]) -> Option<Self> {
+        Self::mariadb_in(&env::temp_dir(), options)
+    }
+
+    /// The same with its files in a folder.
+    pub fn mariadb_in(folder: &Path, options: &[&str]) -> Option<Self> {
+        Self::mariadb_with(Owner::of("mysql").within(folder), "", options, 0)
+    }
+
+    /// A node of a Galera cluster: its first one, or another one that joins it.
+    pub fn galera(first: Option<&Self>) -> Option<Self> {
+        let provider = galera_provider()?;
+        let group = free_port();
+        let cluster = first.map_or(String::new(), |first| format!("127.0.0.1:{}", first.group));
+        let options = [
+            "--binlog-format=ROW".to_owned(),
+            "--innodb-autoinc-lock-mode=2".to_owned(),
+            "--wsrep-on=ON".to_owned(),
+            format!("--wsrep-provider={}", provider.display()),
+            "--wsrep-cluster-name=m4".to_owned(),
+            format!("--wsrep-cluster-address=gcomm://{cluster}"),
+            "--wsrep-node-address=127.0.0.1".to_owned(),
+            "--wsrep-sst-method=rsync".to_owned(),
+            format!("--wsrep-sst-receive-address=127.0.0.1:{}", free_port()),
+            format!("--wsrep-provider-options={}", provider_options(group)),
+        ];
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        Self::mariadb_with(Owner::of("mysql"), "", &options, group)
+    }
+
+    /// A node of a Galera cluster with a configuration file; the first node begins the cluster.
+    pub fn galera_configured(configuration: &str, group: u16, is_first: bool) -> Option<Self> {
+        let receive = format!("--wsrep-sst-receive-address=127.0.0.1:{}", free_port());
+        let mut options = vec!["--wsrep-node-address=127.0.0.1", &receive];
+        options.extend(is_first.then_some(NEW_CLUSTER));
+        Self::mariadb_with(Owner::of("mysql"), configuration, &options, group)
+    }
+
+    fn mariadb_with(
+        owner: Owner,
+        configuration: &str,
+        options: &[&str],
+        group: u16,
+    ) -> Option<Self> {
+        let install = installed("mariadb-install-db", &["/usr/bin"])?;
+        let serve = installed("mariadbd", &["/usr/sbin", "/usr/libexec"])?;
+        let (folder, data) = owner.folder();
+        let mut create = owner.command(&install);
+        create.args([
+            "--no-defaults",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ]);
+        create.arg(format!("--datadir={}", data.display()));
+        run(create);
+        let file = folder.path().join("server.cnf");
+        fs::write(&file, configuration).unwrap();
+        let port = free_port();
+        let own = [
+            format!("--defaults-file={}", file.display()),
+            format!("--datadir={}", data.display()),
+            format!("--socket={}", data.join("socket").display()),
+            format!("--pid-file={}", data.join("pid").display()),
+            format!("--port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+        ];
+        let arguments = own.iter().map(String::as_str).chain(options.iter().copied());
+        let arguments = arguments.map(OsString::from).collect();
+        let server = Self::start(owner, serve, arguments, folder, port);
+        Some(Self { group, ..server })
+    }
+
+    /// A `PgBouncer` in front of the server of a database URL; `pool_mode` is `session` or `transaction`.
+    pub fn pgbouncer(url: &str, pool_mode: &str) -> Option<Self> {
+        let program = installed("pgbouncer", &["/usr/sbin"])?;
+        let owner = Owner::of("postgres");
+        let (folder, data) = owner.folder();
+        let url = url::Url::parse(url).unwrap();
+        let (host, server) = (url.host_str().unwrap(), url.port().unwrap_or(5432));
+        let (user, port) = (url.username(), free_port());
+        let configuration = format!(
+            "[databases]\n* = host={host} port={server} user={user}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = {pool_mode}\nignore_startup_parameters = extra_float_digits\n"
+        );
+        let file = data.join("pgbouncer.ini");
+        fs::write(&file, configuration).unwrap();
+        Some(Self::start(owner, program, vec!["--quiet".into(), file.into()], folder, port))
+    }
+
+    /// HAProxy with a configuration in which it listens on `port`.
+    pub fn haproxy(configuration: &str, port: u16) -> Option<Self> {
+        let program = installed("haproxy", &["/usr/sbin"])?;
+        let owner = Owner::current();
+        let (folder, data) = owner.folder();
+        let file = data.join("haproxy.cfg");
+        fs::write(&file, configuration).unwrap();
+        Some(Self::start(
+            owner,
+            program,
+            vec!["-db".into(), "-f".into(), file.into()],
+            folder,
+            port,
+        ))
+    }
+
+    /// The URL of a database on it.
+    pub fn url(&self, scheme_and_user: &str, database: &str) -> String {
+        format!("{scheme_and_user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Stops all of it where it is. Its sockets stay open.
+    pub fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    /// Has it go on after [`Self::freeze`].
+    pub fn thaw(&self) {
+        self.process.thaw();
+    }
+
+    /// Kills all of it, as the loss of its machine does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`Self::kill`], on the same port and data; a node of a cluster joins it.
+    pub fn restart(&mut self) {
+        self.process.arguments.retain(|argument| argument != NEW_CLUSTER);
+        self.process.restart();
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    fn start(
+        owner: Owner,
+        program: PathBuf,
+        arguments: Vec<OsString>,
+        folder: tempfile::TempDir,
+        port: u16,
+    ) -> Self {
+        let log = folder.path().join("log");
+        let process = ServerProcess::start(owner, program, arguments, log, port);
+        Self { process, folder, port, group: 0 }
+    }
+}
+
+fn postgres_programs() -> Option<PathBuf> {
+    let initdb = installed("initdb", &["/usr/lib/postgresql", "/usr/local/pgsql"])?;
+    // A link may lead to it, and to the other programs none.
+    fs::canonicalize(initdb).unwrap().parent().map(PathBuf::from)
+}
+
+/// Fills an empty folder with a copy of the server on a port, which begins as its standby.
+fn copy_primary(owner: &Owner, programs: &Path, data: &Path, primary: u16) {
+    let mut copy = owner.command(&programs.join("pg_basebackup"));
+    let port = primary.to_string();
+    copy.args(["--host=127.0.0.1", "--port", &port, "--username=postgres"]);
+    copy.args(["--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--pgdata"]).arg(data);
+    run(copy);
+}
+
+/// The Galera library, where the program that copies nodes is installed, too.
+pub fn galera_provider() -> Option<PathBuf> {
+    let provider = installed("libgalera_smm.so", &["/usr/lib/galera", "/usr/lib64/galera-4"])?;
+    installed("rsync", &["/usr/bin"])?;
+    Some(provider)
+}
+
+/// The addresses of a node of a Galera cluster.
+pub fn provider_options(group: u16) -> String {
+    let receive = free_port();
+    format!("gmcast.listen_addr=tcp://127.0.0.1:{group};ist.recv_addr=127.0.0.1:{receive}")
+}
