@@ -2,6 +2,8 @@
 FROM rust:1.95.0-slim-bookworm AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /src
+ENV CARGO_PROFILE_RELEASE_DEBUG=false \
+    CARGO_PROFILE_RELEASE_STRIP=true
 COPY . .
 # Dependencies and what was built of them stay in caches from one build to the next.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

@@ -1,6 +1,8 @@
 //! What the rules must know of the stored data: asked for first, then loaded at once, for one call or for many.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::HashMap;
 
 use super::{
     account::{AccountType, ActingAccount, User},

@@ -1,7 +1,8 @@
 //! The parameters of a call, from its query string and its body.
 
-use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
+use std::{borrow::Cow, sync::LazyLock};
 
+use foldhash::HashMap;
 use percent_encoding::percent_decode;
 
 use crate::fields::FIELDS;
@@ -45,9 +46,10 @@ pub(crate) trait Take: Default {
     fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<Given>);
 }
 
-/// The parameters that the call knows; others are ignored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parameters(HashMap<&'static str, Given>);
+/// The parameters that the call knows; others are ignored. A call has few, so a search is faster than a
+/// hash of each name.
+#[derive(Clone, Debug, Default)]
+pub struct Parameters(Vec<(&'static str, Given)>);
 
 /// Every parameter that the call knows, by name.
 static KNOWN: LazyLock<HashMap<&'static [u8], &'static str>> = LazyLock::new(|| {
@@ -68,13 +70,21 @@ pub(super) fn from_form<T: Take>(form: &[u8]) -> T {
 
 impl Take for Parameters {
     fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<Given>) {
-        let Some(name) = KNOWN.get(name) else { return };
-        match given() {
-            Some(given) => self.0.insert(name, given),
-            None => self.0.remove(name),
-        };
+        let Some(&name) = KNOWN.get(name) else { return };
+        self.0.retain(|(other, _)| *other != name);
+        self.0.extend(given().map(|given| (name, given)));
     }
 }
+
+/// In whatever order they were sent.
+impl PartialEq for Parameters {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().all(|(name, given)| other.get(name) == Some(given))
+    }
+}
+
+impl Eq for Parameters {}
 
 impl Parameters {
     /// Those of a query string or of a form.
@@ -85,14 +95,16 @@ impl Parameters {
     /// These parameters, and those of `others` that are not among them.
     pub(super) fn or(mut self, others: Self) -> Self {
         for (name, given) in others.0 {
-            self.0.entry(name).or_insert(given);
+            if self.get(name).is_none() {
+                self.0.push((name, given));
+            }
         }
         self
     }
 
     /// A parameter's value, if it was sent.
     pub(super) fn get(&self, name: &str) -> Option<&Given> {
-        self.0.get(name)
+        self.0.iter().find(|(own, _)| *own == name).map(|(_, given)| given)
     }
 }
 

@@ -2,10 +2,12 @@
 //! closed when there is no room for a new one.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use foldhash::HashMap;
 
 use super::{Activity, Closed, ConnectionLimits, Reason, activity::Registration};
 use crate::telemetry::instruments::instruments;

@@ -1,9 +1,8 @@
 //! The texts of the statements that every update has, as SeaORM has built them: the same text serves for other values.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
-};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use foldhash::HashMap;
 
 use super::connect::Engine;
 use crate::fields::Field;

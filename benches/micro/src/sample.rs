@@ -1,7 +1,7 @@
 //! A call of a legacy client and the user whom it changes: text, a decimal, a date, an e-mail address, flags, an id.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
 };
 
@@ -101,9 +101,9 @@ fn facts() -> Facts {
     };
     let references = [(Reference::Currency, [1, 2]), (Reference::Direction, [1, 2])];
     let mut facts = Facts {
-        actors: HashMap::from([(USERNAME.to_owned(), admin)]),
-        users: HashMap::from([(new.id, new)]),
-        requests: HashMap::new(),
+        actors: [(USERNAME.to_owned(), admin)].into_iter().collect(),
+        users: [(new.id, new)].into_iter().collect(),
+        requests: Default::default(),
         references: BTreeMap::from(references.map(|(kind, ids)| (kind, BTreeSet::from(ids)))),
     };
     let (updated, _) = rules::apply(&update(BEFORE), now(), &facts).expect("the sample is valid");

@@ -74,7 +74,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Method> {
 }
 
 /// The methods by path. They live as long as the process.
-static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
+static METHODS: LazyLock<foldhash::HashMap<String, Method>> = LazyLock::new(|| {
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
     let mut messages = HashMap::new();
     for file in &files.file {
@@ -82,7 +82,7 @@ static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
             messages.insert(format!(".{}.{}", file.package(), message.name()), message);
         }
     }
-    let mut methods = HashMap::new();
+    let mut methods = foldhash::HashMap::default();
     for file in &files.file {
         for service in &file.service {
             for method in &service.method {

@@ -1,7 +1,9 @@
 //! Parses a head as hyper does, with the same parser, and decides what becomes of it.
 
+use std::mem::MaybeUninit;
+
 use http::uri::PathAndQuery;
-use httparse::{EMPTY_HEADER, Request, Status};
+use httparse::{Request, Status};
 
 use super::{
     MAX_FIELD_COUNT, MAX_FIELDS, MAX_HEAD, MAX_METHOD, MAX_URI, Refusal, framing::Framing,
@@ -34,7 +36,7 @@ pub(super) fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     let from = searched.saturating_sub(2);
     *searched = bytes.len();
     let mut at = from;
-    while let Some(next) = bytes[at..].iter().position(|byte| *byte == b'\n') {
+    while let Some(next) = memchr::memchr(b'\n', &bytes[at..]) {
         at += next + 1;
         match &bytes[at..] {
             [b'\n', ..] => return Some(at + 1),
@@ -53,8 +55,9 @@ pub(super) fn check_beginning(bytes: &[u8]) -> Result<(), Refusal> {
     if bytes.len() > MAX_HEAD {
         return Err(Refusal::TooLarge);
     }
-    let mut fields = [EMPTY_HEADER; MAX_FIELD_COUNT];
-    Request::new(&mut fields).parse(bytes).map(drop).map_err(refusal)
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELD_COUNT];
+    let parsed = Request::new(&mut []).parse_with_uninit_headers(bytes, &mut fields);
+    parsed.map(drop).map_err(refusal)
 }
 
 /// Parses a complete head.
@@ -65,9 +68,9 @@ pub(super) fn head(bytes: &[u8]) -> Result<Head, Refusal> {
     if bytes.len() > MAX_HEAD {
         return Err(Refusal::TooLarge);
     }
-    let mut fields = [EMPTY_HEADER; MAX_FIELD_COUNT];
-    let mut request = Request::new(&mut fields);
-    let parsed = request.parse(bytes).map_err(refusal)?;
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELD_COUNT];
+    let mut request = Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(bytes, &mut fields).map_err(refusal)?;
     let (Status::Complete(length), Some(method), Some(target), Some(version)) =
         (parsed, request.method, request.path, request.version)
     else {

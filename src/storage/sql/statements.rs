@@ -1,18 +1,19 @@
 //! The SQL statements of a transaction: what the rules need to know, for one call or many at once, and what they decide.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::{
     entities::{account, currency, direction, manager_group_right, number_pool, request},
     rows::{ActingRow, Answer, Kept, unreadable_type},
     sea_orm::{
-        self, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter,
-        QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Value,
+        self, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType,
+        QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Statement, Value,
         sea_query::{Condition, Expr, ExprTrait, LockBehavior, LockType},
     },
     stored::Stored,
@@ -143,7 +144,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         lock: Lock,
     ) -> Result<HashMap<String, ActingAccount>, Error> {
         if names.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(HashMap::default());
         }
         let mut values = vec![USERS_RIGHT.into()];
         values.extend(padded(names).map(|name| Value::from(name.as_str())));
@@ -174,7 +175,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
 
     async fn users(&self, ids: &BTreeSet<i64>, lock: Lock) -> Result<HashMap<i64, User>, Error> {
         if ids.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(HashMap::default());
         }
         let ids: Vec<_> = padded(ids).copied().collect();
         let waits = match lock {
@@ -215,7 +216,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
     /// Those of requests that were answered before.
     async fn answered(&self, ids: &BTreeSet<String>) -> Result<HashMap<String, Answered>, Error> {
         if ids.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(HashMap::default());
         }
         let select = request::Entity::find().filter(request::Column::Id.is_in(padded(ids)));
         let select = select.into_model::<Stored<Kept>>();
@@ -282,18 +283,34 @@ impl<C: ConnectionTrait> Statements<'_, C> {
     /// that do, and to prepare one costs more than to run it.
     pub(super) async fn write(&self, writes: Vec<Write>) -> Result<(), Error> {
         let connection = self.connection;
-        for Write { operation, table, statement, rows } in writes {
-            let written = if self.engine == Engine::Sqlite {
-                sql!(self.engine, operation, table, connection.query_all_raw(statement))?.len()
-            } else {
+        let expected: u64 = writes.iter().map(|write| write.rows).sum();
+        let mut written = 0;
+        if self.engine == Engine::Sqlite {
+            let before = self.total_changes().await?;
+            for Write { operation, table, statement, .. } in writes {
+                // SeaORM keeps only statements prepared that are run as queries.
+                sql!(self.engine, operation, table, connection.query_all_raw(statement))?;
+            }
+            written += self.total_changes().await? - before;
+        } else {
+            for Write { operation, table, statement, .. } in writes {
                 let done = sql!(self.engine, operation, table, connection.execute_raw(statement))?;
-                usize::try_from(done.rows_affected()).unwrap_or(usize::MAX)
-            };
-            if written != rows {
-                return Err(Error::Unavailable(Conflict.into()));
+                written += done.rows_affected();
             }
         }
+        if written != expected {
+            return Err(Error::Unavailable(Conflict.into()));
+        }
         Ok(())
+    }
+
+    /// The number of rows that the connection has written. `RETURNING` would tell, too, but SQLite copies the
+    /// pages that a statement with `RETURNING` changes.
+    async fn total_changes(&self) -> Result<u64, Error> {
+        let select = Statement::from_string(DbBackend::Sqlite, "SELECT total_changes()");
+        let row = sql_without_span!(self.connection.query_one_raw(select))?;
+        let changes: i64 = row.map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default();
+        Ok(changes.unsigned_abs())
     }
 }
 

@@ -60,13 +60,15 @@ pub(super) struct Write {
     pub(super) table: &'static str,
     pub(super) statement: Statement,
     /// How many rows it is to write, or another transaction was in between.
-    pub(super) rows: usize,
+    pub(super) rows: u64,
 }
 
 impl Write {
-    /// The statements that store changes, in their order, with their entries in the change log. On servers those of the same
-    /// fields are stored by one statement, where each is of another user. SQLite gains nothing by that: what it changes by one
-    /// statement it copies first, in case that fails midway.
+    /// The statements that store changes, in their order, with their entries in the change log. On servers,
+    /// where a statement costs a round trip, one statement stores the same fields of different users, and
+    /// one many entries. On SQLite a statement for each row is faster: SQLite copies all pages that a
+    /// statement with many rows changes, in case it fails midway, and each number of rows is another
+    /// statement to prepare.
     pub(super) fn all(
         engine: Engine,
         mut changes: Vec<(&Updated, &Entry)>,
@@ -87,7 +89,8 @@ impl Write {
                 writes.push(Self::update(engine, &users)?);
             }
         }
-        writes.extend(changes.chunks(PORTION).map(|entries| Self::insert(engine, entries)));
+        let portion = if engine == Engine::Sqlite { 1 } else { PORTION };
+        writes.extend(changes.chunks(portion).map(|entries| Self::insert(engine, entries)));
         Ok(writes)
     }
 
@@ -99,7 +102,7 @@ impl Write {
         } else {
             several(engine, users, &rows)
         };
-        Ok(Self { operation: "UPDATE", table: "accounts", statement, rows: users.len() })
+        Ok(Self { operation: "UPDATE", table: "accounts", statement, rows: users.len() as u64 })
     }
 
     /// Stores entries of the change log.
@@ -108,15 +111,24 @@ impl Write {
             let mut entry = entry(one);
             change_log::Column::iter().filter_map(move |column| entry.take(column).into_value())
         });
-        let statement = statement(engine, Shape::Entries(entries.len()), values.collect(), || {
-            let insert = change_log::Entity::insert_many(entries.iter().map(entry));
-            let mut insert = insert.into_query();
-            if engine == Engine::Sqlite {
-                insert.returning_col(change_log::Column::Id);
-            }
-            StatementBuilder::build(&insert, &backend(engine))
-        });
-        Self { operation: "INSERT", table: "change_log", statement, rows: entries.len() }
+        let mut statement =
+            statement(engine, Shape::Entries(entries.len()), values.collect(), || {
+                let insert = change_log::Entity::insert_many(entries.iter().map(entry));
+                StatementBuilder::build(&insert.into_query(), &backend(engine))
+            });
+        if engine == Engine::Sqlite {
+            json_to_text(&mut statement);
+        }
+        Self { operation: "INSERT", table: "change_log", statement, rows: entries.len() as u64 }
+    }
+}
+
+/// SQLite stores JSON as text. The driver copies all values, and a text is faster to copy.
+fn json_to_text(statement: &mut Statement) {
+    for value in statement.values.iter_mut().flat_map(|values| &mut values.0) {
+        if let Value::Json(Some(json)) = value {
+            *value = json.to_string().into();
+        }
     }
 }
 
@@ -134,11 +146,7 @@ fn one(
             .set(row.clone())
             .filter(account::Column::Id.eq(user.id))
             .filter(account::Column::Version.eq(user.version - 1));
-        let mut update = update.into_query();
-        if engine == Engine::Sqlite {
-            update.returning_col(account::Column::Id);
-        }
-        StatementBuilder::build(&update, &backend(engine))
+        StatementBuilder::build(&update.into_query(), &backend(engine))
     })
 }
 

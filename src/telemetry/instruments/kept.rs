@@ -2,12 +2,12 @@
 //! the SDK the attributes each time. There are as many as series.
 
 use std::{
-    collections::HashMap,
     hash::{Hash, Hasher},
     ptr,
     sync::RwLock,
 };
 
+use foldhash::HashMap;
 use opentelemetry::{
     KeyValue,
     metrics::{BoundCounter, BoundHistogram, Counter, Histogram},
