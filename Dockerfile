@@ -2,14 +2,12 @@
 FROM rust:1.95.0-slim-bookworm AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /src
-ENV CARGO_PROFILE_RELEASE_DEBUG=false \
-    CARGO_PROFILE_RELEASE_STRIP=true
 COPY . .
 # Dependencies and what was built of them stay in caches from one build to the next.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked \
-    && install -D target/release/m4-user-details /out/usr/local/bin/m4-user-details \
+    cargo build --profile dist --locked \
+    && install -D target/dist/m4-user-details /out/usr/local/bin/m4-user-details \
     && install -d /data
 # The libraries that it is linked to are all that it needs of a system.
 RUN ldd /out/usr/local/bin/m4-user-details | grep -o '/[^ ]*' | xargs cp --dereference --parents --target-directory=/out

@@ -11,7 +11,7 @@ use crate::{
     },
     grpc::{
         layers::{
-            admission::{CONNECTION_SHARE, MAX_INFRASTRUCTURE_CALLS},
+            admission::{CONNECTION_SHARE, INFRASTRUCTURE_SHARE, MAX_INFRASTRUCTURE_CALLS},
             elements::{MAX_BATCH_SIZE, MAX_HASH_RECIPES, MAX_MASK_PATHS},
             message::MAX_PUBLIC_MESSAGE_BYTES,
         },
@@ -58,7 +58,10 @@ pub fn table() -> String {
     row("reserved for each connection", bytes(CONNECTION_RESERVE), "none");
     row("calls under way", key("max_in_flight"), TOO_MANY);
     row("calls of a connection, admitted at that limit", CONNECTION_SHARE.to_string(), TOO_MANY);
-    row("health checks and reflection under way", MAX_INFRASTRUCTURE_CALLS.to_string(), TOO_MANY);
+    let probes = "health checks and reflection under way";
+    row(probes, MAX_INFRASTRUCTURE_CALLS.to_string(), "RESOURCE_EXHAUSTED");
+    let share = "those of a connection, admitted at that limit";
+    row(share, INFRASTRUCTURE_SHARE.to_string(), "RESOURCE_EXHAUSTED");
     row("streams of a gRPC connection", MAX_STREAMS.to_string(), "the client waits");
     row("watches", MAX_SUBSCRIPTIONS.to_string(), TOO_MANY);
     row("watches of one caller", MAX_PER_CALLER.to_string(), TOO_MANY);

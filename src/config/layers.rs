@@ -10,7 +10,7 @@ use figment::{
 
 use super::{
     keys::KEYS,
-    masked::{shown, without_secrets},
+    masked::{shown, url_without_secrets, without_secrets},
 };
 
 /// Everything that is wrong in a configuration.
@@ -115,6 +115,7 @@ impl Layers {
             let text = self.text(key.path).unwrap_or_default();
             let shown = match (key.secret, text.is_empty()) {
                 (true, false) => "(set)".to_owned(),
+                _ if key.path == "database.url" => url_without_secrets(&text),
                 _ => without_secrets(&text),
             };
             format!("{} = {shown:?}  # {}; {}\n", key.path, self.source(key.path), key.help)

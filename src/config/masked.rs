@@ -50,6 +50,15 @@ fn is_position(line: &str) -> bool {
     place.split_once(", column ").is_some_and(|(line, column)| is_number(line) && is_number(column))
 }
 
+/// The value of a key that holds a URL: other text may be a connection string with a password.
+pub(super) fn url_without_secrets(text: &str) -> String {
+    if text.is_empty() || text.contains("://") || text.starts_with("sqlite:") {
+        without_secrets(text)
+    } else {
+        NOT_SHOWN.to_owned()
+    }
+}
+
 /// A value without the secrets in it: the password and the parameters of a URL. Text that looks like
 /// a URL with a user and cannot be parsed is not shown.
 pub(super) fn without_secrets(text: &str) -> String {
@@ -129,6 +138,13 @@ mod tests {
             "http://m4:hush@ db/",
         ] {
             assert_eq!(without_secrets(text), NOT_SHOWN, "{text}");
+            assert_eq!(url_without_secrets(text), NOT_SHOWN, "{text}");
+        }
+        for text in ["host=db user=m4 password=hush", "postgres:m4:hush", "hush"] {
+            assert_eq!(url_without_secrets(text), NOT_SHOWN, "{text}");
+        }
+        for text in ["", "sqlite::memory:", "postgres://db/m4"] {
+            assert_eq!(url_without_secrets(text), text);
         }
     }
 

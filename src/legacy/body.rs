@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, header::CONTENT_TYPE};
+use memchr::memmem;
 use multer::Multipart;
 use serde::{
     Deserialize, Deserializer,
@@ -20,6 +21,8 @@ use super::parameters::{Given, Take, from_form};
 pub(crate) const MAX_MEMBERS: usize = 1000;
 /// The longest media type or content coding that a message repeats, in bytes.
 const MAX_QUOTED: usize = 64;
+/// The longest boundary: RFC 2046, section 5.1.1.
+const MAX_BOUNDARY: usize = 70;
 /// The byte order mark of UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -54,8 +57,10 @@ pub(crate) enum Unreadable {
     /// The JSON is another value.
     #[error("body could not be read: the JSON is not an object")]
     NotAnObject,
-    /// Multipart without a boundary.
-    #[error("body could not be read: the type multipart/form-data has no boundary")]
+    /// Multipart without a boundary, or with one that is too long.
+    #[error(
+        "body could not be read: the type multipart/form-data has no boundary of 1 to 70 characters"
+    )]
     NoBoundary,
     /// The multipart body is malformed, or its last boundary is missing.
     #[error("body could not be read: the multipart body is broken or cut off")]
@@ -177,7 +182,10 @@ impl<'de> Deserialize<'de> for Members<'de> {
 /// The text parts of a form; files are ignored.
 async fn multipart<T: Take>(content_type: &str, body: Bytes) -> Result<T, Unreadable> {
     let boundary = multer::parse_boundary(content_type).map_err(|_| Unreadable::NoBoundary)?;
-    let is_closed = contains(&body, format!("--{boundary}--").as_bytes());
+    if boundary.len() > MAX_BOUNDARY {
+        return Err(Unreadable::NoBoundary);
+    }
+    let is_closed = memmem::find(&body, format!("--{boundary}--").as_bytes()).is_some();
     let whole = stream::iter([Ok::<_, std::convert::Infallible>(body)]);
     let mut parts = Multipart::new(whole, boundary);
     let mut taken = T::default();
@@ -196,8 +204,4 @@ async fn multipart<T: Take>(content_type: &str, body: Bytes) -> Result<T, Unread
         }
     }
     if is_closed { Ok(taken) } else { Err(Unreadable::Multipart) }
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
 }

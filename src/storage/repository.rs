@@ -35,7 +35,7 @@ use super::{
     place::Place,
     probe::Probe,
     settings,
-    spans::{self, statement},
+    spans::{self, own_statement},
     sqlite_url::{SqliteFile, check_file},
     sweep::sweep,
     token_key,
@@ -273,7 +273,7 @@ impl Store for SqlStore {
         let load = async || {
             let (_room, lease) = database.own_work().await?;
             let key = token_key::load(&*lease);
-            let key = statement(database.engine(), "SELECT", "token_keys", key).await;
+            let key = own_statement(database.engine(), "SELECT", "token_keys", key).await;
             let key = lease.note(key)?;
             lease.done();
             Ok(key)
@@ -466,8 +466,8 @@ impl Database {
         let load = || async {
             let (_room, lease) = self.own_work().await?;
             let load = settings::load(&*lease);
-            let settings = statement(self.engine(), "SELECT", "settings", load).await;
-            let settings = lease.note(settings.map_err(Error::from))?;
+            let settings = own_statement(self.engine(), "SELECT", "settings", load).await;
+            let settings = lease.note(settings)?;
             lease.done();
             Ok(settings)
         };
@@ -480,14 +480,18 @@ impl Database {
     ) -> Result<Settings, Error> {
         let _room = self.own_work.pass().await;
         let Begun { transaction, lease } = self.begin().await?;
-        let load = settings::load(&transaction);
-        let stored = statement(self.engine(), "SELECT", "settings", load).await?;
-        let settings = change(stored.clone());
-        if settings != stored {
-            let save = settings::save(&transaction, &stored, &settings);
-            statement(self.engine(), "INSERT", "settings", save).await?;
-        }
-        statement(self.engine(), "COMMIT", "", transaction.commit()).await?;
+        let update = async {
+            let load = settings::load(&transaction);
+            let stored = own_statement(self.engine(), "SELECT", "settings", load).await?;
+            let settings = change(stored.clone());
+            if settings != stored {
+                let save = settings::save(&transaction, &stored, &settings);
+                own_statement(self.engine(), "INSERT", "settings", save).await?;
+            }
+            own_statement(self.engine(), "COMMIT", "", transaction.commit()).await?;
+            Ok(settings)
+        };
+        let settings = lease.note(update.await)?;
         lease.done();
         if let Some(place) = &self.place {
             place.check()?;

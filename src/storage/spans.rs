@@ -1,12 +1,20 @@
 //! One span for each SQL statement and how long it took, in the names of OpenTelemetry's semantic conventions for databases. They carry
 //! neither values nor a driver's text.
 
-use std::{sync::OnceLock, time::Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use opentelemetry::{KeyValue, trace::SpanKind};
+use tokio::time::timeout;
 
-use super::{connect::Engine, failure::Coded};
+use super::{
+    connect::Engine,
+    failure::{Coded, unanswered},
+};
 use crate::{
+    domain::error::Error,
     telemetry::{
         instruments::{Failure, Instruments, instruments, is_one, summary},
         names,
@@ -16,6 +24,9 @@ use crate::{
 
 /// What is told of the database with each statement: its name and where it is.
 static DATABASE: OnceLock<Vec<KeyValue>> = OnceLock::new();
+
+/// How long a statement of the service itself may take.
+const OWN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Tells it from now on. A process has one database.
 pub(super) fn tell_database(attributes: Vec<KeyValue>) {
@@ -43,6 +54,21 @@ pub(super) async fn statement<T, E: Coded>(
         instruments.connection_timeouts(1, if is_write { "write" } else { engine.pool() });
     }
     told.end(result)
+}
+
+/// Runs a statement of the service itself. No caller's deadline ends it, and a server that has vanished
+/// never answers.
+pub(super) async fn own_statement<T, E: Coded + Into<Error>>(
+    engine: Engine,
+    operation: &'static str,
+    collection: &'static str,
+    run: impl Future<Output = Result<T, E>>,
+) -> Result<T, Error> {
+    let statement = statement(engine, operation, collection, run);
+    match timeout(OWN_STATEMENT_TIMEOUT, statement).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(unanswered()),
+    }
 }
 
 /// Runs a statement of SeaORM's blocking twin likewise.

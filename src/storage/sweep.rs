@@ -14,7 +14,7 @@ use super::{
         request,
     },
     repository::{Database, again},
-    spans::statement,
+    spans::own_statement,
 };
 use crate::domain::error::Error;
 
@@ -76,8 +76,8 @@ where
         .into_tuple::<(Id,)>();
     let (_room, lease) = database.own_writing().await?;
     let table = E::default().table_name();
-    let found = statement(database.engine(), "SELECT", table, ids.all(&*lease)).await;
-    let ids = lease.note(found.map_err(Error::from))?;
+    let found = own_statement(database.engine(), "SELECT", table, ids.all(&*lease)).await;
+    let ids = lease.note(found)?;
     lease.done();
     Ok((!ids.is_empty()).then(|| ids.into_iter().map(|(id,)| id).collect()))
 }
@@ -86,8 +86,8 @@ async fn delete<E: EntityTrait>(database: &Database, rows: Expr) -> Result<(), E
     let (_room, lease) = database.own_writing().await?;
     let delete = E::delete_many().filter(rows).exec(&*lease);
     let table = E::default().table_name();
-    let deleted = statement(database.engine(), "DELETE", table, delete).await;
-    lease.note(deleted.map_err(Error::from))?;
+    let deleted = own_statement(database.engine(), "DELETE", table, delete).await;
+    lease.note(deleted)?;
     lease.done();
     Ok(())
 }
@@ -99,8 +99,8 @@ impl Database {
         let read = || async {
             let (_room, lease) = self.own_work().await?;
             let row = select.clone().one(&*lease);
-            let row = statement(self.engine(), "SELECT", "change_log_sweeps", row).await;
-            let row = lease.note(row.map_err(Error::from))?;
+            let row = own_statement(self.engine(), "SELECT", "change_log_sweeps", row).await;
+            let row = lease.note(row)?;
             lease.done();
             Ok(row.map_or(0, |row| row.up_to))
         };
@@ -114,8 +114,8 @@ impl Database {
         let (_room, lease) = self.own_writing().await?;
         let insert = change_log_sweep::Entity::insert(row).on_conflict(keep);
         let insert = insert.exec_without_returning(&*lease);
-        let inserted = statement(self.engine(), "INSERT", "change_log_sweeps", insert).await;
-        lease.note(inserted.map_err(Error::from))?;
+        let inserted = own_statement(self.engine(), "INSERT", "change_log_sweeps", insert).await;
+        lease.note(inserted)?;
         lease.done();
         Ok(())
     }

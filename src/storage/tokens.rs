@@ -17,7 +17,7 @@ use super::{
     },
     failure::Corrupt,
     repository::{Database, SqlStore, again},
-    spans::statement,
+    spans::own_statement,
     unknown,
 };
 use crate::domain::{
@@ -56,8 +56,8 @@ impl TokenStore for SqlStore {
         let id = service_token::Entity::find().select_only().column(service_token::Column::Id);
         let (_room, lease) = database.own_work().await?;
         let id = id.limit(1).into_tuple::<String>().one(&*lease);
-        let id = statement(database.engine(), "SELECT", TABLE, id).await;
-        let id = lease.note(id.map_err(Error::from))?;
+        let id = own_statement(database.engine(), "SELECT", TABLE, id).await;
+        let id = lease.note(id)?;
         lease.done();
         Ok(id.is_some())
     }
@@ -79,8 +79,8 @@ impl TokenStore for SqlStore {
         let insert = service_token::Entity::insert(row);
         let (_room, lease) = database.own_writing().await?;
         let insert = insert.exec_without_returning(&*lease);
-        let inserted = statement(database.engine(), "INSERT", TABLE, insert).await;
-        lease.note(inserted.map_err(Error::from))?;
+        let inserted = own_statement(database.engine(), "INSERT", TABLE, insert).await;
+        lease.note(inserted)?;
         lease.done();
         Ok(())
     }
@@ -121,8 +121,8 @@ impl SqlStore {
     ) -> Result<UpdateResult, Error> {
         let database = self.prepared()?;
         let (_room, lease) = database.own_writing().await?;
-        let done = statement(database.engine(), "UPDATE", TABLE, update.exec(&*lease)).await;
-        let done = lease.note(done.map_err(Error::from))?;
+        let done = own_statement(database.engine(), "UPDATE", TABLE, update.exec(&*lease)).await;
+        let done = lease.note(done)?;
         lease.done();
         Ok(done)
     }
@@ -136,8 +136,8 @@ async fn tokens(
     let read = || async {
         let (_room, lease) = database.own_work().await?;
         let rows = select.clone().into_model::<Stored<ServiceToken>>().all(&*lease);
-        let rows = statement(database.engine(), "SELECT", TABLE, rows).await;
-        let rows = lease.note(rows.map_err(Error::from))?;
+        let rows = own_statement(database.engine(), "SELECT", TABLE, rows).await;
+        let rows = lease.note(rows)?;
         lease.done();
         Ok(rows)
     };

@@ -20,6 +20,7 @@ on_sqlite!(
     pipelined_requests_that_are_not_read_are_bounded,
     slow_heads_leave_room,
     slow_bodies_leave_room,
+    large_heads_of_slow_bodies_leave_room,
 );
 
 /// How often a slow client sends a byte.
@@ -115,6 +116,31 @@ pub async fn hold_slow_bodies(to: SocketAddr, length: Duration) {
         }
     })
     .await;
+}
+
+/// Keeps 1,020 requests open whose heads are large and whose bodies come slowly.
+async fn hold_large_heads(to: SocketAddr, length: Duration) {
+    swarm(1020, length, move |number| async move {
+        let mut stream = connect(to, number).await?;
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: x\r\nX: {}\r\nContent-Length: 1000\r\n\r\n",
+            target("admin", "5", ""),
+            "x".repeat(60_000)
+        );
+        stream.write_all(head.as_bytes()).await?;
+        loop {
+            stream.write_all(b"x").await?;
+            sleep(SLOW_BYTE).await;
+        }
+    })
+    .await;
+}
+
+async fn large_heads_of_slow_bodies_leave_room(database: TestDatabase) {
+    let victim = Victim::start(&database, &[]).await;
+    let healthy = Healthy::start(&victim.program, None);
+    with_new_client(&victim, hold_large_heads(victim.program.http, ATTACK)).await;
+    victim.check(healthy).await;
 }
 
 async fn slow_bodies_leave_room(database: TestDatabase) {

@@ -15,7 +15,8 @@ use m4_user_details::proto::{
 use prost::Message;
 use prost_types::FieldMask;
 use tokio::{net::TcpStream, time::timeout};
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{
     app::{TestApp, reason, set_city, violations},
@@ -32,6 +33,7 @@ on_sqlite!(
     too_many_elements_are_refused_before_they_are_decoded,
     a_large_message_is_handled_beside_small_ones,
     an_answer_that_is_not_read_ends_at_the_deadline,
+    open_health_watches_leave_room_for_probes,
 );
 
 /// The longest that anything here is waited for.
@@ -260,4 +262,30 @@ async fn an_answer_that_is_not_read_ends_at_the_deadline(database: TestDatabase)
     let error = timeout(PATIENCE, answer.into_body().data()).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
     assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("Unread"));
+}
+
+async fn open_health_watches_leave_room_for_probes(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let mut watches = Vec::new();
+    let mut refused = 0;
+    for _ in 0..3 {
+        let channel = Endpoint::new(format!("http://{}", app.grpc)).unwrap();
+        let health = HealthClient::new(channel.connect().await.unwrap());
+        for _ in 0..200 {
+            match health.clone().watch(HealthCheckRequest::default()).await {
+                Ok(watch) => watches.push(watch),
+                Err(status) => {
+                    assert_eq!(reason(&status), "OVERLOADED", "{status:?}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 0, "{} are open", watches.len());
+
+    let channel = Endpoint::new(format!("http://{}", app.grpc)).unwrap();
+    let mut health = HealthClient::new(channel.connect().await.unwrap());
+    health.check(HealthCheckRequest::default()).await.expect("a probe is answered");
+    assert_eq!(app.send(Method::GET, "/readyz", &[], "").await.status, StatusCode::OK);
+    drop(watches);
 }

@@ -4,6 +4,9 @@
 use std::time::Duration;
 
 use ::http::StatusCode;
+use m4_user_details::proto::{
+    Settings, UpdateSettingsRequest, settings_service_client::SettingsServiceClient,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -176,6 +179,17 @@ async fn writes_go_on_soon_after_the_server_accepts_them_again(database: TestDat
     );
     database.execute(&reset).await;
     let begun = Instant::now();
+    // Settings first: no update has closed the sessions meanwhile.
+    until("settings go on", || async {
+        let settings = Settings { allow_get_api: Some(true), ..Settings::default() };
+        let request = UpdateSettingsRequest {
+            settings: Some(settings),
+            acting_username: "admin".to_owned(),
+            ..UpdateSettingsRequest::default()
+        };
+        SettingsServiceClient::new(program.channel()).update_settings(request).await.is_ok()
+    })
+    .await;
     until("writes go on", || async { program.set_city("Again", "").await.is_ok() }).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     all_succeed(&program, "Again").await;

@@ -66,6 +66,9 @@ pub(crate) struct Arguments {
     /// Another build of the program, which is measured beside this one.
     #[arg(long)]
     before: Option<std::path::PathBuf>,
+    /// The program beside this one is built already.
+    #[arg(long)]
+    no_build: bool,
     /// Where the results go.
     #[arg(long, default_value = "target/load")]
     out: std::path::PathBuf,
@@ -108,8 +111,10 @@ pub(crate) enum Scene {
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
-    program::build();
-    let mut results = report::Results::new(program::size());
+    if !arguments.no_build {
+        program::build();
+    }
+    let mut results = report::Results::new(program::stripped_size());
     for engine in Engine::available(&arguments.engines) {
         // In a task, so that no failure leaves a database behind.
         let scenes = tokio::spawn(scenes::play(engine.clone(), arguments.clone()));

@@ -24,9 +24,13 @@ pub(crate) fn build() {
     assert!(Command::new(cargo).args(arguments).status().unwrap().success());
 }
 
-/// The size of the program, in MB.
-pub(crate) fn size() -> f64 {
-    let bytes = std::fs::metadata(binary()).unwrap().len();
+/// The size of the stripped program, in MB.
+pub(crate) fn stripped_size() -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    let stripped = folder.path().join("stripped");
+    let status = Command::new("strip").arg("-o").arg(&stripped).arg(binary()).status();
+    assert!(status.unwrap().success());
+    let bytes = std::fs::metadata(stripped).unwrap().len();
     f64::from(u32::try_from(bytes / 1000).unwrap()) / 1000.0
 }
 

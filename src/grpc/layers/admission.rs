@@ -25,21 +25,23 @@ use crate::{
 pub(crate) const CONNECTION_SHARE: usize = 8;
 /// Health checks and reflection under way at once, in the whole process.
 pub(crate) const MAX_INFRASTRUCTURE_CALLS: usize = 512;
+/// Health checks and reflection that a connection may have under way while the process is at its
+/// limit: anybody may open streams, and a probe must be answered all the same.
+pub(crate) const INFRASTRUCTURE_SHARE: usize = 2;
 
 /// The calls and the memory of one connection: an extension of its requests.
 #[derive(Debug)]
 pub(in crate::grpc) struct ConnectionShare {
     pub(in crate::grpc) budget: Arc<ConnectionBudget>,
     calls: AtomicUsize,
-    /// Calls that it may have under way while the process is at its limit.
-    share: usize,
+    infrastructure_calls: AtomicUsize,
 }
 
 impl ConnectionShare {
     /// The share of a new connection.
     pub(in crate::grpc) fn new(budget: &Arc<MemoryBudget>) -> Arc<Self> {
-        let share = CONNECTION_SHARE;
-        Arc::new(Self { budget: budget.connection(), calls: AtomicUsize::new(0), share })
+        let [calls, infrastructure_calls] = [const { AtomicUsize::new(0) }; 2];
+        Arc::new(Self { budget: budget.connection(), calls, infrastructure_calls })
     }
 }
 
@@ -50,31 +52,35 @@ pub(in crate::grpc) struct Admission {
     calls: AtomicUsize,
     infrastructure_calls: AtomicUsize,
     /// Stands for all calls of the gateway in this process.
-    gateway: Arc<AtomicUsize>,
+    gateway: AtomicUsize,
+    /// Stands for all readiness checks of the gateway in this process.
+    gateway_checks: AtomicUsize,
 }
 
 impl Admission {
     /// Admits `max_calls` at once, and some more from connections with few calls.
     pub(in crate::grpc) fn new(max_calls: usize) -> Arc<Self> {
-        let [calls, infrastructure_calls] = [const { AtomicUsize::new(0) }; 2];
-        Arc::new(Self { max_calls, calls, infrastructure_calls, gateway: Arc::default() })
+        let [calls, infrastructure_calls, gateway, gateway_checks] =
+            [const { AtomicUsize::new(0) }; 4];
+        Arc::new(Self { max_calls, calls, infrastructure_calls, gateway, gateway_checks })
     }
 
     /// Admits a call, unless there are too many.
     fn admit(self: &Arc<Self>, route: Route, request: &Request) -> Option<AdmissionPermit> {
         let share = request.extensions().get::<Arc<ConnectionShare>>().cloned();
         let permit = AdmissionPermit { admission: Arc::clone(self), share, route };
-        let (own, least) = match (&permit.share, route) {
-            (_, Route::Infrastructure { .. }) => (&self.infrastructure_calls, 0),
-            (Some(share), _) => (&share.calls, share.share),
-            (None, _) => (&*self.gateway, (self.max_calls / 2).max(CONNECTION_SHARE)),
+        let (max, least) = match (&permit.share, route) {
+            (Some(_), Route::Infrastructure { .. }) => {
+                (MAX_INFRASTRUCTURE_CALLS, INFRASTRUCTURE_SHARE)
+            }
+            // The gateway asks for each probe of its own, of which its listener has few.
+            (None, Route::Infrastructure { .. }) => (0, usize::MAX),
+            (Some(_), _) => (self.max_calls, CONNECTION_SHARE),
+            (None, _) => (self.max_calls, (self.max_calls / 2).max(CONNECTION_SHARE)),
         };
-        let own = own.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Route::Infrastructure { .. } = route {
-            return (own <= MAX_INFRASTRUCTURE_CALLS).then_some(permit);
-        }
-        let all = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        (all <= self.max_calls || own <= least).then_some(permit)
+        let [all, own] =
+            permit.counters().map(|counter| counter.fetch_add(1, Ordering::Relaxed) + 1);
+        (all <= max || own <= least).then_some(permit)
     }
 }
 
@@ -87,16 +93,28 @@ pub(in crate::grpc) struct AdmissionPermit {
     route: Route,
 }
 
+impl AdmissionPermit {
+    /// The counters of all calls of its kind, and of those that share its connection.
+    fn counters(&self) -> [&AtomicUsize; 2] {
+        let Self { admission, share, route } = self;
+        match (share, route) {
+            (Some(share), Route::Infrastructure { .. }) => {
+                [&admission.infrastructure_calls, &share.infrastructure_calls]
+            }
+            (None, Route::Infrastructure { .. }) => {
+                [&admission.infrastructure_calls, &admission.gateway_checks]
+            }
+            (Some(share), _) => [&admission.calls, &share.calls],
+            (None, _) => [&admission.calls, &admission.gateway],
+        }
+    }
+}
+
 impl Drop for AdmissionPermit {
     fn drop(&mut self) {
-        let Self { admission, share, route } = self;
-        if let Route::Infrastructure { .. } = route {
-            admission.infrastructure_calls.fetch_sub(1, Ordering::Relaxed);
-            return;
+        for counter in self.counters() {
+            counter.fetch_sub(1, Ordering::Relaxed);
         }
-        admission.calls.fetch_sub(1, Ordering::Relaxed);
-        let own = share.as_ref().map_or(&*admission.gateway, |share| &share.calls);
-        own.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

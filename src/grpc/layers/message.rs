@@ -40,6 +40,8 @@ pub(crate) const MAX_PUBLIC_MESSAGE_BYTES: usize = 16 * 1024;
 const LARGE_MESSAGE_BYTES: usize = 128 * 1024;
 /// How many times as large as a batch its answer is taken to be, until it is known.
 const BATCH_ANSWER_RATIO: usize = 8;
+/// The path of the health check that has one answer.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// The header that names how a message is compressed.
 const GRPC_ENCODING: &str = "grpc-encoding";
 
@@ -70,6 +72,7 @@ impl Messages<Routes> {
         let budget = share.map(|share| Arc::clone(&share.budget));
         let route = request.extensions().get::<Begun>().map_or(Route::Unknown, |begun| begun.route);
         let Route::Api(method) = route else {
+            let is_check = request.uri().path() == HEALTH_CHECK;
             let request = match route {
                 Route::Infrastructure { is_health: true } => {
                     self.max_message = MAX_PUBLIC_MESSAGE_BYTES;
@@ -80,7 +83,11 @@ impl Messages<Routes> {
                 _ => request,
             };
             let response = routed(&mut self.inner, request).await;
-            return Ok(response.map(|body| Answer::stream(body, budget)));
+            return if is_check {
+                one_message(response).await
+            } else {
+                Ok(response.map(|body| Answer::stream(body, budget)))
+            };
         };
         let (mut parts, message) = self.receive(request, Some(method), budget.as_ref()).await?;
         method.elements.check(message.content())?;
@@ -289,10 +296,18 @@ async fn answer(response: http::Response<Body>, method: &Method) -> Response {
     if method.is_stream {
         return Response::from_parts(parts, Answer::stream(body, None));
     }
-    match encoded(body).await {
-        Ok((data, trailers)) => Response::from_parts(parts, Answer::message(data, trailers)),
-        Err(status) => refuse(Error::Internal(status.into())),
+    let response = http::Response::from_parts(parts, body);
+    one_message(response).await.unwrap_or_else(refuse)
+}
+
+/// An answer of one message. Sending it has a deadline, which a stream has not.
+async fn one_message(response: http::Response<Body>) -> Result<Response, Error> {
+    let (parts, body) = response.into_parts();
+    if parts.headers.contains_key(Status::GRPC_STATUS) {
+        return Ok(Response::from_parts(parts, Answer::Empty));
     }
+    let (data, trailers) = encoded(body).await.map_err(|status| Error::Internal(status.into()))?;
+    Ok(Response::from_parts(parts, Answer::message(data, trailers)))
 }
 
 /// The one message of an answer, which tonic encodes in one frame, and its trailers.

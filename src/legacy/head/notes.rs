@@ -52,10 +52,24 @@ impl LongQuery {
     }
 }
 
+/// The permit for the bytes of a large head: an extension of its request, whose parts share the memory
+/// of the head.
+#[derive(Clone, Debug)]
+pub(super) struct LargeHead {
+    _permit: Arc<BytesPermit>,
+}
+
+impl LargeHead {
+    pub(super) fn new(permit: BytesPermit) -> Self {
+        Self { _permit: Arc::new(permit) }
+    }
+}
+
 /// A note about one request.
 #[derive(Debug)]
 pub(super) enum Note {
     Refused(Refusal),
+    Large(LargeHead),
     LongQuery(LongQuery),
 }
 
@@ -94,6 +108,7 @@ impl Notes {
         inner.requests += 1;
         match inner.notes.pop_front_if(|(head, _)| *head == number) {
             Some((_, Note::Refused(refusal))) => _ = extensions.insert(refusal),
+            Some((_, Note::Large(head))) => _ = extensions.insert(head),
             Some((_, Note::LongQuery(query))) => _ = extensions.insert(query),
             None => {}
         }

@@ -14,7 +14,7 @@ use tokio_util::io::poll_read_buf;
 use super::{
     LongQuery, MAX_HEAD, Notes, Refusal,
     framing::Framing,
-    notes::Note,
+    notes::{LargeHead, Note},
     parse::{self, Head, LongTarget},
 };
 use crate::budget::{BytesPermit, ConnectionBudget};
@@ -82,6 +82,9 @@ impl<S> HeadReader<S> {
         while let [b'\r', b'\n', ..] | [b'\n', ..] = *self.unread {
             self.unread.advance(if self.unread[0] == b'\r' { 2 } else { 1 });
         }
+        if let Some(permit) = &mut self.permit {
+            permit.shrink_to(self.unread.len());
+        }
         if self.unread.is_empty() {
             return;
         }
@@ -102,10 +105,19 @@ impl<S> HeadReader<S> {
     }
 
     fn accept(&mut self, length: usize, Head { framing, long_target }: Head) {
-        let permit = self.permit.take();
+        let mut permit = self.permit.take();
         match long_target {
-            None => {
+            // Small heads are not worth a note for each request.
+            None if length <= STEP => {
                 self.notes.head(None);
+                self.passed = length;
+            }
+            None => {
+                // hyper doubles its buffer, and the request keeps it.
+                if permit.as_mut().is_some_and(|permit| !permit.try_resize(2 * length)) {
+                    return self.refuse(Refusal::Overloaded);
+                }
+                self.notes.head(permit.map(|permit| Note::Large(LargeHead::new(permit))));
                 self.passed = length;
             }
             Some(LongTarget { mark, query_end, end }) => {
