@@ -135,13 +135,7 @@ impl Application {
                 );
             }
         }
-        let short = config.short_secrets();
-        if !short.is_empty() {
-            tracing::warn!(
-                keys = short.join(", "),
-                "secrets are shorter than {SHORTEST_SECRET} characters, and others than this machine reach the service"
-            );
-        }
+        warn_of_short_secrets(&config.short_secrets());
         let store = SqlStore::new(config.database.clone())?;
         let keys = if demo && config.keys.is_empty() {
             SecretKeys::new([DEMO_KEY.into()])
@@ -191,6 +185,7 @@ impl Application {
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`].
     pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
+        warn_of_short_secrets(&config.short_gateway_secrets());
         let door = door(config, upstream::channel(upstream))?;
         let (host, port) = upstream.address();
         let door = door.calling(host, port);
@@ -376,6 +371,15 @@ async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(PREPARE_REST) => {}
         }
+    }
+}
+
+fn warn_of_short_secrets(keys: &[&str]) {
+    if !keys.is_empty() {
+        tracing::warn!(
+            keys = keys.join(", "),
+            "secrets are shorter than {SHORTEST_SECRET} characters, and others than this machine reach the service"
+        );
     }
 }
 

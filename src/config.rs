@@ -192,10 +192,6 @@ impl Config {
 
     /// The configuration keys of short secrets that are used on other than loopback addresses.
     pub fn short_secrets(&self) -> Vec<&'static str> {
-        let is_short = |secret: Option<&SecretString>| {
-            let length = secret.map(|secret| secret.expose_secret().chars().count());
-            length.is_some_and(|length| length < SHORTEST_SECRET)
-        };
         let token = self.internal.as_ref().map(|internal| &internal.token);
         let (grpc, http) =
             (!self.grpc_listen.ip().is_loopback(), !self.http_listen.ip().is_loopback());
@@ -205,6 +201,12 @@ impl Config {
             ("door.token", grpc && is_short(self.door_token.as_ref())),
         ];
         short.into_iter().filter_map(|(key, is_short)| is_short.then_some(key)).collect()
+    }
+
+    /// The same for a gateway of its own, which has one secret. Its service is on another machine.
+    pub fn short_gateway_secrets(&self) -> Vec<&'static str> {
+        let is_short = is_short(self.door_token.as_ref());
+        is_short.then_some("door.token").into_iter().collect()
     }
 
     /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback
@@ -234,6 +236,11 @@ impl Config {
             ..Authentication::default()
         })
     }
+}
+
+fn is_short(secret: Option<&SecretString>) -> bool {
+    let length = secret.map(|secret| secret.expose_secret().chars().count());
+    length.is_some_and(|length| length < SHORTEST_SECRET)
 }
 
 /// The number of characters below which a secret is called short.

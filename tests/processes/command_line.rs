@@ -375,4 +375,12 @@ async fn short_secrets_on_addresses_that_others_reach_are_warned_of() {
         }
         assert!(!log.contains("hush"), "{log}");
     }
+    let arguments = ["--door-only", "--upstream", "http://127.0.0.1:1"];
+    for (token, count) in [("hush-door", 1), ("hush-door-345678", 0)] {
+        let gateway = Program::serve(&arguments, &[("M4_DOOR_TOKEN", token)]).await;
+        let log = gateway.log();
+        let warning = "\"keys\":\"door.token\"";
+        assert_eq!(log.matches(warning).count(), count, "{log}");
+        assert!(!log.contains("hush"), "{log}");
+    }
 }
