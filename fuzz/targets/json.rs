@@ -20,7 +20,10 @@ fuzz_target!(|json: &[u8]| {
     if let Some(parameters) = &parameters {
         translate(parameters, "POST", "127.0.0.1");
         let unmarked = json.strip_prefix(MARK).unwrap_or(json);
-        let spaced = [MARK, b"\n ", unmarked, b"\t\r\n"].concat();
-        assert_eq!(read(spaced).as_ref(), Some(parameters));
+        // A body without a byte has no parameters; one of spaces is broken JSON.
+        if !unmarked.is_empty() {
+            let spaced = [MARK, b"\n ", unmarked, b"\t\r\n"].concat();
+            assert_eq!(read(spaced).as_ref(), Some(parameters));
+        }
     }
 });
