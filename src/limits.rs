@@ -60,7 +60,7 @@ pub fn table() -> String {
     row("calls of a connection, admitted at that limit", CONNECTION_SHARE.to_string(), TOO_MANY);
     let probes = "health checks and reflection under way";
     row(probes, MAX_INFRASTRUCTURE_CALLS.to_string(), "RESOURCE_EXHAUSTED");
-    let share = "those of a connection, admitted at that limit";
+    let share = "health checks and reflection of a connection, at that limit";
     row(share, INFRASTRUCTURE_SHARE.to_string(), "RESOURCE_EXHAUSTED");
     row("streams of a gRPC connection", MAX_STREAMS.to_string(), "the client waits");
     row("watches", MAX_SUBSCRIPTIONS.to_string(), TOO_MANY);

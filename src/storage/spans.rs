@@ -148,3 +148,22 @@ fn span(call: &Span, [system, operation, collection]: [&'static str; 3]) -> Span
     span.tell_all(database());
     span
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use sea_orm::DbErr;
+
+    use super::*;
+    use crate::storage::failure::breakage;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_without_an_answer_ends_and_its_connection_is_closed() {
+        let begun = tokio::time::Instant::now();
+        let never = pending::<Result<(), DbErr>>();
+        let error = own_statement(Engine::Postgres, "DELETE", "requests", never).await.unwrap_err();
+        assert_eq!(begun.elapsed(), OWN_STATEMENT_TIMEOUT);
+        assert!(breakage(&error).is_some(), "{error:?}");
+    }
+}
