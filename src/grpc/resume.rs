@@ -26,6 +26,9 @@ struct Token {
     /// refuses a token by it.
     #[prost(int64, tag = "2")]
     told: i64,
+    /// The time of the entry at the position, in microseconds since 1970.
+    #[prost(int64, optional, tag = "3")]
+    entry_time: Option<i64>,
 }
 
 /// The tokens of one request.
@@ -47,8 +50,11 @@ impl Tokens {
 
     /// The token of a position, at most about 2 KiB whatever its gaps.
     pub(super) fn issue(&self, position: &Position, told: DateTime<Utc>) -> String {
-        let position = position.to_bytes(MAX_POSITION);
-        let token = Token { position, told: told.timestamp() };
+        let bytes = position.to_bytes(MAX_POSITION);
+        let entry_time = position.time().map(|time| time.timestamp_micros());
+        // A position without room for its gaps ends earlier.
+        let entry_time = entry_time.filter(|_| Position::seen_in(&bytes) == Some(position.seen()));
+        let token = Token { position: bytes, told: told.timestamp(), entry_time };
         self.key.seal(Purpose::Watch, &self.request, &token.encode_to_vec())
     }
 
@@ -64,7 +70,11 @@ impl Tokens {
             let payload = self.key.open(Purpose::Watch, &self.request, token)?;
             let token = Token::decode(&*payload).ok()?;
             let told = DateTime::from_timestamp(token.told, 0)?;
-            Some((Position::from_bytes(&token.position)?, told))
+            let mut position = Position::from_bytes(&token.position)?;
+            if let Some(time) = token.entry_time {
+                position.note_time(position.seen(), DateTime::from_timestamp_micros(time)?);
+            }
+            Some((position, told))
         };
         let refused = || Error::InvalidRequest {
             field: "resume_token",
@@ -86,7 +96,8 @@ mod tests {
     #[test]
     fn a_token_gives_back_its_position_for_its_own_request() {
         let request = WatchUserDetailsRequest { user_id: Some(3), ..Default::default() };
-        let position = Position::new(90, vec![(4, 5), (70, 80)]).unwrap();
+        let mut position = Position::new(90, vec![(4, 5), (70, 80)]).unwrap();
+        position.note_time(90, DateTime::from_timestamp_micros(1_799_999_999_123_456).unwrap());
         let told = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let token = tokens(&request).issue(&position, told);
         let again = WatchUserDetailsRequest { resume_token: token.clone(), ..request };
@@ -107,10 +118,12 @@ mod tests {
     fn a_token_is_small_whatever_its_gaps() {
         let mut position = Position::default();
         (1..=50_000).for_each(|number| position.see(number * 3 + number % 2));
+        position.note_time(position.seen(), DateTime::UNIX_EPOCH);
         let request = WatchUserDetailsRequest::default();
         let token = tokens(&request).issue(&position, DateTime::UNIX_EPOCH);
         assert!(token.len() < 2200, "{}", token.len());
         let (short, _) = tokens(&request).position(&token).unwrap().unwrap();
+        assert_eq!(short.time(), None, "of another entry");
         assert!((1..=150_000).all(|id| !short.contains(id) || position.contains(id)));
     }
 }

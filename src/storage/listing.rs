@@ -221,6 +221,11 @@ pub(super) fn of_ids(ids: impl IntoIterator<Item = i64>) -> Select<change_log::E
     change_log::Entity::find().filter(id.is_in(ids)).order_by_asc(id)
 }
 
+/// The time of an entry.
+pub(super) fn time(id: i64) -> Select<change_log::Entity> {
+    change_log::Entity::find_by_id(id).select_only().column(change_log::Column::ChangeTime)
+}
+
 /// The ids of the newest entries, the newest first.
 pub(super) fn newest(limit: u64) -> Select<change_log::Entity> {
     change_log::Entity::find()

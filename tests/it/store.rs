@@ -1,7 +1,5 @@
 //! The store, unchanged on every engine.
 
-use std::time::Duration;
-
 use chrono::{DateTime, NaiveDate};
 use futures_util::future::join_all;
 use m4_user_details::{
@@ -19,7 +17,7 @@ use m4_user_details::{
 
 use crate::support::{
     database::{Kind, TestDatabase, Transaction},
-    on_every_engine, on_postgres, on_servers, until,
+    on_every_engine, on_servers, until,
 };
 
 on_every_engine!(
@@ -38,9 +36,6 @@ on_servers!(
     a_locked_user_does_not_hold_up_others,
     a_right_that_is_withdrawn_meanwhile_holds_for_an_update_that_waited,
 );
-
-// Only PostgreSQL tells which transaction wrote a row.
-on_postgres!(updates_gather_while_others_are_under_way);
 
 async fn prepared(database: &TestDatabase) -> SqlStore {
     let store = SqlStore::new(database.options()).unwrap();
@@ -255,58 +250,6 @@ async fn a_batch_that_waited_goes_by_what_is_stored_then(database: TestDatabase)
     let Err(Error::InBatch { index: 0, error }) = batch(other, "Bonn").await else { panic!() };
     assert!(matches!(*error, Error::ActorRefused(_)), "{error:?}");
     assert_eq!(database.number("SELECT count(*) FROM accounts WHERE city = 'Bonn'").await, 0);
-}
-
-/// Two updates are under way: one that comes goes no further before there is another one, if it gathers.
-async fn updates_gather_while_others_are_under_way(database: TestDatabase) {
-    prepared(&database).await.close().await;
-    let users =
-        (11..=14).map(|id| format!("({id}, 'user {id}', 'user', 0, 0, '')")).collect::<Vec<_>>();
-    let columns = "id, username, account_type, create_time, update_time, comment";
-    database.execute(&format!("INSERT INTO accounts ({columns}) VALUES {}", users.join(","))).await;
-    // Less than a transaction waits for a lock: the first one must still wait when the second begins.
-    const GATHER: Duration = Duration::from_secs(2);
-    for (gather, transactions) in [(GATHER, 2), (Duration::ZERO, 3)] {
-        let store = SqlStore::new(Options { gather, ..database.options() }).unwrap();
-        store.prepare(true).await.unwrap();
-        // No transaction ends.
-        let lock = database.begin().await;
-        lock.execute("LOCK TABLE change_log IN SHARE MODE").await;
-        let (city, store) = (format!("City {transactions}"), &store);
-        let apply = |user_id| apply(store, update("admin", user_id, &city));
-        let waiting =
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'change_log'::regclass";
-        let until_waiting = async |number| {
-            until("transactions wait", || async { database.number(waiting).await >= number }).await;
-        };
-        let later = async {
-            until_waiting(1).await;
-            let alone = async {
-                if gather.is_zero() {
-                    until_waiting(2).await;
-                } else {
-                    for _ in 0..10 {
-                        let transactions = database.number(waiting).await;
-                        assert_eq!(transactions, 1, "it does not wait for another");
-                    }
-                }
-                apply(14).await
-            };
-            let end = async {
-                until_waiting(2).await;
-                lock.commit().await;
-            };
-            tokio::join!(apply(13), alone, end)
-        };
-        let (first, second, (third, fourth, ())) = tokio::join!(apply(11), apply(12), later);
-        for outcome in [first, second, third, fourth] {
-            outcome.unwrap();
-        }
-        let written = format!(
-            "SELECT count(DISTINCT xmin::text) FROM change_log WHERE changes::text LIKE '%{city}%'"
-        );
-        assert_eq!(database.number(&written).await, transactions);
-    }
 }
 
 async fn it_finishes_what_it_has_begun(database: TestDatabase) {

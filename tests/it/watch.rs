@@ -39,6 +39,7 @@ on_every_engine!(
     a_service_that_stops_ends_its_watches,
     a_bad_token_is_refused,
     a_log_that_lost_its_end_ends_watches_and_refuses_their_tokens,
+    a_log_that_has_grown_again_ends_watches_and_refuses_their_tokens,
 );
 
 // SQLite has one writer: nothing commits out of order.
@@ -435,6 +436,23 @@ async fn a_service_that_stops_ends_its_watches(database: TestDatabase) {
 }
 
 async fn a_log_that_lost_its_end_ends_watches_and_refuses_their_tokens(database: TestDatabase) {
+    // As after a restore, or after a failover to a standby that was behind.
+    let loss = "DELETE FROM change_log WHERE id > 2";
+    watches_end_and_their_tokens_are_refused(database, loss, &[4]).await;
+}
+
+async fn a_log_that_has_grown_again_ends_watches_and_refuses_their_tokens(database: TestDatabase) {
+    // The same, and two other changes were stored since.
+    let other = "UPDATE change_log SET change_time = change_time + 1 WHERE id > 2";
+    watches_end_and_their_tokens_are_refused(database, other, &[3, 3, 4]).await;
+}
+
+/// Entries of the log are lost behind the second one. Whoever has seen no more is told of these users.
+async fn watches_end_and_their_tokens_are_refused(
+    database: TestDatabase,
+    loss: &str,
+    users: &[i64],
+) {
     let app = TestApp::start(&database).await;
     for city in ["a", "b"] {
         set_city(&app, 3, city).await;
@@ -448,8 +466,7 @@ async fn a_log_that_lost_its_end_ends_watches_and_refuses_their_tokens(database:
             watch.change().await.unwrap();
         }
     }
-    // As after a restore, or after a failover to a standby that was behind.
-    database.execute("DELETE FROM change_log WHERE id > 2").await;
+    database.execute(loss).await;
     for (watch, request) in watches.iter_mut().zip([everything(), of(3)]) {
         let ended = watch.end().await;
         assert_eq!(reason(&ended), "INVALID_REQUEST", "{ended}");
@@ -461,7 +478,9 @@ async fn a_log_that_lost_its_end_ends_watches_and_refuses_their_tokens(database:
     // A position that the log still has goes on.
     let mut watch = Watch::start(&app, behind(&early)).await.unwrap();
     set_city(&app, 4, "e").await;
-    assert_eq!(watch.change().await.unwrap().user_id, 4);
+    for user_id in users {
+        assert_eq!(watch.change().await.unwrap().user_id, *user_id);
+    }
 }
 
 async fn a_bad_token_is_refused(database: TestDatabase) {

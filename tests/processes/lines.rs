@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use http::{Method, StatusCode, uri::PathAndQuery};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use m4_user_details::proto::{
     Comment, GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
     user_details_service_client::UserDetailsServiceClient,
@@ -228,14 +229,20 @@ async fn a_call_that_no_method_answers_has_its_line_and_is_measured(database: Te
     let large = UpdateUserDetailsRequest { user_details, ..UpdateUserDetailsRequest::default() };
     let error = program.users().update_user_details(large).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
-    let lines = wait_for_lines(&program, 2).await;
+    let watch = "m4.userdetails.v1.UserDetailsService/WatchUserDetails";
+    let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let plain = http::Request::post(format!("http://{}/{watch}", program.grpc.unwrap()));
+    let plain = plain.header("content-type", "text/plain").body("Recognisable".to_owned()).unwrap();
+    assert_eq!(http.request(plain).await.unwrap().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let lines = wait_for_lines(&program, 3).await;
     let outcomes: Vec<_> = lines.iter().map(|line| &line["fields"]["outcome"]).collect();
-    assert_eq!(outcomes, ["UNIMPLEMENTED", "INVALID_REQUEST"]);
-    let update = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
+    assert_eq!(outcomes, ["UNIMPLEMENTED", "INVALID_REQUEST", "NOT_GRPC"]);
     let methods: Vec<_> = lines.iter().map(|line| &line["fields"]["rpc.method"]).collect();
-    assert_eq!(methods, ["_OTHER", update]);
+    assert_eq!(methods, ["_OTHER", UPDATE, watch]);
     let scraped = program.ask_admin("/metrics").await.body;
-    for (method, code) in [("_OTHER", "UNIMPLEMENTED"), (update, "INVALID_ARGUMENT")] {
+    for (method, code) in
+        [("_OTHER", "UNIMPLEMENTED"), (UPDATE, "INVALID_ARGUMENT"), (watch, "INVALID_ARGUMENT")]
+    {
         let counted = |line: &&str| {
             line.starts_with("rpc_server_call_duration_seconds_count{")
                 && line.contains(&format!("rpc_method=\"{method}\""))

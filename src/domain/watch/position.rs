@@ -1,9 +1,13 @@
 //! Positions in the change log.
 
+use chrono::{DateTime, Utc};
+
 /// Which entries were seen: all up to the largest id, but for those that are missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     seen: i64,
+    /// The time of that entry, if it is known. A log that was restored has another entry there.
+    time: Option<DateTime<Utc>>,
     /// The first and the last id of each gap, in their order and apart from each other, all below `seen`.
     missing: Vec<(i64, i64)>,
 }
@@ -17,13 +21,28 @@ impl Position {
             next = last.saturating_add(1);
             behind
         });
-        (seen >= 0 && in_order && (missing.is_empty() || next <= seen))
-            .then_some(Self { seen, missing })
+        (seen >= 0 && in_order && (missing.is_empty() || next <= seen)).then_some(Self {
+            seen,
+            time: None,
+            missing,
+        })
     }
 
     /// The largest id that was seen.
     pub fn seen(&self) -> i64 {
         self.seen
+    }
+
+    /// The time of the entry with that id, if it is known.
+    pub fn time(&self) -> Option<DateTime<Utc>> {
+        self.time
+    }
+
+    /// Notes the time of an entry, which matters if it has the largest id that was seen.
+    pub fn note_time(&mut self, id: i64, time: DateTime<Utc>) {
+        if id == self.seen {
+            self.time = Some(time);
+        }
     }
 
     /// The first and the last id of each gap below it, in their order.
@@ -48,7 +67,7 @@ impl Position {
             if id > self.seen + 1 {
                 self.missing.push((self.seen + 1, id - 1));
             }
-            self.seen = id;
+            (self.seen, self.time) = (id, None);
         } else {
             self.fill(id);
         }
@@ -57,7 +76,9 @@ impl Position {
     /// Takes an entry for seen where nothing that matters lies between it and the largest one before.
     pub fn see_alone(&mut self, id: i64) {
         self.fill(id);
-        self.seen = self.seen.max(id);
+        if id > self.seen {
+            (self.seen, self.time) = (id, None);
+        }
     }
 
     /// Takes everything up to an id that is missing for never to come.
@@ -77,7 +98,8 @@ impl Position {
         let parts = [(first, id - 1), (id + 1, last)];
         self.missing.splice(index..=index, parts.into_iter().filter(|(first, last)| first <= last));
     }
-    /// A compact form of at most `max_length` bytes, from which [`Position::from_bytes`] makes a
+
+    /// A compact form of at most `max_length` bytes, without the time, from which [`Position::from_bytes`] makes a
     /// position. Equal gaps at equal distances take no more bytes than one gap: a Galera cluster
     /// whose nodes take turns at ids leaves such gaps. If there are too many others, that position
     /// ends below the first gap without room: every entry that it contains, this one contains too.
@@ -107,6 +129,11 @@ impl Position {
         put_varint(&mut bytes, seen);
         bytes.append(&mut runs);
         bytes
+    }
+
+    /// The largest id that was seen, of a compact form.
+    pub fn seen_in(mut bytes: &[u8]) -> Option<i64> {
+        take_varint(&mut bytes)
     }
 
     /// The position of a compact form; none if it is malformed.

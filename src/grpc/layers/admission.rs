@@ -17,7 +17,7 @@ use tower::Service;
 
 use super::{Answer, BoxFuture, Request, Response, layer, method::Route, refuse, trace::Begun};
 use crate::{
-    budget::{ConnectionBudget, MemoryBudget},
+    budget::{BytesPermit, ConnectionBudget, MemoryBudget},
     domain::error::Error,
 };
 
@@ -28,6 +28,8 @@ pub(crate) const MAX_INFRASTRUCTURE_CALLS: usize = 512;
 /// Health checks and reflection that a connection may have under way while the process is at its
 /// limit: anybody may open streams, and a probe must be answered all the same.
 pub(crate) const INFRASTRUCTURE_SHARE: usize = 2;
+/// Headers of a call that count in no budget, in bytes: all that most calls have.
+const FREE_HEADER_BYTES: usize = 1024;
 
 /// The calls and the memory of one connection: an extension of its requests.
 #[derive(Debug)]
@@ -68,7 +70,14 @@ impl Admission {
     /// Admits a call, unless there are too many.
     fn admit(self: &Arc<Self>, route: Route, request: &Request) -> Option<AdmissionPermit> {
         let share = request.extensions().get::<Arc<ConnectionShare>>().cloned();
-        let permit = AdmissionPermit { admission: Arc::clone(self), share, route };
+        let headers = match (&share, header_bytes(request)) {
+            (Some(share), bytes) if bytes > FREE_HEADER_BYTES => {
+                Some(share.budget.try_acquire(bytes)?)
+            }
+            _ => None,
+        };
+        let permit =
+            AdmissionPermit { admission: Arc::clone(self), share, route, _headers: headers };
         let (max, least) = match (&permit.share, route) {
             (Some(_), Route::Infrastructure { .. }) => {
                 (MAX_INFRASTRUCTURE_CALLS, INFRASTRUCTURE_SHARE)
@@ -91,12 +100,14 @@ pub(in crate::grpc) struct AdmissionPermit {
     admission: Arc<Admission>,
     share: Option<Arc<ConnectionShare>>,
     route: Route,
+    /// Room for its headers, if they are large.
+    _headers: Option<BytesPermit>,
 }
 
 impl AdmissionPermit {
     /// The counters of all calls of its kind, and of those that share its connection.
     fn counters(&self) -> [&AtomicUsize; 2] {
-        let Self { admission, share, route } = self;
+        let Self { admission, share, route, .. } = self;
         match (share, route) {
             (Some(share), Route::Infrastructure { .. }) => {
                 [&admission.infrastructure_calls, &share.infrastructure_calls]
@@ -159,6 +170,11 @@ where
     }
 }
 
+/// The names and values of all headers.
+fn header_bytes(request: &Request) -> usize {
+    request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
 /// The answer to a request that is no gRPC call; none to others.
 fn not_grpc(request: &Request) -> Option<Response> {
     let mut response = Response::new(Answer::Empty);
@@ -178,4 +194,30 @@ fn not_grpc(request: &Request) -> Option<Response> {
     }
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn large_headers_count_in_the_budget_of_their_connection() {
+        let budget = MemoryBudget::new(40_000);
+        let (admission, share) = (Admission::new(100), ConnectionShare::new(&budget));
+        let admit = |header: usize| {
+            let mut request = Request::new(Body::empty());
+            request.headers_mut().insert("x", "x".repeat(header).parse().unwrap());
+            request.extensions_mut().insert(Arc::clone(&share));
+            admission.admit(Route::Unknown, &request)
+        };
+        let large: Vec<_> = std::iter::from_fn(|| admit(8000)).take(100).collect();
+        assert_eq!(large.len(), 4);
+        let small = admit(500);
+        assert!(small.is_some());
+        drop((large, small));
+        assert_eq!(budget.used(), 0);
+        assert!(admit(8000).is_some());
+    }
 }

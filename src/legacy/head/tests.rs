@@ -162,3 +162,14 @@ async fn heads_count_in_the_budget_while_their_requests_live() {
     assert_eq!(lengths, [Ok(half), Ok(100_000), Ok(100_000), Err(Refusal::Overloaded)]);
     assert_eq!(process.used(), 0);
 }
+
+#[tokio::test]
+async fn empty_lines_before_a_head_use_up_no_budget() {
+    let process = MemoryBudget::new(300_000);
+    let lines = "\r\n".repeat(300_000);
+    let sent = format!("{lines}GET /?x HTTP/1.1\r\nConnection: close\r\n\r\n");
+    // An odd step leaves half of an empty line at the end of a read.
+    let (seen, _) = exchange(sent.as_bytes(), &[4001], Some(process.connection())).await;
+    assert_eq!(seen, [Ok(("/".to_owned(), "x".to_owned(), Vec::new()))]);
+    assert_eq!(process.used(), 0);
+}

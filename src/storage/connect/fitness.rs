@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbErr, QueryResult, RuntimeErr, Statement,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, RuntimeErr, Statement,
     sqlx::{self, Connection, PgConnection, Row, postgres::PgConnectOptions},
 };
 use tokio::time::timeout;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{
     Engine, OpenError, Options, PATIENCE,
     engine::learn_product,
-    servers::Connector,
+    servers::{Connector, HOST_TIMEOUT},
     url::{Host, ServerUrl},
 };
 
@@ -46,9 +46,19 @@ pub enum Unfit {
         /// The value that it needs.
         needed: &'static str,
     },
-    /// A pooler gives each transaction another session.
+    /// A table may be of an engine without transactions.
     #[error(
-        "a pooler in transaction mode is in front of the database (such as PgBouncer with pool_mode = transaction): settings and locks of a session do not hold there; use pool_mode = session, or connect to the server itself"
+        "the table {table} has the storage engine {engine}, which could lose an update that was answered: ALTER TABLE {table} ENGINE = InnoDB"
+    )]
+    StorageEngine {
+        /// Its name.
+        table: String,
+        /// Its storage engine.
+        engine: String,
+    },
+    /// A pooler gives each transaction, or each statement, another session.
+    #[error(
+        "a pooler in transaction or statement mode is in front of the database (such as PgBouncer with pool_mode = transaction): settings and locks of a session do not hold there; use pool_mode = session, or connect to the server itself"
     )]
     Pooler,
 }
@@ -64,9 +74,7 @@ pub(in crate::storage) async fn check(options: &Options) -> Result<(), OpenError
     }
     let url = ServerUrl::read(&options.url)?;
     let check = async {
-        if let [Host::Postgres(host)] = &*url.hosts
-            && is_pooled(host).await?
-        {
+        if is_any_pooled(&url).await? {
             return Err(Unfit::Pooler.into());
         }
         let connection = Connector::new(url).connect().await?;
@@ -151,8 +159,22 @@ async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
             "if all nodes of the cluster fail at once, updates that were answered can be lost"
         );
     }
-    Ok(())
+    // Tables of earlier versions have the engine that was the server's default then.
+    let other: Vec<QueryResult> =
+        connection.query_all_raw(Statement::from_string(DbBackend::MySql, OTHER_ENGINES)).await?;
+    match other.first() {
+        None => Ok(()),
+        Some(row) => {
+            let (table, engine) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            Err(Unfit::StorageEngine { table, engine }.into())
+        }
+    }
 }
+
+/// Tables of the service that have no transactions.
+const OTHER_ENGINES: &str = "SELECT table_name, engine FROM information_schema.tables \
+     WHERE table_schema = DATABASE() AND engine <> 'InnoDB' AND table_name IN \
+     ('accounts', 'change_log', 'change_log_sweeps', 'requests', 'service_tokens', 'settings', 'token_keys')";
 
 /// The first two numbers of a version such as `10.11.6-MariaDB`. Some servers put `5.5.5-` before it.
 fn major_and_minor(version: &str) -> (u32, u32) {
@@ -191,21 +213,36 @@ fn other_product(version: &str, own: &str) -> Option<String> {
     }
 }
 
+/// Whether a pooler is in front of the first host that answers. All have one, or none.
+async fn is_any_pooled(url: &ServerUrl) -> Result<bool, OpenError> {
+    let patience = if url.hosts.len() > 1 { HOST_TIMEOUT } else { PATIENCE };
+    let mut is_any = Ok(false);
+    for host in &url.hosts {
+        let Host::Postgres(host) = host else { return Ok(false) };
+        let no_answer = OpenError::Prepare("the database server does not answer".into());
+        is_any = timeout(patience, is_pooled(host)).await.unwrap_or(Err(no_answer));
+        if is_any.is_ok() {
+            break;
+        }
+    }
+    is_any
+}
+
 /// Whether two connections share a session of the server: a pooler gives it to whichever is in a
 /// transaction. Nothing is set in these sessions.
 async fn is_pooled(host: &PgConnectOptions) -> Result<bool, OpenError> {
     const ROUNDS: usize = 5;
-    let connect = async || -> Result<PgConnection, OpenError> {
-        let connected = timeout(PATIENCE, PgConnection::connect_with(host)).await;
-        connected
-            .map_err(|_| OpenError::Prepare("the database server does not answer".into()))?
-            .map_err(lost)
-    };
+    let connect = async || PgConnection::connect_with(host).await.map_err(lost);
     let (mut one, mut other) = (connect().await?, connect().await?);
     let mut is_pooled = false;
     for _ in 0..ROUNDS {
         let first = session_of(&mut one).await.map_err(lost)?;
-        sqlx::raw_sql("BEGIN").execute(&mut other).await.map_err(lost)?;
+        match sqlx::raw_sql("BEGIN").execute(&mut other).await {
+            Ok(_) => {}
+            // A pooler in statement mode has no transactions.
+            Err(sqlx::Error::Database(_)) => return Ok(true),
+            Err(error) => return Err(lost(error)),
+        }
         let second = session_of(&mut other).await.map_err(lost)?;
         sqlx::raw_sql("ROLLBACK").execute(&mut other).await.map_err(lost)?;
         is_pooled |= first == second;

@@ -39,7 +39,7 @@ const LONGEST_USE: Duration = Duration::from_secs(30 * 60);
 /// How long a host may take until its connection can be used where there are others. A server that
 /// stands still accepts connections and says nothing. Callers wait for [`PATIENCE`] at most, and for
 /// readiness only two seconds.
-const HOST_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const HOST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection may take to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -15,10 +15,13 @@ use crate::{
 
 /// How often the transactions of PostgreSQL are looked at while ids are missing.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a transaction of the service takes at most on MariaDB. The service ends it after 15 s. A
+/// How long a transaction of the service takes at most on MariaDB while the server answers. The service ends it after 15 s. A
 /// statement that runs then ends after 10 s (`max_statement_time`), and an idle transaction after 20 s
 /// (`idle_write_transaction_timeout`).
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much time counts between two looks: more passes only while the server does not answer, and its
+/// transactions do not go on then.
+const LONGEST_STEP: Duration = Duration::from_secs(1);
 
 /// The transactions of PostgreSQL at one moment, by their ids, which grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +48,8 @@ enum Moment {
     /// On PostgreSQL, the id of the next transaction. A transaction has its own id before it takes the
     /// id of its entry, as it first locks the row of a user.
     Transaction(i64),
-    Time(Instant),
+    /// How long the server has answered since.
+    Answering(Duration),
 }
 
 impl Gaps {
@@ -71,7 +75,7 @@ impl Gaps {
         match self.engine {
             // Transactions that write follow each other.
             Engine::Sqlite => Ok(Some(seen)),
-            Engine::MySql => Ok(self.ended_by(Instant::now(), seen)),
+            Engine::MySql => Ok(self.ended_in_time(Instant::now(), seen)),
             Engine::Postgres => {
                 let now = Instant::now();
                 if self.looked_at.is_some_and(|at| now.duration_since(at) < SNAPSHOT_INTERVAL) {
@@ -83,14 +87,21 @@ impl Gaps {
         }
     }
 
-    fn ended_by(&mut self, now: Instant, seen: i64) -> Option<i64> {
-        let ended = match self.mark {
-            Some((seen, Moment::Time(at))) => {
-                (now.duration_since(at) >= TRANSACTION_TIMEOUT).then_some(seen)
+    /// The server did not answer.
+    pub(super) fn no_answer(&mut self) {
+        self.looked_at = None;
+    }
+
+    fn ended_in_time(&mut self, now: Instant, seen: i64) -> Option<i64> {
+        let step = self.looked_at.replace(now).map_or(Duration::ZERO, |at| now.duration_since(at));
+        let ended = match &mut self.mark {
+            Some((seen, Moment::Answering(time))) => {
+                *time += step.min(LONGEST_STEP);
+                (*time >= TRANSACTION_TIMEOUT).then_some(*seen)
             }
             _ => None,
         };
-        self.mark(ended, seen, Moment::Time(now));
+        self.mark(ended, seen, Moment::Answering(Duration::ZERO));
         ended
     }
 
@@ -137,11 +148,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_snapshots_an_id_is_missing_for_ever_after_the_longest_transaction() {
         let mut gaps = Gaps::new(Engine::MySql);
-        assert_eq!(gaps.ended_by(Instant::now(), 7), None);
-        tokio::time::advance(TRANSACTION_TIMEOUT - Duration::from_secs(1)).await;
-        assert_eq!(gaps.ended_by(Instant::now(), 9), None);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(gaps.ended_by(Instant::now(), 9), Some(7));
-        assert_eq!(gaps.ended_by(Instant::now(), 9), None);
+        assert_eq!(gaps.ended_in_time(Instant::now(), 7), None);
+        // The server is frozen.
+        tokio::time::advance(TRANSACTION_TIMEOUT * 10).await;
+        gaps.no_answer();
+        for _ in 0..TRANSACTION_TIMEOUT.as_secs() {
+            assert_eq!(gaps.ended_in_time(Instant::now(), 9), None);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(gaps.ended_in_time(Instant::now(), 9), Some(7));
+        assert_eq!(gaps.ended_in_time(Instant::now(), 9), None);
     }
 }

@@ -83,14 +83,20 @@ impl Feed {
         *self.tail.lock().await = Some(position);
     }
 
-    /// Refuses a position beyond the end of the log: the database is not the one that it was, and
-    /// changes with smaller ids than that would be missed.
+    /// Refuses a position beyond the end of the log, or at another entry than the one that was seen
+    /// there: the database is not the one that it was, and changes with smaller ids than that would be
+    /// missed.
     async fn check_end(&self, position: &Position) -> Result<(), Error> {
         let newest = self.database.newest_changes(1).await?.pop();
         if newest.unwrap_or_default() < position.seen() {
             return Err(beyond_end());
         }
-        Ok(())
+        let Some(seen) = position.time() else { return Ok(()) };
+        let is_same = match self.database.time_of_change(position.seen()).await? {
+            Some(time) => time == seen,
+            None => self.database.swept_up_to().await? >= position.seen(),
+        };
+        if is_same { Ok(()) } else { Err(beyond_end()) }
     }
 
     /// Refuses a position if entries behind it may have been deleted as old.
@@ -121,8 +127,8 @@ impl Feed {
 }
 
 fn beyond_end() -> Error {
-    let problem = "is beyond the end of the change log: the database was restored, or has lost entries; \
-                   read the users again";
+    let problem = "is beyond the end of the change log, or of another change log: the database was restored, or has lost \
+                   entries; read the users again";
     Error::InvalidRequest { field: "resume_token", problem: problem.to_owned() }
 }
 

@@ -5,22 +5,37 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use chrono::{DateTime, Utc};
 use tokio::sync::broadcast;
 
-use crate::domain::watch::SharedChange;
+use crate::domain::watch::{Position, SharedChange};
 
 /// How many portions are kept at most.
 const MAX_PORTIONS: usize = 64;
 /// How many bytes of entries are kept at most, except for the last portion.
 const MAX_BYTES: usize = 8 << 20;
 
+/// The id up to which nothing is missing any more, and the time of its entry, if it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Floor {
+    pub(super) id: i64,
+    pub(super) time: Option<DateTime<Utc>>,
+}
+
+impl Floor {
+    /// That of a position.
+    pub(super) fn of(position: &Position) -> Self {
+        let id = position.floor();
+        Self { id, time: position.time().filter(|_| id == position.seen()) }
+    }
+}
+
 /// What the reader has found.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) entries: Vec<Arc<SharedChange>>,
-    /// Up to this id nothing is missing any more.
-    pub(super) floor: i64,
-    /// The log ends before entries that the reader has seen.
+    pub(super) floor: Floor,
+    /// The log is not the one that the reader has seen.
     pub(super) is_cut: bool,
 }
 

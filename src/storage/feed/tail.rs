@@ -5,7 +5,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 
-use super::{Feed, PageSize, gaps::Gaps, recent::Found, wake};
+use super::{
+    Feed, PageSize,
+    gaps::Gaps,
+    recent::{Floor, Found},
+    wake,
+};
 use crate::{
     domain::{
         error::{Error, chain},
@@ -40,7 +45,19 @@ pub(super) async fn start(database: &Database) -> Result<Position, Error> {
         ids.last().into_iter().for_each(|id| position.see_alone(*id));
     }
     ids.into_iter().rev().for_each(|id| position.see(id));
+    note_time(database, &mut position).await?;
     Ok(position)
+}
+
+/// Learns the time of the newest entry that was seen.
+pub(super) async fn note_time(database: &Database, position: &mut Position) -> Result<(), Error> {
+    let newest = position.seen();
+    if position.time().is_none()
+        && let Some(time) = database.time_of_change(newest).await?
+    {
+        position.note_time(newest, time);
+    }
+    Ok(())
 }
 
 /// Reads while anybody watches.
@@ -104,6 +121,7 @@ async fn look(feed: &Feed, gaps: &mut Gaps, size: &mut PageSize) -> bool {
         Ok(read) => read,
         Err(error) => {
             tracing::warn!(error = chain(&error), "the change log could not be read");
+            gaps.no_answer();
             sleep(LONG_REST).await;
             return false;
         }
@@ -114,13 +132,14 @@ async fn look(feed: &Feed, gaps: &mut Gaps, size: &mut PageSize) -> bool {
         position.see(id);
         last = last.max(id);
     }
+    page.items.iter().for_each(|entry| position.note_time(entry.id, entry.time));
     if let Some(ended) = ended {
         // Entries that the page has no room for are not missing.
         position.settle(if more { ended.min(last) } else { ended });
     }
     let share = |entry| SharedChange::new(entry, &feed.budget);
     let entries = page.items.into_iter().map(share).collect();
-    let found = Found { entries, floor: position.floor(), is_cut: false };
+    let found = Found { entries, floor: Floor::of(&position), is_cut: false };
     let mut tail = feed.tail.lock().await;
     if !found.entries.is_empty() {
         feed.recent.push(found);
@@ -129,7 +148,7 @@ async fn look(feed: &Feed, gaps: &mut Gaps, size: &mut PageSize) -> bool {
     more
 }
 
-/// Whether the log still has the newest entry that was seen. If not, every subscription ends, and the
+/// Whether the log still has the newest entry that was seen at its place. If not, every subscription ends, and the
 /// next one begins with a new reader.
 async fn has_end(feed: &Feed) -> bool {
     let mut tail = feed.tail.lock().await;
@@ -139,9 +158,9 @@ async fn has_end(feed: &Feed) -> bool {
         return true;
     }
     tracing::error!(
-        "the change log ends before entries that were read: its database was restored, or has lost entries"
+        "the change log is not the one that was read: its database was restored, or has lost entries"
     );
-    feed.recent.push(Found { entries: Vec::new(), floor: 0, is_cut: true });
+    feed.recent.push(Found { entries: Vec::new(), floor: Floor::default(), is_cut: true });
     *tail = None;
     false
 }

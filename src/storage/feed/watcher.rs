@@ -13,7 +13,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Feed, MAX_PAGE, PageSize, beyond_end, places::Place, recent::Announced};
+use super::{
+    Feed, MAX_PAGE, PageSize, beyond_end,
+    places::Place,
+    recent::{Announced, Floor},
+    tail,
+};
 use crate::domain::{
     error::Error,
     rules::Scope,
@@ -38,7 +43,7 @@ pub(in crate::storage) struct Watcher {
     /// The users among those of the queue that are watched.
     reached: BTreeSet<i64>,
     /// Up to this id every entry was read once the queue is empty, if there is a receiver.
-    floor: i64,
+    floor: Floor,
     /// What the reader finds; none while this one is behind.
     receiver: Option<Receiver<Announced>>,
     size: PageSize,
@@ -59,7 +64,7 @@ impl Watcher {
             position,
             queue: VecDeque::new(),
             reached: BTreeSet::new(),
-            floor: 0,
+            floor: Floor::default(),
             receiver,
             size: PageSize::default(),
             _place: place,
@@ -75,9 +80,10 @@ impl Watcher {
             ids.iter().for_each(|id| self.see(*id));
             // Entries that come meanwhile may be answered.
             if (ids.len() as u64) < MAX_PAGE || ids.last().copied() >= newest {
-                return Ok(());
+                break;
             }
         }
+        tail::note_time(&self.feed.database, &mut self.position).await
     }
 
     /// Reads one page of the log. With the last page it has seen what the reader has seen, and goes
@@ -108,7 +114,7 @@ impl Watcher {
         if !self.size.adapt(length, page.is_cut) {
             self.receiver = Some(receiver);
         }
-        (self.queue, self.reached, self.floor) = (entries, reached, tail.floor());
+        (self.queue, self.reached, self.floor) = (entries, reached, Floor::of(&tail));
         Ok(())
     }
 
@@ -148,16 +154,19 @@ impl Watcher {
     /// Moves the position behind the next entry of the queue.
     fn advance(&mut self, entry: &SharedChange) {
         self.see(entry.id);
+        self.position.note_time(entry.id, entry.time);
         // Entries that come later in the queue are not missing for ever.
-        self.position.settle(self.floor.min(entry.id));
+        self.position.settle(self.floor.id.min(entry.id));
     }
 
     /// Moves the position past everything that was read and concerns others: it must not grow older
     /// than the log is kept.
     fn skip_read(&mut self) {
         if self.receiver.is_some() {
-            self.position.settle(self.floor);
-            self.position.see_alone(self.floor);
+            let Floor { id, time } = self.floor;
+            self.position.settle(id);
+            self.position.see_alone(id);
+            time.into_iter().for_each(|time| self.position.note_time(id, time));
         }
     }
 

@@ -74,6 +74,15 @@ impl Database {
         self.ids("change_log", listing::newest(limit)).await
     }
 
+    /// The time of an entry of the change log.
+    pub(in crate::storage) async fn time_of_change(
+        &self,
+        id: i64,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        let micros = self.ids("change_log", listing::time(id)).await?.pop();
+        Ok(micros.and_then(DateTime::from_timestamp_micros))
+    }
+
     /// The id of the oldest entry of the change log.
     pub(in crate::storage) async fn oldest_change(&self) -> Result<Option<i64>, Error> {
         Ok(self.ids("change_log", listing::oldest()).await?.pop())

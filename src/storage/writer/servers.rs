@@ -60,13 +60,8 @@ const REST: Duration = Duration::from_millis(10);
 /// What the writers of a database share.
 struct Shared {
     database: Arc<Database>,
-    /// How long a writer waits at most for as many updates as the other one has under way.
-    gather: Duration,
     queue: Mutex<mpsc::UnboundedReceiver<Work>>,
-    /// How many updates the writers have under way.
-    under_way: AtomicUsize,
-    /// A writer has ended its transaction.
-    ended: Notify,
+    gathering: Gathering,
     /// For the updates that go their own way: they wait for locks, and must leave connections to the others.
     lone: Gate,
 }
@@ -85,14 +80,8 @@ pub(super) fn start(
     let lone = writing(options.max_connections) - WRITERS;
     let lone = Gate::new(lone, database.pools().queue.clone());
     let queue = Mutex::new(queue);
-    let shared = Arc::new(Shared {
-        database,
-        gather: options.gather,
-        queue,
-        under_way: AtomicUsize::new(0),
-        ended: Notify::new(),
-        lone,
-    });
+    let shared =
+        Arc::new(Shared { database, queue, gathering: Gathering::new(options.gather), lone });
     for _ in 0..WRITERS {
         tokio::spawn(write(Arc::clone(&shared)));
     }
@@ -123,9 +112,9 @@ async fn turn(shared: &Arc<Shared>) -> bool {
         Work::All(_) | Work::Wake => None,
     }));
     let mut begin = pin!(maybe_done(traced.span.during(shared.begin())));
-    shared.gather(&mut queue, &mut work, begin.as_mut()).await;
+    shared.gathering.gather(&mut queue, &mut work, begin.as_mut()).await;
     // The other writer sees it as soon as it has the queue.
-    let _under_way = UnderWay::new(shared, work.len());
+    let _under_way = UnderWay::new(&shared.gathering, work.len());
     drop(queue);
     let (jobs, batches) = split(work);
     batches.into_iter().for_each(|batch| all(shared, batch));
@@ -139,13 +128,23 @@ async fn turn(shared: &Arc<Shared>) -> bool {
 /// A transaction, or why it could not begin.
 type Begun = Result<repository::Begun, Error>;
 
+/// How many updates a transaction takes.
+struct Gathering {
+    /// How long a writer waits at most for as many updates as the other one has under way.
+    patience: Duration,
+    /// How many updates the writers have under way.
+    under_way: AtomicUsize,
+    /// A writer has ended its transaction.
+    ended: Notify,
+}
+
 /// So many updates are under way, until this is dropped.
-struct UnderWay<'a>(&'a Shared, usize);
+struct UnderWay<'a>(&'a Gathering, usize);
 
 impl<'a> UnderWay<'a> {
-    fn new(shared: &'a Shared, number: usize) -> Self {
-        shared.under_way.fetch_add(number, Ordering::Relaxed);
-        Self(shared, number)
+    fn new(gathering: &'a Gathering, number: usize) -> Self {
+        gathering.under_way.fetch_add(number, Ordering::Relaxed);
+        Self(gathering, number)
     }
 }
 
@@ -156,7 +155,11 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-impl Shared {
+impl Gathering {
+    fn new(patience: Duration) -> Self {
+        Self { patience, under_way: AtomicUsize::new(0), ended: Notify::new() }
+    }
+
     /// Takes more, while a transaction begins for the updates that were taken; and as much as the other writer has under way, if
     /// that comes before it ends: what one transaction has answered comes back bit by bit, and to go on with the first of it
     /// would make many small ones.
@@ -164,16 +167,16 @@ impl Shared {
         &self,
         queue: &mut mpsc::UnboundedReceiver<Work>,
         work: &mut Vec<Work>,
-        mut begin: Pin<&mut MaybeDone<impl Future<Output = Begun>>>,
+        mut begin: Pin<&mut MaybeDone<impl Future>>,
     ) {
-        let mut patience = pin!(sleep(self.gather));
+        let mut patience = pin!(sleep(self.patience));
         loop {
             let ended = self.ended.notified();
             let room = MOST - work.len();
             let has_begun = matches!(*begin, MaybeDone::Done(_));
             let begins = !has_begun && work.iter().any(|work| matches!(work, Work::One(_)));
             let other = self.under_way.load(Ordering::Relaxed);
-            let enough = self.gather.is_zero() || work.len() >= other;
+            let enough = self.patience.is_zero() || work.len() >= other;
             if room == 0 || (enough && !begins) {
                 return;
             }
@@ -187,7 +190,9 @@ impl Shared {
             }
         }
     }
+}
 
+impl Shared {
     /// Begins a transaction, on another connection where that of the pool had died while it was idle.
     async fn begin(&self) -> Begun {
         let tried = Instant::now();
@@ -333,5 +338,62 @@ async fn lone(
             }
             outcomes => return outcomes.map_err(|failure| failure.error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// How many updates are taken where one came and `more` follow after a second each, while `under_way` are under way, which
+    /// end after `ends`; and how long that took.
+    async fn gathered(
+        patience: Duration,
+        under_way: usize,
+        more: usize,
+        ends: Duration,
+    ) -> (usize, Duration) {
+        let gathering = Gathering::new(patience);
+        let (sender, mut queue) = mpsc::unbounded_channel();
+        let mut work = vec![Work::Wake];
+        let mut begin = pin!(maybe_done(std::future::ready(())));
+        let begun = Instant::now();
+        let others = async {
+            let _under_way = UnderWay::new(&gathering, under_way);
+            sleep(ends).await;
+        };
+        let senders = async {
+            for _ in 0..more {
+                sleep(Duration::from_secs(1)).await;
+                let _ = sender.send(Work::Wake);
+            }
+            std::future::pending::<()>().await;
+        };
+        let taken = async {
+            gathering.gather(&mut queue, &mut work, begin.as_mut()).await;
+            (work.len(), begun.elapsed())
+        };
+        tokio::select! {
+            biased;
+            ((), taken) = async { tokio::join!(others, taken) } => taken,
+            () = senders => unreachable!(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_are_taken_as_are_under_way_elsewhere() {
+        let never = Duration::from_secs(60);
+        let seconds = Duration::from_secs;
+        assert_eq!(gathered(PATIENCE, 0, 1, never).await, (1, seconds(0)));
+        assert_eq!(gathered(PATIENCE, 1, 1, never).await, (1, seconds(0)));
+        assert_eq!(gathered(PATIENCE, 2, 1, never).await, (2, seconds(1)));
+        assert_eq!(gathered(PATIENCE, 3, 1, never).await, (2, PATIENCE));
+        assert_eq!(
+            gathered(PATIENCE, 2, 0, Duration::from_millis(300)).await,
+            (1, Duration::from_millis(300))
+        );
+        assert_eq!(gathered(Duration::ZERO, 3, 1, never).await, (1, seconds(0)));
     }
 }
