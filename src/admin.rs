@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many may scrape at once: each holds everything that was measured in memory.
-const SCRAPES: usize = 2;
+pub(crate) const SCRAPES: usize = 2;
 
 /// The routes, with those of the probes.
 pub(crate) fn router(probes: Router) -> Router {

@@ -36,7 +36,7 @@ use crate::{
 pub use crate::{domain::hash::DEMO_KEY, environment::Environment};
 
 /// How many bytes requests to the admin listener may take in memory.
-const ADMIN_MEMORY: usize = 4 * 1024 * 1024;
+pub(crate) const ADMIN_MEMORY: usize = 4 * 1024 * 1024;
 /// How long the database rests after it could not be prepared.
 const PREPARE_REST: Duration = Duration::from_secs(1);
 /// How long the database may take to close its connections.

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::{
+    admin::SCRAPES,
+    app::ADMIN_MEMORY,
     budget::CONNECTION_RESERVE,
     config::KEYS,
+    credentials,
     domain::{
         page_token::MAX_TOKEN_LENGTH,
         watch::{CALLER_RESPONSES_LIMIT, ENTRIES_LIMIT, RESPONSES_LIMIT},
@@ -14,16 +17,18 @@ use crate::{
             admission::{CONNECTION_SHARE, INFRASTRUCTURE_SHARE, MAX_INFRASTRUCTURE_CALLS},
             elements::{MAX_BATCH_SIZE, MAX_HASH_RECIPES, MAX_MASK_PATHS},
             message::MAX_PUBLIC_MESSAGE_BYTES,
+            workers::{MAX_LARGE_CALLS, MIN_LARGE_CALLS},
         },
         listing::LARGEST_PAGE,
-        server::MAX_STREAMS,
+        outbox::{self, MAX_RESPONSES},
+        server::{HEADER_LIST_BYTES, MAX_STREAMS, WINDOW_BYTES},
         streams::MIN_BYTES_PER_SECOND,
         watch::SEND_TIMEOUT,
     },
-    legacy::limits::{MAX_FIELD_COUNT, MAX_FIELDS, MAX_HEAD, MAX_MEMBERS},
+    legacy::limits::{MAX_BOUNDARY, MAX_FIELD_COUNT, MAX_FIELDS, MAX_HEAD, MAX_MEMBERS},
     listen::{
-        FIRST_BYTE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, WRITE_TIMEOUT,
-        descriptors::MAX_ADMIN_CONNECTIONS,
+        FIRST_BYTE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT,
+        WRITE_TIMEOUT, descriptors::MAX_ADMIN_CONNECTIONS,
     },
     storage::watch_places::{MAX_PER_CALLER, MAX_SUBSCRIPTIONS},
 };
@@ -40,6 +45,7 @@ pub fn table() -> String {
     };
     row("a gRPC message, decompressed", key("grpc.message_limit"), INVALID);
     row("a message of a health check or of reflection", bytes(MAX_PUBLIC_MESSAGE_BYTES), INVALID);
+    row("the headers of a gRPC call", bytes(HEADER_LIST_BYTES as usize), "HTTP 431");
     row("updates of a batch", MAX_BATCH_SIZE.to_string(), INVALID);
     row("paths of a mask", MAX_MASK_PATHS.to_string(), INVALID);
     row("hash recipes of the settings", MAX_HASH_RECIPES.to_string(), INVALID);
@@ -53,18 +59,31 @@ pub fn table() -> String {
         "HTTP 413",
     );
     row("JSON members or multipart parts", MAX_MEMBERS.to_string(), "row 9 of the legacy call");
+    row("a multipart boundary", format!("{MAX_BOUNDARY} characters"), "row 9 of the legacy call");
+    let credentials = "`u`, `user_id` and `hash` of a legacy call together";
+    row(credentials, bytes(credentials::LONGEST), "as without `hash`");
     row("memory of messages and answers", key("message_memory"), TOO_MANY);
     row("memory of one connection's messages", "half".to_owned(), TOO_MANY);
     row("reserved for each connection", bytes(CONNECTION_RESERVE), "none");
     row("calls under way", key("max_in_flight"), TOO_MANY);
     row("calls of a connection, admitted at that limit", CONNECTION_SHARE.to_string(), TOO_MANY);
+    let large = "large messages that are handled at a time, by processors";
+    row(large, format!("{MIN_LARGE_CALLS} to {MAX_LARGE_CALLS}"), "the call waits");
     let probes = "health checks and reflection under way";
     row(probes, MAX_INFRASTRUCTURE_CALLS.to_string(), "RESOURCE_EXHAUSTED");
     let share = "health checks and reflection of a connection, at that limit";
     row(share, INFRASTRUCTURE_SHARE.to_string(), "RESOURCE_EXHAUSTED");
     row("streams of a gRPC connection", MAX_STREAMS.to_string(), "the client waits");
+    row(
+        "data that a gRPC connection sends ahead",
+        bytes(WINDOW_BYTES as usize),
+        "the client waits",
+    );
     row("watches", MAX_SUBSCRIPTIONS.to_string(), TOO_MANY);
     row("watches of one caller", MAX_PER_CALLER.to_string(), TOO_MANY);
+    let waiting = "responses of a watch that its client has not read";
+    let room = format!("{MAX_RESPONSES}, or {}", bytes(outbox::MAX_BYTES));
+    row(waiting, room, "the watch waits");
     row("memory of entries for all watches", bytes(ENTRIES_LIMIT), "stalled watches end");
     row("memory of responses for all watches", bytes(RESPONSES_LIMIT), "stalled watches end");
     row("a caller's part of it", bytes(CALLER_RESPONSES_LIMIT), "its stalled watches end");
@@ -86,12 +105,23 @@ pub fn table() -> String {
         "the longest waiting connection is closed",
     );
     row("connections of the admin listener", MAX_ADMIN_CONNECTIONS.to_string(), CLOSED);
+    row("memory of requests to the admin listener", bytes(ADMIN_MEMORY), "HTTP 429");
+    row("scrapes of metrics at a time", SCRAPES.to_string(), "HTTP 503");
     row("the first byte of a connection", seconds(FIRST_BYTE_TIMEOUT), CLOSED);
     row("a TLS handshake", seconds(HANDSHAKE_TIMEOUT), CLOSED);
     row("the head of an HTTP request", seconds(HEAD_TIMEOUT), CLOSED);
     row("the preface and the settings of HTTP/2", seconds(HEAD_TIMEOUT), CLOSED);
     row("an idle HTTP connection", seconds(IDLE_TIMEOUT), CLOSED);
+    let silent = "a gRPC connection without a sign of life";
+    row(silent, key("grpc.keepalive_seconds") + " s and a third of it", CLOSED);
     row("a write that makes no progress", seconds(WRITE_TIMEOUT), CLOSED);
+    let age = key("grpc.connection_age_seconds") + " s";
+    row("the age of a connection", age, "it takes no new calls");
+    let grace = key("grpc.connection_grace_seconds") + " s";
+    row("calls under way on a connection of that age", grace, CLOSED);
+    row("calls under way after SIGTERM", key("drain_seconds") + " s", CLOSED);
+    let late = "what a client still sends on a connection that is being closed";
+    row(late, seconds(LINGER_TIMEOUT), "it is not read");
     format!("| what | limit | answer |\n| --- | --- | --- |\n{}", rows.concat())
 }
 

@@ -13,7 +13,7 @@ pub(crate) mod layers;
 mod legacy;
 pub(crate) mod listing;
 mod metered;
-mod outbox;
+pub(crate) mod outbox;
 mod resume;
 pub mod server;
 mod settings;

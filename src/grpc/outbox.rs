@@ -12,9 +12,9 @@ use tonic::Status;
 use crate::domain::watch::SharedChange;
 
 /// How many responses wait for the client at most.
-const MAX_RESPONSES: usize = 16;
+pub(crate) const MAX_RESPONSES: usize = 16;
 /// No further response is added once those that wait have this many bytes.
-const MAX_BYTES: usize = 64 << 10;
+pub(crate) const MAX_BYTES: usize = 64 << 10;
 
 /// A response that is not converted yet.
 pub(super) struct Waiting {

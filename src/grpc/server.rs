@@ -57,7 +57,9 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) const MAX_STREAMS: u32 = 256;
 /// How many bytes a client may send ahead, on a connection and on each of its streams: they wait in
 /// memory until a call reads them.
-const WINDOW_BYTES: u32 = 256 * 1024;
+pub(crate) const WINDOW_BYTES: u32 = 256 * 1024;
+/// The headers of a call, as HTTP/2 counts them: names, values, and 32 bytes for each.
+pub(crate) const HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// How many bytes of an answer HTTP/2 takes over for each stream.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -172,6 +174,7 @@ impl Services {
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
+            .max_header_list_size(HEADER_LIST_BYTES)
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(age.keepalive)
             .keep_alive_timeout(age.keepalive / 3);

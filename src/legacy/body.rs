@@ -22,7 +22,7 @@ pub(crate) const MAX_MEMBERS: usize = 1000;
 /// The longest media type or content coding that a message repeats, in bytes.
 const MAX_QUOTED: usize = 64;
 /// The longest boundary: RFC 2046, section 5.1.1.
-const MAX_BOUNDARY: usize = 70;
+pub(crate) const MAX_BOUNDARY: usize = 70;
 /// The byte order mark of UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 

@@ -28,7 +28,7 @@ pub fn query_parameter(query: &str, name: &str) -> Option<String> {
 /// The limits of a request, for their list.
 pub(crate) mod limits {
     pub(crate) use super::{
-        body::MAX_MEMBERS,
+        body::{MAX_BOUNDARY, MAX_MEMBERS},
         head::{MAX_FIELD_COUNT, MAX_FIELDS, MAX_HEAD},
     };
 }

@@ -38,7 +38,7 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a closed socket is still read. Closing a socket with unread input sends RST, and the
 /// client loses the last responses.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The largest number of connections that the system queues before they are accepted. After a
 /// restart all clients connect at once; the system resets connections beyond this number.

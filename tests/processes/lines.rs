@@ -234,6 +234,10 @@ async fn a_call_that_no_method_answers_has_its_line_and_is_measured(database: Te
     let plain = http::Request::post(format!("http://{}/{watch}", program.grpc.unwrap()));
     let plain = plain.header("content-type", "text/plain").body("Recognisable".to_owned()).unwrap();
     assert_eq!(http.request(plain).await.unwrap().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let large = http::Request::post(format!("http://{}/{watch}", program.grpc.unwrap()));
+    let large = large.header("x", "x".repeat(17 << 10)).body(String::new()).unwrap();
+    let refused = http.request(large).await.unwrap().status();
+    assert_eq!(refused, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     let lines = wait_for_lines(&program, 3).await;
     let outcomes: Vec<_> = lines.iter().map(|line| &line["fields"]["outcome"]).collect();
     assert_eq!(outcomes, ["UNIMPLEMENTED", "INVALID_REQUEST", "NOT_GRPC"]);

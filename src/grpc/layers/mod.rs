@@ -21,7 +21,7 @@ pub(crate) mod message;
 pub(super) mod method;
 pub(super) mod observe;
 pub(super) mod trace;
-pub(super) mod workers;
+pub(crate) mod workers;
 
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 

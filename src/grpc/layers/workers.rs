@@ -17,8 +17,8 @@ use crate::{
 
 /// The most large calls at once, whatever the number of processors: each may take some times the
 /// size of its message.
-const MAX_LARGE_CALLS: usize = 4;
-const MIN_LARGE_CALLS: usize = 2;
+pub(crate) const MAX_LARGE_CALLS: usize = 4;
+pub(crate) const MIN_LARGE_CALLS: usize = 2;
 
 /// Marks a request whose call runs on a worker already: waiting there for another worker could last
 /// for ever.
