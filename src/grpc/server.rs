@@ -192,7 +192,8 @@ impl Services {
                 let under_way = calls.token();
                 async move {
                     let mut response = call.await?;
-                    response.body_mut().send_within(send_timeout, under_way);
+                    let ended = response.extensions_mut().remove();
+                    response.body_mut().send_within(send_timeout, under_way, ended);
                     Ok::<_, Infallible>(activity.answered(response))
                 }
             });

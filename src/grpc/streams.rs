@@ -1,8 +1,8 @@
 //! Deadlines for sending answers over HTTP/2.
 //!
 //! While a client grants no flow control window, hyper does not poll the body of an answer: a
-//! deadline within the body would never be seen. So each HTTP/2 stream runs in a task that ends at
-//! its deadline. Ending it resets the stream and frees the answer.
+//! deadline within the body would never be seen, nor the end of a subscription. So each HTTP/2 stream
+//! runs in a task that ends at its deadline. Ending it resets the stream and frees the answer.
 
 use std::{
     cell::Cell,
@@ -13,15 +13,40 @@ use std::{
 
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 /// How many bytes of a large answer a client must at least read in a second.
 pub(crate) const MIN_BYTES_PER_SECOND: usize = 256 * 1024;
 
 thread_local! {
-    /// The deadline that the stream which is polled on this thread has just got.
-    static SEND_DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The limit that the stream which is polled on this thread has just got.
+    static LIMIT: Cell<Option<Limit>> = const { Cell::new(None) };
 }
+
+/// When a stream ends at the latest.
+#[derive(Clone, Debug)]
+enum Limit {
+    At(Instant),
+    /// So long after this is cancelled.
+    After(CancellationToken, Duration),
+}
+
+impl Limit {
+    async fn reached(self) {
+        match self {
+            Self::At(deadline) => sleep_until(deadline).await,
+            Self::After(ended, rest) => {
+                ended.cancelled().await;
+                sleep(rest).await;
+            }
+        }
+    }
+}
+
+/// Is cancelled once nothing more is put into a stream: an extension of its response.
+#[derive(Clone, Debug)]
+pub(super) struct Ended(pub(super) CancellationToken);
 
 /// How long it may take to send an answer; a small one has `least`.
 pub(super) fn send_timeout(least: Duration, bytes: usize) -> Duration {
@@ -31,7 +56,12 @@ pub(super) fn send_timeout(least: Duration, bytes: usize) -> Duration {
 
 /// Ends the stream that is polled on this thread at a deadline.
 pub(super) fn end_at(deadline: Instant) {
-    SEND_DEADLINE.set(Some(deadline));
+    LIMIT.set(Some(Limit::At(deadline)));
+}
+
+/// Ends the stream that is polled on this thread some time after nothing more is put into it.
+pub(super) fn end_after(Ended(ended): Ended, rest: Duration) {
+    LIMIT.set(Some(Limit::After(ended, rest)));
 }
 
 /// Runs the streams of HTTP/2 connections.
@@ -40,18 +70,17 @@ pub(super) struct StreamExecutor;
 
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
-        tokio::spawn(Stream { stream: Some(stream), deadline: None, sleep: None });
+        tokio::spawn(Stream { stream: Some(stream), wait: None });
     }
 }
 
 pin_project! {
-    /// A stream, until its deadline.
+    /// A stream, until its limit.
     struct Stream<F> {
         #[pin]
         stream: Option<F>,
-        deadline: Option<Instant>,
         // Only there while the answer is not sent at once.
-        sleep: Option<Pin<Box<Sleep>>>,
+        wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     }
 }
 
@@ -61,16 +90,15 @@ impl<F: Future> Future for Stream<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let Some(stream) = this.stream.as_mut().as_pin_mut() else { return Poll::Ready(()) };
-        SEND_DEADLINE.set(None);
+        LIMIT.set(None);
         if stream.poll(context).is_ready() {
             return Poll::Ready(());
         }
-        if let Some(deadline) = SEND_DEADLINE.take() {
-            *this.deadline = Some(deadline);
+        if let Some(limit) = LIMIT.take() {
+            *this.wait = Some(Box::pin(limit.reached()));
         }
-        let Some(deadline) = *this.deadline else { return Poll::Pending };
-        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if sleep.as_mut().poll(context).is_ready() {
+        let Some(wait) = this.wait else { return Poll::Pending };
+        if wait.as_mut().poll(context).is_ready() {
             this.stream.set(None);
             return Poll::Ready(());
         }
@@ -107,6 +135,25 @@ mod tests {
         assert_eq!(begun.elapsed(), LEAST);
         tokio::time::sleep(LEAST * 100).await;
         assert!(end.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_some_time_after_nothing_is_put_into_it() {
+        let (until_dropped, dropped) = oneshot::channel::<()>();
+        let ended = CancellationToken::new();
+        let limit = Ended(ended.clone());
+        StreamExecutor.execute(async move {
+            let _until_dropped = until_dropped;
+            end_after(limit, LEAST);
+            pending::<()>().await;
+        });
+        let begun = Instant::now();
+        tokio::spawn(async move {
+            sleep(LEAST * 100).await;
+            ended.cancel();
+        });
+        assert!(dropped.await.is_err());
+        assert_eq!(begun.elapsed(), LEAST * 101);
     }
 
     #[test]

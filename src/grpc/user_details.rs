@@ -112,13 +112,15 @@ impl UserDetailsService for UserDetails {
         let parts = (metadata, extensions, request);
         let stream =
             watch::Stream::new(service, authentication, self.options.clone(), parts, filler);
-        let responses = stream.open().await.map_err(errors::to_status)?;
+        let (responses, ended) = stream.open().await.map_err(errors::to_status)?;
         if let Some(mut call) = slot.and_then(|slot| slot.take()) {
             call.open();
             // It fails only where the task that fills the stream has panicked.
             let _ = opened.send(call);
         }
-        Ok(Response::new(responses))
+        let mut response = Response::new(responses);
+        response.extensions_mut().insert(ended);
+        Ok(response)
     }
 
     async fn revert_user_details_change(

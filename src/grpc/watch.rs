@@ -13,6 +13,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Status, metadata::MetadataMap};
 
 use super::{
@@ -22,6 +23,7 @@ use super::{
     metered::Watcher,
     outbox::{Client, Receiver, Sender, Unsent, Waiting, outbox},
     resume::Tokens,
+    streams::Ended,
 };
 use crate::{
     domain::{
@@ -79,8 +81,9 @@ impl Stream {
         Self { service, authentication, options, metadata, extensions, request, span, call }
     }
 
-    /// Opens the stream.
-    pub(super) async fn open(mut self) -> Result<Responses, Error> {
+    /// Opens the stream. The other part of the answer tells when it has ended: its client may not read
+    /// that.
+    pub(super) async fn open(mut self) -> Result<(Responses, Ended), Error> {
         let tokens = Tokens::new(self.service.token_key().await?, &self.request);
         let from = tokens.position(&std::mem::take(&mut self.request.resume_token))?;
         let (from, told) = from.unzip();
@@ -91,7 +94,10 @@ impl Stream {
         let (sender, receiver) = outbox();
         let responses = Sending::new(receiver, watch.budget().share(&caller));
         let watcher = Watcher::new();
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
         tokio::spawn(async move {
+            let _guard = guard;
             let ended = tokio::select! {
                 ended = self.send(watch, told, watched, (&sender, &tokens), &watcher) => Some(ended),
                 () = self.options.stop.cancelled() => {
@@ -112,7 +118,7 @@ impl Stream {
             };
             sender.end(ended.as_ref().map(errors::status), unsent);
         });
-        Ok(responses.into_stream())
+        Ok((responses.into_stream(), Ended(ended)))
     }
 
     /// Whose share of the places the subscription takes: the identity's, or the peer's if callers

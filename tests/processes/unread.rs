@@ -1,45 +1,58 @@
 //! Messages that are received slowly, and answers that are not read.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use m4_user_details::proto::GetUserDetailsRequest;
+use m4_user_details::proto::{GetUserDetailsRequest, WatchUserDetailsRequest};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     program::Program,
-    support::{database::TestDatabase, on_sqlite, until},
+    support::{CONDITION_TIMEOUT, database::TestDatabase, on_sqlite, until},
 };
 
-on_sqlite!(an_answer_is_in_flight_until_its_deadline, the_memory_of_a_message_is_metered);
+on_sqlite!(
+    an_answer_is_in_flight_until_its_deadline,
+    a_watch_that_is_not_read_leaves_no_stream_when_it_ends,
+    the_memory_of_a_message_is_metered,
+);
 
-const PATH: &str = "/m4.userdetails.v1.UserDetailsService/GetUserDetails";
+const SERVICE: &str = "/m4.userdetails.v1.UserDetailsService/";
 
-async fn an_answer_is_in_flight_until_its_deadline(database: TestDatabase) {
-    let program = Program::demo(&database, &[("M4_DEADLINE_SECONDS", "5")]).await;
+/// Sends a message on a connection whose answers have no window, and returns the answer's body.
+async fn send_without_window<M: Message>(
+    program: &Program,
+    method: &str,
+    message: &M,
+) -> (h2::RecvStream, AbortOnDropHandle<Result<(), h2::Error>>) {
     let grpc = program.grpc.unwrap();
     let socket = TcpStream::connect(grpc).await.unwrap();
-    // Answers have no window.
     let mut builder = h2::client::Builder::new();
     let (client, connection) =
         builder.initial_window_size(0).handshake::<_, Bytes>(socket).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let message = GetUserDetailsRequest { user_id: 3, acting_username: "admin".to_owned() };
+    let connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.encoded_len()).unwrap());
     message.encode(&mut frame).unwrap();
-    let request = http::Request::post(format!("http://{grpc}{PATH}"))
+    let request = http::Request::post(format!("http://{grpc}{SERVICE}{method}"))
         .header("content-type", "application/grpc")
         .body(())
         .unwrap();
     let mut client = client.ready().await.unwrap();
     let (answer, mut stream) = client.send_request(request, false).unwrap();
     stream.send_data(frame.freeze(), true).unwrap();
-    let answer = answer.await.unwrap();
+    (answer.await.unwrap().into_body(), connection)
+}
+
+async fn an_answer_is_in_flight_until_its_deadline(database: TestDatabase) {
+    let program = Program::demo(&database, &[("M4_DEADLINE_SECONDS", "5")]).await;
+    let message = GetUserDetailsRequest { user_id: 3, acting_username: "admin".to_owned() };
+    let (mut answer, _connection) = send_without_window(&program, "GetUserDetails", &message).await;
     assert_eq!(program.calls_in_flight().await, 1);
     assert!(!program.log().contains("GetUserDetails"), "{}", program.log());
 
-    let error = answer.into_body().data().await.unwrap().unwrap_err();
+    let error = answer.data().await.unwrap().unwrap_err();
     assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
     until("it is in flight no more", || async { program.calls_in_flight().await == 0 }).await;
     let metrics = program.ask_admin("/metrics").await.body;
@@ -48,7 +61,20 @@ async fn an_answer_is_in_flight_until_its_deadline(database: TestDatabase) {
     let counted =
         |line: &str| line.contains("GetUserDetails") && line.contains("DEADLINE_EXCEEDED");
     assert!(counts.any(counted), "{metrics}");
-    connection.abort();
+}
+
+async fn a_watch_that_is_not_read_leaves_no_stream_when_it_ends(database: TestDatabase) {
+    let program = Program::demo(&database, &[("M4_DEADLINE_SECONDS", "1")]).await;
+    let message = WatchUserDetailsRequest {
+        acting_username: "admin".to_owned(),
+        ..WatchUserDetailsRequest::default()
+    };
+    let (mut answer, _connection) =
+        send_without_window(&program, "WatchUserDetails", &message).await;
+    database.execute("UPDATE accounts SET blocked = TRUE WHERE username = 'admin'").await;
+    let ended = timeout(CONDITION_TIMEOUT, answer.data()).await.expect("the stream is still there");
+    let error = ended.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
 }
 
 async fn the_memory_of_a_message_is_metered(database: TestDatabase) {
@@ -64,7 +90,7 @@ async fn the_memory_of_a_message_is_metered(database: TestDatabase) {
     let socket = TcpStream::connect(grpc).await.unwrap();
     let (client, connection) = h2::client::handshake(socket).await.unwrap();
     let connection = tokio::spawn(connection);
-    let request = http::Request::post(format!("http://{grpc}{PATH}"))
+    let request = http::Request::post(format!("http://{grpc}{SERVICE}GetUserDetails"))
         .header("content-type", "application/grpc")
         .body(())
         .unwrap();

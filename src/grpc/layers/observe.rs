@@ -29,7 +29,7 @@ use crate::{
         call::{OTHER, dropped, is_servers},
         errors,
         metered::Metered,
-        streams,
+        streams::{self, Ended},
     },
     proto::code_name,
     telemetry::{metrics, names},
@@ -146,13 +146,23 @@ impl ObservedAnswer {
         Self { answer, call, deadline: None, under_way: None }
     }
 
-    /// Counts as under way until it is sent. A small answer has as long as `least` for that.
-    pub(in crate::grpc) fn send_within(&mut self, least: Duration, under_way: TaskTrackerToken) {
-        if let Answer::Message { data, .. } = &self.answer {
-            self.under_way = Some(under_way);
-            let deadline = Instant::now() + streams::send_timeout(least, data.len());
-            self.deadline = Some(deadline);
-            streams::end_at(deadline);
+    /// Counts as under way until it is sent. A small answer has as long as `least` for that, and so has
+    /// the rest of a stream that has `ended`.
+    pub(in crate::grpc) fn send_within(
+        &mut self,
+        least: Duration,
+        under_way: TaskTrackerToken,
+        ended: Option<Ended>,
+    ) {
+        match (&self.answer, ended) {
+            (Answer::Message { data, .. }, _) => {
+                self.under_way = Some(under_way);
+                let deadline = Instant::now() + streams::send_timeout(least, data.len());
+                self.deadline = Some(deadline);
+                streams::end_at(deadline);
+            }
+            (Answer::Stream { .. }, Some(ended)) => streams::end_after(ended, least),
+            (Answer::Stream { .. } | Answer::Empty, _) => {}
         }
     }
 
