@@ -18,13 +18,13 @@ use crate::{
     domain::{
         error::{Cause, chain},
         hash::SecretKeys,
-        holders::Holders,
         service::Service,
+        token_cache::TokenCache,
         watch::WatchBudget,
     },
     grpc::{call::CallOptions, server::Services},
     jwt::Jwts,
-    legacy::{self, Door},
+    legacy::{self, Gateway},
     listen::{self, ConnectionLimits, Listener, descriptors},
     maintenance::Sweep,
     proto::Channel,
@@ -143,8 +143,8 @@ impl Application {
             config.keys.clone()
         };
         let shared = Arc::new(store.clone());
-        let holders = Holders::new(Arc::clone(&shared) as _, Arc::clone(&clock));
-        authentication.holders = Some(Arc::new(holders));
+        let token_cache = TokenCache::new(Arc::clone(&shared) as _, Arc::clone(&clock));
+        authentication.token_cache = Some(Arc::new(token_cache));
         let mut jwts = None;
         if let Some(provider) = &config.jwt {
             let read = Jwts::new(provider, jwks_min_interval).await;
@@ -152,7 +152,7 @@ impl Application {
         }
         authentication.jwts.clone_from(&jwts);
         let service = Service::new(shared, Arc::clone(&clock), keys);
-        let service = service.believing_settings(config.settings_age);
+        let service = service.with_settings_ttl(config.settings_age);
         let service = Arc::new(service);
         let ending = CancellationToken::new();
         let options = CallOptions {
@@ -383,9 +383,9 @@ fn warn_of_short_secrets(keys: &[&str]) {
     }
 }
 
-fn door(config: &Config, channel: Channel) -> Result<Door, RunError> {
+fn door(config: &Config, channel: Channel) -> Result<Gateway, RunError> {
     let secured = config.http_tls.is_some();
-    Door::new(channel, config.door_token.as_ref(), config.answers, config.limits)
+    Gateway::new(channel, config.door_token.as_ref(), config.answers, config.limits)
         .map(|door| door.secured(secured))
         .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))
 }
@@ -393,7 +393,7 @@ fn door(config: &Config, channel: Channel) -> Result<Door, RunError> {
 /// The listener of metrics and the door's probes, unless it is switched off.
 fn listen_admin(
     config: &Config,
-    door: &Door,
+    door: &Gateway,
 ) -> Result<Option<(Listener, axum::Router)>, RunError> {
     let Some(address) = config.admin_listen else { return Ok(None) };
     let max = descriptors::MAX_ADMIN_CONNECTIONS;

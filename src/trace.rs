@@ -67,12 +67,12 @@ impl Span {
     }
 
     /// A span below this one.
-    pub(crate) fn below(&self, kind: SpanKind, name: impl FnOnce() -> Cow<'static, str>) -> Self {
+    pub(crate) fn child(&self, kind: SpanKind, name: impl FnOnce() -> Cow<'static, str>) -> Self {
         self.built(|| SpanBuilder::from_name(name()).with_kind(kind))
     }
 
     /// A span below this one that links to another one.
-    pub(crate) fn below_linked(
+    pub(crate) fn child_linked(
         &self,
         kind: SpanKind,
         name: impl FnOnce() -> Cow<'static, str>,
@@ -93,32 +93,35 @@ impl Span {
     }
 
     /// Whether it is kept, and its attributes with it: it is sampled, and not the caller's.
-    pub(crate) fn is_kept(&self) -> bool {
+    pub(crate) fn is_recording(&self) -> bool {
         TRACER.get().is_some() && self.0.span().span_context().is_sampled()
     }
 
     /// Its ids, where it is kept.
     pub(crate) fn kept(&self) -> Option<SpanContext> {
-        self.is_kept().then(|| self.0.span().span_context().clone())
+        self.is_recording().then(|| self.0.span().span_context().clone())
     }
 
     /// Tells attributes of it, where it is kept.
-    pub(crate) fn tell<const N: usize>(&self, attributes: impl FnOnce() -> [KeyValue; N]) {
-        if self.is_kept() {
+    pub(crate) fn set_attributes<const N: usize>(
+        &self,
+        attributes: impl FnOnce() -> [KeyValue; N],
+    ) {
+        if self.is_recording() {
             self.0.span().set_attributes(attributes());
         }
     }
 
     /// Tells attributes of it that are there already, where it is kept.
-    pub(crate) fn tell_all(&self, attributes: &[KeyValue]) {
-        if self.is_kept() {
+    pub(crate) fn set_all_attributes(&self, attributes: &[KeyValue]) {
+        if self.is_recording() {
             self.0.span().set_attributes(attributes.iter().cloned());
         }
     }
 
     /// Tells that what it is of has failed, and how.
-    pub(crate) fn fails(&self, error_type: impl FnOnce() -> Cow<'static, str>) {
-        if self.is_kept() {
+    pub(crate) fn set_error(&self, error_type: impl FnOnce() -> Cow<'static, str>) {
+        if self.is_recording() {
             let span = self.0.span();
             span.set_status(Status::error(""));
             span.set_attribute(KeyValue::new(names::ERROR_TYPE, error_type()));
@@ -126,26 +129,26 @@ impl Span {
     }
 
     /// Tells that another one has to do with it.
-    pub(crate) fn follows(&self, other: &Self) {
-        if self.is_kept() {
+    pub(crate) fn add_link(&self, other: &Self) {
+        if self.is_recording() {
             self.0.span().add_link(other.0.span().span_context().clone(), Vec::new());
         }
     }
 
     /// What it is of has ended.
     pub(crate) fn end(&self) {
-        if self.is_kept() {
+        if self.is_recording() {
             self.0.span().end();
         }
     }
 
     /// Runs what belongs to it.
-    pub(crate) fn during<F: Future>(&self, run: F) -> WithContext<F> {
+    pub(crate) fn instrument<F: Future>(&self, run: F) -> WithContext<F> {
         run.with_context(self.0.clone())
     }
 
     /// Runs what belongs to it and waits for nobody.
-    pub(crate) fn over<T>(&self, run: impl FnOnce() -> T) -> T {
+    pub(crate) fn in_scope<T>(&self, run: impl FnOnce() -> T) -> T {
         let _entered = self.enter();
         run()
     }

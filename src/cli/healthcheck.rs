@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::{Method, StatusCode};
 
 use super::{CliError, http_client};
-use crate::{config::Config, tls::of_itself};
+use crate::{config::Config, tls::healthcheck_client_config};
 
 pub(super) async fn run(config: &Config) -> Result<(), CliError> {
     // Clients cannot fill the admin listener, and it has no TLS.
@@ -18,7 +18,7 @@ pub(super) async fn run(config: &Config) -> Result<(), CliError> {
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    let tls = tls.map(|tls| of_itself(tls.source())).transpose();
+    let tls = tls.map(|tls| healthcheck_client_config(tls.source())).transpose();
     let tls = tls.map_err(|error| CliError::Failed(error.to_string()))?;
     match http_client::send(address, tls, Method::GET, "/readyz").await? {
         (StatusCode::OK, _) => Ok(()),

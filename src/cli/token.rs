@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     domain::{
         clock::{Clock, SystemClock},
-        identity::{Identity, Permission},
+        identity::{Identity, Scope},
         token::{MOST_ACTIVE, RANDOM_BYTES, ServiceToken, TokenStore},
     },
     fields::FIELDS,
@@ -77,10 +77,10 @@ impl Create {
         if !Identity::is_name(&self.name) {
             return Err(usage("--name must be 1 to 255 characters without control characters"));
         }
-        let scopes = self.scopes.iter().map(|word| Permission::from_word(word));
-        let permissions = scopes.collect::<Option<_>>();
-        let permissions =
-            permissions.ok_or_else(|| usage("--scope must be read, update, settings or admin"))?;
+        let scopes = self.scopes.iter().map(|word| Scope::from_word(word));
+        let scopes = scopes.collect::<Option<_>>();
+        let scopes =
+            scopes.ok_or_else(|| usage("--scope must be read, update, settings or admin"))?;
         for path in &self.fields {
             if path == "*" || !FIELDS.iter().any(|field| field.is_within(path)) {
                 return Err(CliError::Usage(format!(
@@ -96,7 +96,7 @@ impl Create {
         if store.active_tokens(now).await?.len() >= MOST_ACTIVE {
             return Err(CliError::Failed(format!("there are {MOST_ACTIVE} active tokens already")));
         }
-        let (text, token) = ServiceToken::new(random, self.name, permissions, fields, now, ends);
+        let (text, token) = ServiceToken::new(random, self.name, scopes, fields, now, ends);
         store.create_token(token).await?;
         Ok(format!("{}\n", text.expose_secret()))
     }
@@ -116,11 +116,11 @@ async fn list(store: &SqlStore, now: DateTime<Utc>) -> Result<String, CliError> 
         let fields = token.fields.as_deref().unwrap_or("*");
         let (created, expires) = (time(Some(token.create_time)), time(token.expire_time));
         let used = time(token.last_used_time);
-        let ServiceToken { id, name, permissions, .. } = &token;
+        let ServiceToken { id, name, scopes, .. } = &token;
         // Writing into a string does not fail.
         let _ = writeln!(
             text,
-            "{id}\t{name}\t{permissions}\t{fields}\t{created}\t{expires}\t{used}\t{state}"
+            "{id}\t{name}\t{scopes}\t{fields}\t{created}\t{expires}\t{used}\t{state}"
         );
     }
     Ok(text)

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Reader, masked::shown};
 use crate::{
-    domain::identity::{FieldSet, Identity, Permission},
+    domain::identity::{FieldSet, Identity, Scope},
     fields::FIELDS,
     grpc::certificates::Certificates,
 };
@@ -74,7 +74,7 @@ fn parse(listed: Listed) -> Result<Certificates, String> {
             return Err(format!("has no usable name for {san}"));
         }
         let scope = |word: &String| {
-            Permission::from_word(word).ok_or_else(|| format!("has no scope {word}: {san}"))
+            Scope::from_word(word).ok_or_else(|| format!("has no scope {word}: {san}"))
         };
         let scopes = scopes.iter().map(scope).collect::<Result<_, _>>()?;
         let means_none = |path: &&String| !FIELDS.into_iter().any(|field| field.is_within(path));

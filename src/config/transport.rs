@@ -4,7 +4,7 @@ use tonic::transport::Endpoint;
 
 use super::Reader;
 use crate::tls::{
-    ClientCertificates, ClientFiles, ClientTls, File, Followed, Protocol, ServerFiles, ServerTls,
+    ClientCertificates, ClientFiles, ClientTls, File, Protocol, Reloading, ServerFiles, ServerTls,
     Source,
 };
 
@@ -128,8 +128,8 @@ impl Reader<'_> {
         }
     }
 
-    fn followed<S: Source>(&mut self, source: S) -> Option<Followed<S>> {
-        match Followed::read(source) {
+    fn followed<S: Source>(&mut self, source: S) -> Option<Reloading<S>> {
+        match Reloading::read(source) {
             Ok(followed) => Some(followed),
             Err(error) => {
                 self.wrong(error.key, error.problem);

@@ -1,6 +1,6 @@
 //! The one error type of the domain.
 
-use super::identity::Permission;
+use super::identity::Scope;
 use crate::fields::Field;
 
 /// Why a call was refused or failed.
@@ -97,7 +97,7 @@ pub enum Error {
 pub enum NotPermitted {
     /// What this permission is for.
     #[error("it lacks the scope `{}`", .0.as_str())]
-    Scope(Permission),
+    Scope(Scope),
     /// To act without naming an account.
     #[error("without the scope `admin` it must name an `acting_username`")]
     OwnName,

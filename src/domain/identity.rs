@@ -21,7 +21,7 @@ pub const NAME_CHARACTERS: usize = 255;
 
 /// What an identity may do: a scope of its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Permission {
+pub enum Scope {
     /// Read users and the change log, as an account that it names.
     Read,
     /// Change users, as an account that it names.
@@ -32,8 +32,8 @@ pub enum Permission {
     Admin,
 }
 
-impl Permission {
-    /// Every permission.
+impl Scope {
+    /// Every scope.
     pub const ALL: [Self; 4] = [Self::Read, Self::Update, Self::Settings, Self::Admin];
 
     /// The word for it.
@@ -46,36 +46,36 @@ impl Permission {
         }
     }
 
-    /// The permission of a word.
+    /// The scope of a word.
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|permission| permission.as_str() == word)
+        Self::ALL.into_iter().find(|scope| scope.as_str() == word)
     }
 }
 
 /// The scopes of an identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Permissions([bool; Permission::ALL.len()]);
+pub struct Scopes([bool; Scope::ALL.len()]);
 
-impl Permissions {
-    /// Whether a permission is among them, or [`Permission::Admin`].
-    pub fn allow(self, permission: Permission) -> bool {
-        self.0[permission as usize] || self.0[Permission::Admin as usize]
+impl Scopes {
+    /// Whether a scope is among them, or [`Scope::Admin`].
+    pub fn allow(self, scope: Scope) -> bool {
+        self.0[scope as usize] || self.0[Scope::Admin as usize]
     }
 }
 
-impl FromIterator<Permission> for Permissions {
-    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
         let mut all = Self::default();
-        permissions.into_iter().for_each(|permission| all.0[permission as usize] = true);
+        scopes.into_iter().for_each(|scope| all.0[scope as usize] = true);
         all
     }
 }
 
 /// The words, with a space between them.
-impl fmt::Display for Permissions {
+impl fmt::Display for Scopes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let given = Permission::ALL.into_iter().filter(|permission| self.0[*permission as usize]);
-        let words: Vec<_> = given.map(Permission::as_str).collect();
+        let given = Scope::ALL.into_iter().filter(|scope| self.0[*scope as usize]);
+        let words: Vec<_> = given.map(Scope::as_str).collect();
         formatter.write_str(&words.join(" "))
     }
 }
@@ -105,16 +105,16 @@ impl FieldSet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     name: String,
-    permissions: Permissions,
+    scopes: Scopes,
     fields: Option<FieldSet>,
     own: Option<Actor>,
 }
 
 impl Identity {
     /// A service. Without `fields` it may change every field.
-    pub fn new(name: String, permissions: Permissions, fields: Option<FieldSet>) -> Self {
-        let own = permissions.allow(Permission::Admin).then(|| Actor::Service(name.clone()));
-        Self { name, permissions, fields, own }
+    pub fn new(name: String, scopes: Scopes, fields: Option<FieldSet>) -> Self {
+        let own = scopes.allow(Scope::Admin).then(|| Actor::Service(name.clone()));
+        Self { name, scopes, fields, own }
     }
 
     /// Whoever calls where nothing need be proved: may do everything, and acts as an account where it names none.
@@ -122,7 +122,7 @@ impl Identity {
         static OPEN: LazyLock<Arc<Identity>> = LazyLock::new(|| {
             Arc::new(Identity {
                 name: String::new(),
-                permissions: Permission::ALL.into_iter().collect(),
+                scopes: Scope::ALL.into_iter().collect(),
                 fields: None,
                 own: Some(Actor::Account(Username::parse(OPEN_ACCOUNT))),
             })
@@ -145,13 +145,13 @@ impl Identity {
         self.fields
     }
 
-    /// Who acts in a call that takes a permission: the account that is named, or the identity in its own name.
+    /// Who acts in a call that takes a scope: the account that is named, or the identity in its own name.
     ///
     /// # Errors
-    /// [`Error::NotPermitted`] where the identity lacks the permission, or names no account and may not act in its own name.
-    pub fn actor(&self, permission: Permission, acting_username: &str) -> Result<Actor, Error> {
-        if !self.permissions.allow(permission) {
-            return Err(NotPermitted::Scope(permission).into());
+    /// [`Error::NotPermitted`] where the identity lacks the scope, or names no account and may not act in its own name.
+    pub fn actor(&self, scope: Scope, acting_username: &str) -> Result<Actor, Error> {
+        if !self.scopes.allow(scope) {
+            return Err(NotPermitted::Scope(scope).into());
         }
         if !acting_username.is_empty() {
             return Ok(Actor::Account(Username::parse(acting_username)));

@@ -30,7 +30,7 @@ pub struct Order {
 
 /// Where a page begins: right behind this row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct Cursor {
     /// The username of the row, where the order is by username; else empty.
     pub username: String,
     /// The time of its last change in microseconds since 1970, where the order is by that; else 0.
@@ -39,7 +39,7 @@ pub struct Position {
     pub id: i64,
 }
 
-impl Position {
+impl Cursor {
     /// The position of a user.
     pub fn of(user: &User, key: OrderKey) -> Self {
         let username =
@@ -75,7 +75,7 @@ pub struct UserQuery {
     /// In which order.
     pub order: Order,
     /// Where the page begins; none for the first page.
-    pub after: Option<Position>,
+    pub after: Option<Cursor>,
     /// How many at most, 1 or more.
     pub limit: u64,
     /// No more users are read once their texts have this many bytes.

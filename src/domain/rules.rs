@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{
     account::{AccountType, ActingAccount, Level, User},
     error::{Error, NotPermitted, Problem, Refusal, Violation},
-    facts::Facts,
+    snapshot::Snapshot,
     update::{Actor, Change, Edit, Edits, Entry, Update, Updated},
     value::{ListMode, Value, Values},
 };
@@ -23,13 +23,13 @@ use crate::fields::{FIELDS, Field, Kind, Reference};
 pub fn apply(
     update: &Update,
     now: DateTime<Utc>,
-    facts: &Facts,
+    snapshot: &Snapshot,
 ) -> Result<(Updated, Option<Entry>), Error> {
     permit(update)?;
-    let actor = authorise(&update.actor, Level::Edit, update.user_id, facts)?;
-    let stored = reach(actor, update.user_id, facts)?;
-    if let Some(request) = update.kept_as()
-        && let Some(answered) = facts.answered(request)
+    let actor = authorise(&update.actor, Level::Edit, update.user_id, snapshot)?;
+    let stored = reach(actor, update.user_id, snapshot)?;
+    if let Some(request) = update.idempotency_key()
+        && let Some(answered) = snapshot.answered(request)
     {
         let repeat = answered.content == request.content;
         return if repeat {
@@ -44,7 +44,7 @@ pub fn apply(
     if update.unchanged.iter().any(|(field, value)| stored.values[*field] != *value) {
         return Err(Error::ChangedSince);
     }
-    let values = validate(&update.edits, &stored.values, facts)?;
+    let values = validate(&update.edits, &stored.values, snapshot)?;
     let changes = difference(&stored.values, &values);
     let mut user = User { values, username: stored.username.clone(), ..*stored };
     if changes.is_empty() {
@@ -72,14 +72,14 @@ pub fn apply(
 ///
 /// # Errors
 /// [`Error::ActorRefused`], [`Error::NotAuthorized`], [`Error::UserNotFound`].
-pub fn read<'a>(actor: &Actor, user_id: i64, facts: &'a Facts) -> Result<&'a User, Error> {
-    let actor = authorise(actor, Level::Read, user_id, facts)?;
-    reach(actor, user_id, facts)
+pub fn read<'a>(actor: &Actor, user_id: i64, snapshot: &'a Snapshot) -> Result<&'a User, Error> {
+    let actor = authorise(actor, Level::Read, user_id, snapshot)?;
+    reach(actor, user_id, snapshot)
 }
 
 /// Which users an actor may list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum Visibility {
     /// Every plain user.
     All,
     /// Those whose responsible manager this account is.
@@ -90,21 +90,21 @@ pub enum Scope {
 ///
 /// # Errors
 /// [`Error::ActorRefused`], [`Error::NotAuthorized`].
-pub fn scope(actor: &Actor, facts: &Facts) -> Result<Scope, Error> {
+pub fn visibility(actor: &Actor, snapshot: &Snapshot) -> Result<Visibility, Error> {
     // There is no account 0, which might be the actor itself.
-    let actor = authorise(actor, Level::Read, 0, facts)?;
+    let actor = authorise(actor, Level::Read, 0, snapshot)?;
     let bound = actor.filter(|actor| {
         actor.account_type == AccountType::Manager && actor.show_only_assigned_users
     });
-    Ok(bound.map_or(Scope::All, |manager| Scope::AssignedTo(manager.id)))
+    Ok(bound.map_or(Visibility::All, |manager| Visibility::AssignedTo(manager.id)))
 }
 
 /// Checks that an actor may read and change settings: an admin, or a service in its own name.
 ///
 /// # Errors
 /// [`Error::ActorRefused`], [`Error::AccessDenied`].
-pub fn administer(actor: &Actor, facts: &Facts) -> Result<(), Error> {
-    match act(actor, facts)? {
+pub fn administer(actor: &Actor, snapshot: &Snapshot) -> Result<(), Error> {
+    match act(actor, snapshot)? {
         None | Some(ActingAccount { account_type: AccountType::Admin, .. }) => Ok(()),
         Some(_) => Err(Error::AccessDenied),
     }
@@ -120,12 +120,13 @@ fn permit(update: &Update) -> Result<(), Error> {
 }
 
 /// The acting account, if it may act at all; none for a service in its own name.
-fn act<'a>(actor: &Actor, facts: &'a Facts) -> Result<Option<&'a ActingAccount>, Error> {
+fn act<'a>(actor: &Actor, snapshot: &'a Snapshot) -> Result<Option<&'a ActingAccount>, Error> {
     let name = match actor {
         Actor::Service(_) => return Ok(None),
         Actor::Account(name) => name.as_ref().ok_or(Error::ActorRefused(Refusal::Unknown))?,
     };
-    let account = facts.actors.get(name.as_str()).ok_or(Error::ActorRefused(Refusal::Unknown))?;
+    let account =
+        snapshot.actors.get(name.as_str()).ok_or(Error::ActorRefused(Refusal::Unknown))?;
     if account.account_type == AccountType::User {
         return Err(Error::ActorRefused(Refusal::PlainUser));
     }
@@ -140,9 +141,9 @@ fn authorise<'a>(
     actor: &Actor,
     level: Level,
     user_id: i64,
-    facts: &'a Facts,
+    snapshot: &'a Snapshot,
 ) -> Result<Option<&'a ActingAccount>, Error> {
-    let Some(account) = act(actor, facts)? else { return Ok(None) };
+    let Some(account) = act(actor, snapshot)? else { return Ok(None) };
     if account.account_type == AccountType::Manager && account.users_level < Some(level) {
         return Err(Error::NotAuthorized);
     }
@@ -156,9 +157,9 @@ fn authorise<'a>(
 fn reach<'a>(
     actor: Option<&ActingAccount>,
     user_id: i64,
-    facts: &'a Facts,
+    snapshot: &'a Snapshot,
 ) -> Result<&'a User, Error> {
-    let user = facts.users.get(&user_id).ok_or(Error::UserNotFound)?;
+    let user = snapshot.users.get(&user_id).ok_or(Error::UserNotFound)?;
     let assigned = |manager: &ActingAccount| {
         user.values[Field::responsible_manager_id] == Value::Id(manager.id)
     };
@@ -175,7 +176,7 @@ fn reach<'a>(
 }
 
 /// The values after the edits.
-fn validate(edits: &Edits, stored: &Values, facts: &Facts) -> Result<Values, Error> {
+fn validate(edits: &Edits, stored: &Values, snapshot: &Snapshot) -> Result<Values, Error> {
     let mut values = stored.clone();
     let mut violations: BTreeMap<Field, Problem> =
         edits.violations().iter().map(|violation| (violation.field, violation.problem)).collect();
@@ -191,7 +192,7 @@ fn validate(edits: &Edits, stored: &Values, facts: &Facts) -> Result<Values, Err
             }
         };
         match value {
-            Some(value) if exists(*field, &value, facts) => values[*field] = value,
+            Some(value) if exists(*field, &value, snapshot) => values[*field] = value,
             _ => {
                 violations.insert(*field, Problem::NotAllowed);
             }
@@ -214,9 +215,9 @@ fn validate(edits: &Edits, stored: &Values, facts: &Facts) -> Result<Values, Err
 }
 
 /// Whether what a value refers to exists.
-fn exists(field: Field, value: &Value, facts: &Facts) -> bool {
+fn exists(field: Field, value: &Value, snapshot: &Snapshot) -> bool {
     let has = |reference: Reference, id: &i64| {
-        facts.references.get(&reference).is_some_and(|ids| ids.contains(id))
+        snapshot.references.get(&reference).is_some_and(|ids| ids.contains(id))
     };
     match (field.kind(), value) {
         (Kind::Id(reference), Value::Id(id)) => has(reference, id),

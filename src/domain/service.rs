@@ -11,7 +11,6 @@ use super::{
     clock::Clock,
     error::Error,
     explain::{self, Explained},
-    fresh::Fresh,
     hash::SecretKeys,
     identity::FieldSet,
     listing::{ChangeFilter, ChangeQuery, Listed, LoggedChange, UserQuery},
@@ -19,8 +18,9 @@ use super::{
     readiness::NotReady,
     settings::Settings,
     store::Store,
+    ttl_cache::TtlCache,
     update::{Actor, Change, Edit, Edits, Origin, Update, Updated},
-    watch::{Position, Watch, Watched},
+    watch::{Position, SubscriptionFilter, Watch},
 };
 use crate::credentials::LegacyCredentials;
 
@@ -49,19 +49,19 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     keys: SecretKeys,
     /// How long the change log is kept; none is for ever.
-    settings: Fresh<Settings>,
+    settings: TtlCache<Settings>,
 }
 
 impl Service {
     /// Use cases on a store, with the keys of legacy calls.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
-        Self { store, clock, keys, settings: Fresh::default() }
+        Self { store, clock, keys, settings: TtlCache::default() }
     }
 
     /// Tells how long legacy calls believe the settings, a second at most; without it a second.
     #[must_use]
-    pub fn believing_settings(mut self, age: Duration) -> Self {
-        self.settings = Fresh::within(age);
+    pub fn with_settings_ttl(mut self, age: Duration) -> Self {
+        self.settings = TtlCache::within(age);
         self
     }
 
@@ -174,9 +174,13 @@ impl Service {
     /// Which users an actor may watch.
     ///
     /// # Errors
-    /// Those of [`Store::scope`].
-    pub async fn watched(&self, actor: &Actor, user_id: Option<i64>) -> Result<Watched, Error> {
-        Ok(Watched { user_id, scope: self.store.scope(actor, user_id).await? })
+    /// Those of [`Store::visibility`].
+    pub async fn watched(
+        &self,
+        actor: &Actor,
+        user_id: Option<i64>,
+    ) -> Result<SubscriptionFilter, Error> {
+        Ok(SubscriptionFilter { user_id, visibility: self.store.visibility(actor, user_id).await? })
     }
 
     /// Watches the change log from a position on, or from now on.
@@ -186,7 +190,7 @@ impl Service {
     pub async fn watch(
         &self,
         from: Option<Position>,
-        watched: Watched,
+        watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Box<dyn Watch>, Error> {
         self.store.watch(from, watched, caller).await

@@ -9,10 +9,10 @@ use super::{
     listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
     page_token::TokenKey,
     readiness::NotReady,
-    rules::Scope,
+    rules::Visibility,
     settings::Settings,
     update::{Actor, Update, Updated},
-    watch::{Position, Watch, Watched},
+    watch::{Position, SubscriptionFilter, Watch},
 };
 
 /// The stored data. A change is applied in a transaction of its own, or one is shared among several.
@@ -47,13 +47,13 @@ pub trait Store: Send + Sync {
     /// A page of the users that an actor may list.
     ///
     /// # Errors
-    /// Those of [`super::rules::scope`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// Those of [`super::rules::visibility`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error>;
 
     /// A page of the change log of the users that an actor may list.
     ///
     /// # Errors
-    /// Those of [`super::rules::scope`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// Those of [`super::rules::visibility`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn list_changes(
         &self,
         actor: &Actor,
@@ -63,9 +63,9 @@ pub trait Store: Send + Sync {
     /// Which users an actor may list; and whether it may read one user, if that is given. It needs no room among the calls.
     ///
     /// # Errors
-    /// Those of [`super::rules::scope`], with a user those of [`super::rules::read`], and [`Error::Unavailable`] or
+    /// Those of [`super::rules::visibility`], with a user those of [`super::rules::read`], and [`Error::Unavailable`] or
     /// [`Error::Internal`] of the storage.
-    async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error>;
+    async fn visibility(&self, actor: &Actor, user_id: Option<i64>) -> Result<Visibility, Error>;
 
     /// Watches the change log from a position on, or from now on. Each caller has a share of the
     /// places.
@@ -75,7 +75,7 @@ pub trait Store: Send + Sync {
     async fn watch(
         &self,
         from: Option<Position>,
-        watched: Watched,
+        watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Box<dyn Watch>, Error>;
 

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 
 use super::{
     error::Error,
-    identity::{FieldSet, Identity, Permissions},
+    identity::{FieldSet, Identity, Scopes},
 };
 
 /// How many random bytes make a token: those of its id, then those of its secret.
@@ -31,7 +31,7 @@ pub struct ServiceToken {
     /// SHA-256 of the whole token.
     pub hash: [u8; 32],
     /// Its scopes.
-    pub permissions: Permissions,
+    pub scopes: Scopes,
     /// The fields and groups that its holder may change, with spaces between them; none is all.
     pub fields: Option<String>,
     /// When it was made.
@@ -49,7 +49,7 @@ impl ServiceToken {
     pub fn new(
         random: [u8; RANDOM_BYTES],
         name: String,
-        permissions: Permissions,
+        scopes: Scopes,
         fields: Option<String>,
         create_time: DateTime<Utc>,
         expire_time: Option<DateTime<Utc>>,
@@ -63,7 +63,7 @@ impl ServiceToken {
             id,
             name,
             hash,
-            permissions,
+            scopes,
             fields,
             create_time,
             expire_time,
@@ -92,7 +92,7 @@ impl ServiceToken {
     /// Its holder.
     pub fn holder(&self) -> Identity {
         let fields = self.fields.as_ref().map(|paths| FieldSet::of_paths(paths.split(' ')));
-        Identity::new(self.name.clone(), self.permissions, fields)
+        Identity::new(self.name.clone(), self.scopes, fields)
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Actor {
 
 /// Through which door a call came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum EntryPoint {
     /// The typed API.
     Grpc,
     /// The legacy HTTP call.
@@ -29,7 +29,7 @@ pub enum Door {
     Unknown,
 }
 
-impl Door {
+impl EntryPoint {
     /// The word for it in the change log.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Door {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Through which door.
-    pub door: Door,
+    pub door: EntryPoint,
     /// The address of the caller, or of the legacy client; empty where it is not known.
     pub address: String,
     /// Why, in the caller's words; empty where it did not say.
@@ -65,7 +65,7 @@ pub struct Origin {
 
 impl Origin {
     /// Nothing but a door is known.
-    pub fn of(door: Door) -> Self {
+    pub fn of(door: EntryPoint) -> Self {
         let [address, reason, request_id, traceparent, identity] = [const { String::new() }; 5];
         Self { door, address, reason, request_id, traceparent, identity }
     }
@@ -89,7 +89,7 @@ pub struct Edits {
 
 impl Update {
     /// The id under which its answer is kept; none where nothing is stored.
-    pub fn kept_as(&self) -> Option<&RequestKey> {
+    pub fn idempotency_key(&self) -> Option<&RequestKey> {
         self.request.as_ref().filter(|_| !self.validate_only)
     }
 }
@@ -159,7 +159,7 @@ pub struct RequestKey {
 
 /// A request that was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answered {
+pub struct StoredResponse {
     /// The digest of who asked for what.
     pub content: String,
     /// The answer.

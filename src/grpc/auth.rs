@@ -11,9 +11,9 @@ use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
     domain::{
         error::Error,
-        holders::Holders,
-        identity::{Identity, Permission},
+        identity::{Identity, Scope},
         token::ServiceToken,
+        token_cache::TokenCache,
     },
     jwt::Jwts,
 };
@@ -34,9 +34,9 @@ pub struct InternalToken {
 impl InternalToken {
     /// The token of a holder that may act as any account; with `own_name` in its own name too, with an admin's rights.
     pub fn new(name: String, token: SecretString, own_name: bool) -> Self {
-        let permissions = Permission::ALL.into_iter();
-        let permissions = permissions.filter(|one| own_name || *one != Permission::Admin).collect();
-        Self { identity: Arc::new(Identity::new(name, permissions, None)), token }
+        let scopes = Scope::ALL.into_iter();
+        let scopes = scopes.filter(|one| own_name || *one != Scope::Admin).collect();
+        Self { identity: Arc::new(Identity::new(name, scopes, None)), token }
     }
 }
 
@@ -45,8 +45,8 @@ impl InternalToken {
 pub struct Authentication {
     /// The static token of internal callers.
     pub internal: Option<InternalToken>,
-    /// The holders of service tokens.
-    pub holders: Option<Arc<Holders>>,
+    /// Authenticates service tokens.
+    pub token_cache: Option<Arc<TokenCache>>,
     /// The JWTs that are accepted.
     pub jwts: Option<Arc<Jwts>>,
     /// The token of a door in a process of its own.
@@ -133,9 +133,9 @@ impl Authentication {
         {
             return Ok(Arc::clone(&internal.identity));
         }
-        match (&self.holders, &self.jwts) {
-            (Some(holders), _) if ServiceToken::id_of(token).is_some() => {
-                holders.holder(token).await
+        match (&self.token_cache, &self.jwts) {
+            (Some(token_cache), _) if ServiceToken::id_of(token).is_some() => {
+                token_cache.authenticate(token).await
             }
             (_, Some(jwts)) => Ok(Arc::new(jwts.holder(token).await?)),
             _ => Err(Error::Unauthenticated),
@@ -144,8 +144,8 @@ impl Authentication {
 
     /// Whether nothing need be proved.
     async fn is_open(&self) -> Result<bool, Error> {
-        match &self.holders {
-            Some(holders) if self.open => Ok(!holders.exist().await?),
+        match &self.token_cache {
+            Some(token_cache) if self.open => Ok(!token_cache.any().await?),
             _ => Ok(self.open),
         }
     }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     domain::{
         error::Error,
-        identity::Permission,
+        identity::Scope,
         update::{Update, Updated},
     },
     proto::{
@@ -30,7 +30,7 @@ impl UserDetails {
     ) -> Result<BatchUpdateUserDetailsResponse, Error> {
         let caller = Caller::identity(extensions)?;
         let acting_username = request.acting_username;
-        let actor = caller.actor(Permission::Update, &acting_username)?;
+        let actor = caller.actor(Scope::Update, &acting_username)?;
         let origin = origin(&caller, extensions);
         if !(1..=MAX_BATCH_SIZE).contains(&request.requests.len()) {
             let problem = format!("must be 1 to {MAX_BATCH_SIZE} updates");

@@ -11,9 +11,9 @@ use crate::{
     domain::{
         account::Username,
         error::{Error, NotPermitted},
-        identity::Permission,
+        identity::Scope,
         service::Service,
-        update::{Actor, Door, Origin, Update, Updated},
+        update::{Actor, EntryPoint, Origin, Update, Updated},
     },
     fields::parse_id,
     legacy::{self, explain::Read, head::LongQuery, outcome},
@@ -49,7 +49,7 @@ impl LegacyCalls {
         request: ExplainLegacyCallRequest,
     ) -> Result<ExplainLegacyCallResponse, Error> {
         let caller = Caller::identity(extensions)?;
-        let actor = &caller.actor(Permission::Admin, &request.acting_username)?;
+        let actor = &caller.actor(Scope::Admin, &request.acting_username)?;
         if request.include_hash && caller.fields().is_some() {
             // With it a call of the door changes every field.
             return Err(NotPermitted::Hash.into());
@@ -134,7 +134,7 @@ fn update(read: &mut Read) -> Result<Update, Error> {
     let credentials = &read.call.credentials;
     let actor = Actor::Account(Username::parse(&credentials.username));
     let address = credentials.address.clone();
-    user_details::update(asked, (actor, None), Origin { address, ..Origin::of(Door::Legacy) })
+    user_details::update(asked, (actor, None), Origin { address, ..Origin::of(EntryPoint::Legacy) })
 }
 
 /// The request that a client of the call would send.

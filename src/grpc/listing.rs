@@ -10,7 +10,7 @@ use crate::{
     domain::{
         error::Error,
         listing::{
-            ChangeFilter, ChangeQuery, Listed, LoggedChange, Order, OrderKey, Position, UserFilter,
+            ChangeFilter, ChangeQuery, Cursor, Listed, LoggedChange, Order, OrderKey, UserFilter,
             UserQuery,
         },
         page_token::{Purpose, RequestDigest, TokenKey},
@@ -55,14 +55,14 @@ impl Tokens {
         Self { key, purpose, request: digest(request) }
     }
 
-    fn issue(&self, position: Position) -> String {
-        let Position { username, update_time, id } = position;
+    fn issue(&self, position: Cursor) -> String {
+        let Cursor { username, update_time, id } = position;
         let token = Token { id, username, update_time };
         self.key.seal(self.purpose, &self.request, &token.encode_to_vec())
     }
 
     /// The position behind which the page begins; none for the first page.
-    fn position(&self, token: &str) -> Result<Option<Position>, Error> {
+    fn position(&self, token: &str) -> Result<Option<Cursor>, Error> {
         if token.is_empty() {
             return Ok(None);
         }
@@ -71,7 +71,7 @@ impl Tokens {
         let refused =
             || invalid("page_token", "was not issued for this list: only page_size may differ");
         let Token { id, username, update_time } = token.ok_or_else(refused)?;
-        Ok(Some(Position { username, update_time, id }))
+        Ok(Some(Cursor { username, update_time, id }))
     }
 }
 
@@ -95,7 +95,7 @@ impl<Q> Paged<Q> {
         self,
         Listed { items, is_cut }: Listed<T>,
         limit: usize,
-        position: impl Fn(&T) -> Position,
+        position: impl Fn(&T) -> Cursor,
         convert: impl Fn(T) -> M,
     ) -> (Vec<M>, String) {
         let mut page = Vec::with_capacity(items.len());
@@ -203,8 +203,8 @@ pub(super) fn change(change: LoggedChange) -> UserDetailsChange {
 }
 
 /// The position of an entry of the change log.
-pub(super) fn position(change: &LoggedChange) -> Position {
-    Position { username: String::new(), update_time: 0, id: change.id }
+pub(super) fn position(change: &LoggedChange) -> Cursor {
+    Cursor { username: String::new(), update_time: 0, id: change.id }
 }
 
 fn page_size(asked: i32) -> Result<usize, Error> {
@@ -257,7 +257,7 @@ mod tests {
     fn a_page_has_as_many_items_as_fit_in_a_message_and_one_at_least() {
         let request = ListUserDetailsRequest { page_size: 5, ..Default::default() };
         let texts = |sizes: &[usize]| sizes.iter().map(|size| "x".repeat(*size)).collect();
-        let at = |id: usize| Position { username: String::new(), update_time: 0, id: id as i64 };
+        let at = |id: usize| Cursor { username: String::new(), update_time: 0, id: id as i64 };
         for (sizes, expected, more) in [
             (&[100; 5][..], 5, false),
             (&[100; 6], 5, true),
@@ -286,7 +286,7 @@ mod tests {
         for is_cut in [false, true] {
             let paged = users(ListUserDetailsRequest::default(), key.clone()).unwrap();
             let items = Listed { items: vec!["x".to_owned()], is_cut };
-            let position = |_: &_| Position { username: String::new(), update_time: 0, id: 1 };
+            let position = |_: &_| Cursor { username: String::new(), update_time: 0, id: 1 };
             let (_, token) = paged.page(items, 100_000, position, |item| item);
             assert_eq!(!token.is_empty(), is_cut);
         }
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_token_of_users_is_none_of_changes() {
         let key = TokenKey::new(&[0; KEY_LENGTH]);
-        let position = Position { username: String::new(), update_time: 0, id: 7 };
+        let position = Cursor { username: String::new(), update_time: 0, id: 7 };
         let request = ListUserDetailsRequest::default();
         let page_token = Tokens::new(key.clone(), Purpose::ListUsers, &request).issue(position);
         let next = ListUserDetailsRequest { page_token: page_token.clone(), ..request };

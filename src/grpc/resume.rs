@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_token_is_small_whatever_its_gaps() {
         let mut position = Position::default();
-        (1..=50_000).for_each(|number| position.see(number * 3 + number % 2));
+        (1..=50_000).for_each(|number| position.observe(number * 3 + number % 2));
         position.note_time(position.seen(), DateTime::UNIX_EPOCH);
         let request = WatchUserDetailsRequest::default();
         let token = tokens(&request).issue(&position, DateTime::UNIX_EPOCH);

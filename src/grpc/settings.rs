@@ -7,7 +7,7 @@ use tonic::{Extensions, Request, Response, Status};
 
 use super::{auth::Caller, call, errors};
 use crate::{
-    domain::{error::Error, hash::Recipe, identity::Permission, service::Service, settings},
+    domain::{error::Error, hash::Recipe, identity::Scope, service::Service, settings},
     proto::{
         GetSettingsRequest, GetSettingsResponse, HashRecipe, Settings, UpdateSettingsRequest,
         UpdateSettingsResponse, settings_service_server::SettingsService,
@@ -47,7 +47,7 @@ impl SettingsSwitches {
         request: GetSettingsRequest,
     ) -> Result<GetSettingsResponse, Error> {
         let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Permission::Settings, &request.acting_username)?;
+        let actor = caller.actor(Scope::Settings, &request.acting_username)?;
         let settings = self.service.settings(&actor).await?;
         Ok(GetSettingsResponse { settings: Some(to_proto(&settings)) })
     }
@@ -58,7 +58,7 @@ impl SettingsSwitches {
         request: UpdateSettingsRequest,
     ) -> Result<UpdateSettingsResponse, Error> {
         let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Permission::Settings, &request.acting_username)?;
+        let actor = caller.actor(Scope::Settings, &request.acting_username)?;
         let asked = request.settings.unwrap_or_default();
         let change = change(&asked, request.update_mask.as_ref())?;
         let settings = self.service.update_settings(&actor, change).await?;

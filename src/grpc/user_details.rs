@@ -18,10 +18,10 @@ use crate::{
         account::Username,
         acting::Acting,
         error::{Error, Refusal},
-        identity::{FieldSet, Identity, Permission},
-        listing::Position,
+        identity::{FieldSet, Identity, Scope},
+        listing::Cursor,
         service::Service,
-        update::{Actor, Door, Origin, Update, Updated},
+        update::{Actor, EntryPoint, Origin, Update, Updated},
     },
     listen::Peer,
     proto::{
@@ -138,7 +138,7 @@ impl UserDetails {
         request: GetUserDetailsRequest,
     ) -> Result<GetUserDetailsResponse, Error> {
         let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Permission::Read, &request.acting_username)?;
+        let actor = caller.actor(Scope::Read, &request.acting_username)?;
         given_user_id(request.user_id)?;
         let user = self.service.read(&actor, request.user_id).await?;
         Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
@@ -151,7 +151,7 @@ impl UserDetails {
     ) -> Result<UpdateUserDetailsResponse, Error> {
         let (actor, allowed, origin) = match Caller::of(extensions)? {
             Caller::Internal(caller) => {
-                let actor = caller.actor(Permission::Update, &request.acting_username)?;
+                let actor = caller.actor(Scope::Update, &request.acting_username)?;
                 (actor, caller.fields(), origin(caller, extensions))
             }
             Caller::Legacy(credentials) => {
@@ -161,7 +161,7 @@ impl UserDetails {
                 }
                 let actor = Actor::Account(Username::parse(&credentials.username));
                 let address = credentials.address.clone();
-                (actor, None, Origin { address, ..Origin::of(Door::Legacy) })
+                (actor, None, Origin { address, ..Origin::of(EntryPoint::Legacy) })
             }
         };
         let update = update(request, (actor, allowed), origin)?;
@@ -174,7 +174,7 @@ impl UserDetails {
         request: ListUserDetailsRequest,
     ) -> Result<ListUserDetailsResponse, Error> {
         let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Permission::Read, &request.acting_username)?;
+        let actor = caller.actor(Scope::Read, &request.acting_username)?;
         let mask = convert::read_mask(request.read_mask.as_ref())?;
         let mut paged = listing::users(request, self.service.token_key().await?)?;
         let (service, limit) = (Arc::clone(&self.service), self.options.largest_message);
@@ -183,7 +183,7 @@ impl UserDetails {
             .run_if(paged.is_large() && !OnWorker::is_in(extensions), async move {
                 let users = service.list(&actor, &paged.query).await?;
                 let key = paged.query.order.key;
-                let place = |user: &_| Position::of(user, key);
+                let place = |user: &_| Cursor::of(user, key);
                 let convert = |user| convert::masked_details(user, &mask);
                 let (user_details, next_page_token) = paged.page(users, limit, place, convert);
                 Ok(ListUserDetailsResponse { user_details, next_page_token })
@@ -197,7 +197,7 @@ impl UserDetails {
         request: ListUserDetailsChangesRequest,
     ) -> Result<ListUserDetailsChangesResponse, Error> {
         let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Permission::Read, &request.acting_username)?;
+        let actor = caller.actor(Scope::Read, &request.acting_username)?;
         let mut paged = listing::changes(request, self.service.token_key().await?)?;
         let (service, limit) = (Arc::clone(&self.service), self.options.largest_message);
         paged.query.max_bytes = limit;
@@ -217,7 +217,7 @@ impl UserDetails {
         request: RevertUserDetailsChangeRequest,
     ) -> Result<RevertUserDetailsChangeResponse, Error> {
         let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Permission::Update, &request.acting_username)?;
+        let actor = caller.actor(Scope::Update, &request.acting_username)?;
         let reason = convert::reason(request.reason)?;
         let traceparent = Span::current().traceparent();
         let origin = Origin { reason, traceparent, ..origin(&caller, extensions) };
@@ -238,7 +238,7 @@ impl UserDetails {
 pub(super) fn origin(caller: &Identity, extensions: &Extensions) -> Origin {
     let peer = extensions.get::<Peer>().map(|peer| peer.address);
     let address = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
-    Origin { address, identity: caller.name().to_owned(), ..Origin::of(Door::Grpc) }
+    Origin { address, identity: caller.name().to_owned(), ..Origin::of(EntryPoint::Grpc) }
 }
 
 /// Refuses a request without a user id: proto3 cannot tell 0 from absent.
@@ -259,7 +259,7 @@ pub(super) fn update(
     origin: Origin,
 ) -> Result<Update, Error> {
     // A legacy call without an id has its own answer.
-    if origin.door == Door::Grpc {
+    if origin.door == EntryPoint::Grpc {
         given_user_id(request.user_id)?;
     }
     let key = convert::request_key(&mut request, &actor, &origin.identity)?;

@@ -28,11 +28,11 @@ use super::{
 use crate::{
     domain::{
         error::Error,
-        identity::{Identity, Permission},
+        identity::{Identity, Scope},
         listing::LoggedChange,
-        rules::Scope,
+        rules::Visibility,
         service::Service,
-        watch::{Charge, ResponseShare, Watch, WatchBudget, Watched},
+        watch::{Charge, ResponseShare, SubscriptionFilter, Watch, WatchBudget},
     },
     listen::Peer,
     proto::{WatchUserDetailsRequest, WatchUserDetailsResponse},
@@ -131,11 +131,14 @@ impl Stream {
     }
 
     /// Who calls, and what it may watch, as of now: of one user, if that is given.
-    async fn watched(&self, user_id: Option<i64>) -> Result<(Arc<Identity>, Watched), Error> {
+    async fn watched(
+        &self,
+        user_id: Option<i64>,
+    ) -> Result<(Arc<Identity>, SubscriptionFilter), Error> {
         let watched = async {
             let (headers, extensions) = (self.metadata.as_ref(), &self.extensions);
             let caller = self.authentication.internal_caller(headers, extensions).await?;
-            let actor = caller.actor(Permission::Read, &self.request.acting_username)?;
+            let actor = caller.actor(Scope::Read, &self.request.acting_username)?;
             let watched = self.service.watched(&actor, user_id).await?;
             Ok((caller, watched))
         };
@@ -147,7 +150,7 @@ impl Stream {
         &self,
         mut watch: Box<dyn Watch>,
         mut told: DateTime<Utc>,
-        watched: Watched,
+        watched: SubscriptionFilter,
         (sender, tokens): (&Sender, &Tokens),
         watcher: &Watcher,
     ) -> Error {
@@ -210,14 +213,14 @@ impl Stream {
 
     /// Checks the caller's rights again and again, until it may not watch this any more. What cannot be checked for a while is
     /// no refusal.
-    async fn until_refused(&self, watched: &Watched) -> Error {
+    async fn until_refused(&self, watched: &SubscriptionFilter) -> Error {
         let mut checked = Instant::now();
         // Who may see all may see this one.
-        let user_id = watched.user_id.filter(|_| watched.scope != Scope::All);
+        let user_id = watched.user_id.filter(|_| watched.visibility != Visibility::All);
         loop {
             sleep(CHECK_INTERVAL).await;
             match self.watched(user_id).await {
-                Ok((_, now)) if now.scope == watched.scope => checked = Instant::now(),
+                Ok((_, now)) if now.visibility == watched.visibility => checked = Instant::now(),
                 // It may come back, for what it may see now.
                 Ok(_) => return Error::Unavailable("the caller's rights have changed".into()),
                 Err(Error::Unavailable(_) | Error::DeadlineExceeded)
@@ -229,11 +232,11 @@ impl Stream {
 
     /// A span for an event that is handed on, in the trace of the watch, with a link to what caused it.
     fn event(&self, cause: &SpanContext) {
-        if self.span.is_kept() {
+        if self.span.is_recording() {
             let name = || "WatchUserDetails event".into();
-            let event = self.span.below_linked(SpanKind::Internal, name, cause.clone());
+            let event = self.span.child_linked(SpanKind::Internal, name, cause.clone());
             let method = KeyValue::new(names::RPC_METHOD, METHOD);
-            event.tell(|| [KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"), method]);
+            event.set_attributes(|| [KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"), method]);
             event.end();
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{
     error::Error,
-    identity::{FieldSet, Identity, Permission},
+    identity::{FieldSet, Identity, Scope},
 };
 use source::Jwks;
 pub use source::Source;
@@ -102,7 +102,7 @@ fn identity(claims: &Map<String, Value>) -> Result<Identity, Error> {
     let name = claims.get("sub").and_then(Value::as_str).filter(|name| Identity::is_name(name));
     let name = name.ok_or(Error::Unauthenticated)?.to_owned();
     let scopes = words("scope")?.into_iter().flatten();
-    let permissions = scopes.filter_map(|word| word.strip_prefix(SCOPE_PREFIX));
-    let permissions = permissions.filter_map(Permission::from_word).collect();
-    Ok(Identity::new(name, permissions, words(FIELDS_CLAIM)?.map(FieldSet::of_paths)))
+    let scopes = scopes.filter_map(|word| word.strip_prefix(SCOPE_PREFIX));
+    let scopes = scopes.filter_map(Scope::from_word).collect();
+    Ok(Identity::new(name, scopes, words(FIELDS_CLAIM)?.map(FieldSet::of_paths)))
 }

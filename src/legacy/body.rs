@@ -13,7 +13,7 @@ use serde::{
 };
 use serde_json::{error::Category, value::RawValue};
 
-use super::parameters::{Given, Take, from_form};
+use super::parameters::{RawParameter, Take, from_form};
 
 /// The most members of a JSON object, and the most parts of multipart, in one body.
 ///
@@ -135,12 +135,14 @@ fn json<T: Take>(body: &[u8]) -> Result<T, Unreadable> {
         let text = value.get();
         taken.take(name.as_bytes(), || match text.as_bytes().first() {
             Some(b'n') => None,
-            Some(b't') => Some(Given::Text("1".to_owned())),
-            Some(b'f') => Some(Given::Text("0".to_owned())),
+            Some(b't') => Some(RawParameter::Text("1".to_owned())),
+            Some(b'f') => Some(RawParameter::Text("0".to_owned())),
             // A string may hold half of a surrogate pair.
-            Some(b'"') => Some(serde_json::from_str(text).map_or(Given::NotUtf8, Given::Text)),
-            Some(b'{' | b'[') => Some(Given::Nested),
-            _ => Some(Given::Number(text.to_owned())),
+            Some(b'"') => {
+                Some(serde_json::from_str(text).map_or(RawParameter::NotUtf8, RawParameter::Text))
+            }
+            Some(b'{' | b'[') => Some(RawParameter::Nested),
+            _ => Some(RawParameter::Number(text.to_owned())),
         });
     }
     Ok(taken)
@@ -200,7 +202,7 @@ async fn multipart<T: Take>(content_type: &str, body: Bytes) -> Result<T, Unread
         }
         if let Some(name) = part.name().map(str::to_owned) {
             let bytes = part.bytes().await.map_err(|_| Unreadable::Multipart)?;
-            taken.take(name.as_bytes(), || Some(Given::from_bytes(bytes.into())));
+            taken.take(name.as_bytes(), || Some(RawParameter::from_bytes(bytes.into())));
         }
     }
     if is_closed { Ok(taken) } else { Err(Unreadable::Multipart) }

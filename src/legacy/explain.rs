@@ -8,7 +8,7 @@ use http::Request;
 use super::{
     body::Unreadable,
     outcome::Outcome,
-    parameters::{self, Given, Parameters, Take},
+    parameters::{self, Parameters, RawParameter, Take},
     request,
     translate::{Translated, translate},
 };
@@ -48,7 +48,7 @@ struct Place {
 }
 
 impl Take for Place {
-    fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<Given>) {
+    fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<RawParameter>) {
         let given = given();
         if given.is_some() && !name.is_empty() {
             self.names.push(String::from_utf8_lossy(name).into_owned());

@@ -17,7 +17,7 @@ pub(crate) mod translate;
 pub(crate) mod xml;
 
 pub use request::{Target, target};
-pub use router::{Answers, Door, Limits};
+pub use router::{Answers, Gateway, Limits};
 
 /// The value of a parameter in a query string, as the call reads it; none where it is missing or no text.
 pub fn query_parameter(query: &str, name: &str) -> Option<String> {

@@ -60,8 +60,8 @@ impl LegacyCall {
         let route = request::route(request.uri().path()).unwrap_or_default();
         let method = method_name(request.method());
         let span = Span::of_caller(request.headers());
-        let span = span.below(SpanKind::Server, || span_name(method, route).into());
-        span.tell(|| {
+        let span = span.child(SpanKind::Server, || span_name(method, route).into());
+        span.set_attributes(|| {
             [
                 KeyValue::new(names::HTTP_REQUEST_METHOD, method),
                 KeyValue::new(names::URL_SCHEME, scheme),
@@ -69,14 +69,14 @@ impl LegacyCall {
         });
         if method == OTHER {
             let original = request.method().as_str().chars().take(LONGEST_METHOD);
-            span.tell(|| {
+            span.set_attributes(|| {
                 [KeyValue::new(names::HTTP_REQUEST_METHOD_ORIGINAL, original.collect::<String>())]
             });
         }
         // Of other paths nothing is told: they may hold anything.
         if !route.is_empty() {
             let path = || request.uri().path().to_owned();
-            span.tell(|| {
+            span.set_attributes(|| {
                 [KeyValue::new(names::HTTP_ROUTE, route), KeyValue::new(names::URL_PATH, path())]
             });
         }
@@ -92,9 +92,11 @@ impl LegacyCall {
     pub(super) fn end(mut self, outcome: &Outcome, by_service: bool) {
         self.is_answered = true;
         let status = outcome.http.as_u16();
-        self.span.tell(|| [KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status))]);
+        self.span.set_attributes(|| {
+            [KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status))]
+        });
         if outcome.http.is_server_error() {
-            self.span.fails(|| outcome.http.as_str().to_owned().into());
+            self.span.set_error(|| outcome.http.as_str().to_owned().into());
         }
         let took = self.begun.elapsed();
         self.measured(Some(status), outcome.row, took);
@@ -144,7 +146,7 @@ impl Drop for LegacyCall {
             return;
         }
         self.measured(None, GONE, self.begun.elapsed());
-        self.span.fails(|| GONE.into());
+        self.span.set_error(|| GONE.into());
         let _entered = self.span.enter();
         // If it got as far as the service, that has its line.
         tracing::debug!(
@@ -170,14 +172,14 @@ pub(super) struct ClientCall<'a> {
 impl<'a> ClientCall<'a> {
     /// One below the span of the call under way, to a server.
     pub(super) fn begin(server: &'a [KeyValue]) -> Self {
-        let span = Span::current().below(SpanKind::Client, || METHOD.into());
-        span.tell(|| {
+        let span = Span::current().child(SpanKind::Client, || METHOD.into());
+        span.set_attributes(|| {
             [
                 KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"),
                 KeyValue::new(names::RPC_METHOD, METHOD),
             ]
         });
-        span.tell_all(server);
+        span.set_all_attributes(server);
         Self { span, server, begun: Instant::now(), code: Code::Cancelled }
     }
 
@@ -198,9 +200,9 @@ impl Drop for ClientCall<'_> {
         if let Some(instruments) = instruments() {
             instruments.client_call(METHOD, code, self.server, self.begun.elapsed());
         }
-        self.span.tell(|| [KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code)]);
+        self.span.set_attributes(|| [KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code)]);
         if self.code != Code::Ok {
-            self.span.fails(|| code.into());
+            self.span.set_error(|| code.into());
         }
         self.span.end();
     }

@@ -9,7 +9,7 @@ use crate::fields::FIELDS;
 
 /// The value of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Given {
+pub(crate) enum RawParameter {
     /// Text.
     Text(String),
     /// A JSON number, as written.
@@ -20,7 +20,7 @@ pub(crate) enum Given {
     Nested,
 }
 
-impl Given {
+impl RawParameter {
     /// Text from bytes that should be UTF-8.
     pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
         String::from_utf8(bytes).map_or(Self::NotUtf8, Self::Text)
@@ -43,13 +43,13 @@ pub(super) fn is_known(name: &str) -> bool {
 /// Takes the parameters of one place, in the order in which they stand there.
 pub(crate) trait Take: Default {
     /// Takes a parameter with its value, or with none, which undoes one that it had before.
-    fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<Given>);
+    fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<RawParameter>);
 }
 
 /// The parameters that the call knows; others are ignored. A call has few, so a search is faster than a
 /// hash of each name.
 #[derive(Clone, Debug, Default)]
-pub struct Parameters(Vec<(&'static str, Given)>);
+pub struct Parameters(Vec<(&'static str, RawParameter)>);
 
 /// Every parameter that the call knows, by name.
 static KNOWN: LazyLock<HashMap<&'static [u8], &'static str>> = LazyLock::new(|| {
@@ -63,13 +63,15 @@ pub(super) fn from_form<T: Take>(form: &[u8]) -> T {
     for pair in form.split(|byte| *byte == b'&') {
         let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
         let value = || decode(pair.get(middle + 1..).unwrap_or_default());
-        taken.take(&decode(&pair[..middle]), || Some(Given::from_bytes(value().into_owned())));
+        taken.take(&decode(&pair[..middle]), || {
+            Some(RawParameter::from_bytes(value().into_owned()))
+        });
     }
     taken
 }
 
 impl Take for Parameters {
-    fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<Given>) {
+    fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<RawParameter>) {
         let Some(&name) = KNOWN.get(name) else { return };
         self.0.retain(|(other, _)| *other != name);
         self.0.extend(given().map(|given| (name, given)));
@@ -103,7 +105,7 @@ impl Parameters {
     }
 
     /// A parameter's value, if it was sent.
-    pub(super) fn get(&self, name: &str) -> Option<&Given> {
+    pub(super) fn get(&self, name: &str) -> Option<&RawParameter> {
         self.0.iter().find(|(own, _)| *own == name).map(|(_, given)| given)
     }
 }

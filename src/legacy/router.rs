@@ -65,7 +65,7 @@ pub struct Limits {
 
 /// The door.
 #[derive(Clone)]
-pub struct Door {
+pub struct Gateway {
     channel: Channel,
     identity: Option<MetadataValue<tonic::metadata::Ascii>>,
     readiness: Arc<Readiness>,
@@ -77,7 +77,7 @@ pub struct Door {
     server: Arc<[KeyValue]>,
 }
 
-impl Door {
+impl Gateway {
     /// A door to the service at the other end of `channel`, with the token that proves it to be one.
     ///
     /// # Errors
@@ -245,10 +245,10 @@ impl Door {
 }
 
 /// One call.
-async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
+async fn call(State(door): State<Arc<Gateway>>, request: Request) -> Response {
     let call = LegacyCall::begin(&request, door.scheme);
     let has_body = !request.body().is_end_stream();
-    let (outcome, by_service) = call.span().during(door.answer(request)).await;
+    let (outcome, by_service) = call.span().instrument(door.answer(request)).await;
     call.end(&outcome, by_service);
     let mut response = door.respond(&outcome);
     // hyper closes the connection if the body was not read. A client that is not told so may send

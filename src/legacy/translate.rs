@@ -6,7 +6,7 @@ use prost_types::FieldMask;
 
 use super::{
     body::Unreadable,
-    parameters::{Given, Parameters},
+    parameters::{Parameters, RawParameter},
 };
 use crate::{
     credentials::LegacyCredentials,
@@ -49,10 +49,12 @@ pub(super) struct Unfit {
 }
 
 impl Unfit {
-    fn new(field: Field, name: &'static str, given: &Given) -> Self {
+    fn new(field: Field, name: &'static str, given: &RawParameter) -> Self {
         let allowed = match given {
-            Given::NotUtf8 => "must be encoded in UTF-8",
-            Given::Text(_) | Given::Number(_) | Given::Nested => field.allowed(),
+            RawParameter::NotUtf8 => "must be encoded in UTF-8",
+            RawParameter::Text(_) | RawParameter::Number(_) | RawParameter::Nested => {
+                field.allowed()
+            }
         };
         Self { name, allowed }
     }
@@ -121,7 +123,7 @@ fn credentials(parameters: &Parameters, method: &str, address: &str) -> LegacyCr
 }
 
 /// The value of a field that has one parameter.
-fn single(field: Field, given: &Given) -> Asked {
+fn single(field: Field, given: &RawParameter) -> Asked {
     let unfit = || Asked::Unfit(Unfit::new(field, field.name(), given));
     let Some(text) = given.text() else { return unfit() };
     let number = text.trim_matches(' ');
@@ -161,7 +163,7 @@ fn date(
     let Some(first) = given.iter().position(Option::is_some) else {
         return (parts[0], None);
     };
-    let empty = Given::Text(String::new());
+    let empty = RawParameter::Text(String::new());
     if given.iter().all(|given| *given == Some(&empty)) {
         return (parts[first], Some(Asked::Clear));
     }
@@ -181,8 +183,8 @@ fn date(
 /// Whether a decimal is a JSON number with an exponent, or with more than 6 digits after the point.
 ///
 /// PHP before 7.1 writes 19.95 as 19.949999999999999.
-fn is_inexact(field: Field, given: Option<&Given>) -> bool {
-    let Some(Given::Number(number)) = given else { return false };
+fn is_inexact(field: Field, given: Option<&RawParameter>) -> bool {
+    let Some(RawParameter::Number(number)) = given else { return false };
     let fraction = number.split_once('.').map(|(_, fraction)| fraction).unwrap_or_default();
     matches!(field.kind(), Kind::Decimal { .. })
         && (fraction.len() > 6 || number.contains(['e', 'E']))

@@ -7,7 +7,7 @@ use sea_orm::{
 
 macro_rules! sql {
     ($engine:expr, $operation:expr, $collection:expr, $call:expr) => {
-        crate::storage::spans::statement($engine, $operation, $collection, $call).await
+        crate::storage::query_telemetry::statement($engine, $operation, $collection, $call).await
     };
 }
 

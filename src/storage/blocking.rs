@@ -12,7 +12,7 @@ use crate::domain::error::Error;
 
 macro_rules! sql {
     ($engine:expr, $operation:expr, $collection:expr, $call:expr) => {
-        crate::storage::spans::blocking($engine, $operation, $collection, || $call)
+        crate::storage::query_telemetry::blocking($engine, $operation, $collection, || $call)
     };
 }
 

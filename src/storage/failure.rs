@@ -306,7 +306,7 @@ fn mysql(number: u16) -> Meaning {
     match number {
         // Record changed since last read; deadlock; certification conflict of a Galera cluster.
         1020 | 1213 => Meaning::Conflict,
-        // Lock wait, statement time.
+        // RowLock wait, statement time.
         1205 | 1969 => Meaning::Locked,
         // Read-only server or transaction.
         1290 | 1792 | 1836 => Meaning::Unusable(Breakage::ReadOnly),
@@ -326,7 +326,7 @@ fn postgres(code: &str) -> Meaning {
     match code {
         // Serialization failure, deadlock.
         "40001" | "40P01" => Meaning::Conflict,
-        // Lock not available, query cancelled: as its time was up.
+        // RowLock not available, query cancelled: as its time was up.
         "55P03" | "57014" => Meaning::Locked,
         // Read-only transaction: a standby.
         "25006" => Meaning::Unusable(Breakage::ReadOnly),

@@ -18,7 +18,7 @@ use super::{
 use crate::domain::{
     account::AccountType,
     listing::{ChangeQuery, OrderKey, UserFilter, UserQuery},
-    rules::Scope,
+    rules::Visibility,
     watch::Position,
 };
 
@@ -27,7 +27,11 @@ use crate::domain::{
 const SKEW_MICROS: i64 = 3_600_000_000;
 
 /// The users of a page.
-pub(super) fn users(engine: Engine, query: &UserQuery, scope: Scope) -> Select<account::Entity> {
+pub(super) fn users(
+    engine: Engine,
+    query: &UserQuery,
+    visibility: Visibility,
+) -> Select<account::Entity> {
     let UserFilter {
         username_prefix,
         email,
@@ -48,7 +52,7 @@ pub(super) fn users(engine: Engine, query: &UserQuery, scope: Scope) -> Select<a
         .add_option(blocked.map(|blocked| flag(account::Column::Blocked, blocked)))
         .add_option(hidden.map(|hidden| flag(account::Column::Hidden, hidden)))
         .add_option(responsible_manager_id.map(|id| account::Column::ResponsibleManagerId.eq(id)));
-    if let Scope::AssignedTo(manager) = scope {
+    if let Visibility::AssignedTo(manager) = visibility {
         condition = condition.add(account::Column::ResponsibleManagerId.eq(manager));
     }
     if let Some(since) = updated_since {
@@ -140,7 +144,7 @@ pub(super) fn boundary(since: Option<i64>, until: Option<i64>) -> Select<change_
 pub(super) fn changes(
     engine: Engine,
     query: &ChangeQuery,
-    scope: Scope,
+    visibility: Visibility,
     span: RangeInclusive<i64>,
 ) -> Select<change_log::Entity> {
     let filter = &query.filter;
@@ -160,7 +164,7 @@ pub(super) fn changes(
         )
         .add_option(filter.since.map(|since| time.gte(since.timestamp_micros())))
         .add_option(filter.until.map(|until| time.lt(until.timestamp_micros())));
-    if let Scope::AssignedTo(manager) = scope {
+    if let Visibility::AssignedTo(manager) = visibility {
         let own = account::Entity::find()
             .select_only()
             .column(account::Column::Id)
@@ -193,7 +197,7 @@ pub(super) fn behind(
         .fold(Condition::any().add(id.gt(position.seen())), |unseen, range| unseen.add(gap(range)));
     change_log::Entity::find()
         // An index leads to it.
-        .filter(id.gt(position.floor()))
+        .filter(id.gt(position.contiguous_up_to()))
         .filter(unseen)
         .filter(
             Condition::all()

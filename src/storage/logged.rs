@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     listing::LoggedChange,
-    update::{Door, Origin},
+    update::{EntryPoint, Origin},
 };
 
 /// A row of the change log. Every column but the ids may hold what this version does not know.
@@ -27,9 +27,9 @@ impl FromQueryResult for Row {
         let id = row.try_get(prefix, "id")?;
         let user_id = row.try_get(prefix, "user_id")?;
         let mut columns = Columns { row, prefix, unknown: &mut unknown };
-        let door = Door::from_word(&columns.text("door")).unwrap_or_else(|| {
+        let door = EntryPoint::from_word(&columns.text("door")).unwrap_or_else(|| {
             *columns.unknown += 1;
-            Door::Unknown
+            EntryPoint::Unknown
         });
         let time = columns::time(columns.get("change_time").unwrap_or_default());
         let time = time.unwrap_or_else(|| {

@@ -11,7 +11,7 @@ use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     connect::{Engine, Options, single},
-    spans::statement,
+    query_telemetry::statement,
 };
 use crate::domain::error::Error;
 

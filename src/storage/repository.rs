@@ -1,7 +1,7 @@
 //! The store on a database.
 
-mod pages;
-mod reading;
+mod change_log_reads;
+mod read_session;
 #[cfg(test)]
 mod tests;
 
@@ -21,21 +21,21 @@ use tokio::{
 
 use super::{
     asynchronous::{
-        statements::Lock,
-        transaction::{self, Refused},
+        statements::RowLock,
+        transaction::{self, Atomicity},
     },
     blocking::transaction::Ahead,
     connect::{self, Engine, Lease, OpenError, Options, Pools, open, readers},
+    connection_limiter::{ConnectionLimiter, ConnectionPermit},
     failure::{Failure, breakage, unanswered},
     fault,
     feed::{Feed, Wake},
-    gate::{Gate, Passed},
-    measured,
     migrate::{check_schema, migrate},
     place::Place,
+    pool_metrics,
     probe::Probe,
+    query_telemetry::{self, own_statement},
     settings,
-    spans::{self, own_statement},
     sqlite_url::{SqliteFile, check_file},
     sweep::sweep,
     token_key,
@@ -44,15 +44,15 @@ use super::{
 use crate::domain::{
     account::User,
     error::{Error, chain},
-    facts::{Facts, Needs},
     listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
     page_token::TokenKey,
     readiness::{Fault, NotReady},
-    rules::{self, Scope},
+    rules::{self, Visibility},
     settings::Settings,
+    snapshot::{LoadPlan, Snapshot},
     store::Store,
     update::{Actor, Update, Updated},
-    watch::{Position, Watch, WatchBudget, Watched},
+    watch::{Position, SubscriptionFilter, Watch, WatchBudget},
 };
 
 /// How long a server may take to begin a transaction, which waits for nothing.
@@ -81,11 +81,12 @@ impl SqlStore {
     pub fn new(options: Options) -> Result<Self, OpenError> {
         check_file(&options.url)?;
         let pools = open(&options)?;
-        measured::observe(&pools);
-        spans::tell_database(connect::attributes(&options));
+        pool_metrics::observe(&pools);
+        query_telemetry::tell_database(connect::attributes(&options));
         let readers = readers(pools.engine, options.max_connections);
-        let reading = Gate::new(readers, pools.queue.clone());
-        let own_work = Gate::new(connect::own_work(options.max_connections), pools.queue.clone());
+        let reading = ConnectionLimiter::new(readers, pools.queue.clone());
+        let own_work =
+            ConnectionLimiter::new(connect::own_work(options.max_connections), pools.queue.clone());
         let wake = Wake::default();
         let place = match pools.engine {
             Engine::Sqlite => Some(Arc::new(Place::new(&SqliteFile::from_url(&options.url)?))),
@@ -191,7 +192,7 @@ impl SqlStore {
     }
 
     /// Room for one more call.
-    pub(super) fn take_room(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)
     }
 
@@ -218,7 +219,7 @@ impl Store for SqlStore {
 
     async fn apply(&self, update: Update, now: DateTime<Utc>) -> Result<Updated, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        writers.apply(update, now, self.take_room()?).await
+        writers.apply(update, now, self.admit()?).await
     }
 
     async fn apply_all(
@@ -227,21 +228,21 @@ impl Store for SqlStore {
         now: DateTime<Utc>,
     ) -> Result<Vec<Updated>, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        let room = self.take_room()?;
+        let room = self.admit()?;
         let (updates, ahead) = self.database.decide_ahead(updates, now).await?;
         writers.apply_all(updates, now, ahead, room).await
     }
 
     async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
-        let _room = self.take_room()?;
-        let mut needs = Needs::default();
-        needs.add_read(actor, user_id);
-        let facts = self.prepared()?.load(&needs).await?;
-        rules::read(actor, user_id, &facts).cloned()
+        let _room = self.admit()?;
+        let mut plan = LoadPlan::default();
+        plan.add_read(actor, user_id);
+        let snapshot = self.prepared()?.load(&plan).await?;
+        rules::read(actor, user_id, &snapshot).cloned()
     }
 
     async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error> {
-        let _room = self.take_room()?;
+        let _room = self.admit()?;
         self.prepared()?.list(actor, query).await
     }
 
@@ -250,18 +251,18 @@ impl Store for SqlStore {
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Listed<LoggedChange>, Error> {
-        let _room = self.take_room()?;
+        let _room = self.admit()?;
         self.prepared()?.list_changes(actor, query).await
     }
 
-    async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error> {
-        self.prepared()?.scope(actor, user_id).await
+    async fn visibility(&self, actor: &Actor, user_id: Option<i64>) -> Result<Visibility, Error> {
+        self.prepared()?.visibility(actor, user_id).await
     }
 
     async fn watch(
         &self,
         from: Option<Position>,
-        watched: Watched,
+        watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Box<dyn Watch>, Error> {
         self.prepared()?;
@@ -282,14 +283,14 @@ impl Store for SqlStore {
     }
 
     async fn administer(&self, actor: &Actor) -> Result<(), Error> {
-        let _room = self.take_room()?;
-        let mut needs = Needs::default();
-        needs.add_actor(actor);
-        rules::administer(actor, &self.prepared()?.load(&needs).await?)
+        let _room = self.admit()?;
+        let mut plan = LoadPlan::default();
+        plan.add_actor(actor);
+        rules::administer(actor, &self.prepared()?.load(&plan).await?)
     }
 
     async fn settings(&self) -> Result<Settings, Error> {
-        let _room = self.take_room()?;
+        let _room = self.admit()?;
         self.prepared()?.settings().await
     }
 
@@ -297,7 +298,7 @@ impl Store for SqlStore {
         &self,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
-        let _room = self.take_room()?;
+        let _room = self.admit()?;
         self.prepared()?.update_settings(change).await
     }
 
@@ -319,9 +320,9 @@ pub(super) struct Database {
     /// On a server.
     probe: Probe,
     /// For what reads: it leaves connections to what writes.
-    reading: Gate,
+    reading: ConnectionLimiter,
     /// For what the service does by itself.
-    own_work: Gate,
+    own_work: ConnectionLimiter,
     wake: Wake,
 }
 
@@ -356,14 +357,14 @@ impl Database {
 
     /// A connection for what the service does by itself: settings, tokens, watches, sweeps. It has
     /// its own share of the connections.
-    pub(super) async fn own_work(&self) -> Result<(Passed<'_>, Lease), Error> {
-        let room = self.own_work.pass().await;
+    pub(super) async fn own_work(&self) -> Result<(ConnectionPermit<'_>, Lease), Error> {
+        let room = self.own_work.acquire().await;
         Ok((room, self.pools.read().await?))
     }
 
     /// The same for writing.
-    pub(super) async fn own_writing(&self) -> Result<(Passed<'_>, Lease), Error> {
-        let room = self.own_work.pass().await;
+    pub(super) async fn own_writing(&self) -> Result<(ConnectionPermit<'_>, Lease), Error> {
+        let room = self.own_work.acquire().await;
         Ok((room, self.pools.write().await?))
     }
 
@@ -391,12 +392,12 @@ impl Database {
         &self,
         begun: Begun,
         updates: &[(&Update, DateTime<Utc>)],
-        lock: Lock,
-        refused: Refused,
+        lock: RowLock,
+        atomicity: Atomicity,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let Begun { transaction, lease } = begun;
         let applied =
-            transaction::apply(transaction, self.engine(), updates, lock, refused, None).await;
+            transaction::apply(transaction, self.engine(), updates, lock, atomicity, None).await;
         match &applied {
             Ok(applied) => {
                 self.stored(applied);
@@ -423,10 +424,10 @@ impl Database {
         if self.engine() != Engine::Sqlite {
             return Ok((updates, None));
         }
-        let facts = self.load(&Needs::of(&updates)).await?;
+        let snapshot = self.load(&LoadPlan::of(&updates)).await?;
         let decide = move || {
             let pairs: Vec<_> = updates.iter().map(|update| (update, now)).collect();
-            let ahead = Ahead::decide(Engine::Sqlite, &pairs, facts)?;
+            let ahead = Ahead::decide(Engine::Sqlite, &pairs, snapshot)?;
             Ok((updates, Some(ahead)))
         };
         // It takes as long as many calls.
@@ -441,23 +442,23 @@ impl Database {
     }
 
     /// Loads what is needed to read.
-    async fn load(&self, needs: &Needs) -> Result<Facts, Error> {
+    async fn load(&self, plan: &LoadPlan) -> Result<Snapshot, Error> {
         let load = || async {
             let reading = self.reading().await?;
-            let facts = reading.load(needs).await?;
+            let snapshot = reading.load(plan).await?;
             reading.end().await;
-            Ok(facts)
+            Ok(snapshot)
         };
         again(load).await
     }
 
     /// Which users an actor may list.
-    async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error> {
+    async fn visibility(&self, actor: &Actor, user_id: Option<i64>) -> Result<Visibility, Error> {
         let find = || async {
             let reading = self.reading().await?;
-            let scope = reading.scope(actor, user_id).await?;
+            let visibility = reading.visibility(actor, user_id).await?;
             reading.end().await;
-            Ok(scope)
+            Ok(visibility)
         };
         again(find).await
     }
@@ -478,7 +479,7 @@ impl Database {
         &self,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
-        let _room = self.own_work.pass().await;
+        let _room = self.own_work.acquire().await;
         let Begun { transaction, lease } = self.begin().await?;
         let update = async {
             let load = settings::load(&transaction);

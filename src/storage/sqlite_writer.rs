@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, time::Instant};
 use super::{
     blocking::{
         LOG_BYTES, connect, statements,
-        transaction::{self, Ahead, Refused},
+        transaction::{self, Ahead, Atomicity},
     },
     checkpoint::{Checkpoint, Checkpoints, checkpoint},
     connect::{Engine, Options, PATIENCE},
@@ -85,7 +85,7 @@ impl Writer {
     pub(super) fn apply(
         &mut self,
         updates: &[(&Update, DateTime<Utc>)],
-        refused: Refused,
+        atomicity: Atomicity,
         patience: Option<Duration>,
         ahead: Option<Ahead>,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
@@ -93,7 +93,7 @@ impl Writer {
         let connection = self.connect()?;
         // Until it has ended well; a panic ends it, too.
         self.has_failed = true;
-        let applied = self.run(&connection, updates, refused, patience, ahead);
+        let applied = self.run(&connection, updates, atomicity, patience, ahead);
         match &applied {
             Ok((outcomes, log_bytes)) => {
                 (self.has_failed, self.fault) = (false, None);
@@ -111,7 +111,7 @@ impl Writer {
         &self,
         connection: &DatabaseConnection,
         updates: &[(&Update, DateTime<Utc>)],
-        refused: Refused,
+        atomicity: Atomicity,
         patience: Option<Duration>,
         ahead: Option<Ahead>,
     ) -> Result<(Vec<Result<Updated, Error>>, u64), Failure> {
@@ -119,10 +119,10 @@ impl Writer {
             wait(connection, patience)?;
         }
         // Nothing in it waits: it is compiled with the blocking twin.
-        let lock = statements::Lock::Wait(None);
+        let lock = statements::RowLock::Wait(None);
         let apply = async {
             let begun = transaction::begin(connection, Engine::Sqlite).await?;
-            transaction::apply(begun, Engine::Sqlite, updates, lock, refused, ahead).await
+            transaction::apply(begun, Engine::Sqlite, updates, lock, atomicity, ahead).await
         };
         let outcomes = self.runtime.block_on(apply)?;
         if patience.is_some() {

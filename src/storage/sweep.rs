@@ -13,8 +13,8 @@ use super::{
         change_log_sweep::{self, Column::UpTo},
         request,
     },
+    query_telemetry::own_statement,
     repository::{Database, again},
-    spans::own_statement,
 };
 use crate::domain::error::Error;
 

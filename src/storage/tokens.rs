@@ -16,15 +16,15 @@ use super::{
         stored::{FromRow, Stored},
     },
     failure::Corrupt,
+    query_telemetry::own_statement,
     repository::{Database, SqlStore, again},
-    spans::own_statement,
     unknown,
 };
 use crate::domain::{
     error::Error,
-    holders::USED_WITHIN,
-    identity::Permission,
+    identity::Scope,
     token::{MOST_ACTIVE, ServiceToken, TokenStore},
+    token_cache::USED_WITHIN,
 };
 
 const TABLE: &str = "service_tokens";
@@ -69,7 +69,7 @@ impl TokenStore for SqlStore {
             id: Set(token.id),
             name: Set(token.name),
             token_hash: Set(hex::encode(token.hash)),
-            scopes: Set(token.permissions.to_string()),
+            scopes: Set(token.scopes.to_string()),
             fields: Set(token.fields),
             create_time: Set(token.create_time.timestamp_micros()),
             expire_time: Set(micros(token.expire_time)),
@@ -103,7 +103,7 @@ impl TokenStore for SqlStore {
 
     async fn token_used(&self, id: &str, now: DateTime<Utc>) -> Result<(), Error> {
         // What is under way when the service stops is finished.
-        let _room = self.take_room()?;
+        let _room = self.admit()?;
         let used = service_token::Column::LastUsedTime;
         let earlier = used.lte((now - USED_WITHIN).timestamp_micros());
         let update = service_token::Entity::update_many()
@@ -158,14 +158,14 @@ impl FromRow for ServiceToken {
         let some_time =
             |micros: Option<i64>, column| micros.map(|micros| time(micros, column)).transpose();
         let scopes = row.scopes.split(' ').filter(|scope| !scope.is_empty());
-        let scopes: Vec<_> = scopes.map(Permission::from_word).collect();
+        let scopes: Vec<_> = scopes.map(Scope::from_word).collect();
         let unknown = scopes.iter().filter(|scope| scope.is_none()).count();
         unknown::count(TABLE, unknown);
         Ok(Self {
             id: row.id,
             name: row.name,
             hash,
-            permissions: scopes.into_iter().flatten().collect(),
+            scopes: scopes.into_iter().flatten().collect(),
             fields: row.fields,
             create_time: time(row.create_time, "create_time")?,
             expire_time: some_time(row.expire_time, "expire_time")?,

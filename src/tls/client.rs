@@ -49,7 +49,7 @@ impl Source for ClientFiles {
 
 /// A client that asks its own listener, whatever the name in its certificate. Where the listener demands a client's
 /// certificate it shows the listener's own.
-pub(crate) fn of_itself(listener: &ServerFiles) -> Result<ClientConfig, TlsError> {
+pub(crate) fn healthcheck_client_config(listener: &ServerFiles) -> Result<ClientConfig, TlsError> {
     let (certificate, key) = (&listener.certificate, &listener.key);
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

@@ -31,7 +31,7 @@ pub trait Source: Clone + Send + Sync + 'static {
 
 /// Something made of files that follows their changes.
 #[derive(Clone)]
-pub struct Followed<S: Source>(Arc<Shared<S>>);
+pub struct Reloading<S: Source>(Arc<Shared<S>>);
 
 struct Shared<S: Source> {
     source: S,
@@ -43,7 +43,7 @@ struct Shared<S: Source> {
 /// A digest of each file: keys must not lie in memory twice.
 type Digests = Vec<[u8; 20]>;
 
-impl<S: Source> Followed<S> {
+impl<S: Source> Reloading<S> {
     /// Reads the files.
     ///
     /// # Errors
@@ -101,11 +101,11 @@ impl<S: Source> Followed<S> {
     }
 }
 
-impl<S: Source> fmt::Debug for Followed<S> {
+impl<S: Source> fmt::Debug for Reloading<S> {
     /// Without what the files hold.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<_> = self.0.source.files().iter().map(|file| file.key).collect();
-        formatter.debug_struct("Followed").field("keys", &keys).finish_non_exhaustive()
+        formatter.debug_struct("Reloading").field("keys", &keys).finish_non_exhaustive()
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
         let write = |content| std::fs::write(&path, content).unwrap();
         write("good");
         let file = File { key: "grpc.tls_key", path: path.clone() };
-        let followed = Followed::read(file.clone()).unwrap();
+        let followed = Reloading::read(file.clone()).unwrap();
         let mut seen = Ok(followed.0.first.clone());
         let mut look = || {
             let now = followed.look(seen.clone());
@@ -157,7 +157,7 @@ mod tests {
         write("good again");
         assert_eq!(look(), (true, b"good again".to_vec()));
         write("bad");
-        let error = Followed::read(file).unwrap_err();
+        let error = Reloading::read(file).unwrap_err();
         assert_eq!(error.to_string(), "grpc.tls_key is bad");
     }
 }

@@ -14,15 +14,15 @@ use tokio_rustls::rustls::{
 };
 
 pub use client::ClientFiles;
-pub(crate) use client::of_itself;
-pub use files::{Followed, Source};
+pub(crate) use client::healthcheck_client_config;
+pub use files::{Reloading, Source};
 pub(crate) use server::names;
 pub use server::{ClientCertificates, Protocol, ServerFiles, SubjectAltName};
 
 /// TLS of a listener.
-pub type ServerTls = Followed<ServerFiles>;
+pub type ServerTls = Reloading<ServerFiles>;
 /// TLS towards a door's upstream.
-pub type ClientTls = Followed<ClientFiles>;
+pub type ClientTls = Reloading<ClientFiles>;
 
 /// A file, and the configuration key that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]

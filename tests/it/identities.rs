@@ -5,7 +5,7 @@ use m4_user_details::{
     app::Environment,
     domain::{
         clock::{Clock, SystemClock},
-        identity::{Permission, Permissions},
+        identity::{Scope, Scopes},
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
     },
     proto::{
@@ -45,32 +45,32 @@ on_every_engine!(
 );
 
 /// Every RPC, and its scope.
-const RPCS: [(&str, Permission); 10] = [
-    ("GetUserDetails", Permission::Read),
-    ("ListUserDetails", Permission::Read),
-    ("ListUserDetailsChanges", Permission::Read),
-    ("WatchUserDetails", Permission::Read),
-    ("UpdateUserDetails", Permission::Update),
-    ("BatchUpdateUserDetails", Permission::Update),
-    ("RevertUserDetailsChange", Permission::Update),
-    ("GetSettings", Permission::Settings),
-    ("UpdateSettings", Permission::Settings),
-    ("ExplainLegacyCall", Permission::Admin),
+const RPCS: [(&str, Scope); 10] = [
+    ("GetUserDetails", Scope::Read),
+    ("ListUserDetails", Scope::Read),
+    ("ListUserDetailsChanges", Scope::Read),
+    ("WatchUserDetails", Scope::Read),
+    ("UpdateUserDetails", Scope::Update),
+    ("BatchUpdateUserDetails", Scope::Update),
+    ("RevertUserDetailsChange", Scope::Update),
+    ("GetSettings", Scope::Settings),
+    ("UpdateSettings", Scope::Settings),
+    ("ExplainLegacyCall", Scope::Admin),
 ];
 
 /// Stores a token, as `token create` does.
 async fn token(
     database: &TestDatabase,
-    scopes: &[Permission],
+    scopes: &[Scope],
     fields: Option<&str>,
     expire_time: Option<DateTime<Utc>>,
 ) -> String {
-    let permissions: Permissions = scopes.iter().copied().collect();
+    let scopes: Scopes = scopes.iter().copied().collect();
     let mut random = [0; RANDOM_BYTES];
     SystemRandom::new().fill(&mut random).unwrap();
     let (name, fields) = ("crm".to_owned(), fields.map(str::to_owned));
     let now = SystemClock.now();
-    let (text, token) = ServiceToken::new(random, name, permissions, fields, now, expire_time);
+    let (text, token) = ServiceToken::new(random, name, scopes, fields, now, expire_time);
     let store = SqlStore::new(database.options()).unwrap();
     store.attach();
     store.create_token(token).await.unwrap();
@@ -203,11 +203,11 @@ async fn every_rpc_takes_its_scope(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     // For `RevertUserDetailsChange`, which without an etag needs that nothing was changed since.
     app.update(hide()).await.unwrap();
-    for scope in Permission::ALL {
+    for scope in Scope::ALL {
         let token = token(&database, &[scope], None, None).await;
         until_it_is_known(&app, &token).await;
         for (rpc, needed) in RPCS {
-            let admin = scope == Permission::Admin;
+            let admin = scope == Scope::Admin;
             let what = format!("{rpc} with {scope:?}");
             match call(&app, rpc, &token, "admin").await {
                 Ok(()) => assert!(admin || scope == needed, "{what}"),
@@ -234,7 +234,7 @@ async fn a_list_of_fields_bounds_every_way_of_changing(database: TestDatabase) {
     app.update(hide()).await.unwrap();
     app.update(move_to("Vilnius")).await.unwrap();
     let before = app.read(3).await;
-    let scopes = [Permission::Read, Permission::Admin];
+    let scopes = [Scope::Read, Scope::Admin];
     let token = token(&database, &scopes, Some("address.city comment.comment"), None).await;
     until_it_is_known(&app, &token).await;
     let mut users = app.users();
@@ -302,7 +302,7 @@ async fn a_list_of_fields_bounds_every_way_of_changing(database: TestDatabase) {
 
 async fn a_list_of_fields_may_name_groups(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    let token = token(&database, &[Permission::Admin], Some("address no_such"), None).await;
+    let token = token(&database, &[Scope::Admin], Some("address no_such"), None).await;
     until_it_is_known(&app, &token).await;
     let mut users = app.users();
     let answer = users.update_user_details(with(&token, clear("address"))).await.unwrap();
@@ -315,7 +315,7 @@ async fn a_list_of_fields_may_name_groups(database: TestDatabase) {
 
 async fn changes_in_its_own_name_bear_the_name_of_the_token(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    let token = token(&database, &[Permission::Admin], None, None).await;
+    let token = token(&database, &[Scope::Admin], None, None).await;
     until_it_is_known(&app, &token).await;
     app.users().update_user_details(with(&token, hide())).await.unwrap();
     assert_eq!(database.text("SELECT service FROM change_log").await, "crm");
@@ -358,8 +358,8 @@ async fn start_with_clock(database: &TestDatabase) -> (TestApp, TestClock) {
 async fn a_token_expires(database: TestDatabase) {
     let (app, clock) = start_with_clock(&database).await;
     let (now, minute) = (clock.now(), TimeDelta::minutes(1));
-    let living = token(&database, &[Permission::Read], None, Some(now + minute)).await;
-    let ended = token(&database, &[Permission::Read], None, Some(now)).await;
+    let living = token(&database, &[Scope::Read], None, Some(now + minute)).await;
+    let ended = token(&database, &[Scope::Read], None, Some(now)).await;
     until_it_is_known(&app, &living).await;
     let status = read(&app, &ended, "admin").await.unwrap_err();
     assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "UNAUTHENTICATED"));
@@ -374,8 +374,8 @@ async fn a_token_expires(database: TestDatabase) {
 async fn a_revoked_token_is_refused_on_every_replica(database: TestDatabase) {
     let left = TestApp::start(&database).await;
     let right = TestApp::start(&database).await;
-    let one = token(&database, &[Permission::Read], None, None).await;
-    let other = token(&database, &[Permission::Read], None, None).await;
+    let one = token(&database, &[Scope::Read], None, None).await;
+    let other = token(&database, &[Scope::Read], None, None).await;
     for app in [&left, &right] {
         until_it_is_known(app, &one).await;
         until_it_is_known(app, &other).await;
@@ -390,7 +390,7 @@ async fn a_revoked_token_is_refused_on_every_replica(database: TestDatabase) {
 
 async fn a_watch_ends_when_its_token_is_revoked(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    let token = token(&database, &[Permission::Admin], None, None).await;
+    let token = token(&database, &[Scope::Admin], None, None).await;
     until_it_is_known(&app, &token).await;
     let request = with(&token, WatchUserDetailsRequest::default());
     let mut watch = app.users().watch_user_details(request).await.unwrap().into_inner();
@@ -415,7 +415,7 @@ async fn the_first_token_closes_what_was_open_for_good(database: TestDatabase) {
     let closed =
         || async { without().await.is_err_and(|status| status.code() == Code::Unauthenticated) };
     without().await.unwrap();
-    let token = token(&database, &[Permission::Read], None, None).await;
+    let token = token(&database, &[Scope::Read], None, None).await;
     until("the service is closed", closed).await;
     revoke(&database, &token).await;
     until_it_is_refused(&app, &token).await;
@@ -426,7 +426,7 @@ async fn the_first_token_closes_what_was_open_for_good(database: TestDatabase) {
 
 async fn what_is_secret_of_a_token_is_not_stored(database: TestDatabase) {
     let _app = TestApp::start(&database).await;
-    let token = token(&database, &[Permission::Update, Permission::Read], None, None).await;
+    let token = token(&database, &[Scope::Update, Scope::Read], None, None).await;
     let columns = ["id", "name", "token_hash", "scopes"];
     let mut row = String::new();
     for column in columns {
@@ -442,7 +442,7 @@ async fn what_is_secret_of_a_token_is_not_stored(database: TestDatabase) {
 
 async fn the_last_use_of_a_token_is_noted(database: TestDatabase) {
     let (app, clock) = start_with_clock(&database).await;
-    let first = token(&database, &[Permission::Read], None, None).await;
+    let first = token(&database, &[Scope::Read], None, None).await;
     until_it_is_known(&app, &first).await;
     let id = ServiceToken::id_of(&first).unwrap();
     let used = format!("SELECT coalesce(last_used_time, 0) FROM service_tokens WHERE id = '{id}'");
@@ -454,7 +454,7 @@ async fn the_last_use_of_a_token_is_noted(database: TestDatabase) {
     let noted = clock.now().timestamp_micros();
     // Not again within a minute, though the tokens were read anew: the second token is known.
     clock.advance(TimeDelta::seconds(59));
-    let second = token(&database, &[Permission::Read], None, None).await;
+    let second = token(&database, &[Scope::Read], None, None).await;
     until_it_is_known(&app, &second).await;
     for _ in 0..10 {
         assert!(!is_noted_now().await);
@@ -466,7 +466,7 @@ async fn the_last_use_of_a_token_is_noted(database: TestDatabase) {
 
 async fn what_is_no_token_is_refused(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    let token = token(&database, &[Permission::Admin], None, None).await;
+    let token = token(&database, &[Scope::Admin], None, None).await;
     until_it_is_known(&app, &token).await;
     let (start, last) = token.split_at(token.len() - 1);
     let other = if last == "0" { "1" } else { "0" };

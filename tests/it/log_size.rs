@@ -13,7 +13,7 @@ use m4_user_details::{
         account::Username,
         acting::Acting,
         store::Store,
-        update::{Actor, Door, Edit, Edits, Origin, Update},
+        update::{Actor, Edit, Edits, EntryPoint, Origin, Update},
         value::Value,
     },
     fields::Field,
@@ -31,7 +31,7 @@ fn update(city: &str) -> Update {
     Update {
         actor: Actor::Account(Username::parse("admin")),
         allowed: None,
-        origin: Origin::of(Door::Grpc),
+        origin: Origin::of(EntryPoint::Grpc),
         user_id: 3,
         edits,
         etag: None,

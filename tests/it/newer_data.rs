@@ -4,7 +4,7 @@
 use m4_user_details::{
     domain::{
         clock::{Clock, SystemClock},
-        identity::Permission,
+        identity::Scope,
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
     },
     proto::{
@@ -247,7 +247,7 @@ async fn known_scopes_hold_beside_unknown_ones(database: TestDatabase) {
     store.attach();
     let mut texts = Vec::new();
     for byte in 0..2 {
-        let (name, scopes) = ("crm".to_owned(), [Permission::Read].into_iter().collect());
+        let (name, scopes) = ("crm".to_owned(), [Scope::Read].into_iter().collect());
         let (random, now) = ([byte; RANDOM_BYTES], SystemClock.now());
         let (text, token) = ServiceToken::new(random, name, scopes, None, now, None);
         store.create_token(token).await.unwrap();

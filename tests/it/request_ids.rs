@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use m4_user_details::{
     domain::{
         clock::{Clock, SystemClock},
-        identity::Permission,
+        identity::Scope,
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
     },
     proto::{Address, UpdateUserDetailsRequest, UserDetails},
@@ -125,9 +125,9 @@ async fn an_id_is_for_one_request(database: TestDatabase) {
 async fn token(database: &TestDatabase, name: &str) -> String {
     let mut random = [0; RANDOM_BYTES];
     SystemRandom::new().fill(&mut random).unwrap();
-    let permissions = Permission::ALL.into_iter().collect();
+    let scopes = Scope::ALL.into_iter().collect();
     let now = SystemClock.now();
-    let (text, token) = ServiceToken::new(random, name.to_owned(), permissions, None, now, None);
+    let (text, token) = ServiceToken::new(random, name.to_owned(), scopes, None, now, None);
     let store = SqlStore::new(database.options()).unwrap();
     store.attach();
     store.create_token(token).await.unwrap();

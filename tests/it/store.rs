@@ -8,7 +8,7 @@ use m4_user_details::{
         acting::Acting,
         error::{Error, Violation},
         store::Store,
-        update::{Actor, Door, Edit, Edits, Origin, Update, Updated},
+        update::{Actor, Edit, Edits, EntryPoint, Origin, Update, Updated},
         value::Value,
     },
     fields::Field,
@@ -49,7 +49,7 @@ fn update(username: &str, user_id: i64, city: &str) -> Update {
     Update {
         actor: Actor::Account(Username::parse(username)),
         allowed: None,
-        origin: Origin::of(Door::Grpc),
+        origin: Origin::of(EntryPoint::Grpc),
         user_id,
         edits,
         etag: None,

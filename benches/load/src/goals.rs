@@ -117,10 +117,15 @@ fn of_engine(played: &Played) -> Vec<Goal> {
     goals.extend([
         own("one caller: p50 RPC ÷ limit", alone(Path::Rpc), most(1.5), most(1.2)),
         own("one caller: p50 of an empty call ÷ limit", alone(Path::Ping), None, None),
-        own("door ÷ RPC", ratio(rows, any.clone(), Path::Door, Path::Rpc), least(0.9), least(1.0)),
+        own(
+            "door ÷ RPC",
+            ratio(rows, any.clone(), Path::EntryPoint, Path::Rpc),
+            least(0.9),
+            least(1.0),
+        ),
         own(
             "door ÷ RPC with as many connections",
-            ratio(rows, any.clone(), Path::Door, Path::RpcApart),
+            ratio(rows, any.clone(), Path::EntryPoint, Path::RpcApart),
             None,
             None,
         ),

@@ -28,7 +28,7 @@ pub(crate) enum Path {
     /// The same, with a connection for each caller.
     RpcApart,
     /// The legacy call, in the service's process.
-    Door,
+    EntryPoint,
     /// The legacy call through a door of its own.
     FarDoor,
     /// `GetUserDetails`.
@@ -43,7 +43,7 @@ impl Path {
         Self::Ping,
         Self::Rpc,
         Self::RpcApart,
-        Self::Door,
+        Self::EntryPoint,
         Self::FarDoor,
         Self::Get,
     ];
@@ -89,7 +89,7 @@ impl Stage {
         let run = self.measure(path, callers, time);
         let run = profile::of(&self.database, &programs, run).await;
         let database = &mut self.database;
-        if matches!(path, Path::Rpc | Path::RpcApart | Path::Door | Path::FarDoor) {
+        if matches!(path, Path::Rpc | Path::RpcApart | Path::EntryPoint | Path::FarDoor) {
             database.acknowledge(run.times.len());
         }
         let (name, users) = (database.engine.name(), database.users);
@@ -113,7 +113,7 @@ impl Stage {
             Path::Ping => Call::Ping(self.service.grpc()),
             Path::Rpc => Call::Update(self.service.grpc()),
             Path::RpcApart => Call::UpdateApart(self.service.grpc()),
-            Path::Door => Call::Legacy(self.service.http),
+            Path::EntryPoint => Call::Legacy(self.service.http),
             Path::FarDoor => Call::Legacy(self.door.as_ref().expect("there is a door").http),
             Path::Get => Call::Get(self.service.grpc()),
         };

@@ -10,9 +10,9 @@ use m4_user_details::{
     domain::{
         account::{AccountType, ActingAccount, User, Username},
         acting::Acting,
-        facts::Facts,
         rules,
-        update::{Actor, Door, Origin, Update, Updated},
+        snapshot::Snapshot,
+        update::{Actor, EntryPoint, Origin, Update, Updated},
         value::Values,
     },
     fields::Reference,
@@ -52,7 +52,7 @@ pub(crate) fn request(query: &str) -> UpdateUserDetailsRequest {
 pub(crate) static UPDATE: LazyLock<Update> = LazyLock::new(|| update(CALL));
 
 /// What the rules must know for it.
-pub(crate) static FACTS: LazyLock<Facts> = LazyLock::new(facts);
+pub(crate) static FACTS: LazyLock<Snapshot> = LazyLock::new(snapshot);
 
 /// What becomes of it.
 pub(crate) static UPDATED: LazyLock<Updated> =
@@ -66,7 +66,7 @@ fn update(query: &str) -> Update {
     Update {
         actor: Actor::Account(Username::parse(USERNAME)),
         allowed: None,
-        origin: Origin::of(Door::Legacy),
+        origin: Origin::of(EntryPoint::Legacy),
         user_id: request.user_id,
         edits,
         etag: None,
@@ -82,7 +82,7 @@ pub(crate) fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
 }
 
-fn facts() -> Facts {
+fn snapshot() -> Snapshot {
     let admin = ActingAccount {
         id: 1,
         account_type: AccountType::Admin,
@@ -100,13 +100,14 @@ fn facts() -> Facts {
         values: Values::default(),
     };
     let references = [(Reference::Currency, [1, 2]), (Reference::Direction, [1, 2])];
-    let mut facts = Facts {
+    let mut snapshot = Snapshot {
         actors: [(USERNAME.to_owned(), admin)].into_iter().collect(),
         users: [(new.id, new)].into_iter().collect(),
         requests: Default::default(),
         references: BTreeMap::from(references.map(|(kind, ids)| (kind, BTreeSet::from(ids)))),
     };
-    let (updated, _) = rules::apply(&update(BEFORE), now(), &facts).expect("the sample is valid");
-    facts.users.insert(updated.user.id, updated.user);
-    facts
+    let (updated, _) =
+        rules::apply(&update(BEFORE), now(), &snapshot).expect("the sample is valid");
+    snapshot.users.insert(updated.user.id, updated.user);
+    snapshot
 }

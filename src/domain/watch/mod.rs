@@ -18,15 +18,15 @@ pub use self::{
     budget::{Charge, ResponseShare, WatchBudget},
     position::Position,
 };
-use super::{error::Error, listing::LoggedChange, rules::Scope};
+use super::{error::Error, listing::LoggedChange, rules::Visibility};
 
 /// Which entries are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watched {
+pub struct SubscriptionFilter {
     /// Of one user; of all without it.
     pub user_id: Option<i64>,
-    /// Of users within this scope.
-    pub scope: Scope,
+    /// Of users within this visibility.
+    pub visibility: Visibility,
 }
 
 /// An entry of the change log that subscriptions share. Its memory is charged once, until the last

@@ -51,7 +51,7 @@ impl Position {
     }
 
     /// The largest id up to which nothing is missing.
-    pub fn floor(&self) -> i64 {
+    pub fn contiguous_up_to(&self) -> i64 {
         self.missing.first().map_or(self.seen, |(first, _)| first - 1)
     }
 
@@ -62,7 +62,7 @@ impl Position {
     }
 
     /// Takes an entry for seen. Those between it and the largest one before are missing.
-    pub fn see(&mut self, id: i64) {
+    pub fn observe(&mut self, id: i64) {
         if id > self.seen {
             if id > self.seen + 1 {
                 self.missing.push((self.seen + 1, id - 1));
@@ -74,7 +74,7 @@ impl Position {
     }
 
     /// Takes an entry for seen where nothing that matters lies between it and the largest one before.
-    pub fn see_alone(&mut self, id: i64) {
+    pub fn observe_without_gap(&mut self, id: i64) {
         self.fill(id);
         if id > self.seen {
             (self.seen, self.time) = (id, None);
@@ -82,7 +82,7 @@ impl Position {
     }
 
     /// Takes everything up to an id that is missing for never to come.
-    pub fn settle(&mut self, id: i64) {
+    pub fn expire_gaps(&mut self, id: i64) {
         self.missing.retain_mut(|(first, last)| {
             *first = (*first).max(id.saturating_add(1));
             *first <= *last
@@ -193,18 +193,18 @@ mod tests {
     #[test]
     fn gaps_are_opened_filled_and_settled() {
         let mut position = Position::default();
-        position.see(5);
-        position.see(9);
+        position.observe(5);
+        position.observe(9);
         assert_eq!(position.missing(), [(1, 4), (6, 8)]);
-        assert_eq!((position.floor(), position.seen()), (0, 9));
-        position.see(7);
+        assert_eq!((position.contiguous_up_to(), position.seen()), (0, 9));
+        position.observe(7);
         assert_eq!(position.missing(), [(1, 4), (6, 6), (8, 8)]);
         assert!(position.contains(7) && !position.contains(8) && !position.contains(10));
-        position.settle(3);
+        position.expire_gaps(3);
         assert_eq!(position.missing(), [(4, 4), (6, 6), (8, 8)]);
-        position.settle(8);
-        assert_eq!((position.missing().len(), position.floor()), (0, 9));
-        position.see_alone(20);
+        position.expire_gaps(8);
+        assert_eq!((position.missing().len(), position.contiguous_up_to()), (0, 9));
+        position.observe_without_gap(20);
         assert!(position.missing().is_empty() && position.contains(15));
     }
 
@@ -224,7 +224,7 @@ mod tests {
             let mut position = Position::default();
             for (index, id) in ids.iter().enumerate() {
                 prop_assert!(!position.contains(*id));
-                position.see(*id);
+                position.observe(*id);
                 prop_assert!(ids[..=index].iter().all(|id| position.contains(*id)));
                 let again = Position::new(position.seen(), position.missing().to_vec());
                 prop_assert_eq!(again.as_ref(), Some(&position));
@@ -246,7 +246,7 @@ mod tests {
             let bytes = position.to_bytes(max_length);
             prop_assert!(bytes.len() <= max_length);
             let short = Position::from_bytes(&bytes).unwrap();
-            prop_assert!(short.floor() >= position.floor() && short.seen() <= position.seen());
+            prop_assert!(short.contiguous_up_to() >= position.contiguous_up_to() && short.seen() <= position.seen());
             for id in 0..=position.seen().min(2000) {
                 prop_assert!(!short.contains(id) || position.contains(id), "{id}");
                 prop_assert_eq!(short.contains(id), position.contains(id) && id <= short.seen());
@@ -268,9 +268,9 @@ mod tests {
         prop::collection::vec((step.clone(), step), 0..most).prop_map(|gaps| {
             let mut position = Position::default();
             for (seen, missing) in gaps {
-                (0..seen.min(3)).for_each(|_| position.see(position.seen() + 1));
+                (0..seen.min(3)).for_each(|_| position.observe(position.seen() + 1));
                 // Now and then equal gaps at equal distances.
-                (0..missing.min(3)).for_each(|_| position.see(position.seen() + missing + 1));
+                (0..missing.min(3)).for_each(|_| position.observe(position.seen() + missing + 1));
             }
             position
         })
@@ -279,12 +279,12 @@ mod tests {
     #[test]
     fn fifty_thousand_gaps_fit_in_two_kilobytes() {
         let mut regular = Position::default();
-        (1..=50_000).for_each(|number| regular.see(number * 3));
+        (1..=50_000).for_each(|number| regular.observe(number * 3));
         let bytes = regular.to_bytes(1536);
         assert!(bytes.len() < 20, "{}", bytes.len());
         assert_eq!(Position::from_bytes(&bytes), Some(regular));
         let mut irregular = Position::default();
-        (1..=50_000).for_each(|number| irregular.see(number * 3 + number % 2));
+        (1..=50_000).for_each(|number| irregular.observe(number * 3 + number % 2));
         assert_eq!(irregular.missing().len(), 50_000);
         let bytes = irregular.to_bytes(1536);
         assert!(bytes.len() <= 1536);
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_compact_form_of_too_many_gaps_can_be_read() {
         let mut position = Position::new(9, vec![(4, 5)]).unwrap();
-        (10..300_000).for_each(|number| position.see(number * 2));
+        (10..300_000).for_each(|number| position.observe(number * 2));
         let short = Position::from_bytes(&position.to_bytes(1536)).unwrap();
         assert_eq!(short, Position::new(20, vec![(4, 5), (10, 19)]).unwrap());
     }

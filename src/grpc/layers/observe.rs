@@ -23,7 +23,7 @@ use crate::{
     domain::{
         acting::Acting,
         error::{Error, chain},
-        update::Door,
+        update::EntryPoint,
     },
     grpc::{
         call::{OTHER, dropped, is_servers},
@@ -94,10 +94,10 @@ where
         Box::pin(async move {
             if let Some(slot) = &slot {
                 slot.put(call);
-                let response = span.during(acting.during(answer)).await?;
+                let response = span.instrument(acting.during(answer)).await?;
                 return Ok(observed(response, slot.take()));
             }
-            let response = span.during(acting.during(answer)).await?;
+            let response = span.instrument(acting.during(answer)).await?;
             Ok(observed(response, Some(call)))
         })
     }
@@ -252,7 +252,7 @@ impl Call {
 /// The line of a call in the log, and its span. A call that is dropped has one, too.
 struct Line {
     method: &'static str,
-    entry_point: Door,
+    entry_point: EntryPoint,
     begun: Instant,
     acting: Acting,
     span: Span,
@@ -262,7 +262,7 @@ struct Line {
 }
 
 impl Line {
-    fn new(method: &'static str, entry_point: Door, span: Span) -> Self {
+    fn new(method: &'static str, entry_point: EntryPoint, span: Span) -> Self {
         let (begun, acting) = (Instant::now(), Acting::default());
         Self { method, entry_point, begun, acting, span, is_open: false, written: false }
     }
@@ -270,14 +270,14 @@ impl Line {
     fn ends(&mut self, outcome: &'static str, code: Code, error: Option<&Error>, took: Duration) {
         self.written = true;
         let code_name = code_name(code);
-        self.span.tell(|| {
+        self.span.set_attributes(|| {
             [
                 KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code_name),
                 KeyValue::new(names::OUTCOME, outcome),
             ]
         });
         if is_servers(code) {
-            self.span.fails(|| code_name.into());
+            self.span.set_error(|| code_name.into());
         }
         let _entered = self.span.enter();
         macro_rules! line {
@@ -324,7 +324,11 @@ impl Drop for Line {
 }
 
 /// Where a call says that it comes from. Whether that is true is for authentication to find out.
-fn entry_point(headers: &HeaderMap) -> Door {
+fn entry_point(headers: &HeaderMap) -> EntryPoint {
     let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
-    if authorization.is_some_and(LegacyCredentials::are_in) { Door::Legacy } else { Door::Grpc }
+    if authorization.is_some_and(LegacyCredentials::are_in) {
+        EntryPoint::Legacy
+    } else {
+        EntryPoint::Grpc
+    }
 }

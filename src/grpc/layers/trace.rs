@@ -60,8 +60,8 @@ fn span(route: Route, request: &Request) -> Span {
         Route::Infrastructure { .. } => return Span::default(),
         Route::Unknown => ("grpc", OTHER),
     };
-    let span = Span::of_caller(request.headers()).below(SpanKind::Server, || name.into());
-    span.tell(|| {
+    let span = Span::of_caller(request.headers()).child(SpanKind::Server, || name.into());
+    span.set_attributes(|| {
         [KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"), KeyValue::new(names::RPC_METHOD, method)]
     });
     span

@@ -75,7 +75,7 @@ impl Workers {
         let runtime = Handle::current();
         let worker = spawn_blocking(move || {
             let call = async move { acting.during(deadline::until(deadline, call)).await };
-            let call = span.during(call);
+            let call = span.instrument(call);
             let answer = runtime.block_on(cancelled.run_until_cancelled(call));
             drop(permit);
             answer

@@ -25,8 +25,8 @@ pub(super) use self::{
 };
 use self::{servers::Connector, url::ServerUrl};
 use super::{
+    connection_limiter::PoolMetrics,
     failure::{Coded, cause},
-    gate::Queue,
     sqlite_url::{SqliteFile, SqliteUrlError},
     writer::writing,
 };
@@ -124,7 +124,7 @@ pub(super) struct Pools {
     pub(super) engine: Engine,
     /// The callers that wait for connections to a server, or to read a SQLite database: there one
     /// thread writes, with a connection of its own.
-    pub(super) queue: Queue,
+    pub(super) queue: PoolMetrics,
     source: Source,
 }
 
@@ -243,7 +243,7 @@ pub(super) fn readers(engine: Engine, connections: u32) -> u32 {
 /// The pools of a database. They connect when they are used; a server need not answer yet.
 pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(UrlError::Scheme)?;
-    let queue = Queue { pool: engine.pool(), waiting: Arc::default() };
+    let queue = PoolMetrics { pool: engine.pool(), waiting: Arc::default() };
     let source = if engine == Engine::Sqlite {
         let file = sqlite_options(&options.url)?.read_only(true).create_if_missing(false);
         let file = file.pragma("cache_size", "-1000");

@@ -20,7 +20,7 @@ use self::{
 use super::repository::Database;
 use crate::domain::{
     error::Error,
-    watch::{Position, WatchBudget, Watched},
+    watch::{Position, SubscriptionFilter, WatchBudget},
 };
 
 /// The largest page, in entries.
@@ -57,7 +57,7 @@ impl Feed {
     pub(super) async fn watch(
         self: &Arc<Self>,
         from: Option<Position>,
-        watched: Watched,
+        watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Watcher, Error> {
         let place = self.places.take(caller)?;
@@ -101,7 +101,7 @@ impl Feed {
 
     /// Refuses a position if entries behind it may have been deleted as old.
     async fn check_start(&self, position: &Position) -> Result<(), Error> {
-        if self.database.swept_up_to().await? <= position.floor() {
+        if self.database.swept_up_to().await? <= position.contiguous_up_to() {
             return Ok(());
         }
         let problem = "is older than the change log is kept: read the users again".to_owned();

@@ -17,15 +17,15 @@ const MAX_BYTES: usize = 8 << 20;
 
 /// The id up to which nothing is missing any more, and the time of its entry, if it is known.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Floor {
+pub(super) struct ContiguousEnd {
     pub(super) id: i64,
     pub(super) time: Option<DateTime<Utc>>,
 }
 
-impl Floor {
+impl ContiguousEnd {
     /// That of a position.
     pub(super) fn of(position: &Position) -> Self {
-        let id = position.floor();
+        let id = position.contiguous_up_to();
         Self { id, time: position.time().filter(|_| id == position.seen()) }
     }
 }
@@ -34,7 +34,7 @@ impl Floor {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) entries: Vec<Arc<SharedChange>>,
-    pub(super) floor: Floor,
+    pub(super) contiguous_end: ContiguousEnd,
     /// The log is not the one that the reader has seen.
     pub(super) is_cut: bool,
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Feed, PageSize,
     gaps::Gaps,
-    recent::{Floor, Found},
+    recent::{ContiguousEnd, Found},
     wake,
 };
 use crate::{
@@ -42,9 +42,9 @@ pub(super) async fn start(database: &Database) -> Result<Position, Error> {
     let mut position = Position::default();
     if ids.len() as u64 == look {
         // What is older is settled.
-        ids.last().into_iter().for_each(|id| position.see_alone(*id));
+        ids.last().into_iter().for_each(|id| position.observe_without_gap(*id));
     }
-    ids.into_iter().rev().for_each(|id| position.see(id));
+    ids.into_iter().rev().for_each(|id| position.observe(id));
     note_time(database, &mut position).await?;
     Ok(position)
 }
@@ -129,17 +129,17 @@ async fn look(feed: &Feed, gaps: &mut Gaps, size: &mut PageSize) -> bool {
     let more = size.adapt(page.len(), page.is_cut);
     let mut last = 0;
     for id in page.items.iter().map(|entry| entry.id).chain(page.left_out) {
-        position.see(id);
+        position.observe(id);
         last = last.max(id);
     }
     page.items.iter().for_each(|entry| position.note_time(entry.id, entry.time));
     if let Some(ended) = ended {
         // Entries that the page has no room for are not missing.
-        position.settle(if more { ended.min(last) } else { ended });
+        position.expire_gaps(if more { ended.min(last) } else { ended });
     }
     let share = |entry| SharedChange::new(entry, &feed.budget);
     let entries = page.items.into_iter().map(share).collect();
-    let found = Found { entries, floor: Floor::of(&position), is_cut: false };
+    let found = Found { entries, contiguous_end: ContiguousEnd::of(&position), is_cut: false };
     let mut tail = feed.tail.lock().await;
     if !found.entries.is_empty() {
         feed.recent.push(found);
@@ -160,7 +160,11 @@ async fn has_end(feed: &Feed) -> bool {
     tracing::error!(
         "the change log is not the one that was read: its database was restored, or has lost entries"
     );
-    feed.recent.push(Found { entries: Vec::new(), floor: Floor::default(), is_cut: true });
+    feed.recent.push(Found {
+        entries: Vec::new(),
+        contiguous_end: ContiguousEnd::default(),
+        is_cut: true,
+    });
     *tail = None;
     false
 }

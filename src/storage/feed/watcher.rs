@@ -16,13 +16,13 @@ use tokio::{
 use super::{
     Feed, MAX_PAGE, PageSize, beyond_end,
     places::Place,
-    recent::{Announced, Floor},
+    recent::{Announced, ContiguousEnd},
     tail,
 };
 use crate::domain::{
     error::Error,
-    rules::Scope,
-    watch::{Position, SharedChange, Watch, WatchBudget, Watched},
+    rules::Visibility,
+    watch::{Position, SharedChange, SubscriptionFilter, Watch, WatchBudget},
 };
 
 /// The bytes of texts that a subscription reads at once.
@@ -35,7 +35,7 @@ const RESERVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A subscription.
 pub(in crate::storage) struct Watcher {
     feed: Arc<Feed>,
-    watched: Watched,
+    watched: SubscriptionFilter,
     /// Behind the entry that was answered last.
     position: Position,
     /// Entries behind the position, in the order of their ids.
@@ -43,7 +43,7 @@ pub(in crate::storage) struct Watcher {
     /// The users among those of the queue that are watched.
     reached: BTreeSet<i64>,
     /// Up to this id every entry was read once the queue is empty, if there is a receiver.
-    floor: Floor,
+    contiguous_end: ContiguousEnd,
     /// What the reader finds; none while this one is behind.
     receiver: Option<Receiver<Announced>>,
     size: PageSize,
@@ -53,7 +53,7 @@ pub(in crate::storage) struct Watcher {
 impl Watcher {
     pub(super) fn new(
         feed: Arc<Feed>,
-        watched: Watched,
+        watched: SubscriptionFilter,
         position: Position,
         receiver: Option<Receiver<Announced>>,
         place: Place,
@@ -64,7 +64,7 @@ impl Watcher {
             position,
             queue: VecDeque::new(),
             reached: BTreeSet::new(),
-            floor: Floor::default(),
+            contiguous_end: ContiguousEnd::default(),
             receiver,
             size: PageSize::default(),
             _place: place,
@@ -77,7 +77,7 @@ impl Watcher {
         let user_id = self.watched.user_id;
         loop {
             let ids = self.feed.database.ids_behind(&self.position, user_id, MAX_PAGE).await?;
-            ids.iter().for_each(|id| self.see(*id));
+            ids.iter().for_each(|id| self.observe(*id));
             // Entries that come meanwhile may be answered.
             if (ids.len() as u64) < MAX_PAGE || ids.last().copied() >= newest {
                 break;
@@ -106,7 +106,7 @@ impl Watcher {
         let length = page.len();
         if user_id.is_none() {
             // Entries whose user cannot be read are nobody's.
-            page.left_out.iter().for_each(|id| self.position.see(*id));
+            page.left_out.iter().for_each(|id| self.position.observe(*id));
         }
         let entries = page.items.into_iter().map(share).collect();
         drop(reserved);
@@ -114,7 +114,8 @@ impl Watcher {
         if !self.size.adapt(length, page.is_cut) {
             self.receiver = Some(receiver);
         }
-        (self.queue, self.reached, self.floor) = (entries, reached, Floor::of(&tail));
+        (self.queue, self.reached, self.contiguous_end) =
+            (entries, reached, ContiguousEnd::of(&tail));
         Ok(())
     }
 
@@ -140,52 +141,52 @@ impl Watcher {
         let unseen = unseen.filter(|entry| !self.position.contains(entry.id));
         let unseen: VecDeque<_> = unseen.cloned().collect();
         if unseen.is_empty() {
-            self.floor = found.floor;
+            self.contiguous_end = found.contiguous_end;
             return Ok(());
         }
         // If this is dropped meanwhile, the log is read again.
         let receiver = self.receiver.take();
         let reached = self.reached(&unseen).await?;
-        (self.receiver, self.floor) = (receiver, found.floor);
+        (self.receiver, self.contiguous_end) = (receiver, found.contiguous_end);
         (self.queue, self.reached) = (unseen, reached);
         Ok(())
     }
 
     /// Moves the position behind the next entry of the queue.
     fn advance(&mut self, entry: &SharedChange) {
-        self.see(entry.id);
+        self.observe(entry.id);
         self.position.note_time(entry.id, entry.time);
         // Entries that come later in the queue are not missing for ever.
-        self.position.settle(self.floor.id.min(entry.id));
+        self.position.expire_gaps(self.contiguous_end.id.min(entry.id));
     }
 
     /// Moves the position past everything that was read and concerns others: it must not grow older
     /// than the log is kept.
     fn skip_read(&mut self) {
         if self.receiver.is_some() {
-            let Floor { id, time } = self.floor;
-            self.position.settle(id);
-            self.position.see_alone(id);
+            let ContiguousEnd { id, time } = self.contiguous_end;
+            self.position.expire_gaps(id);
+            self.position.observe_without_gap(id);
             time.into_iter().for_each(|time| self.position.note_time(id, time));
         }
     }
 
-    fn see(&mut self, id: i64) {
+    fn observe(&mut self, id: i64) {
         match self.watched.user_id {
-            None => self.position.see(id),
+            None => self.position.observe(id),
             // Entries of one user come in the order of their ids, and those of others do not matter.
-            Some(_) => self.position.see_alone(id),
+            Some(_) => self.position.observe_without_gap(id),
         }
     }
 
     /// The users of entries that are watched.
     async fn reached(&self, entries: &VecDeque<Arc<SharedChange>>) -> Result<BTreeSet<i64>, Error> {
         let users: BTreeSet<_> = entries.iter().map(|entry| entry.user_id).collect();
-        match self.watched.scope {
-            Scope::AssignedTo(manager) if !users.is_empty() => {
+        match self.watched.visibility {
+            Visibility::AssignedTo(manager) if !users.is_empty() => {
                 self.feed.database.assigned(manager, &users).await
             }
-            Scope::All | Scope::AssignedTo(_) => Ok(users),
+            Visibility::All | Visibility::AssignedTo(_) => Ok(users),
         }
     }
 }

@@ -13,7 +13,7 @@ async fn a_watch_does_not_skip_what_a_server_does_not_have() {
     // The log is empty here; elsewhere it had nine entries.
     store.feed.has_read(Position::new(9, Vec::new()).unwrap()).await;
     for user_id in [None, Some(3)] {
-        let watched = Watched { user_id, scope: Scope::All };
+        let watched = SubscriptionFilter { user_id, visibility: Visibility::All };
         let mut watch = store.watch(Some(Position::default()), watched, "").await.unwrap();
         let next = timeout(Duration::from_secs(60), watch.next()).await.unwrap();
         assert!(matches!(next, Err(Error::Unavailable(_))), "{next:?}");

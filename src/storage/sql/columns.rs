@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{
         account::{AccountType, User},
-        listing::Position,
+        listing::Cursor,
         update::{Change, Updated},
         value::{ListMode, Value, Values, micros_to_text, parse_micros},
     },
@@ -113,7 +113,7 @@ user_fields!(column_access);
 impl FromRow for User {
     const TABLE: &'static str = "accounts";
     type Row = account::Model;
-    type Place = Position;
+    type Place = Cursor;
 
     fn from_row(mut row: account::Model) -> Result<Self, Corrupt> {
         let account_type = AccountType::from_word(&row.account_type);
@@ -128,16 +128,16 @@ impl FromRow for User {
         })
     }
 
-    fn place(&self) -> Position {
+    fn place(&self) -> Cursor {
         let update_time = self.update_time.timestamp_micros();
-        Position { username: self.username.clone(), update_time, id: self.id }
+        Cursor { username: self.username.clone(), update_time, id: self.id }
     }
 
-    fn place_of_row(row: &QueryResult) -> Result<(Position, String), DbErr> {
+    fn place_of_row(row: &QueryResult) -> Result<(Cursor, String), DbErr> {
         let id: i64 = row.try_get("", "id")?;
         let username = row.try_get("", "username")?;
         let update_time = row.try_get("", "update_time")?;
-        Ok((Position { username, update_time, id }, id.to_string()))
+        Ok((Cursor { username, update_time, id }, id.to_string()))
     }
 }
 
@@ -216,7 +216,7 @@ pub(super) fn answer_to_json(Updated { user, changes }: &Updated) -> Json {
     })
 }
 
-/// The same answer as a copy, see [`crate::domain::update::Answered`].
+/// The same answer as a copy, see [`crate::domain::update::StoredResponse`].
 pub(super) fn copy_to_json(updated: &Updated) -> Json {
     let mut answer = answer_to_json(updated);
     answer["is_copy"] = true.into();

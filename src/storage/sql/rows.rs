@@ -11,8 +11,8 @@ use super::{
 use crate::{
     domain::{
         account::{AccountType, ActingAccount, Level},
-        facts,
-        update::{Answered, RequestKey, Updated},
+        snapshot,
+        update::{RequestKey, StoredResponse, Updated},
     },
     storage::{
         failure::Corrupt,
@@ -57,7 +57,7 @@ pub(super) fn unreadable_type(id: i64) -> Unreadable {
 }
 
 /// The answer of an earlier request, and its key.
-pub(super) struct Kept(pub(super) String, pub(super) Answered);
+pub(super) struct Kept(pub(super) String, pub(super) StoredResponse);
 
 impl FromRow for Kept {
     const TABLE: &'static str = "requests";
@@ -67,7 +67,7 @@ impl FromRow for Kept {
     fn from_row(row: request::Model) -> Result<Self, Corrupt> {
         let updated = columns::answer_from_json(&row.answer)?;
         let is_copy = columns::is_copy(&row.answer);
-        Ok(Self(row.id, Answered { content: row.content, updated, is_copy }))
+        Ok(Self(row.id, StoredResponse { content: row.content, updated, is_copy }))
     }
 
     fn place(&self) {}
@@ -82,7 +82,7 @@ pub(super) struct Answer<'a> {
     pub(super) key: &'a RequestKey,
     pub(super) updated: &'a Updated,
     pub(super) now: DateTime<Utc>,
-    pub(super) kept: facts::Kept,
+    pub(super) kept: snapshot::Kept,
 }
 
 impl Answer<'_> {

@@ -30,8 +30,8 @@ use crate::{
         self,
         account::{AccountType, ActingAccount, User},
         error::Error,
-        facts::{Basis, Facts, Needs, UserBasis},
-        update::Answered,
+        snapshot::{Basis, LoadPlan, Snapshot, UserBasis},
+        update::StoredResponse,
     },
     fields::Reference,
 };
@@ -41,21 +41,21 @@ pub(super) const PORTION: usize = 32;
 
 /// How the rows of users are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) enum Lock {
+pub(in crate::storage) enum RowLock {
     /// To be read.
     None,
     /// To be changed, but for those that another transaction has locked: as if they did not exist.
-    Free,
+    SkipLocked,
     /// To be changed. Until when to wait for those that another transaction has locked, if not as long as usual.
     Wait(Option<Instant>),
 }
 
-impl Lock {
+impl RowLock {
     /// How long a server may take for a statement, if not as long as usual.
     fn patience(self) -> Option<Duration> {
         match self {
             Self::None => reading_patience(),
-            Self::Free => None,
+            Self::SkipLocked => None,
             Self::Wait(deadline) => patience([deadline]),
         }
     }
@@ -69,21 +69,25 @@ pub(in crate::storage) struct Statements<'a, C> {
 
 impl<C: ConnectionTrait> Statements<'_, C> {
     /// Loads what is needed.
-    pub(in crate::storage) async fn load(&self, needs: &Needs, lock: Lock) -> Result<Facts, Error> {
-        if let (Engine::Postgres, Lock::Wait(_), Some(patience)) =
+    pub(in crate::storage) async fn load(
+        &self,
+        plan: &LoadPlan,
+        lock: RowLock,
+    ) -> Result<Snapshot, Error> {
+        if let (Engine::Postgres, RowLock::Wait(_), Some(patience)) =
             (self.engine, lock, lock.patience())
         {
             self.bound(patience).await?;
         }
         // First what may wait for a lock: rights are those of the time after it.
-        let users = self.users(&needs.users, lock).await?;
-        let Basis { actors, requests, references, .. } = self.around(needs, lock).await?;
-        Ok(Facts { actors, users, requests, references })
+        let users = self.users(&plan.users, lock).await?;
+        let Basis { actors, requests, references, .. } = self.around(plan, lock).await?;
+        Ok(Snapshot { actors, users, requests, references })
     }
 
     /// Loads what decisions of the same needs rest on.
-    pub(super) async fn basis(&self, needs: &Needs) -> Result<Basis, Error> {
-        let ids = padded(&needs.users).copied();
+    pub(super) async fn basis(&self, plan: &LoadPlan) -> Result<Basis, Error> {
+        let ids = padded(&plan.users).copied();
         let select = account::Entity::find()
             .select_only()
             .columns([
@@ -102,15 +106,15 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             Ok::<_, Error>((id, UserBasis { version, account_type, manager }))
         };
         let users = rows.into_iter().map(user).collect::<Result<_, _>>()?;
-        Ok(Basis { users, ..self.around(needs, Lock::Wait(None)).await? })
+        Ok(Basis { users, ..self.around(plan, RowLock::Wait(None)).await? })
     }
 
     /// Loads what is needed beside users.
-    async fn around(&self, needs: &Needs, lock: Lock) -> Result<Basis, Error> {
-        let actors = self.actors(&needs.actors, lock).await?;
-        let requests = self.answered(&needs.requests).await?;
+    async fn around(&self, plan: &LoadPlan, lock: RowLock) -> Result<Basis, Error> {
+        let actors = self.actors(&plan.actors, lock).await?;
+        let requests = self.answered(&plan.requests).await?;
         let mut references = BTreeMap::new();
-        for (reference, ids) in &needs.references {
+        for (reference, ids) in &plan.references {
             references.insert(*reference, self.existing(*reference, ids).await?);
         }
         Ok(Basis { actors, requests, references, ..Basis::default() })
@@ -141,7 +145,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
     async fn actors(
         &self,
         names: &BTreeSet<String>,
-        lock: Lock,
+        lock: RowLock,
     ) -> Result<HashMap<String, ActingAccount>, Error> {
         if names.is_empty() {
             return Ok(HashMap::default());
@@ -173,15 +177,15 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(rows.into_iter().map(ActingRow::account).collect::<Result<_, _>>()?)
     }
 
-    async fn users(&self, ids: &BTreeSet<i64>, lock: Lock) -> Result<HashMap<i64, User>, Error> {
+    async fn users(&self, ids: &BTreeSet<i64>, lock: RowLock) -> Result<HashMap<i64, User>, Error> {
         if ids.is_empty() {
             return Ok(HashMap::default());
         }
         let ids: Vec<_> = padded(ids).copied().collect();
         let waits = match lock {
-            Lock::None => None,
-            Lock::Free => Some(false),
-            Lock::Wait(_) => Some(true),
+            RowLock::None => None,
+            RowLock::SkipLocked => Some(false),
+            RowLock::Wait(_) => Some(true),
         };
         let values = ids.iter().map(|id| Value::from(*id)).collect();
         let select = statement(self.engine, Shape::Users(ids.len(), waits), values, || {
@@ -193,10 +197,10 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(rows.into_iter().map(user).collect::<Result<_, _>>()?)
     }
 
-    fn select(&self, ids: &[i64], lock: Lock) -> Select<account::Entity> {
+    fn select(&self, ids: &[i64], lock: RowLock) -> Select<account::Entity> {
         let mut select =
             account::Entity::find().filter(account::Column::Id.is_in(ids.iter().copied()));
-        if matches!(lock, Lock::Wait(_)) && ids.len() > 1 {
+        if matches!(lock, RowLock::Wait(_)) && ids.len() > 1 {
             // Who waits for several locks takes them in one order.
             select = select.order_by_asc(account::Column::Id);
         }
@@ -207,14 +211,17 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         };
         match (self.engine, lock) {
             // On SQLite a transaction that writes is the only one.
-            (Engine::Sqlite, _) | (_, Lock::None) => select,
-            (_, Lock::Free) => select.lock_with_behavior(kind, LockBehavior::SkipLocked),
-            (_, Lock::Wait(_)) => select.lock(kind),
+            (Engine::Sqlite, _) | (_, RowLock::None) => select,
+            (_, RowLock::SkipLocked) => select.lock_with_behavior(kind, LockBehavior::SkipLocked),
+            (_, RowLock::Wait(_)) => select.lock(kind),
         }
     }
 
     /// Those of requests that were answered before.
-    async fn answered(&self, ids: &BTreeSet<String>) -> Result<HashMap<String, Answered>, Error> {
+    async fn answered(
+        &self,
+        ids: &BTreeSet<String>,
+    ) -> Result<HashMap<String, StoredResponse>, Error> {
         if ids.is_empty() {
             return Ok(HashMap::default());
         }

@@ -8,15 +8,15 @@ use super::{
     super::Transaction,
     rows::Answer,
     sea_orm::DatabaseConnection,
-    statements::{Lock, Statements},
+    statements::{RowLock, Statements},
     writes::Write,
 };
 use crate::{
     domain::{
         error::Error,
-        facts::{Basis, Facts, Kept, Needs},
         rules,
-        update::{Change, Door, Entry, Update, Updated},
+        snapshot::{Basis, Kept, LoadPlan, Snapshot},
+        update::{Change, Entry, EntryPoint, Update, Updated},
     },
     storage::{connect::Engine, failure::Failure},
     telemetry::instruments::{Instruments, instruments},
@@ -24,15 +24,15 @@ use crate::{
 
 /// What becomes of updates in one transaction of which the rules refuse some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) enum Refused {
+pub(in crate::storage) enum Atomicity {
     /// Those have no effect, and the others have.
-    Alone,
+    PerItem,
     /// None has an effect.
-    All,
+    AllOrNothing,
 }
 
 /// What was decided of updates.
-pub(in crate::storage) struct Decided {
+pub(in crate::storage) struct Decisions {
     decisions: Vec<Result<(Updated, Option<Entry>), Error>>,
     /// Which of them are to be kept for repeats of their requests.
     kept: Vec<(usize, Kept)>,
@@ -42,7 +42,7 @@ pub(in crate::storage) struct Decided {
 /// What was decided before the transaction, and what that rests on: it holds if that is still so.
 pub(in crate::storage) struct Ahead {
     basis: Basis,
-    decided: Decided,
+    decided: Decisions,
 }
 
 impl Ahead {
@@ -53,37 +53,37 @@ impl Ahead {
     pub(in crate::storage) fn decide(
         engine: Engine,
         updates: &[(&Update, DateTime<Utc>)],
-        facts: Facts,
+        snapshot: Snapshot,
     ) -> Result<Self, Error> {
-        Ok(Self { basis: facts.basis(), decided: Decided::of(engine, updates, facts)? })
+        Ok(Self { basis: snapshot.basis(), decided: Decisions::of(engine, updates, snapshot)? })
     }
 }
 
-impl Decided {
+impl Decisions {
     fn of(
         engine: Engine,
         updates: &[(&Update, DateTime<Utc>)],
-        mut facts: Facts,
+        mut snapshot: Snapshot,
     ) -> Result<Self, Error> {
         let mut users = BTreeSet::new();
         let distinct = updates.iter().all(|(update, _)| users.insert(update.user_id));
         let mut decisions = Vec::with_capacity(updates.len());
         let mut kept = Vec::new();
         for (update, now) in updates {
-            if let Some(account) = facts.acting(&update.actor) {
+            if let Some(account) = snapshot.acting(&update.actor) {
                 update.acting.tell_account(account.id);
             }
-            let decision = rules::apply(update, *now, &facts);
-            let key = update.kept_as().filter(|key| facts.answered(key).is_none());
+            let decision = rules::apply(update, *now, &snapshot);
+            let key = update.idempotency_key().filter(|key| snapshot.answered(key).is_none());
             if let (Ok((updated, _)), Some(key)) = (&decision, key) {
                 // Its repeat may be among the next ones.
-                kept.push((decisions.len(), facts.keep(key, updated)));
+                kept.push((decisions.len(), snapshot.keep(key, updated)));
             }
             if let Ok((updated, Some(_))) = &decision
                 && !distinct
             {
                 // The next one may be of the same user.
-                facts.users.insert(updated.user.id, updated.user.clone());
+                snapshot.users.insert(updated.user.id, updated.user.clone());
             }
             decisions.push(decision);
         }
@@ -99,30 +99,30 @@ pub(in crate::storage) async fn apply(
     transaction: Transaction,
     engine: Engine,
     updates: &[(&Update, DateTime<Utc>)],
-    lock: Lock,
-    refused: Refused,
+    lock: RowLock,
+    atomicity: Atomicity,
     ahead: Option<Ahead>,
 ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-    let needs = Needs::of(updates.iter().map(|(update, _)| *update));
+    let plan = LoadPlan::of(updates.iter().map(|(update, _)| *update));
     let statements = Statements { engine, connection: &transaction };
     let mut decided = None;
     if let Some(ahead) = ahead
-        && statements.basis(&needs).await? == ahead.basis
+        && statements.basis(&plan).await? == ahead.basis
     {
         decided = Some(ahead.decided);
     }
     let decided = match decided {
         Some(decided) => decided,
-        None => Decided::of(engine, updates, statements.load(&needs, lock).await?)?,
+        None => Decisions::of(engine, updates, statements.load(&plan, lock).await?)?,
     };
-    let Decided { decisions, kept, writes } = decided;
+    let Decisions { decisions, kept, writes } = decided;
     let answers = kept.into_iter().filter_map(|(index, kept)| {
         let (update, now) = updates[index];
         let updated = &decisions[index].as_ref().ok()?.0;
-        Some(Answer { key: update.kept_as()?, updated, now, kept })
+        Some(Answer { key: update.idempotency_key()?, updated, now, kept })
     });
     let answers: Vec<_> = answers.collect();
-    let undone = refused == Refused::All && decisions.iter().any(Result::is_err);
+    let undone = atomicity == Atomicity::AllOrNothing && decisions.iter().any(Result::is_err);
     if undone || (writes.is_empty() && answers.is_empty()) {
         rollback(transaction, engine).await;
     } else {
@@ -162,7 +162,10 @@ fn tell(Updated { user, changes }: &Updated, entry: &Entry) {
 }
 
 /// Counts what was stored: the door of each update, and what it changed.
-fn measured<'a>(instruments: &Instruments, updates: impl Iterator<Item = (Door, &'a [Change])>) {
+fn measured<'a>(
+    instruments: &Instruments,
+    updates: impl Iterator<Item = (EntryPoint, &'a [Change])>,
+) {
     let mut count = 0;
     for (door, changes) in updates {
         count += 1;

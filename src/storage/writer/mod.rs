@@ -254,9 +254,9 @@ impl Traced {
     fn with(self, jobs: &[Job]) -> Span {
         let Self { span, owner } = if self.owner.is_some() { self } else { Self::of(jobs.iter()) };
         if let Some(owner) = owner {
-            let sampled = jobs.iter().filter(|job| job.span.is_kept());
+            let sampled = jobs.iter().filter(|job| job.span.is_recording());
             let others = sampled.filter(|job| job.span.kept().as_ref() != Some(&owner));
-            others.for_each(|job| job.span.follows(&span));
+            others.for_each(|job| job.span.add_link(&span));
         }
         span
     }
@@ -264,10 +264,10 @@ impl Traced {
 
 /// The span of a transaction below that of a call; of one that is not sampled that itself.
 fn transaction(call: &Span) -> Span {
-    if !call.is_kept() {
+    if !call.is_recording() {
         return call.clone();
     }
-    call.below(SpanKind::Internal, || "transaction".into())
+    call.child(SpanKind::Internal, || "transaction".into())
 }
 
 /// Answers jobs whose transaction is not known to have been rolled back.

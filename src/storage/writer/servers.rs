@@ -27,10 +27,10 @@ use crate::{
         update::{Update, Updated},
     },
     storage::{
-        asynchronous::{statements::Lock, transaction::Refused},
+        asynchronous::{statements::RowLock, transaction::Atomicity},
         connect::{Options, PATIENCE},
+        connection_limiter::{ConnectionLimiter, UseTimer},
         failure::{Failure, breakage, is_conflict},
-        gate::{Gate, Used},
         repository::{self, Database},
     },
     trace::Span,
@@ -63,7 +63,7 @@ struct Shared {
     queue: Mutex<mpsc::UnboundedReceiver<Work>>,
     gathering: Gathering,
     /// For the updates that go their own way: they wait for locks, and must leave connections to the others.
-    lone: Gate,
+    lone: ConnectionLimiter,
 }
 
 /// How many of the connections to a server may write at once.
@@ -78,7 +78,7 @@ pub(super) fn start(
     options: &Options,
 ) {
     let lone = writing(options.max_connections) - WRITERS;
-    let lone = Gate::new(lone, database.pools().queue.clone());
+    let lone = ConnectionLimiter::new(lone, database.pools().queue.clone());
     let queue = Mutex::new(queue);
     let shared =
         Arc::new(Shared { database, queue, gathering: Gathering::new(options.gather), lone });
@@ -90,7 +90,7 @@ pub(super) fn start(
 async fn write(shared: Arc<Shared>) {
     loop {
         // A panic ends what was taken and not the writer.
-        match AssertUnwindSafe(turn(&shared)).catch_unwind().await {
+        match AssertUnwindSafe(next_group(&shared)).catch_unwind().await {
             Ok(true) => {}
             Ok(false) => return,
             Err(_) => tracing::error!("a transaction has panicked"),
@@ -99,28 +99,28 @@ async fn write(shared: Arc<Shared>) {
 }
 
 /// Takes what waits, and runs it. Answers whether there was any: nothing comes any more if not.
-async fn turn(shared: &Arc<Shared>) -> bool {
+async fn next_group(shared: &Arc<Shared>) -> bool {
     let mut work = Vec::with_capacity(MOST);
     let mut queue = shared.queue.lock().await;
     if queue.recv_many(&mut work, MOST).await == 0 {
         return false;
     }
     // There is one for each writer, which does not wait for it.
-    let _connection = Used::new(shared.database.pools().queue.pool);
+    let _connection = UseTimer::new(shared.database.pools().queue.pool);
     let traced = Traced::of(work.iter().filter_map(|work| match work {
         Work::One(job) => Some(job),
         Work::All(_) | Work::Wake => None,
     }));
-    let mut begin = pin!(maybe_done(traced.span.during(shared.begin())));
+    let mut begin = pin!(maybe_done(traced.span.instrument(shared.begin())));
     shared.gathering.gather(&mut queue, &mut work, begin.as_mut()).await;
     // The other writer sees it as soon as it has the queue.
     let _under_way = UnderWay::new(&shared.gathering, work.len());
     drop(queue);
     let (jobs, batches) = split(work);
-    batches.into_iter().for_each(|batch| all(shared, batch));
+    batches.into_iter().for_each(|batch| spawn_batch(shared, batch));
     if !jobs.is_empty() {
         let transaction = traced.with(&jobs);
-        together(shared, begin, jobs, transaction).await;
+        run_group(shared, begin, jobs, transaction).await;
     }
     true
 }
@@ -218,11 +218,11 @@ impl Shared {
         &self,
         begun: Begun,
         updates: &[(&Update, DateTime<Utc>)],
-        lock: Lock,
-        refused: Refused,
+        lock: RowLock,
+        atomicity: Atomicity,
         last_deadline: Option<Instant>,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-        let apply = self.database.apply(begun?, updates, lock, refused);
+        let apply = self.database.apply(begun?, updates, lock, atomicity);
         let longest = last_deadline.map_or(LONGEST, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now()) + SERVER_SLACK;
             left.clamp(SHORTEST, LONGEST)
@@ -245,7 +245,7 @@ fn given_up() -> Error {
 
 /// Runs updates in one transaction, and answers them. Those whose users are locked by others, or all of them if it was
 /// certainly rolled back for what one of them did, go their own ways: none harms another.
-async fn together(
+async fn run_group(
     shared: &Arc<Shared>,
     mut begin: Pin<&mut MaybeDone<impl Future<Output = Begun>>>,
     jobs: Vec<Job>,
@@ -257,11 +257,11 @@ async fn together(
     let last = last_deadline(jobs.iter().map(|job| job.deadline));
     let mut attempt = 1;
     let applied = loop {
-        let applied = shared.apply(begun, &updates, Lock::Free, Refused::Alone, last);
-        match transaction.during(applied).await {
+        let applied = shared.apply(begun, &updates, RowLock::SkipLocked, Atomicity::PerItem, last);
+        match transaction.instrument(applied).await {
             Err(failure) if failure.is_of_connection() && attempt < UNUSABLE_ATTEMPTS => {
                 attempt += 1;
-                begun = transaction.during(shared.begin()).await;
+                begun = transaction.instrument(shared.begin()).await;
             }
             applied => break applied,
         }
@@ -271,54 +271,58 @@ async fn together(
     let outcomes = match applied {
         Ok(outcomes) => outcomes,
         Err(failure) if failure.may_be_repeated() => {
-            return jobs.into_iter().for_each(|job| alone(shared, job));
+            return jobs.into_iter().for_each(|job| spawn_single(shared, job));
         }
         Err(failure) => return unknown(jobs, &failure.error),
     };
     for (job, outcome) in jobs.into_iter().zip(outcomes) {
         match outcome {
             // Of a row that is locked there is nothing to be seen.
-            Err(Error::UserNotFound) => alone(shared, job),
+            Err(Error::UserNotFound) => spawn_single(shared, job),
             outcome => job.answer(outcome),
         }
     }
 }
 
 /// Runs an update in a transaction of its own, which waits for its user's lock. In a task: the writer goes on.
-fn alone(shared: &Arc<Shared>, mut job: Job) {
+fn spawn_single(shared: &Arc<Shared>, mut job: Job) {
     let shared = Arc::clone(shared);
     let span = job.span.clone();
     let run = async move {
         let _connection = tokio::select! {
             () = job.answer.closed() => return,
-            connection = shared.lone.pass() => connection,
+            connection = shared.lone.acquire() => connection,
         };
-        let outcomes = lone(&shared, &[(&job.update, job.now)], Refused::Alone, job.deadline).await;
+        let outcomes =
+            run_with_retry(&shared, &[(&job.update, job.now)], Atomicity::PerItem, job.deadline)
+                .await;
         job.answer(outcomes.and_then(|mut outcomes| outcomes.remove(0)));
     };
-    tokio::spawn(span.during(run));
+    tokio::spawn(span.instrument(run));
 }
 
 /// Runs a batch likewise.
-fn all(shared: &Arc<Shared>, mut batch: Batch) {
+fn spawn_batch(shared: &Arc<Shared>, mut batch: Batch) {
     let shared = Arc::clone(shared);
     let span = batch.span.clone();
     let run = async move {
         let _connection = tokio::select! {
             () = batch.answer.closed() => return,
-            connection = shared.lone.pass() => connection,
+            connection = shared.lone.acquire() => connection,
         };
-        let outcomes = lone(&shared, &batch.updates(), Refused::All, batch.deadline).await;
+        let outcomes =
+            run_with_retry(&shared, &batch.updates(), Atomicity::AllOrNothing, batch.deadline)
+                .await;
         batch.answer(outcomes);
     };
-    tokio::spawn(span.during(run));
+    tokio::spawn(span.instrument(run));
 }
 
 /// Runs a transaction that waits for locks, again where it loses against another one; not when its caller has gone.
-async fn lone(
+async fn run_with_retry(
     shared: &Shared,
     updates: &[(&Update, DateTime<Utc>)],
-    refused: Refused,
+    atomicity: Atomicity,
     deadline: Option<Instant>,
 ) -> Result<Vec<Result<Updated, Error>>, Error> {
     let mut attempt = 1;
@@ -327,9 +331,9 @@ async fn lone(
             return Err(Error::DeadlineExceeded);
         }
         let transaction = transaction(&Span::current());
-        let begun = transaction.during(shared.begin()).await;
-        let applied = shared.apply(begun, updates, Lock::Wait(deadline), refused, deadline);
-        let applied = transaction.during(applied).await;
+        let begun = transaction.instrument(shared.begin()).await;
+        let applied = shared.apply(begun, updates, RowLock::Wait(deadline), atomicity, deadline);
+        let applied = transaction.instrument(applied).await;
         transaction.end();
         match applied {
             Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,

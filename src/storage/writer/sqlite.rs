@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{Batch, Job, MOST, Probes, Traced, Work, patience, split, transaction, unknown};
 use crate::storage::{
-    blocking::transaction::Refused, connect::Options, place::Place, repository::Database,
+    blocking::transaction::Atomicity, connect::Options, place::Place, repository::Database,
     sqlite_writer::Writer,
 };
 
@@ -69,7 +69,7 @@ fn write(
         waiting.extend(batches);
         if !jobs.is_empty() {
             any = true;
-            run(|| together(&mut writer, jobs));
+            run(|| run_group(&mut writer, jobs));
         }
         let begun = Instant::now();
         let is_due = |batch: &mut Batch| begun >= due(batch, theirs, took);
@@ -113,19 +113,20 @@ fn all(writer: &mut Writer, mut batch: Batch) {
     }
     let (ahead, patience) = (batch.ahead.take(), patience([batch.deadline]));
     let transaction = transaction(&batch.span);
-    let outcomes =
-        transaction.over(|| writer.apply(&batch.updates(), Refused::All, patience, ahead));
+    let outcomes = transaction
+        .in_scope(|| writer.apply(&batch.updates(), Atomicity::AllOrNothing, patience, ahead));
     transaction.end();
     batch.answer(outcomes.map_err(|failure| failure.error));
 }
 
 /// Runs updates in one transaction, and answers them. If it was certainly rolled back for what one of them did, each is run
 /// in one of its own: none harms another.
-fn together(writer: &mut Writer, jobs: Vec<Job>) {
+fn run_group(writer: &mut Writer, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
     let patience = patience(jobs.iter().map(|job| job.deadline));
     let transaction = Traced::of(jobs.iter()).with(&jobs);
-    let applied = transaction.over(|| writer.apply(&updates, Refused::Alone, patience, None));
+    let applied =
+        transaction.in_scope(|| writer.apply(&updates, Atomicity::PerItem, patience, None));
     // Before the calls that are in it.
     transaction.end();
     match applied {
@@ -135,7 +136,7 @@ fn together(writer: &mut Writer, jobs: Vec<Job>) {
         Err(failure) if !failure.may_be_repeated() => unknown(jobs, &failure.error),
         Err(failure) => match <[Job; 1]>::try_from(jobs) {
             Ok([job]) => job.answer(Err(failure.error)),
-            Err(jobs) => jobs.into_iter().for_each(|job| together(writer, vec![job])),
+            Err(jobs) => jobs.into_iter().for_each(|job| run_group(writer, vec![job])),
         },
     }
 }

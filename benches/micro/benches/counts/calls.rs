@@ -13,7 +13,7 @@ use m4_user_details::{
     app::DEMO_KEY,
     domain::{clock::SystemClock, hash::SecretKeys, service::Service},
     grpc::{auth::Authentication, call::CallOptions, server::Services},
-    legacy::{Answers, Door, Limits},
+    legacy::{Answers, Gateway, Limits},
     proto::{
         Channel, General, UpdateUserDetailsRequest, UserDetails,
         user_details_service_client::UserDetailsServiceClient,
@@ -104,7 +104,7 @@ pub(crate) fn allocations(call: &Call, times: usize, measured: bool) -> u64 {
     });
     let channel = runtime.block_on(start(database));
     let limits = Limits { body: LARGEST_BODY, deadline: DEADLINE };
-    let router = Door::new(channel.clone(), None, Answers::Xml, limits).unwrap().router();
+    let router = Gateway::new(channel.clone(), None, Answers::Xml, limits).unwrap().router();
     let one = |number: usize| match call.asked {
         Asked::Legacy(parameters, answer) => {
             let target = format!(

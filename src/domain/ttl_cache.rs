@@ -14,25 +14,25 @@ const FAILURE_AGE: Duration = Duration::from_millis(5);
 
 /// What was read last, and when; nothing where it could not be read.
 #[derive(Debug)]
-pub struct Fresh<T> {
+pub struct TtlCache<T> {
     age: Duration,
     last: Mutex<Option<(Instant, Option<T>)>>,
 }
 
-impl<T> Default for Fresh<T> {
+impl<T> Default for TtlCache<T> {
     fn default() -> Self {
         Self::within(AGE)
     }
 }
 
-impl<T> Fresh<T> {
+impl<T> TtlCache<T> {
     /// What is believed for `age`, which is a second at most; with zero it is read each time.
     pub fn within(age: Duration) -> Self {
         Self { age: age.min(AGE), last: Mutex::new(None) }
     }
 }
 
-impl<T: Clone> Fresh<T> {
+impl<T: Clone> TtlCache<T> {
     /// What was read just before; else what `read` reads now, while others wait for it.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_read_is_believed_as_long_as_is_said_and_a_second_at_most() {
         for (age, reads) in [(0, 4), (300, 2), (1000, 1), (60_000, 1)] {
-            let fresh = Fresh::within(Duration::from_millis(age));
+            let fresh = TtlCache::within(Duration::from_millis(age));
             let number = AtomicU32::new(0);
             let read = async || {
                 fresh.get(async { Ok(number.fetch_add(1, Ordering::Relaxed)) }).await.unwrap()

@@ -1,4 +1,4 @@
-//! Calls that need a connection wait for it at a gate, and not in the pool, which would not tell of it.
+//! Limits how many calls use connections of a pool. Waiting here is measured; waiting in the pool is not.
 
 use std::{
     pin::pin,
@@ -17,31 +17,31 @@ use tokio::{
 use super::connect::PATIENCE;
 use crate::telemetry::instruments::{Instruments, instruments};
 
-/// A pool as those see it who wait for its connections.
+/// The metrics of a pool.
 #[derive(Clone, Debug)]
-pub(super) struct Queue {
+pub(super) struct PoolMetrics {
     /// The name of the pool.
     pub(super) pool: &'static str,
-    /// How many wait, at whichever gate.
+    /// How many calls wait for a connection, at all limiters of the pool.
     pub(super) waiting: Arc<AtomicI64>,
 }
 
-/// Lets so many calls at once use connections of a pool.
+/// Limits how many calls use connections of a pool at once.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct ConnectionLimiter {
     room: Semaphore,
-    queue: Queue,
+    queue: PoolMetrics,
 }
 
-impl Gate {
-    /// A gate for so many.
-    pub(super) fn new(room: u32, queue: Queue) -> Self {
+impl ConnectionLimiter {
+    /// A limiter of `room` connections.
+    pub(super) fn new(room: u32, queue: PoolMetrics) -> Self {
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self { room: Semaphore::new(room), queue }
     }
 
-    /// Waits for a connection, as long as the caller does.
-    pub(super) async fn pass(&self) -> Passed<'_> {
+    /// Waits for a connection without a timeout of its own.
+    pub(super) async fn acquire(&self) -> ConnectionPermit<'_> {
         let measured = instruments().map(|instruments| (instruments, Instant::now()));
         let room = match self.room.try_acquire() {
             Ok(room) => Ok(room),
@@ -50,7 +50,7 @@ impl Gate {
         if let Some((instruments, began)) = measured {
             instruments.waited_for_connection(self.queue.pool, began.elapsed());
         }
-        Passed { _used: Used::new(self.queue.pool), _room: room }
+        ConnectionPermit { _used: UseTimer::new(self.queue.pool), _room: room }
     }
 
     async fn wait(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
@@ -67,27 +67,27 @@ impl Gate {
     }
 }
 
-/// One that may use a connection until this is dropped.
-pub(super) struct Passed<'a> {
-    _used: Used,
-    /// No gate is ever closed.
+/// The permission to use a connection, until it is dropped.
+pub(super) struct ConnectionPermit<'a> {
+    _used: UseTimer,
+    /// The semaphore is never closed.
     _room: Result<SemaphorePermit<'a>, AcquireError>,
 }
 
-/// A connection that is used until this is dropped.
-pub(super) struct Used {
+/// Measures how long a connection is used: until this is dropped.
+pub(super) struct UseTimer {
     pool: &'static str,
     measured: Option<(&'static Instruments, Instant)>,
 }
 
-impl Used {
-    /// One of a pool.
+impl UseTimer {
+    /// Starts to measure.
     pub(super) fn new(pool: &'static str) -> Self {
         Self { pool, measured: instruments().map(|instruments| (instruments, Instant::now())) }
     }
 }
 
-impl Drop for Used {
+impl Drop for UseTimer {
     fn drop(&mut self) {
         if let Some((instruments, since)) = self.measured {
             instruments.connection_used(self.pool, since.elapsed());
@@ -95,11 +95,11 @@ impl Drop for Used {
     }
 }
 
-/// One that waits, until this is dropped.
+/// Counts a waiting call, until this is dropped.
 struct Waits<'a>(&'a AtomicI64);
 
 impl<'a> Waits<'a> {
-    fn new(queue: &'a Queue) -> Self {
+    fn new(queue: &'a PoolMetrics) -> Self {
         queue.waiting.fetch_add(1, Ordering::Relaxed);
         Self(&queue.waiting)
     }
@@ -117,14 +117,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_waits_is_counted_and_waits_as_long_as_it_takes() {
-        let queue = Queue { pool: "all", waiting: Arc::default() };
-        let gate = Gate::new(1, queue.clone());
+        let queue = PoolMetrics { pool: "all", waiting: Arc::default() };
+        let limiter = ConnectionLimiter::new(1, queue.clone());
         let waiting = || queue.waiting.load(Ordering::Relaxed);
-        let first = gate.pass().await;
-        let mut second = pin!(gate.pass());
+        let first = limiter.acquire().await;
+        let mut second = pin!(limiter.acquire());
         assert!(timeout(PATIENCE * 3, &mut second).await.is_err());
         assert_eq!(waiting(), 1);
-        let mut third = pin!(gate.pass());
+        let mut third = pin!(limiter.acquire());
         assert!(futures_util::poll!(&mut third).is_pending());
         assert_eq!(waiting(), 2);
         // The one that has waited longest is the next, also where it was out of patience.
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(waiting(), 0);
         // One that does not wait any more is not counted.
         {
-            let mut fourth = pin!(gate.pass());
+            let mut fourth = pin!(limiter.acquire());
             assert!(futures_util::poll!(&mut fourth).is_pending());
         }
         assert_eq!(waiting(), 0);

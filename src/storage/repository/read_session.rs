@@ -13,20 +13,20 @@ use crate::{
     domain::{
         acting::Acting,
         error::Error,
-        facts::{Facts, Needs},
         listing::Listed,
-        rules::{self, Scope},
+        rules::{self, Visibility},
+        snapshot::{LoadPlan, Snapshot},
         update::Actor,
     },
     storage::{
         asynchronous::{
-            statements::{Lock, Statements},
+            statements::{RowLock, Statements},
             stored::{FromRow, Stored},
             transaction,
         },
         connect::{Engine, Lease},
-        gate::Passed,
-        spans::statement,
+        connection_limiter::ConnectionPermit,
+        query_telemetry::statement,
         writer::reading_patience,
     },
 };
@@ -38,7 +38,7 @@ pub(super) struct Reading<'a> {
     /// On PostgreSQL, where such a caller waits: there it is the transaction that is told by when.
     transaction: Option<DatabaseTransaction>,
     lease: Lease,
-    _room: Passed<'a>,
+    _room: ConnectionPermit<'a>,
 }
 
 /// The bytes after which a page ends, and how many an item has.
@@ -98,7 +98,7 @@ pub(super) async fn collect<T: FromRow>(
 impl Database {
     /// Begins to read.
     pub(super) async fn reading(&self) -> Result<Reading<'_>, Error> {
-        let (engine, room) = (self.engine(), self.reading.pass().await);
+        let (engine, room) = (self.engine(), self.reading.acquire().await);
         let lease = self.pools.read().await?;
         let mut transaction = None;
         if let (Engine::Postgres, Some(patience)) = (engine, reading_patience()) {
@@ -119,33 +119,37 @@ impl Reading<'_> {
     }
 
     /// Loads what the rules need to know.
-    pub(super) async fn load(&self, needs: &Needs) -> Result<Facts, Error> {
-        let (engine, lock) = (self.engine(), Lock::None);
-        let facts = match &self.transaction {
-            Some(connection) => Statements { engine, connection }.load(needs, lock).await,
+    pub(super) async fn load(&self, plan: &LoadPlan) -> Result<Snapshot, Error> {
+        let (engine, lock) = (self.engine(), RowLock::None);
+        let snapshot = match &self.transaction {
+            Some(connection) => Statements { engine, connection }.load(plan, lock).await,
             None => {
                 let connection = &*self.lease;
-                Statements { engine, connection }.load(needs, lock).await
+                Statements { engine, connection }.load(plan, lock).await
             }
         };
-        let facts = self.lease.note(facts)?;
+        let snapshot = self.lease.note(snapshot)?;
         // Whoever reads acts alone.
-        if let Some(account) = facts.actors.values().next() {
+        if let Some(account) = snapshot.actors.values().next() {
             Acting::current().tell_account(account.id);
         }
-        Ok(facts)
+        Ok(snapshot)
     }
 
     /// Which users an actor may list; and whether it may read one user, if that is given.
-    pub(super) async fn scope(&self, actor: &Actor, user_id: Option<i64>) -> Result<Scope, Error> {
-        let mut needs = Needs::default();
-        needs.add_actor(actor);
-        needs.users.extend(user_id);
-        let facts = self.load(&needs).await?;
+    pub(super) async fn visibility(
+        &self,
+        actor: &Actor,
+        user_id: Option<i64>,
+    ) -> Result<Visibility, Error> {
+        let mut plan = LoadPlan::default();
+        plan.add_actor(actor);
+        plan.users.extend(user_id);
+        let snapshot = self.load(&plan).await?;
         if let Some(user_id) = user_id {
-            rules::read(actor, user_id, &facts)?;
+            rules::read(actor, user_id, &snapshot)?;
         }
-        rules::scope(actor, &facts)
+        rules::visibility(actor, &snapshot)
     }
 
     /// The items of a page of `limit` rows, until the bound is reached. In place of rows that cannot be read the page has

@@ -6,14 +6,14 @@ use foldhash::HashMap;
 
 use super::{
     account::{AccountType, ActingAccount, User},
-    update::{Actor, Answered, Edit, RequestKey, Update, Updated},
+    update::{Actor, Edit, RequestKey, StoredResponse, Update, Updated},
     value::Value,
 };
 use crate::fields::{Field, Kind, Reference};
 
 /// What must be loaded.
 #[derive(Clone, Debug, Default)]
-pub struct Needs {
+pub struct LoadPlan {
     /// The names of acting accounts.
     pub actors: BTreeSet<String>,
     /// The ids of users.
@@ -24,7 +24,7 @@ pub struct Needs {
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
 }
 
-impl Facts {
+impl Snapshot {
     /// What decisions that are made of this rest on.
     pub fn basis(&self) -> Basis {
         Basis {
@@ -38,7 +38,7 @@ impl Facts {
     /// The answer of an earlier request with this key. Versions that did not scope ids stored it
     /// under the id alone; there another content may be another service's. A copy for such versions
     /// has its original elsewhere.
-    pub fn answered(&self, key: &RequestKey) -> Option<&Answered> {
+    pub fn answered(&self, key: &RequestKey) -> Option<&StoredResponse> {
         let original = |id| self.requests.get(id).filter(|answered| !answered.is_copy);
         let unscoped = || original(&key.id).filter(|old| old.content == key.content);
         original(&key.scoped_id).or_else(unscoped)
@@ -48,7 +48,7 @@ impl Facts {
     pub fn keep(&mut self, key: &RequestKey, updated: &Updated) -> Kept {
         let answered = |is_copy| {
             let (content, updated) = (key.content.clone(), updated.clone());
-            Answered { content, updated, is_copy }
+            StoredResponse { content, updated, is_copy }
         };
         let replaces_copy = self.requests.insert(key.scoped_id.clone(), answered(false)).is_some();
         let has_copy = !self.requests.contains_key(&key.id);
@@ -67,12 +67,12 @@ impl Facts {
     }
 }
 
-impl Needs {
+impl LoadPlan {
     /// What it takes to apply updates.
     pub fn of<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Self {
-        let mut needs = Self::default();
-        updates.into_iter().for_each(|update| needs.add_update(update));
-        needs
+        let mut plan = Self::default();
+        updates.into_iter().for_each(|update| plan.add_update(update));
+        plan
     }
 
     /// Adds what it takes to know what an actor may do.
@@ -91,7 +91,7 @@ impl Needs {
     /// Adds what it takes to change a user.
     pub fn add_update(&mut self, update: &Update) {
         self.add_read(&update.actor, update.user_id);
-        if let Some(request) = update.kept_as() {
+        if let Some(request) = update.idempotency_key() {
             self.requests.insert(request.scoped_id.clone());
             self.requests.insert(request.id.clone());
         }
@@ -105,13 +105,13 @@ impl Needs {
 
 /// What was loaded. Whatever was needed and is not here does not exist.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct Snapshot {
     /// Acting accounts by name.
     pub actors: HashMap<String, ActingAccount>,
     /// Accounts by id.
     pub users: HashMap<i64, User>,
     /// The requests that were answered before, by the keys of their answers.
-    pub requests: HashMap<String, Answered>,
+    pub requests: HashMap<String, StoredResponse>,
     /// Ids that exist; of a manager: that are one.
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
 }
@@ -125,7 +125,7 @@ pub struct Kept {
     pub replaces_copy: bool,
 }
 
-/// What decisions rest on: the same as [`Facts`], but less of each user.
+/// What decisions rest on: the same as [`Snapshot`], but less of each user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Basis {
     /// Acting accounts by name.
@@ -133,7 +133,7 @@ pub struct Basis {
     /// Accounts by id.
     pub users: HashMap<i64, UserBasis>,
     /// The requests that were answered before, by their ids.
-    pub requests: HashMap<String, Answered>,
+    pub requests: HashMap<String, StoredResponse>,
     /// Ids that exist; of a manager: that are one.
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
 }

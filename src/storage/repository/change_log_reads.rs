@@ -8,13 +8,13 @@ use tokio::time::timeout;
 
 use super::{
     Database, again,
-    reading::{Bound, Reading, Rows, collect},
+    read_session::{Bound, Reading, Rows, collect},
 };
 use crate::{
     domain::{
         account::User,
         error::Error,
-        listing::{ChangeQuery, Listed, LoggedChange, Position as Place, UserQuery},
+        listing::{ChangeQuery, Cursor as Place, Listed, LoggedChange, UserQuery},
         update::Actor,
         watch::Position,
     },
@@ -22,7 +22,7 @@ use crate::{
         asynchronous::{entities::change_log, stored::Stored},
         feed::Transactions,
         listing,
-        spans::statement,
+        query_telemetry::statement,
     },
 };
 
@@ -38,12 +38,12 @@ impl Database {
     ) -> Result<Listed<User>, Error> {
         let list = || async {
             let reading = self.reading().await?;
-            let scope = reading.scope(actor, None).await?;
+            let visibility = reading.visibility(actor, None).await?;
             let select = |behind: Option<(Place, u64)>| match behind {
-                None => listing::users(self.engine(), query, scope),
+                None => listing::users(self.engine(), query, visibility),
                 Some((after, limit)) => {
                     let query = UserQuery { after: Some(after), limit, ..query.clone() };
-                    listing::users(self.engine(), &query, scope)
+                    listing::users(self.engine(), &query, visibility)
                 }
             };
             let bound = Bound { bytes: query.max_bytes, of: User::text_bytes };
@@ -169,7 +169,9 @@ impl Database {
                 .ids("change_log", behind.select_only().column(change_log::Column::Id))
                 .await;
         }
-        let ids = self.ids("change_log", listing::ids_behind(position.floor(), user_id)).await?;
+        let ids = self
+            .ids("change_log", listing::ids_behind(position.contiguous_up_to(), user_id))
+            .await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(ids.into_iter().filter(|id| !position.contains(*id)).take(limit).collect())
     }
@@ -203,7 +205,7 @@ async fn changes(
     query: &ChangeQuery,
 ) -> Result<Listed<LoggedChange>, Error> {
     let none = || Listed { items: Vec::new(), is_cut: false };
-    let scope = reading.scope(actor, None).await?;
+    let visibility = reading.visibility(actor, None).await?;
     let micros = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_micros());
     let (since, until) = (micros(query.filter.since), micros(query.filter.until));
     let mut span = 1..=i64::MAX;
@@ -217,10 +219,10 @@ async fn changes(
     }
     let engine = reading.engine();
     let select = |behind: Option<(i64, u64)>| match behind {
-        None => listing::changes(engine, query, scope, span.clone()),
+        None => listing::changes(engine, query, visibility, span.clone()),
         Some((after, limit)) => {
             let query = ChangeQuery { after: Some(after), limit, ..query.clone() };
-            listing::changes(engine, &query, scope, span.clone())
+            listing::changes(engine, &query, visibility, span.clone())
         }
     };
     let bound = Bound { bytes: query.max_bytes, of: LoggedChange::text_bytes };

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{SqlStore, connect::Pools, unknown};
 use crate::{
-    domain::{error::Error, update::Door},
+    domain::{error::Error, update::EntryPoint},
     fields::FIELDS,
     telemetry::instruments::{Pool, instruments},
 };
@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_secs(1);
 pub(super) fn observe(pools: &Pools) {
     let Some(instruments) = instruments() else { return };
     // What has not happened yet is told, too: of what is there from its first time on, that one is no increase.
-    for door in [Door::Grpc, Door::Legacy] {
+    for door in [EntryPoint::Grpc, EntryPoint::Legacy] {
         for field in FIELDS {
             instruments.updates(0, door.as_str(), field.group());
         }

@@ -1,4 +1,4 @@
-//! The holders of service tokens, as they were at most a second ago. All tokens are read at once, so a flood of calls with
+//! A cache of service tokens, at most a second old. All tokens are read at once, so a flood of calls with
 //! tokens that do not exist costs the storage nothing.
 
 use std::{
@@ -15,9 +15,9 @@ use tokio::sync::Semaphore;
 use super::{
     clock::Clock,
     error::{Error, chain},
-    fresh::Fresh,
     identity::Identity,
     token::{ServiceToken, TokenStore},
+    ttl_cache::TtlCache,
 };
 
 /// How exactly it is known when a token was last used.
@@ -26,17 +26,17 @@ pub const USED_WITHIN: TimeDelta = TimeDelta::minutes(1);
 /// How many uses are noted at once; others are noted later.
 const NOTED_AT_ONCE: usize = 4;
 
-/// Tells the holders of tokens.
-pub struct Holders {
+/// Authenticates by service tokens.
+pub struct TokenCache {
     store: Arc<dyn TokenStore>,
     clock: Arc<dyn Clock>,
-    known: Fresh<Arc<Known>>,
+    known: TtlCache<Arc<Known>>,
     noting: Arc<Semaphore>,
 }
 
 /// The active tokens by id.
 struct Known {
-    holders: HashMap<String, Holder>,
+    token_cache: HashMap<String, Holder>,
     /// Whether there is any token, active or not.
     any: bool,
 }
@@ -48,18 +48,18 @@ struct Holder {
     noted: AtomicBool,
 }
 
-impl Holders {
-    /// The holders of the tokens in a store.
+impl TokenCache {
+    /// A cache of the tokens in a store.
     pub fn new(store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>) -> Self {
         let noting = Arc::new(Semaphore::new(NOTED_AT_ONCE));
-        Self { store, clock, known: Fresh::default(), noting }
+        Self { store, clock, known: TtlCache::default(), noting }
     }
 
     /// Whether there is a token, active or not.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    pub async fn exist(&self) -> Result<bool, Error> {
+    pub async fn any(&self) -> Result<bool, Error> {
         Ok(self.known().await?.any)
     }
 
@@ -67,11 +67,11 @@ impl Holders {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    pub async fn holder(&self, text: &str) -> Result<Arc<Identity>, Error> {
+    pub async fn authenticate(&self, text: &str) -> Result<Arc<Identity>, Error> {
         let id = ServiceToken::id_of(text).ok_or(Error::Unauthenticated)?;
         let known = self.known().await?;
         let now = self.clock.now();
-        let holder = known.holders.get(id).filter(|holder| holder.token.proves(text, now));
+        let holder = known.token_cache.get(id).filter(|holder| holder.token.proves(text, now));
         let holder = holder.ok_or(Error::Unauthenticated)?;
         self.note(holder, now);
         Ok(Arc::clone(&holder.identity))
@@ -87,7 +87,7 @@ impl Holders {
                 let (identity, noted) = (Arc::new(token.holder()), AtomicBool::new(recent));
                 (token.id.clone(), Holder { token, identity, noted })
             };
-            Ok(Arc::new(Known { holders: tokens.into_iter().map(holder).collect(), any }))
+            Ok(Arc::new(Known { token_cache: tokens.into_iter().map(holder).collect(), any }))
         };
         self.known.get(read).await
     }
@@ -155,10 +155,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_unknown_tokens_asks_the_storage_once_a_second() {
         let store = Arc::new(Empty::default());
-        let holders = Holders::new(Arc::clone(&store) as _, Arc::new(SystemClock));
+        let token_cache = TokenCache::new(Arc::clone(&store) as _, Arc::new(SystemClock));
         for second in 1..=3 {
             for number in 0..1000 {
-                let outcome = holders.holder(&format!("m4_{number:016x}_0")).await;
+                let outcome = token_cache.authenticate(&format!("m4_{number:016x}_0")).await;
                 assert!(matches!(outcome, Err(Error::Unauthenticated)));
             }
             assert_eq!(store.0.load(Ordering::Relaxed), second);

@@ -115,9 +115,11 @@ impl Statement {
         let Some(span) = &self.span else { return };
         if let Some(failure) = failure {
             if let Failure::Coded(Some(code)) = failure {
-                span.tell(|| [KeyValue::new(names::DB_RESPONSE_STATUS_CODE, code.to_owned())]);
+                span.set_attributes(|| {
+                    [KeyValue::new(names::DB_RESPONSE_STATUS_CODE, code.to_owned())]
+                });
             }
-            span.fails(|| failure.error_type().to_owned().into());
+            span.set_error(|| failure.error_type().to_owned().into());
         }
         span.end();
     }
@@ -134,8 +136,8 @@ impl Drop for Statement {
 /// The span of a statement, below that of its call.
 fn span(call: &Span, [system, operation, collection]: [&'static str; 3]) -> Span {
     let summary = summary(operation, collection);
-    let span = call.below(SpanKind::Client, || summary.clone());
-    span.tell(|| {
+    let span = call.child(SpanKind::Client, || summary.clone());
+    span.set_attributes(|| {
         [
             KeyValue::new(names::DB_SYSTEM_NAME, system),
             KeyValue::new(names::DB_OPERATION_NAME, operation),
@@ -143,9 +145,9 @@ fn span(call: &Span, [system, operation, collection]: [&'static str; 3]) -> Span
         ]
     });
     if is_one(collection) {
-        span.tell(|| [KeyValue::new(names::DB_COLLECTION_NAME, collection)]);
+        span.set_attributes(|| [KeyValue::new(names::DB_COLLECTION_NAME, collection)]);
     }
-    span.tell_all(database());
+    span.set_all_attributes(database());
     span
 }
 
