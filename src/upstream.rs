@@ -187,6 +187,7 @@ mod tests {
         channel.clone().oneshot(request()).await.unwrap_err();
         assert!(begun.elapsed() >= KEEPALIVE_TIMEOUT, "it was asked whether it lives");
         channel.oneshot(request()).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         drop(silent);
     }
 }

@@ -306,15 +306,17 @@ fn mysql(number: u16) -> Meaning {
     match number {
         // Record changed since last read; deadlock; certification conflict of a Galera cluster.
         1020 | 1213 => Meaning::Conflict,
-        // RowLock wait, statement time.
+        // Lock wait, statement time.
         1205 | 1969 => Meaning::Locked,
         // Read-only server or transaction.
         1290 | 1792 | 1836 => Meaning::Unusable(Breakage::ReadOnly),
         // A prepared statement that the server does not know, or that fits its table no more.
         1243 | 1615 => Meaning::Unusable(Breakage::Stale),
         // No quorum, shutting down, aborted, network, a commit that failed as on a node of a Galera
-        // cluster that has lost the others, killed.
-        1047 | 1053 | 1152 | 1158..=1161 | 1180 | 1927 => Meaning::Unusable(Breakage::Broken),
+        // cluster that has lost the others, killed, idle for too long.
+        1047 | 1053 | 1152 | 1158..=1161 | 1180 | 1927 | 4031 => {
+            Meaning::Unusable(Breakage::Broken)
+        }
         // Too many connections, interrupted.
         1040 | 1203 | 1317 => Meaning::Unavailable,
         _ => of_fault(fault::mysql(number)),
@@ -326,15 +328,17 @@ fn postgres(code: &str) -> Meaning {
     match code {
         // Serialization failure, deadlock.
         "40001" | "40P01" => Meaning::Conflict,
-        // RowLock not available, query cancelled: as its time was up.
+        // Lock not available, query cancelled: as its time was up.
         "55P03" | "57014" => Meaning::Locked,
         // Read-only transaction: a standby.
         "25006" => Meaning::Unusable(Breakage::ReadOnly),
         // A prepared statement whose columns have other types now ("cached plan must not change
         // result type"), that the server does not know, or knows already.
         "0A000" | "26000" | "42P05" => Meaning::Unusable(Breakage::Stale),
-        // Connection; shutdown, crash, killed by an administrator.
-        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Meaning::Unusable(Breakage::Broken),
+        // Connection; shutdown, crash, killed by an administrator, dropped database.
+        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" => {
+            Meaning::Unusable(Breakage::Broken)
+        }
         _ if code.starts_with("08") => Meaning::Unusable(Breakage::Broken),
         // Resources, operator intervention, system.
         _ if ["53", "57", "58"].iter().any(|class| code.starts_with(class)) => Meaning::Unavailable,

@@ -15,6 +15,11 @@ use super::{
 #[error("the database is corrupt: restore it, and restart")]
 pub(super) struct Corrupted;
 
+/// An update found no room a moment ago.
+#[derive(Debug, thiserror::Error)]
+#[error("the disk of the database server is full")]
+pub(super) struct NoRoom;
+
 /// Of MariaDB and MySQL, by error number. Numbers below 1000 are the system's, as mysys tells them.
 pub(super) fn mysql(number: u16) -> Option<Fault> {
     match number {
@@ -69,6 +74,9 @@ pub(super) fn of(error: &Error) -> Option<Fault> {
 pub(super) fn of_cause(cause: &Cause) -> Option<Fault> {
     if cause.is::<Displaced>() {
         return Some(Fault::FileMoved);
+    }
+    if cause.is::<NoRoom>() {
+        return Some(Fault::DiskFull);
     }
     if cause.is::<Corrupted>() {
         return Some(Fault::Corrupt);

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use m4_user_details_migrations::{Record, Step, newer, steps};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, TransactionTrait};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use self::lock::Lock;
+use self::lock::{Lock, in_time};
 use super::{
-    connect::{Engine, OpenError, Options, UrlError, check, single},
+    connect::{Engine, OpenError, Options, PATIENCE, UrlError, check, single},
     demo,
     failure::Coded,
     sqlite_url::check_file,
@@ -56,7 +56,7 @@ pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result
     check_file(&options.url)?;
     check(options).await?;
     let connection = single(options).await?;
-    let migrated = refused(&connection, steps).await;
+    let migrated = in_time(refused(&connection, steps)).await;
     let migrated = match (migrated, engine) {
         (Err(refused), _) => Err(refused),
         (Ok(()), Engine::Sqlite) => sqlite(&connection, steps, demo).await,
@@ -64,8 +64,9 @@ pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result
             server(engine, options, &connection, steps, demo).await
         }
     };
-    connection.close().await?;
-    migrated
+    // A server that has vanished does not take its end.
+    let closed = timeout(PATIENCE, connection.close()).await;
+    migrated.and(closed.map_or(Ok(()), |closed| closed.map_err(Into::into)))
 }
 
 /// Checks that this version may run on a database as it is, without a change of the schema.
@@ -76,8 +77,8 @@ pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result
 pub(super) async fn check_schema(options: &Options) -> Result<(), OpenError> {
     check(options).await?;
     let connection = single(options).await?;
-    let checked = refused(&connection, &steps()).await;
-    connection.close().await?;
+    let checked = in_time(refused(&connection, &steps())).await;
+    let _ = timeout(PATIENCE, connection.close()).await;
     checked
 }
 
@@ -117,7 +118,10 @@ async fn server(
     demo: bool,
 ) -> Result<(), OpenError> {
     let lock = Lock::acquire(engine, options).await?;
-    let migrated = locked(engine, connection, steps, demo).await;
+    let migrated = tokio::select! {
+        migrated = locked(engine, connection, steps, demo) => migrated,
+        lost = lock.lost() => Err(lost),
+    };
     lock.release().await;
     migrated
 }

@@ -2,8 +2,11 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    sync::{
+        PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
@@ -11,12 +14,16 @@ use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     connect::{Engine, Options, single},
+    fault::NoRoom,
     query_telemetry::statement,
 };
 use crate::domain::error::Error;
 
 /// How long a read waits for a connection that calls use.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long the disk of a MariaDB or MySQL server counts as full after an update found no room.
+const FULL_TIME: Duration = Duration::from_secs(10);
 
 /// The text of a large insert, in bytes.
 const LARGE_BYTES: usize = 64 << 10;
@@ -28,7 +35,9 @@ pub(super) struct Probe {
     insert: String,
     /// Needs pages of its own.
     large_insert: String,
-    /// Whether an update did not find room since a large insert did: a small one may find some in a page.
+    /// When an update did not find room on the server's disk.
+    full_since: std::sync::Mutex<Option<Instant>>,
+    /// Whether that is still so as far as is known: a small insert may find room in a page.
     doubts_room: AtomicBool,
     /// Taken while it is used: one that fails, or is given up, is not used again. After a switchover it would still lead to
     /// the old primary.
@@ -55,16 +64,36 @@ impl Probe {
             options,
             insert,
             large_insert,
+            full_since: std::sync::Mutex::new(None),
             doubts_room: AtomicBool::new(false),
             connection: Mutex::new(None),
             has_failed: AtomicBool::new(true),
         }
     }
 
-    /// An update did not find room on the disk of a PostgreSQL server. MariaDB 10.11 is spared: on a full
-    /// disk it ends where a large insert fails, or is rolled back.
+    /// An update did not find room on the server's disk. On PostgreSQL a large insert then proves that
+    /// there is room again. MariaDB 10.11 ends where a large insert on a full disk fails or is rolled back:
+    /// there it counts as full until an update is stored, or for a while.
     pub(super) fn doubt_room(&self) {
+        *self.full_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.doubts_room.store(true, Ordering::Relaxed);
+    }
+
+    /// An update was stored.
+    pub(super) fn found_room(&self, engine: Engine) {
+        if engine == Engine::MySql && self.doubts_room.load(Ordering::Relaxed) {
+            self.doubts_room.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an update found no room a moment ago, on MariaDB or MySQL.
+    fn is_full(&self) -> bool {
+        let full_since = *self.full_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = full_since.is_some_and(|since| since.elapsed() < FULL_TIME);
+        if !is_full {
+            self.doubts_room.store(false, Ordering::Relaxed);
+        }
+        is_full
     }
 
     /// Proves that a server would store an update. After a failure `read`, on a connection of those that calls use, must
@@ -81,7 +110,10 @@ impl Probe {
             }
         };
         let (written, read) = tokio::join!(self.write(engine), read);
-        let proven = written.and(read);
+        let is_full =
+            engine == Engine::MySql && self.doubts_room.load(Ordering::Relaxed) && self.is_full();
+        let room = if is_full { Err(Error::Unavailable(NoRoom.into())) } else { Ok(()) };
+        let proven = written.and(read).and(room);
         self.has_failed.store(proven.is_err(), Ordering::Relaxed);
         proven
     }
@@ -98,7 +130,7 @@ impl Probe {
         let transaction = statement(engine, "BEGIN", "", connection.begin()).await?;
         let insert = transaction.execute_unprepared(&self.insert);
         statement(engine, "INSERT", "settings", insert).await?;
-        if self.doubts_room.load(Ordering::Relaxed) {
+        if engine == Engine::Postgres && self.doubts_room.load(Ordering::Relaxed) {
             let insert = transaction.execute_unprepared(&self.large_insert);
             statement(engine, "INSERT", "requests", insert).await?;
             self.doubts_room.store(false, Ordering::Relaxed);

@@ -401,12 +401,11 @@ impl Database {
         match &applied {
             Ok(applied) => {
                 self.stored(applied);
+                self.probe.found_room(self.engine());
                 lease.done();
             }
             Err(failure) => {
-                if self.engine() == Engine::Postgres
-                    && fault::of(&failure.error) == Some(Fault::DiskFull)
-                {
+                if fault::of(&failure.error) == Some(Fault::DiskFull) {
                     self.probe.doubt_room();
                 }
                 failure.breakage().into_iter().for_each(|breakage| lease.fails(breakage));
@@ -525,7 +524,8 @@ impl Database {
         let mut settings = Vec::new();
         for (name, query) in queries {
             let query = Statement::from_string(write.get_database_backend(), *query);
-            if let Some(row) = write.query_one_raw(query).await? {
+            let row = own_statement(self.engine(), "SELECT", "", write.query_one_raw(query)).await;
+            if let Some(row) = write.note(row)? {
                 settings.push(((*name).to_owned(), row.try_get_by_index(0)?));
             }
         }

@@ -163,6 +163,7 @@ async fn partition(pair: &Pair, load: &mut Load) {
 async fn split_brain(pair: &mut Pair, load: &mut Load) {
     let old = pair.primary;
     let straggler = replica(pair.database(old).url).await;
+    let city = straggler.read(3).await.address.unwrap().city.unwrap();
     let (begun, others) = (Instant::now(), load.write_on(&straggler));
     until("the replica writes to the primary", || async {
         load.acknowledged_since(begun, Some(others.index)) > 0
@@ -182,6 +183,9 @@ async fn split_brain(pair: &mut Pair, load: &mut Load) {
     sleep(PARTITION).await;
     let acknowledged = load.acknowledged_since(begun, Some(others.index));
     assert_eq!(acknowledged, 0, "the old primary has acknowledged updates");
+    // It does not know whether that city is still the one.
+    let unchanged = straggler.set_city(&city, "").await;
+    assert!(unchanged.is_err(), "the old primary has acknowledged an update that changes nothing");
     load.recovered(fault).await;
 
     let fault = load.fault("the old primary is killed, its return as the standby");

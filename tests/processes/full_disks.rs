@@ -81,9 +81,7 @@ async fn assert_loses_nothing(database: &TestDatabase, disk: &Disk) {
             acknowledged.push(city);
         }
         until("the cause is named", || async { program.log().contains("disk full") }).await;
-        if database.kind != Kind::MariaDb {
-            not_ready(&program, "disk_full").await;
-        }
+        not_ready(&program, "disk_full").await;
         program.wait_for_status("/healthz", StatusCode::OK).await;
         assert_eq!(program.read(3).await.username, "alice");
         disk.free();

@@ -36,8 +36,12 @@ async fn cluster() -> Option<([Server; 2], [TestDatabase; 2], [Program; 2])> {
     }
     database(&nodes[0], "mysql").execute("CREATE DATABASE m4").await;
     let databases = [database(&nodes[0], "m4"), database(&nodes[1], "m4")];
-    let first = Program::demo(&databases[0], &[]).await;
-    let second = Program::demo(&databases[1], &[]).await;
+    // Both bring the schema up to date.
+    let (first, second) =
+        tokio::join!(Program::demo(&databases[0], &[]), Program::demo(&databases[1], &[]));
+    assert_eq!(databases[1].number("SELECT count(*) FROM accounts").await, 8);
+    let holder = "SELECT holder FROM schema_lease";
+    until("the lock is free", || async { databases[1].text(holder).await.is_empty() }).await;
     Some((nodes, databases, [first, second]))
 }
 

@@ -17,6 +17,9 @@ pub enum Engine {
 /// one database.
 static IS_MARIADB: AtomicBool = AtomicBool::new(false);
 
+/// Whether the server is a node of a Galera cluster. A process has one database.
+static IS_GALERA: AtomicBool = AtomicBool::new(false);
+
 impl Engine {
     /// The engine of a database URL, by its scheme.
     pub fn from_url(url: &str) -> Option<Self> {
@@ -45,6 +48,17 @@ impl Engine {
             Self::MySql => "mysql",
         }
     }
+}
+
+/// Whether `BEGIN` waits until a node of a Galera cluster has what other nodes acknowledged. What is
+/// acknowledged later, the transaction may not see.
+pub(in crate::storage) fn begin_syncs() -> bool {
+    IS_GALERA.load(Ordering::Relaxed)
+}
+
+/// A session said that its server is a node of a Galera cluster.
+pub(super) fn learn_galera() {
+    IS_GALERA.store(true, Ordering::Relaxed);
 }
 
 /// The server that looks like MySQL said which version it has.

@@ -228,8 +228,8 @@ async fn is_any_pooled(url: &ServerUrl) -> Result<bool, OpenError> {
     is_any
 }
 
-/// Whether two connections share a session of the server: a pooler gives it to whichever is in a
-/// transaction. Nothing is set in these sessions.
+/// Whether two connections share a session of the server, or one has several: a pooler gives a session
+/// to whichever is in a transaction. Nothing is set in these sessions.
 async fn is_pooled(host: &PgConnectOptions) -> Result<bool, OpenError> {
     const ROUNDS: usize = 5;
     let connect = async || PgConnection::connect_with(host).await.map_err(lost);
@@ -237,6 +237,7 @@ async fn is_pooled(host: &PgConnectOptions) -> Result<bool, OpenError> {
     let mut is_pooled = false;
     for _ in 0..ROUNDS {
         let first = session_of(&mut one).await.map_err(lost)?;
+        is_pooled |= session_of(&mut one).await.map_err(lost)? != first;
         match sqlx::raw_sql("BEGIN").execute(&mut other).await {
             Ok(_) => {}
             // A pooler in statement mode has no transactions.

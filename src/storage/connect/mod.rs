@@ -18,6 +18,7 @@ use sea_orm::{
     },
 };
 
+pub(super) use self::engine::begin_syncs;
 pub use self::{engine::Engine, fitness::Unfit, url::UrlError};
 pub(super) use self::{
     fitness::check,

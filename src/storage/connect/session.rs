@@ -2,10 +2,12 @@
 
 use sea_orm::sqlx::{self, Executor, MySqlConnection, PgConnection};
 
+use super::engine::learn_galera;
+
 /// A commit is on disk before it is answered, no statement waits without end, and a client that has
 /// vanished does not keep its locks.
 const POSTGRES: &str = "
-    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local');
     SET client_min_messages = 'warning';
     SET standard_conforming_strings = on;
     SET lock_timeout = '5s';
@@ -42,6 +44,7 @@ pub(super) async fn postgres(connection: &mut PgConnection) -> Result<(), sqlx::
 pub(super) async fn mysql(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     connection.execute(MYSQL).await?;
     if connection.fetch_optional(GALERA).await?.is_some() {
+        learn_galera();
         connection.execute(GALERA_SESSION).await?;
     }
     Ok(())

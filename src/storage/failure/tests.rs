@@ -49,3 +49,19 @@ fn a_commit_that_failed_is_no_defect_and_not_run_again() {
     let failure = Failure::at_commit(Error::Unavailable(error.into()));
     assert!(!failure.is_of_connection() && !failure.may_be_repeated());
 }
+
+#[test]
+fn a_failure_of_the_connection_closes_it() {
+    for number in [1243, 1615] {
+        assert_eq!(mysql(number), Meaning::Unusable(Breakage::Stale), "{number}");
+    }
+    for number in [1047, 1053, 1927] {
+        assert_eq!(mysql(number), Meaning::Unusable(Breakage::Broken), "{number}");
+    }
+    for code in ["0A000", "26000", "42P05"] {
+        assert_eq!(postgres(code), Meaning::Unusable(Breakage::Stale), "{code}");
+    }
+    for code in ["57P01", "57P02", "57P03", "57P04", "08006", "08P01"] {
+        assert_eq!(postgres(code), Meaning::Unusable(Breakage::Broken), "{code}");
+    }
+}

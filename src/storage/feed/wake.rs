@@ -89,8 +89,13 @@ pub(super) async fn listen(database: &Database) {
         let heard = async {
             let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
             let pool = pool.max_lifetime(None).idle_timeout(None).connect_lazy_with(host.clone());
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(CHANNEL).await?;
+            let listen = async {
+                let mut listener = PgListener::connect_with(&pool).await?;
+                listener.listen(CHANNEL).await?;
+                Ok::<_, sqlx::Error>(listener)
+            };
+            let listener = timeout(PATIENCE * 2, listen).await;
+            let mut listener = listener.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
             // A peer that has vanished says nothing either: after a while it is asked anew.
             while let Ok(called) = timeout(LONGEST_SILENCE, listener.recv()).await {
                 called?;

@@ -8,10 +8,10 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
     TransactionTrait,
 };
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::time::{sleep, timeout};
 
 use crate::storage::{
-    connect::{Engine, OpenError, Options, single},
+    connect::{Engine, OpenError, Options, PATIENCE, single},
     failure::Coded,
 };
 
@@ -39,7 +39,9 @@ const FREE_LEASE: &str = "INSERT INTO schema_lease (name, holder, expire_time) \
 
 /// How long a lease is valid, in seconds: a replica that was killed holds up the others for as long.
 const LEASE_SECONDS: u32 = 10;
-/// How often a lease is renewed.
+/// How long a statement may take that waits for locks of single rows at most.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a lease is renewed, and the connection of the lock is tried.
 const RENEWAL: Duration = Duration::from_secs(3);
 
 /// The lock.
@@ -50,24 +52,22 @@ pub(super) enum Lock {
 
 impl Lock {
     /// Waits for the lock.
+    ///
+    /// # Errors
+    /// The server does not answer.
     pub(super) async fn acquire(engine: Engine, options: &Options) -> Result<Self, OpenError> {
         let connection = single(options).await?;
-        let holder = if engine == Engine::MySql {
-            if first(&connection, HAS_LEASES).await?.is_none() {
-                connection.execute_unprepared(LEASES).await?;
-            }
-            connection.execute_unprepared(FREE_LEASE).await?;
-            random_name()?
-        } else {
-            String::new()
-        };
+        let holder = random_name()?;
+        if engine == Engine::MySql {
+            in_time(has_leases(&connection)).await?;
+        }
         let mut looks = 0;
         loop {
             if engine == Engine::MySql {
-                if take(&connection, &holder).await? {
-                    return Ok(Self::MySql(Lease::keep(connection, holder)));
+                if in_time(take(&connection, &holder)).await? {
+                    return Ok(Self::MySql(Lease { connection, holder }));
                 }
-            } else if let Some(transaction) = advisory_lock(&connection).await? {
+            } else if let Some(transaction) = in_time(advisory_lock(&connection)).await? {
                 return Ok(Self::Postgres(transaction, connection));
             }
             if looks % LOOKS_PER_LINE == 0 {
@@ -78,19 +78,71 @@ impl Lock {
         }
     }
 
-    /// Gives the lock to another replica. A lock that cannot be released ends with its connection, or expires.
-    pub(super) async fn release(self) {
-        let released = match self {
-            Self::Postgres(transaction, connection) => {
-                let released = transaction.rollback().await;
-                released.and(connection.close().await)
+    /// Returns once the lock is lost: its connection does not answer, or another replica has it. A
+    /// statement on another connection could then wait for ever for a server that has vanished.
+    pub(super) async fn lost(&self) -> OpenError {
+        loop {
+            sleep(RENEWAL).await;
+            let is_held = async {
+                match self {
+                    Self::Postgres(transaction, _) => {
+                        transaction.execute_unprepared("SELECT 1").await.map(|_| true)
+                    }
+                    Self::MySql(lease) => lease.renew().await,
+                }
+            };
+            match timeout(PATIENCE, is_held).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return lost("another replica has taken the lock of migrations"),
+                Ok(Err(error)) => return error.into(),
+                Err(_) => return no_answer(),
             }
-            Self::MySql(lease) => lease.release().await,
-        };
-        if let Err(error) = released {
-            tracing::debug!(%error, "the lock of migrations could not be released");
         }
     }
+
+    /// Gives the lock to another replica. A lock that cannot be released ends with its connection, or expires.
+    pub(super) async fn release(self) {
+        let release = async {
+            match self {
+                Self::Postgres(transaction, connection) => {
+                    let released = transaction.rollback().await;
+                    released.and(connection.close().await)
+                }
+                Self::MySql(lease) => lease.release().await,
+            }
+        };
+        if !matches!(timeout(PATIENCE, release).await, Ok(Ok(()))) {
+            tracing::debug!("the lock of migrations could not be released");
+        }
+    }
+}
+
+/// Runs statements that wait for nobody.
+///
+/// # Errors
+/// Those of the statements; [`OpenError::Prepare`] if the server does not answer.
+pub(super) async fn in_time<T, E: Into<OpenError>>(
+    run: impl Future<Output = Result<T, E>>,
+) -> Result<T, OpenError> {
+    timeout(STATEMENT_TIMEOUT, run)
+        .await
+        .map_or_else(|_| Err(no_answer()), |done| done.map_err(Into::into))
+}
+
+fn no_answer() -> OpenError {
+    lost("the database server does not answer")
+}
+
+fn lost(why: &str) -> OpenError {
+    OpenError::Prepare(why.into())
+}
+
+/// Makes the table of leases, if it is not there.
+async fn has_leases(connection: &DatabaseConnection) -> Result<(), DbErr> {
+    if first(connection, HAS_LEASES).await?.is_none() {
+        connection.execute_unprepared(LEASES).await?;
+    }
+    connection.execute_unprepared(FREE_LEASE).await.map(drop)
 }
 
 /// Takes the lock of PostgreSQL, if it is free.
@@ -142,44 +194,34 @@ fn random_name() -> Result<String, DbErr> {
     Ok(hex::encode(name))
 }
 
-/// A lease that is renewed until it is released or dropped.
+/// A lease, which [`Lock::lost`] renews.
 pub(super) struct Lease {
     connection: DatabaseConnection,
     holder: String,
-    renewal: JoinHandle<()>,
 }
 
 impl Lease {
-    fn keep(connection: DatabaseConnection, holder: String) -> Self {
+    /// Answers whether it is still this replica's.
+    async fn renew(&self) -> Result<bool, DbErr> {
         let renew = format!(
             "UPDATE schema_lease SET expire_time = UNIX_TIMESTAMP() + {LEASE_SECONDS} \
-             WHERE name = 'migrations' AND holder = '{holder}'"
+             WHERE name = 'migrations' AND holder = '{}'",
+            self.holder
         );
-        let own = connection.clone();
-        let renewal = tokio::spawn(async move {
-            loop {
-                sleep(RENEWAL).await;
-                if let Err(error) = own.execute_unprepared(&renew).await {
-                    tracing::debug!(%error, "the lease of migrations could not be renewed");
-                }
-            }
-        });
-        Self { connection, holder, renewal }
+        match self.connection.execute_unprepared(&renew).await {
+            Ok(renewed) => Ok(renewed.rows_affected() == 1),
+            // On a cluster, a change of another node. The next renewal is soon enough.
+            Err(failure) if is_conflict(&failure) => Ok(true),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn release(self) -> Result<(), DbErr> {
-        self.renewal.abort();
-        let Self { connection, holder, .. } = &self;
+        let Self { connection, holder } = self;
         let release = format!(
             "UPDATE schema_lease SET holder = '' WHERE name = 'migrations' AND holder = '{holder}'"
         );
         let released = connection.execute_unprepared(&release).await.map(drop);
-        released.and(connection.clone().close().await)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.renewal.abort();
+        released.and(connection.close().await)
     }
 }

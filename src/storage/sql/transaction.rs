@@ -123,8 +123,10 @@ pub(in crate::storage) async fn apply(
     });
     let answers: Vec<_> = answers.collect();
     let undone = atomicity == Atomicity::AllOrNothing && decisions.iter().any(Result::is_err);
-    if undone || (writes.is_empty() && answers.is_empty()) {
+    if undone || decisions.iter().all(Result::is_err) {
         rollback(transaction, engine).await;
+    } else if writes.is_empty() && answers.is_empty() {
+        end_unchanged(transaction, engine).await?;
     } else {
         statements.write(writes).await?;
         statements.keep(&answers).await?;
@@ -145,6 +147,16 @@ pub(in crate::storage) async fn apply(
         }
     }
     Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())
+}
+
+/// Ends a transaction that has locked rows and changes nothing. On PostgreSQL its commit waits for
+/// synchronous standbys: an old primary, whose rows are stale, acknowledges nothing.
+async fn end_unchanged(transaction: Transaction, engine: Engine) -> Result<(), Failure> {
+    if engine != Engine::Postgres {
+        rollback(transaction, engine).await;
+        return Ok(());
+    }
+    sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)
 }
 
 /// Logs what was stored, without its values.

@@ -28,7 +28,7 @@ use crate::{
     },
     storage::{
         asynchronous::{statements::RowLock, transaction::Atomicity},
-        connect::{Options, PATIENCE},
+        connect::{Options, PATIENCE, begin_syncs},
         connection_limiter::{ConnectionLimiter, UseTimer},
         failure::{Failure, breakage, is_conflict},
         repository::{self, Database},
@@ -112,7 +112,8 @@ async fn next_group(shared: &Arc<Shared>) -> bool {
         Work::All(_) | Work::Wake => None,
     }));
     let mut begin = pin!(maybe_done(traced.span.instrument(shared.begin())));
-    shared.gathering.gather(&mut queue, &mut work, begin.as_mut()).await;
+    let begins_later = begin_syncs();
+    shared.gathering.gather(&mut queue, &mut work, begin.as_mut(), begins_later).await;
     // The other writer sees it as soon as it has the queue.
     let _under_way = UnderWay::new(&shared.gathering, work.len());
     drop(queue);
@@ -160,7 +161,7 @@ impl Gathering {
         Self { patience, under_way: AtomicUsize::new(0), ended: Notify::new() }
     }
 
-    /// Takes more, while a transaction begins for the updates that were taken; and as much as the other writer has under way, if
+    /// Takes more, while a transaction begins, unless it `begins_later`, for the updates that were taken; and as much as the other writer has under way, if
     /// that comes before it ends: what one transaction has answered comes back bit by bit, and to go on with the first of it
     /// would make many small ones.
     async fn gather(
@@ -168,13 +169,15 @@ impl Gathering {
         queue: &mut mpsc::UnboundedReceiver<Work>,
         work: &mut Vec<Work>,
         mut begin: Pin<&mut MaybeDone<impl Future>>,
+        begins_later: bool,
     ) {
         let mut patience = pin!(sleep(self.patience));
         loop {
             let ended = self.ended.notified();
             let room = MOST - work.len();
             let has_begun = matches!(*begin, MaybeDone::Done(_));
-            let begins = !has_begun && work.iter().any(|work| matches!(work, Work::One(_)));
+            let begins =
+                !begins_later && !has_begun && work.iter().any(|work| matches!(work, Work::One(_)));
             let other = self.under_way.load(Ordering::Relaxed);
             let enough = self.patience.is_zero() || work.len() >= other;
             if room == 0 || (enough && !begins) {
@@ -347,6 +350,8 @@ async fn run_with_retry(
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(2);
@@ -376,7 +381,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let taken = async {
-            gathering.gather(&mut queue, &mut work, begin.as_mut()).await;
+            gathering.gather(&mut queue, &mut work, begin.as_mut(), false).await;
             (work.len(), begun.elapsed())
         };
         tokio::select! {
@@ -399,5 +404,19 @@ mod tests {
             (1, Duration::from_millis(300))
         );
         assert_eq!(gathered(Duration::ZERO, 3, 1, never).await, (1, seconds(0)));
+    }
+
+    /// On a Galera cluster an update that joins after `BEGIN` could read what another node has replaced.
+    #[tokio::test(start_paused = true)]
+    async fn a_transaction_that_begins_later_is_not_begun_while_updates_gather() {
+        let gathering = Gathering::new(PATIENCE);
+        let (_sender, mut queue) = mpsc::unbounded_channel();
+        let mut work = vec![Work::Wake];
+        let mut begin = pin!(maybe_done(std::future::poll_fn(|_| -> Poll<()> {
+            panic!("it begins while updates gather")
+        })));
+        let _other = UnderWay::new(&gathering, 2);
+        gathering.gather(&mut queue, &mut work, begin.as_mut(), true).await;
+        assert_eq!(work.len(), 1);
     }
 }
