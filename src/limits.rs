@@ -10,6 +10,7 @@ use crate::{
     credentials,
     domain::{
         page_token::MAX_TOKEN_LENGTH,
+        update::MAX_BATCH_TEXT_BYTES,
         watch::{CALLER_RESPONSES_LIMIT, ENTRIES_LIMIT, RESPONSES_LIMIT},
     },
     grpc::{
@@ -47,6 +48,7 @@ pub fn table() -> String {
     row("a message of a health check or of reflection", bytes(MAX_PUBLIC_MESSAGE_BYTES), INVALID);
     row("the headers of a gRPC call", bytes(HEADER_LIST_BYTES as usize), "HTTP 431");
     row("updates of a batch", MAX_BATCH_SIZE.to_string(), INVALID);
+    row("texts of an atomic batch, its users and old values", bytes(MAX_BATCH_TEXT_BYTES), INVALID);
     row("paths of a mask", MAX_MASK_PATHS.to_string(), INVALID);
     row("hash recipes of the settings", MAX_HASH_RECIPES.to_string(), INVALID);
     row("items of a page", LARGEST_PAGE.to_string(), "a page of so many items");

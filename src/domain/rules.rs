@@ -33,7 +33,7 @@ pub fn apply(
     {
         let repeat = answered.content == request.content;
         return if repeat {
-            Ok((answered.updated.clone(), None))
+            Ok((Updated::clone(&answered.updated), None))
         } else {
             Err(Error::RequestIdReused)
         };

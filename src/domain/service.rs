@@ -81,11 +81,16 @@ impl Service {
         self.store.apply_all(updates, self.clock.now().trunc_subsecs(6)).await
     }
 
-    /// Changes users, each on its own: those of one user in the order of the updates. Answers in their order.
-    pub async fn update_each(&self, updates: Vec<Update>) -> Vec<Result<Updated, Error>> {
+    /// Changes users, each on its own: those of one user in the order of the updates. `each` gets the
+    /// outcomes in their order.
+    pub async fn update_each(
+        &self,
+        updates: Vec<Update>,
+        each: impl FnMut(Result<Updated, Error>) + Send,
+    ) {
         // Others find room, too.
         let at_once = AT_ONCE.min(self.store.room() / 2).max(1);
-        let mut outcomes = Vec::with_capacity(updates.len());
+        let mut each = each;
         let mut updates = updates.into_iter().peekable();
         while updates.peek().is_some() {
             let (mut users, mut portion) = (BTreeSet::new(), Vec::new());
@@ -94,9 +99,8 @@ impl Service {
             {
                 portion.push(self.update(update));
             }
-            outcomes.extend(join_all(portion).await);
+            join_all(portion).await.into_iter().for_each(&mut each);
         }
-        outcomes
     }
 
     /// Checks the credentials of a legacy call.

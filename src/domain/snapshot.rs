@@ -1,6 +1,7 @@
 //! What the rules must know of the stored data: asked for first, then loaded at once, for one call or for many.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use foldhash::HashMap;
 
@@ -46,8 +47,9 @@ impl Snapshot {
 
     /// Adds the answer of a request, and its copy under the id alone where that is free. Tells where it is stored.
     pub fn keep(&mut self, key: &RequestKey, updated: &Updated) -> Kept {
+        let updated = Arc::new(updated.clone());
         let answered = |is_copy| {
-            let (content, updated) = (key.content.clone(), updated.clone());
+            let (content, updated) = (key.content.clone(), Arc::clone(&updated));
             StoredResponse { content, updated, is_copy }
         };
         let replaces_copy = self.requests.insert(key.scoped_id.clone(), answered(false)).is_some();

@@ -1,5 +1,7 @@
 //! A change that is asked for, and what became of it.
 
+use std::sync::Arc;
+
 use super::{
     account::{User, Username},
     acting::Acting,
@@ -8,6 +10,9 @@ use super::{
     value::{PartialDate, Value},
 };
 use crate::fields::Field;
+
+/// The texts of the users and of their changes that an atomic batch may have in memory, in bytes.
+pub const MAX_BATCH_TEXT_BYTES: usize = 4 << 20;
 
 /// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +168,7 @@ pub struct StoredResponse {
     /// The digest of who asked for what.
     pub content: String,
     /// The answer.
-    pub updated: Updated,
+    pub updated: Arc<Updated>,
     /// Whether it is a copy under the id alone. Version 0.1.0 looks only there: a repeat that reaches an old replica during
     /// a rolling upgrade finds it.
     pub is_copy: bool,
@@ -198,4 +203,12 @@ pub struct Updated {
     pub user: User,
     /// The fields that differ, in the order of the table.
     pub changes: Vec<Change>,
+}
+
+impl Updated {
+    /// The bytes of its texts, old ones too.
+    pub fn text_bytes(&self) -> usize {
+        let of_change = |change: &Change| change.old.text_bytes() + change.new.text_bytes();
+        self.user.text_bytes() + self.changes.iter().map(of_change).sum::<usize>()
+    }
 }

@@ -46,24 +46,25 @@ impl UserDetails {
             };
             one.map_err(|error| (index, error))
         });
-        let results = if request.allow_partial {
-            self.update_each(updates).await
+        let mut results = Results::new(self.options.largest_message);
+        if request.allow_partial {
+            self.update_each(updates, &mut results).await;
         } else {
             let in_batch = |(index, error)| Error::InBatch { index, error: Box::new(error) };
             let updates =
                 updates.map(|update| update.map_err(in_batch)).collect::<Result<_, _>>()?;
             let stored = self.service.update_all(updates).await?;
-            stored.into_iter().map(|updated| result(Ok(updated))).collect()
-        };
-        let limit = self.options.largest_message;
-        Ok(shrink_to_limit(BatchUpdateUserDetailsResponse { results }, limit))
+            stored.into_iter().for_each(|updated| results.add(Ok(updated)));
+        }
+        Ok(BatchUpdateUserDetailsResponse { results: results.items })
     }
 
-    /// Applies the good updates of a batch, and answers all of them in their order.
+    /// Applies the good updates of a batch, and adds the results of all of them in their order.
     async fn update_each(
         &self,
         updates: impl Iterator<Item = Result<Update, (usize, Error)>>,
-    ) -> Vec<UpdateUserDetailsResult> {
+        results: &mut Results,
+    ) {
         let (mut good, mut refused) = (Vec::new(), Vec::new());
         for update in updates {
             match update {
@@ -71,44 +72,70 @@ impl UserDetails {
                 Err(error) => refused.push(error),
             }
         }
-        let mut stored = self.service.update_each(good).await.into_iter();
-        let mut results = Vec::new();
         let mut refused = refused.into_iter().peekable();
-        while let Some(outcome) = refused
-            .next_if(|(index, _)| *index == results.len())
-            .map(|(_, error)| Err(error))
-            .or_else(|| stored.next())
-        {
-            results.push(result(outcome));
-        }
-        results
+        let mut add_refused = |results: &mut Results| {
+            while let Some((_, error)) = refused.next_if(|(index, _)| *index == results.items.len())
+            {
+                results.add(Err(error));
+            }
+        };
+        let add = |outcome| {
+            add_refused(results);
+            results.add(outcome);
+        };
+        self.service.update_each(good, add).await;
+        add_refused(results);
     }
 }
 
-/// Leaves old values out of an answer that is too large for a message, and then the details: an
-/// update that is stored must not be answered by an error.
-fn shrink_to_limit(
-    mut answer: BatchUpdateUserDetailsResponse,
+/// The results of a batch, within the limit of a message.
+///
+/// Old values are left out of an answer that is too large, and then the details: an update that is stored
+/// must not be answered by an error.
+struct Results {
+    items: Vec<UpdateUserDetailsResult>,
+    bytes: usize,
     limit: usize,
-) -> BatchUpdateUserDetailsResponse {
-    let without: [fn(&mut UpdateUserDetailsResponse); 2] = [
-        |one| one.previous_details = None,
-        |one| {
-            let etag = one.user_details.take().unwrap_or_default().etag;
-            one.user_details = Some(Details { etag, ..Details::default() });
-        },
-    ];
-    for less in without {
-        if answer.encoded_len() <= limit {
-            break;
-        }
-        for result in &mut answer.results {
-            if let Some(UpdateResult::Response(one)) = &mut result.result {
-                less(one);
-            }
+    /// How many of [`LESS`] were applied to all items.
+    reductions: usize,
+}
+
+/// What makes an answer smaller, in turn.
+const LESS: [fn(&mut UpdateUserDetailsResponse); 2] = [
+    |one| one.previous_details = None,
+    |one| {
+        let etag = one.user_details.take().unwrap_or_default().etag;
+        one.user_details = Some(Details { etag, ..Details::default() });
+    },
+];
+
+/// The bytes that an item takes beside its own: a tag and a length.
+const ITEM_BYTES: usize = 6;
+
+impl Results {
+    fn new(limit: usize) -> Self {
+        Self { items: Vec::new(), bytes: 0, limit, reductions: 0 }
+    }
+
+    fn add(&mut self, outcome: Result<Updated, Error>) {
+        let mut item = result(outcome);
+        LESS[..self.reductions].iter().for_each(|less| reduce(&mut item, *less));
+        self.bytes += item.encoded_len() + ITEM_BYTES;
+        self.items.push(item);
+        while self.bytes > self.limit
+            && let Some(less) = LESS.get(self.reductions)
+        {
+            self.items.iter_mut().for_each(|item| reduce(item, *less));
+            self.bytes = self.items.iter().map(|item| item.encoded_len() + ITEM_BYTES).sum();
+            self.reductions += 1;
         }
     }
-    answer
+}
+
+fn reduce(item: &mut UpdateUserDetailsResult, less: fn(&mut UpdateUserDetailsResponse)) {
+    if let Some(UpdateResult::Response(one)) = &mut item.result {
+        less(one);
+    }
 }
 
 /// A result of a batch.

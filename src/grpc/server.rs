@@ -24,7 +24,7 @@ use super::{
     gateway_health::GatewayHealth,
     layers::{
         self, Admission, Authenticator, Stack, Workers, admission::ConnectionShare,
-        message::MAX_PUBLIC_MESSAGE_BYTES,
+        message::MAX_PUBLIC_MESSAGE_BYTES, method::Route,
     },
     legacy::LegacyCalls,
     metered,
@@ -185,7 +185,8 @@ impl Services {
             let stream = PrefaceTimeout::new(stream.into_inner(), begun, timeouts.head);
             let share = ConnectionShare::new(&budget);
             let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let (mut request, activity) = activity.call(request);
+                let yields = Route::of(request.uri().path()).is_public_stream();
+                let (mut request, activity) = activity.call(request, yields);
                 request.extensions_mut().insert(peer.clone());
                 request.extensions_mut().insert(Arc::clone(&share));
                 let call = stack.clone().oneshot(request.map(tonic::body::Body::new));

@@ -51,6 +51,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(700);
 /// How long the caller's rights may be impossible to check: nothing can be read then, either.
 const UNCHECKED: Duration = Duration::from_secs(10);
 
+/// The metadata that says who watches.
+const AUTHORIZATION: &str = "authorization";
+
 /// A subscription.
 pub(super) struct Stream {
     service: Arc<Service>,
@@ -74,10 +77,14 @@ impl Stream {
         service: Arc<Service>,
         authentication: Arc<Authentication>,
         options: CallOptions,
-        (metadata, extensions, request): (MetadataMap, Extensions, WatchUserDetailsRequest),
+        (mut metadata, extensions, request): (MetadataMap, Extensions, WatchUserDetailsRequest),
         call: oneshot::Receiver<Call>,
     ) -> Self {
         let span = Span::current();
+        // Other metadata would take memory for as long as the stream lasts.
+        let authorization = metadata.remove(AUTHORIZATION);
+        metadata.clear();
+        authorization.into_iter().for_each(|value| drop(metadata.insert(AUTHORIZATION, value)));
         Self { service, authentication, options, metadata, extensions, request, span, call }
     }
 

@@ -27,7 +27,7 @@ use tonic_types::StatusExt;
 
 use super::{
     body::Unreadable,
-    body_reader::BodyReader,
+    body_reader::{BodyReader, Refused},
     observed::{self, ClientCall, LegacyCall},
     outcome::{self, Outcome},
     parameters::Parameters,
@@ -157,7 +157,8 @@ impl Gateway {
         let read = tokio::time::timeout(self.limits.deadline, reader.read(body)).await;
         let decoded = match read {
             Ok(read) => read.and_then(|body| reader.decode(&parts.headers, body)),
-            Err(_) => return (Outcome::unavailable(), false),
+            // As a body that ends early: the service is well.
+            Err(_) => return (Refused::Broken.into(), false),
         };
         let mut call = match decoded {
             Ok(body) => translated(&parts, body).await,

@@ -34,7 +34,7 @@ pub async fn serve(
         let (router, calls) = (router.clone(), calls.clone());
         activity.end_with_response();
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let (mut request, call) = activity.call(request);
+            let (mut request, call) = activity.call(request, false);
             notes.request(request.extensions_mut());
             request.extensions_mut().insert(peer.address);
             request.extensions_mut().insert(Arc::clone(&budget));

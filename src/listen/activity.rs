@@ -91,18 +91,20 @@ impl Activity {
         }
     }
 
-    /// Begins a call, which ends when the body of its response does.
+    /// Begins a call, which ends when the body of its response does. A call that `yields` counts as
+    /// incomplete to its end: its connection may be closed to make room.
     pub(crate) fn call<B: Body>(
         self: &Arc<Self>,
         request: Request<B>,
+        yields: bool,
     ) -> (Request<TrackedBody<B>>, Call) {
         self.total.fetch_add(1, Ordering::AcqRel);
-        let is_incomplete = !request.body().is_end_stream();
+        let is_incomplete = yields || !request.body().is_end_stream();
         // In one step: the connection must not count as active in between.
         self.change(|calls| calls + CALL + u64::from(is_incomplete) * INCOMPLETE);
         let share = |calls| Share { activity: Arc::clone(self), calls };
-        let call = Call(share(CALL));
-        let incomplete = is_incomplete.then(|| share(INCOMPLETE));
+        let call = Call(share(CALL + u64::from(yields) * INCOMPLETE));
+        let incomplete = (is_incomplete && !yields).then(|| share(INCOMPLETE));
         (request.map(|body| TrackedBody { body, share: incomplete }), call)
     }
 

@@ -122,11 +122,12 @@ mod tests {
         client.write_all(b"a").await.unwrap();
         stream.read_u8().await.unwrap();
         // The call begins and ends between two reads.
-        drop(activity.call(http::Request::new(Empty::<bytes::Bytes>::new())));
+        drop(activity.call(http::Request::new(Empty::<bytes::Bytes>::new()), false));
         assert!(timeout(HEAD * 3, stream.read_u8()).await.is_err(), "idle again");
         client.write_all(b"a").await.unwrap();
         stream.read_u8().await.unwrap();
-        let (_request, call) = activity.call(http::Request::new(Empty::<bytes::Bytes>::new()));
+        let (_request, call) =
+            activity.call(http::Request::new(Empty::<bytes::Bytes>::new()), false);
         assert!(timeout(HEAD * 3, stream.read_u8()).await.is_err(), "a call is under way");
         drop(call);
 

@@ -11,6 +11,8 @@ use h2::{
 use http::{HeaderMap, Method, Request, StatusCode};
 use m4_user_details::proto::{
     BatchUpdateUserDetailsRequest, GetUserDetailsRequest, UpdateUserDetailsRequest,
+    update_user_details_result::Result as UpdateResult,
+    user_details_service_client::UserDetailsServiceClient,
 };
 use prost::Message;
 use prost_types::FieldMask;
@@ -34,6 +36,9 @@ on_sqlite!(
     a_large_message_is_handled_beside_small_ones,
     an_answer_that_is_not_read_ends_at_the_deadline,
     open_health_watches_leave_room_for_probes,
+    connections_of_health_watches_make_room,
+    a_stream_of_reflection_ends,
+    a_batch_that_grows_by_what_is_stored_is_refused,
 );
 
 /// The longest that anything here is waited for.
@@ -262,6 +267,59 @@ async fn an_answer_that_is_not_read_ends_at_the_deadline(database: TestDatabase)
     let error = timeout(PATIENCE, answer.into_body().data()).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
     assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("Unread"));
+}
+
+async fn connections_of_health_watches_make_room(database: TestDatabase) {
+    let app = TestApp::start_with(&database, &[("connections.max", "16")]).await;
+    let mut watches = Vec::new();
+    for _ in 0..16 {
+        let channel = Endpoint::new(format!("http://{}", app.grpc)).unwrap();
+        let mut health = HealthClient::new(channel.connect().await.unwrap());
+        let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        watch.message().await.unwrap().unwrap();
+        watches.push((health, watch));
+    }
+    let channel = Endpoint::new(format!("http://{}", app.grpc)).unwrap();
+    let mut users = UserDetailsServiceClient::new(channel.connect().await.unwrap());
+    let mut update = set_city(3, "Room");
+    update.acting_username = "admin".to_owned();
+    users.update_user_details(update).await.unwrap();
+}
+
+async fn a_stream_of_reflection_ends(database: TestDatabase) {
+    let app = TestApp::start_with(&database, &[("deadline_seconds", "1")]).await;
+    let mut client = connect(app.grpc, 65_535).await;
+    let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let (answer, _open) = begin(&mut client, post(app.grpc, path, &[GRPC])).await;
+    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert!(timeout(PATIENCE, answer.into_body().data()).await.unwrap().is_none());
+}
+
+async fn a_batch_that_grows_by_what_is_stored_is_refused(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let comment = m4_user_details::proto::Comment { comment: Some("x".repeat(60_000)) };
+    let mut large = set_city(4, "Large");
+    large.user_details.as_mut().unwrap().comment = Some(comment.into());
+    app.update(large).await.unwrap();
+    let batch = async |allow_partial, number: usize| {
+        let requests = (0..number).map(|number| set_city(4, &format!("City {number}"))).collect();
+        let request =
+            BatchUpdateUserDetailsRequest { requests, allow_partial, ..Default::default() };
+        app.users().batch_update_user_details(request).await
+    };
+    let refused = batch(false, 100).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert!(refused.message().contains("4 MiB"), "{refused:?}");
+    assert_eq!(app.read(4).await.address.unwrap().city.as_deref(), Some("Large"));
+    assert_eq!(batch(false, 50).await.unwrap().into_inner().results.len(), 50);
+    // The results have no room for the comments.
+    let results = batch(true, 200).await.unwrap().into_inner().results;
+    assert_eq!(results.len(), 200);
+    for result in results {
+        let Some(UpdateResult::Response(one)) = result.result else { panic!("{result:?}") };
+        let details = one.user_details.unwrap();
+        assert!(!details.etag.is_empty() && details.comment.is_none());
+    }
 }
 
 async fn open_health_watches_leave_room_for_probes(database: TestDatabase) {

@@ -362,6 +362,7 @@ async fn short_secrets_on_addresses_that_others_reach_are_warned_of() {
     for (secrets, addresses, keys) in [
         (&short, &wide[..], Some("api.secret_key, grpc.token, door.token")),
         (&short, &wide[1..], Some("api.secret_key")),
+        (&short, &wide[..1], Some("api.secret_key, grpc.token, door.token")),
         (&short, &[], None),
         (&long, &wide, None),
     ] {

@@ -56,7 +56,7 @@ impl WatchBudget {
     }
 
     /// Charges the memory of an entry.
-    pub(super) fn charge_entry(self: &Arc<Self>, bytes: usize) -> Charge {
+    pub fn charge_entry(self: &Arc<Self>, bytes: usize) -> Charge {
         let used = self.entries.fetch_add(bytes, Ordering::SeqCst) + bytes;
         if used > ENTRIES_LIMIT {
             self.exhausted.notify_waiters();

@@ -87,6 +87,14 @@ impl Position {
             *first = (*first).max(id.saturating_add(1));
             *first <= *last
         });
+        if self.missing.capacity() > 2 * self.missing.len() + MIN_CAPACITY {
+            self.missing.shrink_to_fit();
+        }
+    }
+
+    /// The memory of its gaps, in bytes.
+    pub fn memory(&self) -> usize {
+        self.missing.capacity() * size_of::<(i64, i64)>()
     }
 
     fn fill(&mut self, id: i64) {
@@ -155,6 +163,9 @@ impl Position {
         Self::new(seen, missing)
     }
 }
+
+/// The gaps that a position keeps room for when they are filled or expired.
+const MIN_CAPACITY: usize = 256;
 
 /// The gaps of a compact form at most: more than the ids that are unsettled at one time.
 const MAX_GAPS: usize = 1 << 17;

@@ -10,15 +10,21 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Method, StatusCode,
+    HeaderName, HeaderValue, Method, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
 };
 use tower::Service;
 
-use super::{Answer, BoxFuture, Request, Response, layer, method::Route, refuse, trace::Begun};
+use super::{
+    Answer, BoxFuture, Request, Response, layer,
+    method::{Infrastructure, Route},
+    refuse,
+    trace::Begun,
+};
 use crate::{
     budget::{BytesPermit, ConnectionBudget, MemoryBudget},
     domain::error::Error,
+    grpc::server::WINDOW_BYTES,
 };
 
 /// Calls that a connection may have under way while the process is at its limit.
@@ -29,7 +35,10 @@ pub(crate) const MAX_INFRASTRUCTURE_CALLS: usize = 512;
 /// limit: anybody may open streams, and a probe must be answered all the same.
 pub(crate) const INFRASTRUCTURE_SHARE: usize = 2;
 /// Headers of a call that count in no budget, in bytes: all that most calls have.
-const FREE_HEADER_BYTES: usize = 1024;
+const FREE_HEADER_BYTES: usize = 2 * 1024;
+/// The memory that a header takes beside its name and its value, in bytes: the places of a map that is
+/// at most half full.
+const HEADER_OVERHEAD: usize = 200;
 
 /// The calls and the memory of one connection: an extension of its requests.
 #[derive(Debug)]
@@ -70,20 +79,16 @@ impl Admission {
     /// Admits a call, unless there are too many.
     fn admit(self: &Arc<Self>, route: Route, request: &Request) -> Option<AdmissionPermit> {
         let share = request.extensions().get::<Arc<ConnectionShare>>().cloned();
-        let headers = match (&share, header_bytes(request)) {
-            (Some(share), bytes) if bytes > FREE_HEADER_BYTES => {
-                Some(share.budget.try_acquire(bytes)?)
-            }
+        let bytes = held_bytes(request, route);
+        let memory = match &share {
+            Some(share) if bytes > FREE_HEADER_BYTES => Some(share.budget.try_acquire(bytes)?),
             _ => None,
         };
-        let permit =
-            AdmissionPermit { admission: Arc::clone(self), share, route, _headers: headers };
+        let permit = AdmissionPermit { admission: Arc::clone(self), share, route, _memory: memory };
         let (max, least) = match (&permit.share, route) {
-            (Some(_), Route::Infrastructure { .. }) => {
-                (MAX_INFRASTRUCTURE_CALLS, INFRASTRUCTURE_SHARE)
-            }
+            (Some(_), Route::Infrastructure(_)) => (MAX_INFRASTRUCTURE_CALLS, INFRASTRUCTURE_SHARE),
             // The gateway asks for each probe of its own, of which its listener has few.
-            (None, Route::Infrastructure { .. }) => (0, usize::MAX),
+            (None, Route::Infrastructure(_)) => (0, usize::MAX),
             (Some(_), _) => (self.max_calls, CONNECTION_SHARE),
             (None, _) => (self.max_calls, (self.max_calls / 2).max(CONNECTION_SHARE)),
         };
@@ -100,8 +105,8 @@ pub(in crate::grpc) struct AdmissionPermit {
     admission: Arc<Admission>,
     share: Option<Arc<ConnectionShare>>,
     route: Route,
-    /// Room for its headers, if they are large.
-    _headers: Option<BytesPermit>,
+    /// Room for what the call holds beside its message, if that is much.
+    _memory: Option<BytesPermit>,
 }
 
 impl AdmissionPermit {
@@ -109,10 +114,10 @@ impl AdmissionPermit {
     fn counters(&self) -> [&AtomicUsize; 2] {
         let Self { admission, share, route, .. } = self;
         match (share, route) {
-            (Some(share), Route::Infrastructure { .. }) => {
+            (Some(share), Route::Infrastructure(_)) => {
                 [&admission.infrastructure_calls, &share.infrastructure_calls]
             }
-            (None, Route::Infrastructure { .. }) => {
+            (None, Route::Infrastructure(_)) => {
                 [&admission.infrastructure_calls, &admission.gateway_checks]
             }
             (Some(share), _) => [&admission.calls, &share.calls],
@@ -170,9 +175,17 @@ where
     }
 }
 
-/// The names and values of all headers.
-fn header_bytes(request: &Request) -> usize {
-    request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+/// The memory of all headers; and of what a client may send ahead on a stream of reflection, which is
+/// read one message at a time.
+fn held_bytes(request: &Request, route: Route) -> usize {
+    let header = |(name, value): (&HeaderName, &HeaderValue)| {
+        HEADER_OVERHEAD + name.as_str().len() + value.len()
+    };
+    let headers: usize = request.headers().iter().map(header).sum();
+    match route {
+        Route::Infrastructure(Infrastructure::Reflection) => headers + WINDOW_BYTES as usize,
+        _ => headers,
+    }
 }
 
 /// The answer to a request that is no gRPC call; none to others.
@@ -206,18 +219,39 @@ mod tests {
     fn large_headers_count_in_the_budget_of_their_connection() {
         let budget = MemoryBudget::new(40_000);
         let (admission, share) = (Admission::new(100), ConnectionShare::new(&budget));
-        let admit = |header: usize| {
-            let mut request = Request::new(Body::empty());
-            request.headers_mut().insert("x", "x".repeat(header).parse().unwrap());
-            request.extensions_mut().insert(Arc::clone(&share));
-            admission.admit(Route::Unknown, &request)
-        };
-        let large: Vec<_> = std::iter::from_fn(|| admit(8000)).take(100).collect();
-        assert_eq!(large.len(), 4);
-        let small = admit(500);
-        assert!(small.is_some());
-        drop((large, small));
-        assert_eq!(budget.used(), 0);
-        assert!(admit(8000).is_some());
+        // In one header, and in many.
+        for headers in
+            [vec![("x".to_owned(), 8000)], (0..40).map(|n| (format!("h{n}"), 0)).collect()]
+        {
+            let admit = |headers: &[(String, usize)]| {
+                let mut request = Request::new(Body::empty());
+                for (name, length) in headers {
+                    let name: HeaderName = name.parse().unwrap();
+                    request.headers_mut().insert(name, "x".repeat(*length).parse().unwrap());
+                }
+                request.extensions_mut().insert(Arc::clone(&share));
+                admission.admit(Route::Unknown, &request)
+            };
+            let large: Vec<_> = std::iter::from_fn(|| admit(&headers)).take(100).collect();
+            assert_eq!(large.len(), 4);
+            let small = admit(&[("x".to_owned(), 500)]);
+            assert!(small.is_some());
+            drop((large, small));
+            assert_eq!(budget.used(), 0);
+            assert!(admit(&headers).is_some());
+        }
+    }
+
+    #[test]
+    fn a_stream_of_reflection_has_room_for_what_is_sent_ahead() {
+        let budget = MemoryBudget::new(1 << 20);
+        let (admission, share) = (Admission::new(100), ConnectionShare::new(&budget));
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(share);
+        let reflection = Route::Infrastructure(Infrastructure::Reflection);
+        let streams: Vec<_> = (0..2).map_while(|_| admission.admit(reflection, &request)).collect();
+        assert_eq!(streams.len(), 2);
+        assert!(budget.used() >= WINDOW_BYTES as usize);
+        assert!(admission.admit(reflection, &request).is_none());
     }
 }

@@ -10,7 +10,7 @@ pub(in crate::grpc) enum Encoding {
 }
 
 /// Messages that grow no larger are decompressed at once, others on a worker.
-pub(in crate::grpc) const SMALL_BYTES: usize = 64 * 1024;
+pub(super) const SMALL_BYTES: usize = 64 * 1024;
 /// The largest windows of zstd, as powers of two: its decoder takes as much memory. RFC 8878 asks
 /// for 8 MB in section 3.1.1.1.2.
 const SMALL_WINDOW_LOG: u32 = 16;

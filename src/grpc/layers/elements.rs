@@ -51,15 +51,17 @@ impl ElementLimits {
         Self(limits(message, "", 1, messages, &mut 0))
     }
 
-    /// Counts the elements of an encoded request.
+    /// Counts the elements of an encoded request, and returns those of its longest field.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] where a field has too many elements, or the bytes are no message.
-    pub(super) fn check(&self, encoded: &[u8]) -> Result<(), Error> {
+    pub(super) fn check(&self, encoded: &[u8]) -> Result<usize, Error> {
         if self.0.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        count(&self.0, encoded, &mut [0; MAX_REPEATED_FIELDS])
+        let mut counts = [0; MAX_REPEATED_FIELDS];
+        count(&self.0, encoded, &mut counts)?;
+        Ok(self.0.iter().map(|limit| counts[limit.slot]).max().unwrap_or_default())
     }
 
     /// Whether the beginning of an encoded request already has too many elements.
@@ -194,11 +196,11 @@ mod tests {
         },
     };
 
-    fn check(method: &str, request: &impl Message) -> Result<(), String> {
+    fn check(method: &str, request: &impl Message) -> Result<usize, String> {
         check_bytes(method, &request.encode_to_vec())
     }
 
-    fn check_bytes(method: &str, encoded: &[u8]) -> Result<(), String> {
+    fn check_bytes(method: &str, encoded: &[u8]) -> Result<usize, String> {
         let route = Route::of(&format!("/m4.userdetails.v1.{method}"));
         route.method().unwrap().elements.check(encoded).map_err(|error| error.to_string())
     }
@@ -211,7 +213,7 @@ mod tests {
     #[test]
     fn as_many_elements_as_the_api_allows_pass_and_one_more_is_refused() {
         let update = "UserDetailsService/UpdateUserDetails";
-        assert_eq!(check(update, &masked(MAX_MASK_PATHS)), Ok(()));
+        assert!(check(update, &masked(MAX_MASK_PATHS)).is_ok());
         let error = check(update, &masked(MAX_MASK_PATHS + 1)).unwrap_err();
         assert_eq!(error, "update_mask.paths: has more than 100 elements");
 
@@ -220,7 +222,7 @@ mod tests {
             requests: vec![masked(MAX_MASK_PATHS); number],
             ..Default::default()
         };
-        assert_eq!(check(batch, &updates(MAX_BATCH_SIZE)), Ok(()));
+        assert_eq!(check(batch, &updates(MAX_BATCH_SIZE)), Ok(MAX_BATCH_SIZE));
         let error = check(batch, &updates(MAX_BATCH_SIZE + 1)).unwrap_err();
         assert_eq!(error, "requests: has more than 1000 elements");
 
@@ -244,7 +246,7 @@ mod tests {
             ..Default::default()
         };
         let method = "SettingsService/UpdateSettings";
-        assert_eq!(check(method, &request(MAX_HASH_RECIPES)), Ok(()));
+        assert!(check(method, &request(MAX_HASH_RECIPES)).is_ok());
         let error = check(method, &request(MAX_HASH_RECIPES + 1)).unwrap_err();
         assert_eq!(error, "settings.hash_recipes: has more than 10 elements");
     }

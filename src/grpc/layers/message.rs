@@ -10,8 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderMap, request::Parts};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service;
 
@@ -19,17 +22,18 @@ use super::{
     Answer, BoxFuture, Request, Response, Workers,
     admission::ConnectionShare,
     answer::held,
-    decompress::Encoding,
+    decompress::{Encoding, SMALL_BYTES},
     elements::malformed,
     layer,
-    method::{Method, Route},
+    method::{Infrastructure, Method, Route},
     refuse,
     trace::Begun,
     workers::OnWorker,
 };
 use crate::{
     budget::{BytesPermit, ConnectionBudget},
-    domain::error::Error,
+    domain::{deadline, error::Error, update::MAX_BATCH_TEXT_BYTES},
+    grpc::streams::Ended,
 };
 
 /// What precedes a message: whether it is compressed, and its length.
@@ -38,10 +42,8 @@ const PREFIX_BYTES: usize = 5;
 pub(crate) const MAX_PUBLIC_MESSAGE_BYTES: usize = 16 * 1024;
 /// A call whose message is larger runs on a worker.
 const LARGE_MESSAGE_BYTES: usize = 128 * 1024;
-/// How many times as large as a batch its answer is taken to be, until it is known.
-const BATCH_ANSWER_RATIO: usize = 8;
-/// The path of the health check that has one answer.
-const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+/// The bytes that an update of a batch takes until that is known: a comment of its largest size.
+const BATCH_ITEM_BYTES: usize = 64 * 1024;
 /// The header that names how a message is compressed.
 const GRPC_ENCODING: &str = "grpc-encoding";
 
@@ -67,57 +69,76 @@ impl Service<Request> for Messages<Routes> {
 }
 
 impl Messages<Routes> {
-    async fn exchange(mut self, request: Request) -> Result<Response, Error> {
+    async fn exchange(self, request: Request) -> Result<Response, Error> {
         let share = request.extensions().get::<Arc<ConnectionShare>>();
         let budget = share.map(|share| Arc::clone(&share.budget));
         let route = request.extensions().get::<Begun>().map_or(Route::Unknown, |begun| begun.route);
-        let Route::Api(method) = route else {
-            let is_check = request.uri().path() == HEALTH_CHECK;
-            let request = match route {
-                Route::Infrastructure { is_health: true } => {
-                    self.max_message = MAX_PUBLIC_MESSAGE_BYTES;
-                    let (parts, message) = self.receive(request, None, None).await?;
-                    Request::from_parts(parts, Body::new(Full::new(message.frame)))
-                }
-                // tonic limits the messages of reflection, which are a stream.
-                _ => request,
-            };
-            let response = routed(&mut self.inner, request).await;
-            return if is_check {
-                one_message(response).await
-            } else {
-                Ok(response.map(|body| Answer::stream(body, budget)))
-            };
+        let method = match route {
+            Route::Api(method) => method,
+            Route::Infrastructure(kind) => return self.infrastructure(request, kind, budget).await,
+            Route::Unknown => return Err(Error::UnknownMethod),
         };
         let (mut parts, message) = self.receive(request, Some(method), budget.as_ref()).await?;
-        method.elements.check(message.content())?;
-        let length = message.frame.len();
-        let is_large = length > LARGE_MESSAGE_BYTES;
-        let Message { frame, permit } = message;
+        let is_large = message.frame.len() > LARGE_MESSAGE_BYTES;
         if is_large {
             parts.extensions.insert(OnWorker);
         }
-        let request = Request::from_parts(parts, Body::new(Full::new(frame)));
-        let (mut inner, max_message) = (self.inner, self.max_message);
+        let mut inner = self.inner;
         let batch = budget.clone().filter(|_| method.is_batch);
         let call = async move {
-            // The answer of a batch is some times as large as the batch. Once the batch is stored,
-            // it is too late to find no room for its answer.
-            let estimate = (BATCH_ANSWER_RATIO * length).min(max_message);
+            let elements = method.elements.check(message.content())?;
+            let Message { frame, permit } = message;
+            let request = Request::from_parts(parts, Body::new(Full::new(frame)));
+            // Once a batch is stored, it is too late to find no room for its users and its answer.
+            let estimate = (elements * BATCH_ITEM_BYTES).min(MAX_BATCH_TEXT_BYTES);
             let room = batch.map(|budget| budget.try_acquire(estimate).ok_or(Error::Overloaded));
-            let _room = room.transpose()?;
-            Ok(answer(routed(&mut inner, request).await, method).await)
+            let room = room.transpose()?;
+            let response = answer(routed(&mut inner, request).await, method).await;
+            drop(permit);
+            Ok((response, room))
         };
-        let mut response = self.workers.run_if(is_large, call).await?;
-        drop(permit);
+        let (mut response, room) = self.workers.run_if(is_large, call).await?;
         match (response.body_mut(), budget) {
             (Answer::Message { data, .. }, Some(budget)) => {
-                *data = hold(std::mem::take(data), &budget, method)?;
+                // It counts in the budget until it is sent.
+                let room = room.or_else(|| budget.try_acquire(0));
+                *data = held(std::mem::take(data), room).ok_or(Error::Overloaded)?;
             }
             (Answer::Stream { budget, .. }, own) => *budget = own,
             (Answer::Message { .. } | Answer::Empty, _) => {}
         }
         Ok(response)
+    }
+
+    /// Passes on a call that anybody may make.
+    async fn infrastructure(
+        mut self,
+        request: Request,
+        kind: Infrastructure,
+        budget: Option<Arc<ConnectionBudget>>,
+    ) -> Result<Response, Error> {
+        if kind == Infrastructure::Reflection {
+            // tonic limits its messages, and reads them in a task of its own: their stream ends at the
+            // deadline. Then the rest of the answer has as long as any other.
+            let deadline = deadline::current().unwrap_or_else(Instant::now);
+            let request = request.map(|body| {
+                let frames = BodyStream::new(body).take_until(sleep_until(deadline));
+                Body::new(StreamBody::new(frames))
+            });
+            let mut response = routed(&mut self.inner, request).await;
+            let ended = CancellationToken::new();
+            ended.cancel();
+            response.extensions_mut().insert(Ended(ended));
+            return Ok(response.map(|body| Answer::stream(body, budget)));
+        }
+        self.max_message = MAX_PUBLIC_MESSAGE_BYTES;
+        let (parts, message) = self.receive(request, None, None).await?;
+        let request = Request::from_parts(parts, Body::new(Full::new(message.frame)));
+        let response = routed(&mut self.inner, request).await;
+        match kind {
+            Infrastructure::Check => one_message(response).await,
+            _ => Ok(response.map(|body| Answer::stream(body, budget))),
+        }
     }
 
     /// Reads a message, and decompresses it.
@@ -150,7 +171,12 @@ impl Messages<Routes> {
     ) -> Result<Message, Error> {
         let Message { frame, mut permit } = message;
         let compressed = frame.slice(PREFIX_BYTES..);
-        let content = match encoding.decompress_small(&compressed) {
+        let small = if compressed.len() <= SMALL_BYTES {
+            encoding.decompress_small(&compressed)
+        } else {
+            None
+        };
+        let content = match small {
             Some(content) => content,
             None => {
                 // How large it becomes is not known before.
@@ -321,16 +347,4 @@ async fn encoded(mut body: Body) -> Result<(Bytes, Option<HeaderMap>), Status> {
         }
     }
     Ok((message, trailers))
-}
-
-/// Counts an answer in the budget of its connection until it is sent.
-fn hold(data: Bytes, budget: &Arc<ConnectionBudget>, method: &Method) -> Result<Bytes, Error> {
-    held(data, budget.try_acquire(0)).ok_or_else(|| {
-        if method.is_read {
-            Error::Overloaded
-        } else {
-            // The change is stored: whoever sends it again with its request id gets the answer.
-            Error::Unavailable("there is no memory for the answer".into())
-        }
-    })
 }

@@ -11,9 +11,6 @@ use crate::proto::DESCRIPTORS;
 /// The method that the gateway calls with the credentials of a legacy client.
 const LEGACY_METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 
-/// How the names of methods begin that store nothing.
-const READS: [&str; 4] = ["Get", "List", "Watch", "Explain"];
-
 /// One method of the API.
 #[derive(Debug)]
 pub(in crate::grpc) struct Method {
@@ -21,8 +18,6 @@ pub(in crate::grpc) struct Method {
     pub(in crate::grpc) name: &'static str,
     /// Whether the answer is a stream.
     pub(in crate::grpc) is_stream: bool,
-    /// Whether the method stores nothing.
-    pub(in crate::grpc) is_read: bool,
     /// Whether it changes many users.
     pub(in crate::grpc) is_batch: bool,
     /// Whether the gateway may call it for a legacy client.
@@ -37,12 +32,20 @@ pub(in crate::grpc) enum Route {
     /// A method of the API.
     Api(&'static Method),
     /// A health check or reflection: public, neither logged nor measured.
-    Infrastructure {
-        /// Whether it takes one message, and no stream.
-        is_health: bool,
-    },
+    Infrastructure(Infrastructure),
     /// No method of this service.
     Unknown,
+}
+
+/// What anybody may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::grpc) enum Infrastructure {
+    /// A health check with one answer.
+    Check,
+    /// A stream of health changes.
+    HealthWatch,
+    /// Reflection: a stream of requests and of answers.
+    Reflection,
 }
 
 impl Route {
@@ -51,18 +54,29 @@ impl Route {
         if let Some(method) = METHODS.get(path) {
             return Self::Api(method);
         }
-        let is_health = path.starts_with("/grpc.health.v1.Health/");
-        if is_health || path.starts_with("/grpc.reflection.") {
-            return Self::Infrastructure { is_health };
+        match path.strip_prefix("/grpc.health.v1.Health/") {
+            Some("Check") => Self::Infrastructure(Infrastructure::Check),
+            Some(_) => Self::Infrastructure(Infrastructure::HealthWatch),
+            None if path.starts_with("/grpc.reflection.") => {
+                Self::Infrastructure(Infrastructure::Reflection)
+            }
+            None => Self::Unknown,
         }
-        Self::Unknown
+    }
+
+    /// Whether anybody may keep a stream of it open.
+    pub(in crate::grpc) fn is_public_stream(self) -> bool {
+        matches!(
+            self,
+            Self::Infrastructure(Infrastructure::HealthWatch | Infrastructure::Reflection)
+        )
     }
 
     /// The method, where the route is one of the API.
     pub(in crate::grpc) fn method(self) -> Option<&'static Method> {
         match self {
             Self::Api(method) => Some(method),
-            Self::Infrastructure { .. } | Self::Unknown => None,
+            Self::Infrastructure(_) | Self::Unknown => None,
         }
     }
 }
@@ -91,7 +105,6 @@ static METHODS: LazyLock<foldhash::HashMap<String, Method>> = LazyLock::new(|| {
                 let method = Method {
                     name,
                     is_stream: method.server_streaming(),
-                    is_read: READS.iter().any(|read| method.name().starts_with(read)),
                     is_batch: method.name().starts_with("Batch"),
                     is_legacy: name == LEGACY_METHOD,
                     elements: ElementLimits::of(method.input_type(), &messages),
@@ -118,7 +131,7 @@ mod tests {
         assert_eq!(legacy[0].name, LEGACY_METHOD);
         assert_eq!(legacy.len(), 1);
         let health = Route::of("/grpc.health.v1.Health/Check");
-        assert!(matches!(health, Route::Infrastructure { is_health: true }));
+        assert!(matches!(health, Route::Infrastructure(Infrastructure::Check)));
         assert!(matches!(Route::of("/m4.userdetails.v1.UserDetailsService/"), Route::Unknown));
     }
 }

@@ -41,8 +41,8 @@ async fn the_connection_that_is_idle_for_longest_makes_room() {
     let registry = registry(3, 0);
     let [first, second, third] =
         ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| registry.admit(address(ip)).unwrap());
-    let (_request, call) = first.0.call(complete());
-    drop(second.0.call(complete()));
+    let (_request, call) = first.0.call(complete(), false);
+    drop(second.0.call(complete(), false));
     assert_eq!(registry.counts(), [2, 0, 1, 0]);
     // The first is active; the second was active after the third had connected.
     let fourth = registry.admit(address("10.0.0.4")).unwrap();
@@ -60,7 +60,7 @@ async fn the_connection_that_is_idle_for_longest_makes_room() {
 async fn a_new_connection_is_refused_where_all_are_active() {
     let registry = registry(2, 0);
     let connections = [(); 2].map(|()| registry.admit(address("10.0.0.1")).unwrap());
-    let calls = connections.each_ref().map(|connection| connection.0.call(complete()).1);
+    let calls = connections.each_ref().map(|connection| connection.0.call(complete(), false).1);
     assert_eq!(registry.admit(address("10.0.0.2")).unwrap_err(), Reason::TotalLimit);
     assert!(!connections.iter().any(is_closed));
     // A call goes on until its response's body has ended.
@@ -74,6 +74,18 @@ async fn a_new_connection_is_refused_where_all_are_active() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_whose_calls_yield_makes_room() {
+    let registry = registry(2, 0);
+    let [probe, caller] = [(); 2].map(|()| registry.admit(address("10.0.0.1")).unwrap());
+    let (_watch, watching) = probe.0.call(complete(), true);
+    let (_request, _call) = caller.0.call(complete(), false);
+    assert_eq!(registry.counts(), [0, 1, 1, 0]);
+    let _admitted = registry.admit(address("10.0.0.2")).unwrap();
+    assert_eq!([&probe, &caller].map(is_closed), [true, false]);
+    drop(watching);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_at_its_limit_makes_room_itself() {
     let registry = registry(10, 2);
     let other = registry.admit(address("10.0.0.9")).unwrap();
@@ -81,7 +93,7 @@ async fn an_address_at_its_limit_makes_room_itself() {
     let second = registry.admit(address("::ffff:10.0.0.1")).unwrap();
     let third = registry.admit(address("10.0.0.1")).unwrap();
     assert_eq!([&other, &first, &second, &third].map(is_closed), [false, true, false, false]);
-    let _calls = [second.0.call(complete()).1, third.0.call(complete()).1];
+    let _calls = [second.0.call(complete(), false).1, third.0.call(complete(), false).1];
     assert_eq!(registry.admit(address("10.0.0.1")).unwrap_err(), Reason::AddressLimit);
     let _admitted = registry.admit(address("10.0.0.2")).unwrap();
     assert!(!is_closed(&other));
@@ -101,8 +113,8 @@ async fn an_ipv6_client_is_its_network() {
 async fn incomplete_requests_make_room_before_newer_connections() {
     let registry = registry(3, 0);
     let [slow, complete, idle] = [(); 3].map(|()| registry.admit(address("10.0.0.1")).unwrap());
-    let (request, _call) = slow.0.call(incomplete());
-    let (body, _complete) = complete.0.call(incomplete());
+    let (request, _call) = slow.0.call(incomplete(), false);
+    let (body, _complete) = complete.0.call(incomplete(), false);
     assert_eq!(registry.counts(), [1, 2, 0, 0]);
     body.into_body().collect().await.unwrap();
     assert_eq!(registry.counts(), [1, 1, 1, 0]);

@@ -47,7 +47,7 @@ impl Server {
         let protocol = move |stream: TokioIo<Stream>, _: Peer, activity: Arc<Activity>| {
             let permits = permits.clone();
             let service = service_fn(move |request: Request<Incoming>| {
-                let (request, call) = activity.call(request);
+                let (request, call) = activity.call(request, false);
                 let [requests, responses] = permits.clone();
                 async move {
                     let _ = request.into_body().collect().await;

@@ -22,7 +22,7 @@ use super::{
 use crate::domain::{
     error::Error,
     rules::Visibility,
-    watch::{Position, SharedChange, SubscriptionFilter, Watch, WatchBudget},
+    watch::{Charge, Position, SharedChange, SubscriptionFilter, Watch, WatchBudget},
 };
 
 /// The bytes of texts that a subscription reads at once.
@@ -47,6 +47,8 @@ pub(in crate::storage) struct Watcher {
     /// What the reader finds; none while this one is behind.
     receiver: Option<Receiver<Announced>>,
     size: PageSize,
+    /// The memory of the gaps that it began with: later ones are few.
+    _gaps: Charge,
     _place: Place,
 }
 
@@ -58,7 +60,9 @@ impl Watcher {
         receiver: Option<Receiver<Announced>>,
         place: Place,
     ) -> Self {
+        let gaps = feed.budget.charge_entry(position.memory());
         Self {
+            _gaps: gaps,
             feed,
             watched,
             position,

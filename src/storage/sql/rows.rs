@@ -67,7 +67,7 @@ impl FromRow for Kept {
     fn from_row(row: request::Model) -> Result<Self, Corrupt> {
         let updated = columns::answer_from_json(&row.answer)?;
         let is_copy = columns::is_copy(&row.answer);
-        Ok(Self(row.id, StoredResponse { content: row.content, updated, is_copy }))
+        Ok(Self(row.id, StoredResponse { content: row.content, updated: updated.into(), is_copy }))
     }
 
     fn place(&self) {}

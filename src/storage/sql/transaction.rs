@@ -16,7 +16,7 @@ use crate::{
         error::Error,
         rules,
         snapshot::{Basis, Kept, LoadPlan, Snapshot},
-        update::{Change, Entry, EntryPoint, Update, Updated},
+        update::{Change, Entry, EntryPoint, MAX_BATCH_TEXT_BYTES, Update, Updated},
     },
     storage::{connect::Engine, failure::Failure},
     telemetry::instruments::{Instruments, instruments},
@@ -55,7 +55,9 @@ impl Ahead {
         updates: &[(&Update, DateTime<Utc>)],
         snapshot: Snapshot,
     ) -> Result<Self, Error> {
-        Ok(Self { basis: snapshot.basis(), decided: Decisions::of(engine, updates, snapshot)? })
+        let basis = snapshot.basis();
+        let decided = Decisions::of(engine, updates, snapshot, Atomicity::AllOrNothing)?;
+        Ok(Self { basis, decided })
     }
 }
 
@@ -64,7 +66,9 @@ impl Decisions {
         engine: Engine,
         updates: &[(&Update, DateTime<Utc>)],
         mut snapshot: Snapshot,
+        atomicity: Atomicity,
     ) -> Result<Self, Error> {
+        let mut text_bytes = 0;
         let mut users = BTreeSet::new();
         let distinct = updates.iter().all(|(update, _)| users.insert(update.user_id));
         let mut decisions = Vec::with_capacity(updates.len());
@@ -73,7 +77,13 @@ impl Decisions {
             if let Some(account) = snapshot.acting(&update.actor) {
                 update.acting.tell_account(account.id);
             }
-            let decision = rules::apply(update, *now, &snapshot);
+            let mut decision = rules::apply(update, *now, &snapshot);
+            if let (Atomicity::AllOrNothing, Ok((updated, _))) = (atomicity, &decision) {
+                text_bytes += updated.text_bytes();
+                if text_bytes > MAX_BATCH_TEXT_BYTES {
+                    decision = Err(too_much_text());
+                }
+            }
             let key = update.idempotency_key().filter(|key| snapshot.answered(key).is_none());
             if let (Ok((updated, _)), Some(key)) = (&decision, key) {
                 // Its repeat may be among the next ones.
@@ -92,6 +102,14 @@ impl Decisions {
         let writes = Write::all(engine, changes.collect())?;
         Ok(Self { decisions, kept, writes })
     }
+}
+
+fn too_much_text() -> Error {
+    let limit = MAX_BATCH_TEXT_BYTES >> 20;
+    let problem = format!(
+        "has details with which the batch has more than {limit} MiB of text: send fewer updates at once"
+    );
+    Error::InvalidRequest { field: "user_id", problem }
 }
 
 /// Applies updates, in their order, in a transaction that was begun, and ends it.
@@ -113,7 +131,10 @@ pub(in crate::storage) async fn apply(
     }
     let decided = match decided {
         Some(decided) => decided,
-        None => Decisions::of(engine, updates, statements.load(&plan, lock).await?)?,
+        None => {
+            let snapshot = statements.load(&plan, lock).await?;
+            Decisions::of(engine, updates, snapshot, atomicity)?
+        }
     };
     let Decisions { decisions, kept, writes } = decided;
     let answers = kept.into_iter().filter_map(|(index, kept)| {
