@@ -90,6 +90,8 @@ pub fn table() -> String {
     row("memory of responses for all watches", bytes(RESPONSES_LIMIT), "stalled watches end");
     row("a caller's part of it", bytes(CALLER_RESPONSES_LIMIT), "its stalled watches end");
     row("a call", key("deadline_seconds") + " s", "DEADLINE_EXCEEDED, or HTTP 503");
+    let body = key("deadline_seconds") + " s";
+    row("receiving the body of a legacy call", body, "HTTP 400");
     row(
         "sending an answer",
         format!("the same, and 1 s more for every {}", bytes(MIN_BYTES_PER_SECOND)),

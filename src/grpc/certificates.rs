@@ -15,7 +15,7 @@ enum Holder {
     /// A caller of the typed API.
     Identity(Arc<Identity>),
     /// A door in a process of its own.
-    EntryPoint,
+    Gateway,
 }
 
 impl Certificates {
@@ -26,7 +26,7 @@ impl Certificates {
 
     /// Adds a door in a process of its own. Answers whether the name was free.
     pub fn add_door(&mut self, name: &str) -> bool {
-        self.0.insert(SubjectAltName::of(name), Holder::EntryPoint).is_none()
+        self.0.insert(SubjectAltName::of(name), Holder::Gateway).is_none()
     }
 
     /// Whether there are none.
@@ -36,18 +36,18 @@ impl Certificates {
 
     /// The caller whose certificate was shown.
     pub(super) fn identity(&self, extensions: &Extensions) -> Option<Arc<Identity>> {
-        self.token_cache(extensions).find_map(|holder| match holder {
+        self.holders(extensions).find_map(|holder| match holder {
             Holder::Identity(identity) => Some(Arc::clone(identity)),
-            Holder::EntryPoint => None,
+            Holder::Gateway => None,
         })
     }
 
     /// Whether the certificate of a door was shown.
     pub(super) fn is_door(&self, extensions: &Extensions) -> bool {
-        self.token_cache(extensions).any(|holder| matches!(holder, Holder::EntryPoint))
+        self.holders(extensions).any(|holder| matches!(holder, Holder::Gateway))
     }
 
-    fn token_cache<'a>(&'a self, extensions: &'a Extensions) -> impl Iterator<Item = &'a Holder> {
+    fn holders<'a>(&'a self, extensions: &'a Extensions) -> impl Iterator<Item = &'a Holder> {
         let names = extensions.get::<Peer>().into_iter().flat_map(|peer| &*peer.names);
         names.filter_map(|name| self.0.get(name))
     }

@@ -38,7 +38,7 @@ const FREE_LEASE: &str = "INSERT INTO schema_lease (name, holder, expire_time) \
                           VALUES ('migrations', '', 0) ON DUPLICATE KEY UPDATE name = name";
 
 /// How long a lease is valid, in seconds: a replica that was killed holds up the others for as long.
-const LEASE_SECONDS: u32 = 10;
+const LEASE_SECONDS: u32 = 20;
 /// How long a statement may take that waits for locks of single rows at most.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a lease is renewed, and the connection of the lock is tried.
