@@ -1,4 +1,4 @@
-//! Compiles the protos with a compiler written in Rust, so that a machine needs no `protoc`.
+//! Compiles the protos with a compiler written in Rust, so that the build needs no `protoc`.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -20,14 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     let mut build = tonic_prost_build::configure();
     for group in groups(&descriptors) {
-        // Most updates have few of them, and messages are moved often.
+        // Boxes keep messages small: most updates have few groups, and messages are moved often.
         build = build.boxed(group);
     }
     build.compile_fds(descriptors)?;
     Ok(())
 }
 
-/// The paths of the groups of fields that a user has.
+/// The paths of a user's field groups.
 fn groups(descriptors: &FileDescriptorSet) -> Vec<String> {
     let messages = descriptors.file.iter().flat_map(|file| &file.message_type);
     let details = messages.filter(|message| message.name() == "UserDetails");

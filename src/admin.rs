@@ -1,4 +1,4 @@
-//! What operators look at, on a listener of its own: metrics, and the probes.
+//! The admin listener for operators: metrics and probes.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use crate::{
     telemetry::metrics::{self, Format},
 };
 
-/// How many may scrape at once: each holds everything that was measured in memory.
+/// Maximum number of parallel scrapes: each holds all metrics in memory.
 pub(crate) const SCRAPES: usize = 2;
 
-/// The routes, with those of the probes.
+/// The routes of metrics and probes.
 pub(crate) fn router(probes: Router) -> Router {
     let room = Arc::new(Semaphore::new(SCRAPES));
     let router = probes.route("/metrics", get(move |headers| scrape(room, headers)));
     router.fallback(unserved)
 }
 
-/// Answers a head that was refused, and other paths.
+/// Responds to refused heads and unknown paths.
 async fn unserved(refusal: Option<Extension<Refusal>>) -> StatusCode {
     refusal.map_or(StatusCode::NOT_FOUND, |Extension(refusal)| refusal.status())
 }
@@ -41,7 +41,7 @@ async fn scrape(room: Arc<Semaphore>, headers: HeaderMap) -> Response {
             .into_response();
     };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
-    // It takes a while where there is much, and calls go on meanwhile. It keeps its room though its client goes away.
+    // Encoding takes long, so it must not block calls. It keeps its permit if the client leaves.
     let write = move || {
         let _room = room;
         metrics::text(format)

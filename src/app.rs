@@ -1,4 +1,4 @@
-//! The composition root: puts the parts together, runs them, and ends them in order.
+//! The composition root: builds the parts, runs them, and stops them in order.
 
 mod budgets;
 
@@ -35,33 +35,33 @@ use crate::{
 
 pub use crate::{domain::hash::DEMO_KEY, environment::Environment};
 
-/// How many bytes requests to the admin listener may take in memory.
+/// The byte budget of requests to the admin listener.
 pub(crate) const ADMIN_MEMORY: usize = 4 * 1024 * 1024;
-/// How long the database rests after it could not be prepared.
+/// Backoff after the database could not be prepared.
 const PREPARE_REST: Duration = Duration::from_secs(1);
-/// How long the database may take to close its connections.
+/// Timeout for closing the database connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long connections may take to end after the last response.
+/// How long connections may stay open after the last response.
 const LAST_RESPONSE_TIME: Duration = Duration::from_millis(500);
-/// The least time that the storage has to finish, however short the drain deadline is.
+/// Minimum time for the storage to finish, even with a shorter drain deadline.
 const MIN_FINISH_TIME: Duration = Duration::from_millis(500);
 
-/// Why the program cannot be run, or ended badly.
+/// Why the application cannot start, or stopped with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The configuration cannot be used.
     #[error("{0}")]
     Configuration(String),
-    /// An address cannot be listened on.
+    /// A listener cannot bind its address.
     #[error(
         "cannot listen on {address}: choose another address with {key}, or port 0 for a free port"
     )]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// The environment variable that sets it.
+        /// The environment variable that sets the address.
         key: &'static str,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         error: std::io::Error,
     },
@@ -71,15 +71,15 @@ pub enum RunError {
     /// A part of the program failed.
     #[error("a part of the program failed")]
     Failed(#[source] Cause),
-    /// The database had not finished updates at the drain deadline.
+    /// Updates were unfinished at the drain deadline.
     #[error("updates were still being stored at the drain deadline")]
     NotDrained,
 }
 
-/// The service with both doors, or a door of its own; its listeners are bound.
+/// The service with its gateway, or a standalone gateway. Its listeners are bound.
 pub struct Application {
     http: (Listener, axum::Router),
-    /// Metrics and probes, unless they are switched off.
+    /// Metrics and probes; `None` if disabled.
     admin: Option<(Listener, axum::Router)>,
     /// The byte budget of messages and bodies.
     budget: Arc<MemoryBudget>,
@@ -87,11 +87,11 @@ pub struct Application {
     /// TLS to the upstream of a standalone gateway.
     upstream: Option<ClientTls>,
     drain: Duration,
-    /// Tells every part to end.
+    /// Cancelled to stop every part.
     ending: CancellationToken,
 }
 
-/// What a door of its own does not have.
+/// The parts that a standalone gateway lacks.
 struct Core {
     listener: Listener,
     services: Services,
@@ -102,7 +102,7 @@ struct Core {
 }
 
 impl Application {
-    /// The service with both doors; with `demo`, on the demo data.
+    /// Builds the service with gRPC and HTTP. `demo` loads the demo data.
     ///
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`], [`RunError::Database`].
@@ -110,10 +110,10 @@ impl Application {
         Self::service_with(config, demo, Environment::default()).await
     }
 
-    /// The same in a given environment.
+    /// Like [`Self::service`], in a given environment.
     ///
     /// # Errors
-    /// Those of [`Self::service`].
+    /// See [`Self::service`].
     pub async fn service_with(
         config: &Config,
         demo: bool,
@@ -180,7 +180,7 @@ impl Application {
         Ok(Self { http: (http, router), admin, budget, core, upstream: None, drain, ending })
     }
 
-    /// A door of its own, to the service at `upstream`.
+    /// Builds a standalone gateway for the service at `upstream`.
     ///
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`].
@@ -198,30 +198,30 @@ impl Application {
         Ok(Self { http: (http, router), admin, budget, core: None, upstream, drain, ending })
     }
 
-    /// Where gRPC is served; none for a door of its own.
+    /// The gRPC address; `None` for a standalone gateway.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
         self.core.as_ref().and_then(|core| core.listener.socket.local_addr().ok())
     }
 
-    /// The memory that subscriptions use; none for a door of its own.
+    /// The byte budget of subscriptions; `None` for a standalone gateway.
     pub fn watch_budget(&self) -> Option<Arc<WatchBudget>> {
         self.core.as_ref().map(|core| Arc::clone(core.store.watch_budget()))
     }
 
-    /// Where HTTP is served.
+    /// The HTTP address.
     ///
     /// # Errors
-    /// Where the system does not tell.
+    /// If the operating system cannot report the address.
     pub fn http_address(&self) -> std::io::Result<SocketAddr> {
         self.http.0.socket.local_addr()
     }
 
-    /// Where metrics are; none where that is switched off.
+    /// The address of metrics and probes; `None` if disabled.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(|(listener, _)| listener.socket.local_addr().ok())
     }
 
-    /// Answers calls until `stop`, then finishes those under way within the drain deadline.
+    /// Serves until `stop` is cancelled, then drains running calls within the drain deadline.
     ///
     /// # Errors
     /// [`RunError::Database`], [`RunError::Failed`], [`RunError::NotDrained`].
@@ -243,7 +243,7 @@ impl Application {
         parts.spawn(http.map(Ok));
         if let Some((listener, router)) = self.admin {
             let (ends, calls) = (ending.clone(), calls.clone());
-            // Probes have room of their own.
+            // A separate budget keeps probes working when messages exhaust theirs.
             let budget = MemoryBudget::new(ADMIN_MEMORY);
             parts.spawn(legacy::server::serve(listener, router, budget, ends, calls).map(Ok));
         }
@@ -280,22 +280,22 @@ impl Application {
         ending.cancel();
         calls.close();
         let deadline = Instant::now() + self.drain;
-        // A tenth of the time is for the storage.
+        // Reserve a tenth of the time for the storage.
         let drained = timeout(self.drain * 9 / 10, drain(&mut parts, &calls)).await;
         if drained.is_err() {
             let calls = calls.len();
             tracing::warn!(calls, "connections were cut off at the drain deadline");
         }
-        // A client that is slow does not make a stop a failure: its call was not begun.
+        // Slow clients do not make the stop fail. Unfinished updates do: see `NotDrained`.
         outcome = outcome.and(drained.unwrap_or(Ok(())));
-        // Closes the connections that are still open.
+        // Closes the remaining connections.
         parts.shutdown().await;
         if let Some(store) = rest {
             let deadline = deadline.max(Instant::now() + MIN_FINISH_TIME);
             if timeout_at(deadline, store.finish()).await.is_err() {
                 outcome = outcome.and(Err(RunError::NotDrained));
             }
-            // A database that does not answer does not close its connections either.
+            // An unresponsive database does not close its connections either.
             let close = deadline.min(Instant::now() + CLOSE_TIMEOUT);
             let _ = timeout_at(close, store.close()).await;
         }
@@ -303,7 +303,7 @@ impl Application {
     }
 }
 
-/// Waits until every part has ended, or every call is answered.
+/// Waits until every part has ended or every call is answered.
 async fn drain(
     parts: &mut JoinSet<Result<(), RunError>>,
     calls: &TaskTracker,
@@ -314,12 +314,12 @@ async fn drain(
         }
         Ok(())
     };
-    // A connection without a call does not end by itself while its client says nothing.
+    // An idle connection does not end while its client is silent.
     let answered = async {
         loop {
             calls.wait().await;
             tokio::time::sleep(LAST_RESPONSE_TIME).await;
-            // A call may have come before its client knew.
+            // A client may send a call before it sees the shutdown.
             if calls.is_empty() {
                 break;
             }
@@ -335,7 +335,7 @@ fn flatten(ended: Result<Result<(), RunError>, tokio::task::JoinError>) -> Resul
     ended.map_err(|panicked| RunError::Failed(panicked.into()))?
 }
 
-/// Prepares the database, as often as it takes while it does not answer.
+/// Prepares the database; retries while the database does not answer.
 async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result<(), RunError> {
     let mut refused = false;
     loop {
@@ -357,7 +357,7 @@ async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result
             Err(error) if error.may_pass() => {
                 tracing::error!(error = chain(&error), "trying again");
             }
-            // An operator has to act, and may restore the database of before.
+            // Keep trying, but log once: an operator must act, and may restore an older database.
             Err(error @ OpenError::Newer { .. }) if refused => {
                 tracing::debug!(error = chain(&error), "the schema is refused still");
             }
@@ -390,7 +390,7 @@ fn door(config: &Config, channel: Channel) -> Result<Gateway, RunError> {
         .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))
 }
 
-/// The listener of metrics and the door's probes, unless it is switched off.
+/// The listener of metrics and the gateway's probes; `None` if disabled.
 fn listen_admin(
     config: &Config,
     door: &Gateway,
@@ -422,7 +422,7 @@ fn listener(
     Ok(Listener { name, socket, tls, limits })
 }
 
-/// The configured limits of each of `listeners`, or what the file descriptors allow.
+/// The configured limits per listener, lowered to what the file descriptors allow.
 fn connection_limits(config: &Config, listeners: usize) -> ConnectionLimits {
     let mut limits = config.connections;
     let descriptors = descriptors::limit();

@@ -1,4 +1,4 @@
-//! Byte budgets: how much memory messages may take that are received, handled, or not sent yet.
+//! Byte budgets: the memory of messages that are received, handled or not yet sent.
 //!
 //! The process has one budget, and each connection a share of it. A connection may always use its
 //! reserve, so small calls pass while large messages of other connections fill the process budget.
@@ -16,13 +16,13 @@ pub const CONNECTION_RESERVE: usize = 16 * 1024;
 pub struct MemoryBudget {
     limit: isize,
     connection_limit: usize,
-    /// Bytes beyond the reserves of connections. Below zero for a moment, where a connection's
-    /// change is counted here before an earlier one.
+    /// Bytes beyond the reserves of connections. Briefly negative when concurrent changes of a
+    /// connection are counted out of order.
     used: AtomicIsize,
 }
 
 impl MemoryBudget {
-    /// A budget of `limit` bytes, of which one connection may use half.
+    /// A budget of `limit` bytes. One connection may use half.
     pub fn new(limit: usize) -> Arc<Self> {
         let connection_limit = (limit / 2).saturating_add(CONNECTION_RESERVE);
         let limit = isize::try_from(limit).unwrap_or(isize::MAX);
@@ -53,7 +53,7 @@ pub struct ConnectionBudget {
 }
 
 impl ConnectionBudget {
-    /// Takes `bytes`, or nothing where the connection or the process has no room for them.
+    /// Acquires `bytes`; `None` if the connection or the process has no room.
     pub fn try_acquire(self: &Arc<Self>, bytes: usize) -> Option<BytesPermit> {
         let mut permit = BytesPermit { connection: Arc::clone(self), bytes: 0 };
         permit.try_grow(bytes).then_some(permit)
@@ -84,7 +84,7 @@ fn beyond_reserve(bytes: usize) -> isize {
     bytes.saturating_sub(CONNECTION_RESERVE).cast_signed()
 }
 
-/// Bytes taken from a connection's budget; given back when dropped.
+/// Bytes of a connection's budget, released on drop.
 #[derive(Debug)]
 pub struct BytesPermit {
     connection: Arc<ConnectionBudget>,
@@ -92,7 +92,7 @@ pub struct BytesPermit {
 }
 
 impl BytesPermit {
-    /// Takes `bytes` more. Returns whether there was room for them.
+    /// Acquires `bytes` more. Returns whether there was room.
     pub fn try_grow(&mut self, bytes: usize) -> bool {
         let fits = self.connection.try_add(bytes);
         if fits {
@@ -101,14 +101,14 @@ impl BytesPermit {
         fits
     }
 
-    /// Gives back everything beyond `bytes`.
+    /// Releases everything beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(bytes);
         self.connection.subtract(surplus);
         self.bytes -= surplus;
     }
 
-    /// Holds just `bytes` from now on. Returns whether there was room for them.
+    /// Holds exactly `bytes` from now on. Returns whether there was room.
     pub fn try_resize(&mut self, bytes: usize) -> bool {
         self.shrink_to(bytes);
         self.try_grow(bytes - self.bytes)

@@ -1,4 +1,4 @@
-//! Configuration: defaults, then a TOML file, then the environment, then flags. Read once, and every error at once.
+//! Configuration: defaults, TOML file, environment, flags. All errors are reported together.
 
 mod certificates;
 mod keys;
@@ -33,51 +33,51 @@ use crate::{
 pub struct Config {
     /// The database.
     pub database: Options,
-    /// Where gRPC is served.
+    /// Listen address of gRPC.
     pub grpc_listen: SocketAddr,
-    /// Where the legacy call is served.
+    /// Listen address of the legacy call.
     pub http_listen: SocketAddr,
-    /// Where metrics and the probes are served; none is nowhere.
+    /// Listen address of metrics and probes; `None` if disabled.
     pub admin_listen: Option<SocketAddr>,
     /// The static token of internal callers.
     pub internal: Option<InternalToken>,
-    /// Whether callers must prove who they are even where nothing is configured by which they could.
+    /// Whether callers must authenticate even if no authentication method is configured.
     pub require_token: bool,
-    /// Whose JWTs are accepted.
+    /// The issuer, audience and keys of accepted JWTs.
     pub jwt: Option<Provider>,
-    /// The token of a door in a process of its own: what the service accepts, and what such a door shows.
+    /// The token of a standalone gateway: the gateway sends it, the service accepts it.
     pub door_token: Option<SecretString>,
-    /// The service that a door in a process of its own speaks to.
+    /// The upstream of a standalone gateway.
     pub upstream: Option<Upstream>,
-    /// Whose client certificates are.
+    /// The holders of client certificates.
     pub certificates: Certificates,
     /// TLS of gRPC.
     pub grpc_tls: Option<ServerTls>,
     /// TLS of the legacy call.
     pub http_tls: Option<ServerTls>,
-    /// The largest message of gRPC, in bytes.
+    /// Maximum size of a gRPC message, in bytes.
     pub message_limit: usize,
-    /// How many bytes messages and answers may take in memory.
+    /// The byte budget of messages and responses.
     pub message_memory: usize,
-    /// The limits of the connections of the gRPC and HTTP listeners.
+    /// The connection limits of the gRPC and HTTP listeners.
     pub connections: ConnectionLimits,
-    /// Whether to start without authentication on addresses that others reach.
+    /// Whether to start without authentication on non-loopback addresses.
     pub insecure: bool,
     /// The secret keys of legacy calls.
     pub keys: SecretKeys,
-    /// The media type of legacy answers.
+    /// The media type of legacy responses.
     pub answers: Answers,
-    /// The limits of a legacy call; its deadline is also that of an RPC.
+    /// The limits of a legacy call. RPCs have the same deadline.
     pub limits: Limits,
-    /// How long calls under way may take after a signal to stop.
+    /// Drain deadline: how long running calls may take after a stop signal.
     pub drain: Duration,
-    /// How long the change log is kept; none is for ever.
+    /// How long the change log is kept; `None` keeps it forever.
     pub keep_log: Option<TimeDelta>,
-    /// How long legacy calls believe the settings; zero is not at all.
+    /// How long legacy calls cache the settings; zero disables the cache.
     pub settings_age: Duration,
-    /// How often one who watches hears of it that there is nothing to tell.
+    /// Interval of heartbeats on idle subscriptions.
     pub heartbeat: Duration,
-    /// What is logged: a filter such as `info` or `m4_user_details=debug,warn`.
+    /// The log filter, such as `info` or `m4_user_details=debug,warn`.
     pub log: String,
 }
 
@@ -85,7 +85,7 @@ impl Config {
     /// Reads the layers.
     ///
     /// # Errors
-    /// Everything that is wrong in them.
+    /// All errors in the layers.
     pub fn read(layers: &Layers) -> Result<Self, ConfigErrors> {
         let mut read = Reader { layers, errors: layers.wrong() };
         let url = read.text("database.url");
@@ -180,17 +180,17 @@ impl Config {
         })
     }
 
-    /// Reads what is to be logged, and nothing else.
+    /// Reads only the log filter.
     ///
     /// # Errors
-    /// What is wrong with it, and what cannot be read.
+    /// An invalid filter, and the layers that cannot be read.
     pub fn log(layers: &Layers) -> Result<String, ConfigErrors> {
         let mut read = Reader { layers, errors: layers.wrong() };
         let log = read.log();
         if read.errors.is_empty() { Ok(log) } else { Err(ConfigErrors(read.errors)) }
     }
 
-    /// The configuration keys of short secrets that are used on other than loopback addresses.
+    /// Configuration keys of short secrets in use on non-loopback addresses.
     pub fn short_secrets(&self) -> Vec<&'static str> {
         let token = self.internal.as_ref().map(|internal| &internal.token);
         let (grpc, http) =
@@ -203,17 +203,17 @@ impl Config {
         short.into_iter().filter_map(|(key, is_short)| is_short.then_some(key)).collect()
     }
 
-    /// The same for a gateway of its own, which has one secret. Its service is on another machine.
+    /// Like [`Self::short_secrets`], for a standalone gateway, whose service is remote.
     pub fn short_gateway_secrets(&self) -> Vec<&'static str> {
         let is_short = is_short(self.door_token.as_ref());
         is_short.then_some("door.token").into_iter().collect()
     }
 
-    /// What callers must prove, but for service tokens and JWTs. Where nothing is configured, demo data on a loopback
-    /// address is open to all, and so is everything with `insecure`.
+    /// The authentication settings, without service tokens and JWTs. If no method is configured,
+    /// `insecure` admits every caller, and so does demo data on a loopback address.
     ///
     /// # Errors
-    /// Where others than this machine would reach the service without authentication.
+    /// If other machines could reach the service without authentication.
     pub fn authentication(&self, demo: bool) -> Result<Authentication, Unauthenticated> {
         let loopback = self.grpc_listen.ip().is_loopback();
         let closed = self.internal.is_some()
@@ -224,7 +224,7 @@ impl Config {
             return Err(Unauthenticated::Grpc(self.grpc_listen));
         }
         let has_demo_key = self.keys.have_demo_key() || (demo && self.keys.is_empty());
-        // A gateway of its own, on another machine, passes on hashes over gRPC.
+        // A standalone gateway on another machine forwards hashes over gRPC.
         let addresses = [self.http_listen, self.grpc_listen];
         let reached = addresses.into_iter().find(|address| !address.ip().is_loopback());
         if let Some(reached) = reached.filter(|_| has_demo_key && !self.insecure) {
@@ -246,10 +246,10 @@ fn is_short(secret: Option<&SecretString>) -> bool {
     length.is_some_and(|length| length < SHORTEST_SECRET)
 }
 
-/// The number of characters below which a secret is called short.
+/// Secrets with fewer characters count as short.
 pub const SHORTEST_SECRET: usize = 16;
 
-/// Others than this machine would reach the service without authentication.
+/// Other machines could reach the service without authentication.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum Unauthenticated {
     /// Over gRPC.
@@ -260,7 +260,7 @@ pub enum Unauthenticated {
          say --insecure"
     )]
     Grpc(SocketAddr),
-    /// Over HTTP, with the secret key of the demo data.
+    /// With the secret key of the demo data.
     #[error(
         "{0} is not a loopback address and everybody knows the secret key of the demo data. \
          Set api.secret_key (M4_API_SECRET_KEY or M4_API_SECRET_KEY_FILE), or say --insecure"
@@ -276,7 +276,7 @@ fn milliseconds(number: usize) -> Duration {
     Duration::from_millis(u64::try_from(number).unwrap_or(u64::MAX))
 }
 
-/// Reads typed values, and collects what is wrong.
+/// Reads typed values and collects the errors.
 struct Reader<'a> {
     layers: &'a Layers,
     errors: Vec<String>,
@@ -309,7 +309,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A filter of what is logged.
+    /// The log filter.
     fn log(&mut self) -> String {
         let log = self.text("log");
         if log.parse::<tracing_subscriber::EnvFilter>().is_err() {
@@ -325,7 +325,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Whose JWTs are accepted: all three keys, or none of them.
+    /// The accepted JWTs: all three keys, or none.
     fn jwt(&mut self) -> Option<Provider> {
         let keys = ["jwt.jwks", "jwt.issuer", "jwt.audience"];
         let [jwks, issuer, audience] = keys.map(|key| self.text(key));
@@ -350,7 +350,7 @@ impl Reader<'_> {
         Some(Provider { source: source?, issuer, audience })
     }
 
-    /// A secret that stands in one key, or in a file that another one names.
+    /// A secret from its key, or from the file that `file_key` names.
     fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
         let (secret, file) = (self.text(key), self.text(file_key));
         match (secret.is_empty(), file.is_empty()) {
@@ -388,7 +388,7 @@ impl Reader<'_> {
         SecretKeys::new(keys)
     }
 
-    /// The lines of a file that are not empty.
+    /// The non-empty lines of a file.
     fn lines(&mut self, key: &'static str, file: &str) -> Vec<SecretString> {
         match fs::read_to_string(Path::new(file)) {
             Ok(text) => {

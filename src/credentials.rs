@@ -1,5 +1,5 @@
-//! The credentials of a legacy call on their way from the door to the service: one scheme of the metadata
-//! `authorization`. A leaf that both ends share.
+//! The credentials of a legacy call between gateway and service: a scheme of the metadata
+//! `authorization`. Both sides share this leaf module.
 
 use std::net::IpAddr;
 
@@ -10,36 +10,36 @@ use crate::fields::parse_id;
 /// The scheme's name.
 const SCHEME: &str = "M4-Legacy ";
 
-/// The metadata with which a door in a process of its own proves that it is one: `Bearer TOKEN`.
+/// The metadata with which a gateway in its own process authenticates: `Bearer TOKEN`.
 pub const DOOR_IDENTITY: &str = "m4-door-authorization";
 
-/// The metadata of a health check that asks, too, whether the service accepts the gateway that sends it.
+/// The metadata that makes a health check also verify that the service accepts the gateway.
 pub const CHECK_GATEWAY: &str = "m4-check-gateway";
 
-/// The metadata by which the service tells the door, and no other caller, that an account acted upon itself: the answer is
-/// that of other refusals, but metrics tell them apart.
+/// The metadata that tells the gateway, and no other caller, that an account acted upon itself. The
+/// response equals other refusals, but metrics distinguish them.
 pub const UPON_ITSELF: &str = "m4-upon-itself";
 
-/// The longest `u`, `user_id` and `hash` together that the scheme carries, in bytes: metadata has a limit.
+/// The longest `u`, `user_id` and `hash` together, in bytes. Metadata has a size limit.
 pub const LONGEST: usize = 8 * 1024;
 
-/// What a legacy client sent to prove itself, exactly as sent.
+/// The credentials of a legacy client, exactly as sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LegacyCredentials {
-    /// The parameter `u`; empty where it is missing.
+    /// The parameter `u`; empty if missing.
     pub username: String,
-    /// The parameter `user_id`; empty where it is missing.
+    /// The parameter `user_id`; empty if missing.
     pub user_id: String,
-    /// The parameter `hash`; empty where it is missing or no text.
+    /// The parameter `hash`; empty if missing or not text.
     pub hash: String,
     /// The HTTP method.
     pub method: String,
-    /// The IP address of the client; empty where it is not known.
+    /// The IP address of the client; empty if unknown.
     pub address: String,
 }
 
 impl LegacyCredentials {
-    /// The value of `authorization`. Credentials over [`LONGEST`] go without their hash, and are refused for that.
+    /// The value of `authorization`. Without credentials over [`LONGEST`]: the call is refused.
     pub fn to_header(&self) -> String {
         let parts: [&str; 5] = if self.is_too_long() {
             ["", "", "", &self.method, &self.address]
@@ -49,7 +49,7 @@ impl LegacyCredentials {
         SCHEME.to_owned() + &parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
     }
 
-    /// The credentials as they arrive at the other end of [`Self::to_header`].
+    /// The credentials after a round trip through [`Self::to_header`].
     pub fn carried(self) -> Self {
         if !self.is_too_long() {
             return self;
@@ -62,10 +62,10 @@ impl LegacyCredentials {
         self.username.len() + self.user_id.len() + self.hash.len() > LONGEST
     }
 
-    /// Reads a value of `authorization`.
+    /// Parses a value of `authorization`.
     ///
     /// # Errors
-    /// [`NotLegacy::OtherScheme`] for another scheme; [`NotLegacy::Malformed`] for this one with anything else in it.
+    /// [`NotLegacy::OtherScheme`] for another scheme; [`NotLegacy::Malformed`] for invalid content.
     pub fn from_header(header: &str) -> Result<Self, NotLegacy> {
         let parts = header.strip_prefix(SCHEME).ok_or(NotLegacy::OtherScheme)?;
         let decode = |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).ok()?).ok();
@@ -79,12 +79,12 @@ impl LegacyCredentials {
         Ok(Self { username, user_id, hash, method, address })
     }
 
-    /// Whether a value of `authorization` is of their scheme.
+    /// Whether a value of `authorization` has the legacy scheme.
     pub fn are_in(header: &str) -> bool {
         header.starts_with(SCHEME)
     }
 
-    /// Whether the credentials are for a user: `user_id` was hashed, and may not be replaced.
+    /// Whether the credentials are for a user. The hash covers only this `user_id`.
     pub fn are_for(&self, user_id: i64) -> bool {
         parse_id(&self.user_id).unwrap_or_default() == user_id
     }
@@ -98,9 +98,9 @@ impl LegacyCredentials {
 /// Why a header holds no legacy credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotLegacy {
-    /// It is of another scheme.
+    /// The header has another scheme.
     OtherScheme,
-    /// It is of this scheme, but cannot be read.
+    /// The header has this scheme, but invalid content.
     Malformed,
 }
 

@@ -1,4 +1,4 @@
-//! What the service takes from its surroundings.
+//! The injected environment of the service.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,10 +9,9 @@ use crate::domain::clock::{Clock, SteadyClock};
 pub struct Environment {
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The time between two deletions of expired rows.
+    /// The interval between deletions of expired rows.
     pub sweep_interval: Duration,
-    /// The minimum time between two requests for the key set of JWTs; `None` for the default of the
-    /// source.
+    /// The minimum interval between requests for the JWT key set; `None` for the source's default.
     pub jwks_min_interval: Option<Duration>,
 }
 

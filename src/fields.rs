@@ -1,10 +1,10 @@
 //! The field table: every detail of a user, once.
 //!
-//! A row gives a field's group and name in the proto, which is also its parameter in the legacy call and its column,
-//! and the kind of value it holds. Paths, parameters, limits, messages, the conversions to and from proto and row, and
-//! the order of messages are derived from it. This module is a leaf: every layer may import it.
+//! A row holds a field's group, name and kind of value. The name is the proto field, the legacy
+//! parameter and the column. Paths, parameters, limits, messages, conversions and the order of
+//! messages are derived from the table. This module is a leaf: every layer may import it.
 
-/// Hands the rows of the field table to the macro `$callback`. Their order is that of messages in answers.
+/// Passes the rows to the macro `$callback`. Responses list messages in the order of the rows.
 macro_rules! user_fields {
     ($callback:ident) => {
         $callback! {
@@ -70,7 +70,7 @@ macro_rules! define_table {
         /// Every field, in the order of the table.
         pub const FIELDS: [Field; [$(Field::$name),*].len()] = [$(Field::$name),*];
 
-        /// What the table says of each field.
+        /// The rows, indexed by field.
         const ROWS: [Row; FIELDS.len()] = [$(Row {
             group: stringify!($group),
             name: stringify!($name),
@@ -88,10 +88,10 @@ struct Row {
     kind: Kind,
 }
 
-/// What a field holds, and how the legacy call writes it.
+/// The kind of value of a field, and its legacy form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The id of a row elsewhere, 1 to `i64::MAX`, or none.
+    /// The id of a row in another table, 1 to `i64::MAX`, or none.
     Id(Reference),
     /// 0 to `i32::MAX`.
     Count,
@@ -115,7 +115,7 @@ pub enum Kind {
         /// Whether it may be below zero.
         negative: bool,
     },
-    /// Whether a number pool is used, and how. Any mode but `no` needs the pool.
+    /// Whether and how a number pool is used. Every mode except `no` needs the pool.
     List {
         /// The field that holds the pool's id.
         pool: Field,
@@ -127,7 +127,7 @@ pub enum Kind {
     },
 }
 
-/// What the id in a field refers to.
+/// The kind of row that an id refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
     /// A currency.
@@ -150,7 +150,7 @@ impl Field {
         &ROWS[self as usize]
     }
 
-    /// The name: proto field, legacy parameter (but for dates) and column.
+    /// The name: proto field, column and legacy parameter (except dates).
     pub fn name(self) -> &'static str {
         self.row().name
     }
@@ -165,7 +165,7 @@ impl Field {
         self.row().path
     }
 
-    /// What the field holds.
+    /// The kind of value that the field holds.
     pub fn kind(self) -> Kind {
         self.row().kind
     }
@@ -175,7 +175,7 @@ impl Field {
         FIELDS.into_iter().find(|field| field.path() == path)
     }
 
-    /// Whether a path means the field: its own, its group's or `*`.
+    /// Whether a path covers the field: its own path, its group or `*`.
     pub fn is_within(self, path: &str) -> bool {
         path == "*" || path == self.group() || path == self.path()
     }
@@ -188,7 +188,7 @@ impl Field {
         }
     }
 
-    /// What is allowed, as the end of a sentence that begins with the parameter's name.
+    /// The allowed values, as the end of a sentence that begins with the parameter's name.
     pub fn allowed(self) -> &'static str {
         match self.kind() {
             Kind::Id(Reference::Currency) => "must be the id of a currency",
@@ -217,7 +217,7 @@ impl Field {
     }
 }
 
-/// An id in the grammar of the legacy call: digits, leading zeros and surrounding spaces tolerated, at most `i64::MAX`.
+/// Parses a legacy id of at most `i64::MAX`. Leading zeros and surrounding spaces are allowed.
 pub fn parse_id(text: &str) -> Option<i64> {
     let digits = text.trim_matches(' ');
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,10 +1,12 @@
-//! The authority for the details of a user of a telecom billing system.
+//! The system of record for user details of a telecom billing system.
 //!
-//! A request enters at [`grpc`], or at [`legacy`], which is a client of the generated gRPC client and of nothing else;
-//! what [`grpc`] tells of a legacy call it has from the door's own parsing and rendering, which know nobody.
-//! The rules are in [`domain`], which knows neither transport nor SQL; the data lies behind [`storage`], which loads what
-//! the rules must know and stores what they decide, in one transaction. [`fields`] is the table of a user's fields, a
-//! leaf that every layer may import; [`app`] puts the parts together, and [`cli`] runs them.
+//! A request enters at [`grpc`], or at [`legacy`], the HTTP gateway. The gateway calls the service
+//! only through the generated gRPC client. [`grpc`] reuses the gateway's parsing and rendering to
+//! explain legacy calls.
+//!
+//! [`domain`] contains the rules, without transport or SQL. [`storage`] loads a snapshot for the
+//! rules and stores their result in one transaction. [`fields`] is the table of user fields, which
+//! every layer may import. [`app`] is the composition root, and [`cli`] runs it.
 
 mod admin;
 pub mod app;
@@ -29,7 +31,7 @@ pub mod tls;
 mod trace;
 mod upstream;
 
-/// Parts of a call that no other crate needs. `benches/micro` measures them, and `fuzz` calls them.
+/// Parts of a call that `benches/micro` measures and `fuzz` calls; no other crate needs them.
 #[doc(hidden)]
 pub mod measured {
     use bytes::Bytes;
@@ -46,12 +48,12 @@ pub mod measured {
         legacy::{parameters::Parameters, translate::translate, xml::Answer},
     };
 
-    /// Reads the parameters of a body; none where it cannot be read.
+    /// Parses the parameters of a body; `None` if that fails.
     pub async fn body_parameters(headers: &HeaderMap, body: Bytes) -> Option<Parameters> {
         body::parameters(headers, body).await.ok()
     }
 
-    /// Reads the request of a page of users.
+    /// Parses a request for a page of users.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`].
@@ -59,7 +61,7 @@ pub mod measured {
         listing::users(request, TokenKey::new(&[0; 32])).map(drop)
     }
 
-    /// Reads the request of a page of the change log.
+    /// Parses a request for a page of the change log.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`].

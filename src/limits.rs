@@ -129,7 +129,7 @@ pub fn table() -> String {
     format!("| what | limit | answer |\n| --- | --- | --- |\n{}", rows.concat())
 }
 
-/// The default of a configuration key, and its name.
+/// A configuration key and its default.
 fn key(path: &str) -> String {
     let key = KEYS.iter().find(|key| key.path == path);
     format!("`{path}`, {}", key.map_or("", |key| key.default))

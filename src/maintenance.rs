@@ -14,13 +14,12 @@ use crate::{
 pub(crate) struct Sweep {
     pub(crate) store: SqlStore,
     pub(crate) clock: Arc<dyn Clock>,
-    /// How long change log entries are kept; `None` for ever.
+    /// How long change log entries are kept; `None` keeps them forever.
     pub(crate) keep_log: Option<TimeDelta>,
     pub(crate) interval: Duration,
 }
 
-/// How long nothing is deleted after the clock was set: rows that were stored before look older than
-/// they are.
+/// Pause of deletions after a clock step: rows that were stored before look older than they are.
 const HOLD_AFTER_CLOCK_STEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Sweep {

@@ -1,4 +1,4 @@
-//! The generated gRPC contract, and access to a field of `UserDetails` by its row in the field table.
+//! The generated gRPC contract, and access to `UserDetails` by fields of the field table.
 
 use crate::fields::{Field, user_fields};
 
@@ -12,14 +12,14 @@ pub use generated::*;
 /// The compiled protos, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// A way to call the services: in this process, or at another one.
+/// A channel to the services, in this process or in another one.
 pub type Channel = tower::util::BoxCloneSyncService<
     http::Request<tonic::body::Body>,
     http::Response<tonic::body::Body>,
     tonic::Status,
 >;
 
-/// The name of a gRPC code, as the specification has it.
+/// The name of a gRPC code in the specification.
 pub(crate) fn code_name(code: tonic::Code) -> &'static str {
     use tonic::Code;
     match code {
@@ -43,7 +43,7 @@ pub(crate) fn code_name(code: tonic::Code) -> &'static str {
     }
 }
 
-/// The value of one field of `UserDetails`, as the wire has it.
+/// The wire value of one field of `UserDetails`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Leaf {
     /// An id.
@@ -58,7 +58,7 @@ pub enum Leaf {
     Date(Date),
 }
 
-/// A wire type that a leaf field may have.
+/// A wire type of a leaf field.
 trait LeafType: Sized {
     fn into_leaf(self) -> Leaf;
     fn from_leaf(leaf: Leaf) -> Option<Self>;
@@ -81,14 +81,14 @@ leaf_types!(Int64: i64, Int32: i32, Bool: bool, Text: String, Date: Date);
 macro_rules! leaf_access {
     ($($group:ident . $name:ident : $kind:expr;)*) => {
         impl UserDetails {
-            /// Takes the value of a field out; `None` where it is absent.
+            /// Takes the value of a field; `None` if absent.
             pub fn take(&mut self, field: Field) -> Option<Leaf> {
                 match field {
                     $(Field::$name => self.$group.as_mut()?.$name.take().map(LeafType::into_leaf),)*
                 }
             }
 
-            /// Sets a field. A leaf of another type than the field's leaves it absent.
+            /// Sets a field. A leaf of the wrong type clears the field.
             pub fn set(&mut self, field: Field, leaf: Leaf) {
                 match field {
                     $(Field::$name => {

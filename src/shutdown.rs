@@ -1,4 +1,4 @@
-//! Signals: the first one to stop drains the service, the second one ends it at once.
+//! Signals: the first stop signal drains the service, the second stops it at once.
 
 use std::io;
 
@@ -6,12 +6,12 @@ use rustix::process::Signal as Number;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The two ways in which the process is asked to end.
+/// The two kinds of shutdown.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Finish the calls under way.
+    /// Finish the running calls.
     pub graceful: CancellationToken,
-    /// End at once.
+    /// Stop at once.
     pub immediate: CancellationToken,
 }
 
@@ -19,7 +19,7 @@ impl Shutdown {
     /// Follows SIGTERM and SIGINT: the first is graceful, the second is immediate.
     ///
     /// # Errors
-    /// Where signals cannot be handled.
+    /// If signals cannot be handled.
     pub fn on_signals() -> io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -38,11 +38,11 @@ impl Shutdown {
     }
 }
 
-/// Ignores SIGXFSZ, which ends a process whose file reaches `RLIMIT_FSIZE`. The write then fails
-/// with EFBIG, and the service answers as it does when the disk is full.
+/// Ignores SIGXFSZ, which kills a process whose file reaches `RLIMIT_FSIZE`. The write then fails
+/// with EFBIG, and the service behaves as on a full disk.
 ///
 /// # Errors
-/// Where signals cannot be handled.
+/// If signals cannot be handled.
 pub fn ignore_file_size_signal() -> io::Result<()> {
     // The handler stays when the listener is dropped.
     signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)

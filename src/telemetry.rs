@@ -1,4 +1,4 @@
-//! Logs and metrics; and both, and traces, over OTLP where an endpoint is set.
+//! Logs and metrics. If an OTLP endpoint is set, logs, metrics and traces are exported.
 
 mod counted;
 mod exemplars;
@@ -35,15 +35,15 @@ use otlp::{Protocol, Signal};
 
 use crate::trace;
 
-/// The name under which all is sent, unless `OTEL_SERVICE_NAME` says otherwise.
+/// The service name, unless `OTEL_SERVICE_NAME` sets another.
 const SERVICE_NAME: &str = "m4-user-details";
-/// Whose names spans and their attributes have: those of OpenTelemetry's semantic conventions of this version.
+/// The schema URL of the semantic conventions that all names follow.
 const CONVENTIONS: &str = "https://opentelemetry.io/schemas/1.44.0";
 
-/// A part of what is told of a call, and where to.
+/// A boxed `tracing` layer.
 type Part = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// What must be flushed before the process ends.
+/// The telemetry providers. They must be flushed before the process ends.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
@@ -57,11 +57,11 @@ pub struct Telemetry {
 pub struct TelemetryError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Telemetry {
-    /// Logs to standard error what `filter` lets through: text on a terminal, else JSON. Traces and logs are sent where an
-    /// OTLP endpoint is set. Needs a tokio runtime.
+    /// Logs to standard error with a filter: text on a terminal, else JSON. Exports traces and logs
+    /// if an OTLP endpoint is set. Needs a tokio runtime.
     ///
     /// # Errors
-    /// Where the filter, the endpoint or the protocol cannot be read, or telemetry was set up before.
+    /// If the filter, the endpoint or the protocol is invalid, or telemetry was set up before.
     pub fn start(filter: &str) -> Result<(Self, Levels), TelemetryError> {
         let mut levels = Levels::default();
         let mut parts = vec![logs::written(filter, &mut levels)?];
@@ -84,10 +84,10 @@ impl Telemetry {
         Ok((Self { traces, logs, meters: None }, levels))
     }
 
-    /// Measures, too, where that is `scraped` or sent over OTLP. Needs a tokio runtime.
+    /// Starts metrics if they are `scraped` or exported over OTLP. Needs a tokio runtime.
     ///
     /// # Errors
-    /// Where the endpoint cannot be read.
+    /// If the exporter cannot be set up.
     pub fn measuring(mut self, scraped: bool) -> Result<Self, TelemetryError> {
         self.meters = metrics::start(scraped)?;
         if let Some(instruments) = instruments::instruments() {
@@ -102,9 +102,9 @@ impl Telemetry {
         Ok(self)
     }
 
-    /// Sends what has not been sent yet. Waits for receivers at most as long as the exporters do.
+    /// Flushes telemetry. Waits for receivers at most as long as the exporters do.
     pub fn stop(self) {
-        // At once: their waits must not add up.
+        // In parallel, so that the timeouts do not add up.
         thread::scope(|scope| {
             let (traces, logs, meters) = (&self.traces, &self.logs, &self.meters);
             scope.spawn(|| told("traces", traces.as_ref().map(SdkTracerProvider::shutdown)));
@@ -120,7 +120,7 @@ fn told(signal: &str, ended: Option<OTelSdkResult>) {
     }
 }
 
-/// Who tells it, and whose names it has.
+/// The instrumentation scope.
 fn scope() -> InstrumentationScope {
     InstrumentationScope::builder(SERVICE_NAME)
         .with_version(env!("CARGO_PKG_VERSION"))
@@ -128,7 +128,7 @@ fn scope() -> InstrumentationScope {
         .build()
 }
 
-/// Whether this program tells it, and none of its libraries.
+/// Whether the event or span comes from this program, not from a library.
 fn is_own(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with("m4_user_details")
 }

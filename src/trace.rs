@@ -1,8 +1,8 @@
-//! Spans, and traces across the edges, as W3C has them: in with a request's headers, out with another's, and kept in the change
-//! log.
+//! Spans and W3C trace context: read from request headers, written to request headers, and stored
+//! in the change log.
 //!
-//! Spans are OpenTelemetry's own and none of `tracing`'s: of a call that is not sampled nothing is kept but its ids, and nothing
-//! is entered and left at every poll but they.
+//! Spans come from OpenTelemetry, not from `tracing`. An unsampled span keeps only its ids, and a
+//! poll enters and exits no other context.
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -19,35 +19,35 @@ use opentelemetry_sdk::trace::SdkTracer;
 
 use crate::telemetry::names;
 
-/// The headers in which a caller tells its span, and what goes with its trace.
+/// The headers of a caller's span and baggage.
 const TRACEPARENT: &str = "traceparent";
 const BAGGAGE: &str = "baggage";
-/// The flags of a span as W3C writes them.
+/// W3C trace flags.
 const SAMPLED: &str = "01";
 const NOT_SAMPLED: &str = "00";
 
-/// How long what goes with a trace may be, in bytes: to the service it goes on in headers, of which there is a bound.
+/// Maximum length of a propagated header value, in bytes: the service limits its headers.
 const LONGEST: usize = 4096;
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// Has spans kept from now on.
+/// Records spans with `tracer` from now on.
 pub(crate) fn install(tracer: SdkTracer) {
-    // Set before only in a process that started twice, which no command does.
+    // `set` fails only in a process that starts twice, which no command does.
     let _ = TRACER.set(tracer);
 }
 
-/// A span, and what goes with its trace. Where no spans are kept it is the caller's, or none.
+/// A span and its baggage. Without a tracer it is the caller's span, or none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Span(Context);
 
 impl Span {
-    /// The span of the call under way; none outside of one.
+    /// The span of the current call; empty outside a call.
     pub(crate) fn current() -> Self {
         Self(Context::current())
     }
 
-    /// The same, where it is kept.
+    /// The current span, if it is recorded.
     pub(crate) fn current_kept() -> Option<Self> {
         TRACER.get()?;
         Context::map_current(|context| {
@@ -55,9 +55,9 @@ impl Span {
         })
     }
 
-    /// The span of the one who sent a request with these headers, and the baggage in them.
+    /// The caller's span and baggage, from request headers.
     pub(crate) fn of_caller(headers: &HeaderMap) -> Self {
-        // Most callers have neither.
+        // Most callers send neither header.
         if !headers.contains_key(TRACEPARENT) && !headers.contains_key(BAGGAGE) {
             return Self::default();
         }
@@ -66,12 +66,12 @@ impl Span {
         }))
     }
 
-    /// A span below this one.
+    /// Starts a child span.
     pub(crate) fn child(&self, kind: SpanKind, name: impl FnOnce() -> Cow<'static, str>) -> Self {
         self.built(|| SpanBuilder::from_name(name()).with_kind(kind))
     }
 
-    /// A span below this one that links to another one.
+    /// Starts a child span with a link to another span.
     pub(crate) fn child_linked(
         &self,
         kind: SpanKind,
@@ -88,21 +88,21 @@ impl Span {
         if span.span_context().is_sampled() {
             return Self(self.0.with_span(span));
         }
-        // Of one that is not sampled its ids are enough.
+        // An unsampled span needs only its ids.
         Self(self.0.with_remote_span_context(span.span_context().clone()))
     }
 
-    /// Whether it is kept, and its attributes with it: it is sampled, and not the caller's.
+    /// Whether the span is recorded: sampled, and not the caller's.
     pub(crate) fn is_recording(&self) -> bool {
         TRACER.get().is_some() && self.0.span().span_context().is_sampled()
     }
 
-    /// Its ids, where it is kept.
+    /// The span's context, if the span is recorded.
     pub(crate) fn kept(&self) -> Option<SpanContext> {
         self.is_recording().then(|| self.0.span().span_context().clone())
     }
 
-    /// Tells attributes of it, where it is kept.
+    /// Sets attributes, which are built only if the span is recorded.
     pub(crate) fn set_attributes<const N: usize>(
         &self,
         attributes: impl FnOnce() -> [KeyValue; N],
@@ -112,14 +112,14 @@ impl Span {
         }
     }
 
-    /// Tells attributes of it that are there already, where it is kept.
+    /// Sets attributes, if the span is recorded.
     pub(crate) fn set_all_attributes(&self, attributes: &[KeyValue]) {
         if self.is_recording() {
             self.0.span().set_attributes(attributes.iter().cloned());
         }
     }
 
-    /// Tells that what it is of has failed, and how.
+    /// Sets the span's error status and error type.
     pub(crate) fn set_error(&self, error_type: impl FnOnce() -> Cow<'static, str>) {
         if self.is_recording() {
             let span = self.0.span();
@@ -128,44 +128,44 @@ impl Span {
         }
     }
 
-    /// Tells that another one has to do with it.
+    /// Adds a link to another span.
     pub(crate) fn add_link(&self, other: &Self) {
         if self.is_recording() {
             self.0.span().add_link(other.0.span().span_context().clone(), Vec::new());
         }
     }
 
-    /// What it is of has ended.
+    /// Ends the span.
     pub(crate) fn end(&self) {
         if self.is_recording() {
             self.0.span().end();
         }
     }
 
-    /// Runs what belongs to it.
+    /// Runs a future in the span.
     pub(crate) fn instrument<F: Future>(&self, run: F) -> WithContext<F> {
         run.with_context(self.0.clone())
     }
 
-    /// Runs what belongs to it and waits for nobody.
+    /// Runs a closure in the span.
     pub(crate) fn in_scope<T>(&self, run: impl FnOnce() -> T) -> T {
         let _entered = self.enter();
         run()
     }
 
-    /// What comes until the guard is dropped belongs to it.
+    /// Enters the span until the guard is dropped.
     pub(crate) fn enter(&self) -> ContextGuard {
         self.0.clone().attach()
     }
 
-    /// The id of its trace; none where it is in none.
+    /// The trace id; `None` without a trace.
     pub(crate) fn trace_id(&self) -> Option<TraceId> {
         let span = self.0.span();
         let span = span.span_context();
         span.is_valid().then(|| span.trace_id())
     }
 
-    /// It as W3C writes it, for the change log; empty where it is none.
+    /// The W3C `traceparent` for the change log; empty without a span.
     pub(crate) fn traceparent(&self) -> String {
         let span = self.0.span();
         let span = span.span_context();
@@ -173,13 +173,13 @@ impl Span {
             return String::new();
         }
         let flags = if span.is_sampled() { SAMPLED } else { NOT_SAMPLED };
-        // For each update, for which formatting takes long.
+        // Every update needs this value, and `format!` is slower.
         let trace_id = hex::encode(span.trace_id().to_bytes());
         let span_id = hex::encode(span.span_id().to_bytes());
         ["00-", &trace_id, "-", &span_id, "-", flags].concat()
     }
 
-    /// Tells it, and what goes with its trace, to the one who gets a request.
+    /// Writes the span and its baggage into request headers.
     pub(crate) fn to_headers(&self, headers: &mut HeaderMap) {
         global::get_text_map_propagator(|propagator| {
             propagator.inject_context(&self.0, &mut Outgoing(headers));
@@ -187,12 +187,12 @@ impl Span {
     }
 }
 
-/// The id of the trace in what [`Span::traceparent`] has told.
+/// The trace id in a [`Span::traceparent`].
 pub(crate) fn id_in(traceparent: &str) -> &str {
     traceparent.split('-').nth(1).unwrap_or_default()
 }
 
-/// The span in what [`Span::traceparent`] has told; none where that is not sampled.
+/// The span in a [`Span::traceparent`]; `None` if it is not sampled.
 pub(crate) fn span_in(traceparent: &str) -> Option<SpanContext> {
     if !traceparent.ends_with(SAMPLED) {
         return None;

@@ -1,4 +1,4 @@
-//! The way of a door of its own to the service that it speaks to.
+//! The connection of a standalone gateway to its upstream.
 
 use std::{
     io,
@@ -33,18 +33,18 @@ use crate::{
     tls::ClientTls,
 };
 
-/// How long a connection to one address may take to be made.
+/// Timeout for connecting to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// After how much silence a connection with a call under way is asked whether it lives.
+/// Silence on a connection with a running call before an HTTP/2 keepalive PING.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// How long it may take to answer that. An upstream that accepts connections and does not answer is left
-/// then, for the next of its addresses.
+/// Timeout of a keepalive PING. It moves the gateway from an address that accepts connections but
+/// does not answer to the next address.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often a request is sent at most.
+/// Maximum number of attempts to send a request.
 const ATTEMPTS: u32 = 3;
 
-/// Connects when it is used, and again when a connection has ended.
+/// A channel that connects on first use and reconnects.
 pub(crate) fn channel(upstream: &Upstream) -> Channel {
     let endpoint = if upstream.tls.is_some() {
         secured_elsewhere(&upstream.endpoint)
@@ -69,7 +69,7 @@ where
     let connector = service_fn(move |uri: Uri| {
         let usual_port = if tls.is_some() { 443 } else { 80 };
         let (tls, addresses) = (tls.clone(), resolve(uri.clone(), usual_port));
-        // The next connection begins with another address: this one may be of no use.
+        // The next connection starts with another address: this address may be unusable.
         let first = first.fetch_add(1, Ordering::Relaxed);
         async move { connect(tls, &uri, &addresses.await?, first).await.map(TokioIo::new) }
     });
@@ -87,7 +87,7 @@ fn host(upstream: &Uri) -> &str {
     upstream.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 
-/// The same endpoint where tonic does not speak TLS itself: it refuses `https`, but for what requests tell of their origin.
+/// The endpoint as `http`: tonic refuses `https` without its own TLS. The origin stays `https`.
 fn secured_elsewhere(endpoint: &Endpoint) -> Endpoint {
     let mut plain = endpoint.uri().clone().into_parts();
     plain.scheme = Some(Scheme::HTTP);
@@ -97,8 +97,8 @@ fn secured_elsewhere(endpoint: &Endpoint) -> Endpoint {
     }
 }
 
-/// Connects to the first address that answers, beginning with one of them; with TLS, with the
-/// certificates of the time.
+/// Connects to the first address that answers, starting at index `first`. TLS uses the current
+/// certificates.
 async fn connect(
     tls: Option<ClientTls>,
     upstream: &Uri,
@@ -125,8 +125,8 @@ async fn connect(
     Err(last)
 }
 
-/// Sends a request; again, if the upstream had not begun it, as its connection was just being ended: a service does that to
-/// those that are old.
+/// Sends a request, and retries a request that the upstream never began: services close old
+/// connections.
 async fn send(
     channel: transport::Channel,
     request: http::Request<Body>,
@@ -138,13 +138,13 @@ async fn send(
         let request = http::Request::from_parts(parts.clone(), Body::new(body.clone()));
         match channel.clone().oneshot(request).await {
             Err(error) if attempt < ATTEMPTS && was_not_begun(&error) => attempt += 1,
-            // Of a connection that breaks tonic itself would say UNKNOWN.
+            // tonic would report a broken connection as UNKNOWN.
             answer => return answer.map_err(|error| Status::unavailable(chain(&error))),
         }
     }
 }
 
-/// Whether a request never left, or came behind the last one of which GOAWAY says that it is still answered.
+/// Whether a request was never sent, or came after the last stream of a GOAWAY.
 fn was_not_begun(error: &transport::Error) -> bool {
     causes(error).any(|cause| {
         let unsent = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);

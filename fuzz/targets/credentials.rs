@@ -1,4 +1,4 @@
-//! The credentials header: what was read can be written and read again.
+//! The credentials header: decoded credentials survive encoding and decoding.
 #![no_main]
 
 use std::net::IpAddr;

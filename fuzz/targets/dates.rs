@@ -1,4 +1,4 @@
-//! Dates: a day is complete or refused, and its parts are the given ones.
+//! Dates: a complete date keeps every given part, and the stored date supplies the others.
 #![no_main]
 
 use chrono::{Datelike, NaiveDate};
@@ -8,7 +8,7 @@ use m4_user_details::domain::value::PartialDate;
 fuzz_target!(|data: (Option<i32>, Option<i32>, Option<i32>, i32, u32)| {
     let (year, month, day, stored_year, ordinal) = data;
     let stored = NaiveDate::from_yo_opt(stored_year, ordinal % 400);
-    // The years around the limits, too.
+    // Include years beyond both limits, 1900 and 9999.
     let year = year.map(|year| 1890 + year.rem_euclid(8200));
     let month = month.map(|month| month % 14);
     let day = day.map(|day| day % 33);

@@ -1,4 +1,4 @@
-//! Decimals: what is read is exact, and is written in a form that reads the same.
+//! Decimals: a parsed value is exact, and its text parses to the same value.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

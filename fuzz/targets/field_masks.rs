@@ -1,4 +1,4 @@
-//! Field masks: each field once, and both masks agree on what is a field.
+//! Field masks: read masks and update masks accept the same paths and name the same fields.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A form in a body means the same as in a query string, but for a byte order mark, which a body may begin with.
+//! A form body is parsed like a query string, after an optional byte order mark.
 #![no_main]
 
 use bytes::Bytes;

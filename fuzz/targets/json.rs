@@ -1,4 +1,4 @@
-//! A JSON body: it is read or refused, and neither a byte order mark nor spaces around it change anything.
+//! JSON bodies: a byte order mark and surrounding white space do not change the parameters.
 #![no_main]
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ fuzz_target!(|json: &[u8]| {
     if let Some(parameters) = &parameters {
         translate(parameters, "POST", "127.0.0.1");
         let unmarked = json.strip_prefix(MARK).unwrap_or(json);
-        // A body without a byte has no parameters; one of spaces is broken JSON.
+        // An empty body has no parameters; a body of spaces is invalid JSON.
         if !unmarked.is_empty() {
             let spaced = [MARK, b"\n ", unmarked, b"\t\r\n"].concat();
             assert_eq!(read(spaced).as_ref(), Some(parameters));

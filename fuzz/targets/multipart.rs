@@ -1,4 +1,4 @@
-//! A multipart body: it is read or refused, and a well-formed part keeps its text.
+//! Multipart bodies: the parser never panics, and a well-formed part keeps its text.
 #![no_main]
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     if let Some(parameters) = read(data.to_vec()) {
         translate(&parameters, "POST", "127.0.0.1");
     }
-    // The same bytes as the text of a part, unless they end it.
+    // Use the same bytes as the text of a part, unless they end the part.
     if data.windows(3).any(|bytes| bytes == b"--x") {
         return;
     }

@@ -1,4 +1,4 @@
-//! Page tokens: text that the service did not give out is refused.
+//! Page tokens: the service refuses text that it did not issue.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The position in a resume token: gaps are in order, apart, and before the position.
+//! The position in a resume token: gaps are sorted, disjoint, and not beyond the position.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

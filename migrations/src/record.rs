@@ -1,4 +1,4 @@
-//! The record of the steps that were applied, and of those that older programs must not run on.
+//! The record of applied steps, and of steps that are incompatible with older programs.
 
 use std::collections::BTreeSet;
 
@@ -10,25 +10,25 @@ use sea_orm_migration::{
 
 use crate::step::Step;
 
-/// The table in which programs up to [`LAST_SHARED_STEP`] record steps. They do not start on a database with a name here that
-/// they do not know, so later steps are recorded in [`STEPS`].
+/// The table in which programs up to [`LAST_SHARED_STEP`] record steps. They reject a database with
+/// an unknown name here, so later steps are in [`STEPS`].
 const SHARED_STEPS: &str = "seaql_migrations";
 /// The last step of version 0.1.0.
 const LAST_SHARED_STEP: &str = "m0033_change_log_service";
-/// The table of later steps. A program ignores names that it does not know.
+/// The table of later steps. A program ignores unknown names.
 const STEPS: &str = "schema_steps";
-/// The table of steps that older programs must not run on.
+/// The table of steps that are incompatible with older programs.
 const INCOMPATIBLE: &str = "schema_incompatible";
 
-/// The steps that a database has.
+/// The applied steps of a database.
 #[derive(Clone, Debug)]
 pub struct Record(BTreeSet<String>);
 
 impl Record {
-    /// Reads the record. In a new database it creates the tables.
+    /// Reads the record. Creates its tables in a new database.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Errors of the database.
     pub async fn open(connection: &DatabaseConnection) -> Result<Self, DbErr> {
         let manager = SchemaManager::new(connection);
         let mut steps = BTreeSet::new();
@@ -51,19 +51,19 @@ impl Record {
     }
 }
 
-/// A step that this program does not know and must not run on.
+/// An unknown step that is incompatible with this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Newer {
     /// The name of the step.
     pub step: String,
-    /// Why, in the words of the version that has the step.
+    /// The reason, recorded by the newer version.
     pub reason: String,
 }
 
-/// The first step that is marked as incompatible and is not among `known`, if there is one. It changes nothing.
+/// Returns the first incompatible step that is not in `known`. Changes nothing.
 ///
 /// # Errors
-/// Those of the database.
+/// Errors of the database.
 pub async fn newer(
     connection: &DatabaseConnection,
     known: &[Step],
@@ -80,7 +80,7 @@ pub async fn newer(
     Ok(Some(Newer { step, reason }))
 }
 
-/// Records a step, unless another program has done so.
+/// Records a step, unless it is recorded already.
 pub(crate) async fn applied<C: ConnectionTrait>(connection: &C, step: &str) -> Result<(), DbErr> {
     let (table, columns, time) = if step <= LAST_SHARED_STEP {
         let time = match connection.get_database_backend() {
@@ -95,7 +95,7 @@ pub(crate) async fn applied<C: ConnectionTrait>(connection: &C, step: &str) -> R
     insert(connection, table, columns, &format!("{}{time}", literal(step))).await
 }
 
-/// Marks a step that older programs must not run on.
+/// Marks a step as incompatible with older programs.
 pub(crate) async fn is_incompatible<C: ConnectionTrait>(
     connection: &C,
     step: &str,
@@ -134,7 +134,7 @@ fn statement<C: ConnectionTrait>(connection: &C, sql: String) -> Statement {
     Statement::from_string(connection.get_database_backend(), sql)
 }
 
-/// A text of this program's own, as SQL has it.
+/// A text of this program as an SQL string literal.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -161,7 +161,7 @@ fn incompatible() -> TableCreateStatement {
         .take()
 }
 
-/// Another program may create it meanwhile.
+/// Another program may create the table meanwhile.
 fn table(name: &'static str) -> TableCreateStatement {
     Table::create().table(name).if_not_exists().take()
 }

@@ -1,4 +1,4 @@
-//! One step of the schema.
+//! A step of the schema.
 
 use sea_orm_migration::{
     SchemaManager,
@@ -13,7 +13,7 @@ use crate::record;
 pub struct Step {
     name: &'static str,
     ddl: Ddl,
-    /// Why older programs must not run on the schema with this step.
+    /// Why the step is incompatible with older programs.
     incompatible: Option<&'static str>,
 }
 
@@ -42,7 +42,7 @@ impl Step {
         Self::new(name, Ddl::CreateIndex { table, name: index_name, index })
     }
 
-    /// A statement for PostgreSQL alone, which may be repeated.
+    /// Runs an idempotent statement on PostgreSQL only.
     pub fn postgres(name: &'static str, ddl: &'static str) -> Self {
         Self::new(name, Ddl::Postgres(ddl))
     }
@@ -56,8 +56,8 @@ impl Step {
         Self { name, ddl, incompatible: None }
     }
 
-    /// The same step, which programs that do not know it must not run on. Operators read the reason, of at most 255
-    /// characters.
+    /// Marks the step as incompatible with programs that do not know it. Operators read `reason`,
+    /// at most 255 characters.
     #[must_use]
     pub fn incompatible(self, reason: &'static str) -> Self {
         Self { incompatible: Some(reason), ..self }
@@ -68,11 +68,11 @@ impl Step {
         self.name
     }
 
-    /// Applies the step and records it. It can be repeated after a failure, and a crash may come between the DDL statement
-    /// and the record.
+    /// Applies the step and records it. Safe to retry after a failure or a crash, even between the
+    /// DDL statement and the record.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Errors of the database.
     pub async fn apply(&self, connection: &DatabaseConnection) -> Result<(), DbErr> {
         if let Some(reason) = self.incompatible {
             record::is_incompatible(connection, self.name, reason).await?;
@@ -128,14 +128,14 @@ impl Step {
     }
 }
 
-/// Creates an index on PostgreSQL while others write to its table.
+/// Creates an index on PostgreSQL without blocking writes.
 async fn concurrently(
     connection: &DatabaseConnection,
     table: &str,
     name: &str,
     mut index: IndexCreateStatement,
 ) -> Result<(), DbErr> {
-    // It waits for transactions that are older than it, and nobody waits for it.
+    // The build waits for older transactions and blocks nobody.
     connection.execute_unprepared("SET lock_timeout = 0").await?;
     let manager = SchemaManager::new(connection);
     if manager.has_index(table, name).await? {

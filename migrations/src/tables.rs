@@ -1,4 +1,4 @@
-//! The steps, in the order in which they are applied.
+//! The schema steps, in order.
 
 use sea_orm_migration::sea_query::{
     ColumnDef, ForeignKey, ForeignKeyCreateStatement, Index, Table, TableCreateStatement,
@@ -6,7 +6,7 @@ use sea_orm_migration::sea_query::{
 
 use crate::step::Step;
 
-/// Every step. Only ever add to its end.
+/// All steps. Add a new step at the end only.
 pub fn steps() -> Vec<Step> {
     vec![
         Step::table("m0001_currencies", reference_table("currencies", 3)),
@@ -74,17 +74,17 @@ pub fn steps() -> Vec<Step> {
     ]
 }
 
-/// An index by which accounts are listed.
+/// An index for lists of accounts in the order of `column` and id.
 fn index_of_accounts(name: &'static str, index: &'static str, column: &'static str) -> Step {
     Step::index(name, "accounts", index, Index::create().col(column).col("id").take())
 }
 
-/// An id that the database gives.
+/// An auto-increment primary key.
 fn id() -> ColumnDef {
     ColumnDef::new("id").big_integer().not_null().auto_increment().primary_key().take()
 }
 
-/// A table of things that have an id and a unique name.
+/// A table with an id and a unique name.
 fn reference_table(table: &'static str, longest_name: u32) -> TableCreateStatement {
     Table::create()
         .table(table)
@@ -93,7 +93,7 @@ fn reference_table(table: &'static str, longest_name: u32) -> TableCreateStateme
         .take()
 }
 
-/// What the managers of a group may do: a right, such as `users`, and its level, `read` or `edit`.
+/// Rights of a manager group: a right, such as `users`, and its level, `read` or `edit`.
 fn manager_group_rights() -> TableCreateStatement {
     Table::create()
         .table("manager_group_rights")
@@ -105,7 +105,7 @@ fn manager_group_rights() -> TableCreateStatement {
         .take()
 }
 
-/// Accounts with the details of the users among them.
+/// Accounts, with the details of users.
 fn accounts() -> TableCreateStatement {
     let mut table = Table::create()
         .table("accounts")
@@ -163,7 +163,7 @@ fn accounts() -> TableCreateStatement {
         .col(ColumnDef::new("enable_static_list").string_len(16).not_null().default("no"))
         .col(ColumnDef::new("static_source_list_id").big_integer())
         .col(ColumnDef::new("static_list_id").big_integer())
-        // At most 65,535 bytes, which is what MariaDB's TEXT holds. MySQL allows no default here.
+        // At most 65,535 bytes: the size of MariaDB's TEXT. MySQL allows no default for TEXT.
         .col(ColumnDef::new("comment").text().not_null())
         .take();
     for (column, target) in [
@@ -180,7 +180,7 @@ fn accounts() -> TableCreateStatement {
     table
 }
 
-/// The switches of the legacy call; one that is missing has its default.
+/// The settings of the legacy API. A missing row means the default.
 fn settings() -> TableCreateStatement {
     Table::create()
         .table("settings")
@@ -189,7 +189,8 @@ fn settings() -> TableCreateStatement {
         .take()
 }
 
-/// Who changed what of whom, when and through which door. `changes` is JSON: `[{"field", "old", "new"}]`.
+/// Changes of users: actor, time, entry point (`door`), fields.
+/// `changes` is JSON: `[{"field", "old", "new"}]`.
 fn change_log() -> TableCreateStatement {
     Table::create()
         .table("change_log")
@@ -206,7 +207,7 @@ fn change_log() -> TableCreateStatement {
         .take()
 }
 
-/// Requests that were answered, by the ids that callers gave them. `answer` is JSON.
+/// Answered requests, by idempotency key. `answer` is JSON.
 fn requests() -> TableCreateStatement {
     Table::create()
         .table("requests")
@@ -217,8 +218,8 @@ fn requests() -> TableCreateStatement {
         .take()
 }
 
-/// Tokens of services, of which only a hash is kept. `scopes` are words with a space between them, and so are `fields`: those
-/// that may be changed, all where it is NULL.
+/// Service tokens, stored as a hash. `scopes` and `fields` are words separated by spaces. A token
+/// may change `fields`, or all fields if NULL.
 fn service_tokens() -> TableCreateStatement {
     Table::create()
         .table("service_tokens")
@@ -234,7 +235,7 @@ fn service_tokens() -> TableCreateStatement {
         .take()
 }
 
-/// Secret keys that authenticate page and resume tokens, as hexadecimal digits.
+/// Secret keys that authenticate page and resume tokens, in hexadecimal.
 fn token_keys() -> TableCreateStatement {
     Table::create()
         .table("token_keys")
@@ -243,7 +244,7 @@ fn token_keys() -> TableCreateStatement {
         .take()
 }
 
-/// Entries of the change log with ids up to `up_to` may have been deleted. The largest `up_to` counts.
+/// Change log entries with ids up to the largest `up_to` may have been deleted.
 fn change_log_sweeps() -> TableCreateStatement {
     Table::create()
         .table("change_log_sweeps")
@@ -263,12 +264,12 @@ fn text(name: &'static str, longest: u32) -> ColumnDef {
     ColumnDef::new(name).string_len(longest).not_null().default("").take()
 }
 
-/// An exact decimal as a whole number of millionths, which every engine stores alike.
+/// An exact decimal as an integer in millionths, stored alike on every engine.
 fn millionths(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).big_integer().not_null().default(0).take()
 }
 
-/// A moment, in microseconds since 1970-01-01 UTC.
+/// A time, in microseconds since 1970-01-01 UTC.
 fn micros_of_time(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).big_integer().not_null().take()
 }

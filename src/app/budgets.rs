@@ -8,7 +8,7 @@ use crate::{
     telemetry::instruments::{Budget, instruments},
 };
 
-/// Has the byte budgets measured.
+/// Registers the metrics of the byte budgets.
 pub(super) fn observe(messages: &Arc<MemoryBudget>, watches: Option<&Arc<WatchBudget>>) {
     let Some(instruments) = instruments() else { return };
     let (messages, watches) = (Arc::clone(messages), watches.cloned());

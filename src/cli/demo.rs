@@ -20,10 +20,10 @@ use crate::{
     storage::sqlite_url,
 };
 
-/// How long the service may take to start.
+/// Timeout for the start of the service.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The vendor's sample call as printed, and twice corrected: another user id, and another hash.
+/// The vendor's sample call as printed, then with a corrected user id, then with a corrected hash.
 const CALLS: [(&str, &str); 3] = [
     (
         "The vendor's sample call, as printed",
@@ -51,7 +51,7 @@ pub(super) struct Demo {
 }
 
 impl Demo {
-    /// The configuration keys that flags of this command set.
+    /// The configuration keys that this command's flags set.
     pub(super) fn flags(&self) -> Vec<(&'static str, String)> {
         let free = "127.0.0.1:0".to_owned();
         match self.port {
@@ -66,7 +66,7 @@ impl Demo {
         let failed = |error: std::io::Error| CliError::Failed(format!("temporary folder: {error}"));
         let folder = tempfile::Builder::new().prefix("m4-demo-").tempdir().map_err(failed)?;
         config.database.url = sqlite_url(&folder.path().join("demo.db"));
-        // Whatever is configured for a real service does not concern the demo.
+        // The demo ignores the configuration of a real service.
         config.internal = None;
         config.certificates = Certificates::default();
         (config.grpc_tls, config.http_tls) = (None, None);
@@ -98,7 +98,7 @@ impl Demo {
     }
 }
 
-/// Plays the calls and shows what they did.
+/// Sends the calls and prints their effects.
 async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(), CliError> {
     wait_until_ready(http).await?;
     print::text(&format!(
@@ -153,7 +153,7 @@ async fn read(grpc: SocketAddr, user_id: i64) -> Result<UserDetails, CliError> {
     Ok(answer.into_inner().user_details.unwrap_or_default())
 }
 
-/// The fields that differ, with their values before and after.
+/// The changed fields, with their old and new values.
 fn difference(mut before: UserDetails, mut after: UserDetails) -> String {
     let etags = (before.etag.clone(), after.etag.clone());
     let changes = FIELDS.into_iter().filter_map(|field| {

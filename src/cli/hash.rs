@@ -1,4 +1,4 @@
-//! `hash`: computes the hash of a legacy call, and explains the one that a URL has.
+//! `hash`: computes the hash of a legacy call, and explains the hash in a URL.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! `healthcheck`: asks the service on this machine, or a door of its own, whether it is ready.
+//! `healthcheck`: asks the service or standalone gateway on this machine whether it is ready.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

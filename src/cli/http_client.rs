@@ -12,10 +12,10 @@ use tokio_util::either::Either;
 
 use super::CliError;
 
-/// How long a server may take to answer.
+/// Timeout of the request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Sends a request without a body, over TLS if that is given, and reads the answer.
+/// Sends a request without a body, over TLS if given, and reads the response.
 pub(super) async fn send(
     address: SocketAddr,
     tls: Option<ClientConfig>,

@@ -24,7 +24,7 @@ use crate::{
     telemetry::{Levels, Telemetry, TelemetryError},
 };
 
-/// How long telemetry may take to be flushed after a second signal.
+/// Timeout for flushing telemetry after a second signal.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The details of the users of a billing system: typed gRPC, and the legacy hashed HTTP call.
@@ -107,14 +107,14 @@ enum CliError {
 }
 
 impl CliError {
-    /// 1: failed at run time. 2: bad usage or configuration.
+    /// 1: runtime failure. 2: invalid usage or configuration.
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
             | Self::Usage(_)
             | Self::Telemetry(_)
             | Self::Run(RunError::Configuration(_)) => 2,
-            // Nothing but another configuration, another server or another version helps.
+            // Only another configuration, server or version can help.
             Self::Run(RunError::Database(
                 OpenError::Url(_)
                 | OpenError::Sqlite(_)
@@ -127,8 +127,8 @@ impl CliError {
 }
 
 impl Cli {
-    /// Runs the command. Answers the exit code: 0 done or drained, 1 failed at run time, 2 bad configuration. Bad
-    /// usage ends the process before, with 2.
+    /// Runs the command and returns the exit code: 0 success, 1 runtime failure, 2 invalid
+    /// configuration. Invalid usage exits earlier, with 2.
     pub async fn run(self) -> u8 {
         match self.command().await {
             Ok(()) => 0,
@@ -165,7 +165,7 @@ impl Cli {
 
 impl Overrides {
     fn layers(&self, command: &Command) -> Layers {
-        // A variable that is set but empty counts as not set.
+        // An empty variable counts as not set.
         let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let mut flags: Vec<(&'static str, String)> = [
             ("database.url", &self.database_url),
@@ -186,15 +186,15 @@ impl Overrides {
             _ => {}
         }
         let file = self.config.clone().or_else(|| env::var_os("M4_CONFIG").map(PathBuf::from));
-        // The demo shows what it does itself.
+        // The demo prints its own output.
         let quiet = matches!(command, Command::Demo(_)).then(|| "warn".into());
         let variable = |name: &str| variable(name).or(quiet.clone().filter(|_| name == "M4_LOG"));
         Layers::new(file.as_deref(), variable, flags)
     }
 }
 
-/// Runs a command that serves: with telemetry, which is flushed whatever happens, until the token
-/// that the first SIGTERM or SIGINT cancels. A second signal ends the command at once.
+/// Runs a serving command until the first SIGTERM or SIGINT cancels the token. A second signal
+/// stops the command at once. Telemetry is always flushed.
 async fn with_telemetry(
     config: &Config,
     run: impl AsyncFnOnce(Levels, CancellationToken) -> Result<(), CliError>,

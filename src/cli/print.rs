@@ -1,4 +1,4 @@
-//! What commands write for people to read.
+//! Output of commands.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ pub(super) fn text(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// Writes an error, with what lies under it, to standard error.
+/// Writes an error and its causes to standard error.
 pub(super) fn error(error: &(dyn std::error::Error + 'static)) {
     let _ = writeln!(std::io::stderr().lock(), "m4-user-details: {}", chain(error));
 }

@@ -1,4 +1,4 @@
-//! `serve`: both doors, or a door of its own.
+//! `serve`: the service with its gateway, or a standalone gateway.
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,12 +26,12 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    /// The configuration keys that flags of this command set.
+    /// The configuration keys that this command's flags set.
     pub(super) fn flags(&self) -> Vec<(&'static str, String)> {
         self.upstream.iter().map(|url| ("door.upstream", url.clone())).collect()
     }
 
-    /// Serves. `layers` reads the configuration anew.
+    /// Serves until a stop signal. `layers` reads the configuration again.
     pub(super) async fn run(
         self,
         config: Config,
@@ -61,7 +61,7 @@ impl Serve {
     }
 }
 
-/// Reads anew at each SIGHUP what is to be logged.
+/// Reads the log filter again at each SIGHUP.
 fn follow_hangups(
     levels: Levels,
     layers: impl Fn() -> Layers + Send + 'static,

@@ -1,4 +1,4 @@
-//! `settings`: the switches of the legacy call, in the database itself.
+//! `settings`: the switches of the legacy call in the database.
 
 use clap::{Args, Subcommand};
 

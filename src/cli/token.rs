@@ -1,4 +1,4 @@
-//! `token`: the tokens of services, in the database itself.
+//! `token`: the service tokens in the database.
 
 use std::fmt::Write;
 

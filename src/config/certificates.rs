@@ -1,4 +1,4 @@
-//! Which client certificates are whose: a TOML file.
+//! The TOML file of client certificates and their holders.
 
 use std::{fs, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
 
 const KEY: &str = "grpc.certificates_file";
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Listed {
@@ -37,7 +37,7 @@ struct ListedIdentity {
     fields: Option<Vec<String>>,
 }
 
-/// A door in a process of its own.
+/// A standalone gateway.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListedDoor {
@@ -45,7 +45,7 @@ struct ListedDoor {
 }
 
 impl Reader<'_> {
-    /// Who has which client certificate.
+    /// The holders of client certificates.
     pub(super) fn certificates(&mut self) -> Certificates {
         let path = self.text(KEY);
         if path.is_empty() {

@@ -1,17 +1,17 @@
-//! Every configuration key, once.
+//! All configuration keys.
 
 /// One configuration key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Its path in the configuration file.
+    /// The path in the configuration file.
     pub path: &'static str,
-    /// Its environment variable.
+    /// The environment variable.
     pub env: &'static str,
-    /// Its default; empty is none.
+    /// The default value; empty for none.
     pub default: &'static str,
-    /// Whether its value must not be shown.
+    /// Whether the value must not be shown.
     pub secret: bool,
-    /// What it is.
+    /// The help text.
     pub help: &'static str,
 }
 
@@ -28,7 +28,7 @@ const fn secret(path: &'static str, env: &'static str, help: &'static str) -> Ke
     Key { path, env, default: "", secret: true, help }
 }
 
-/// Every configuration key.
+/// All configuration keys.
 pub const KEYS: &[Key] = &[
     key(
         "database.url",

@@ -1,4 +1,4 @@
-//! Where values come from.
+//! The configuration layers.
 
 use std::{ffi::OsString, fmt, path::Path};
 
@@ -13,7 +13,7 @@ use super::{
     masked::{shown, url_without_secrets, without_secrets},
 };
 
-/// Everything that is wrong in a configuration.
+/// All errors in a configuration.
 #[derive(Clone, Debug)]
 pub struct ConfigErrors(pub(super) Vec<String>);
 
@@ -29,16 +29,16 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// The layers, merged: defaults, file, environment, flags.
+/// The merged layers: defaults, file, environment, flags.
 #[derive(Clone)]
 pub struct Layers {
     figment: Figment,
-    /// Layers, or values of them, that cannot be read.
+    /// Errors of unreadable layers and values.
     unreadable: Vec<String>,
 }
 
 impl Layers {
-    /// Merges the layers. `flags` are keys and values; `env` tells an environment variable's value.
+    /// Merges the layers. `flags` are keys and values; `env` reads an environment variable.
     pub fn new(
         file: Option<&Path>,
         env: impl Fn(&str) -> Option<OsString>,
@@ -69,7 +69,7 @@ impl Layers {
     /// A value as text, exactly as written.
     ///
     /// # Errors
-    /// Where it is no single value.
+    /// If the value is neither text, a flag nor a whole number.
     pub(super) fn text(&self, key: &str) -> Result<String, String> {
         let Ok(value) = self.figment.find_value(key) else { return Ok(String::new()) };
         match value {
@@ -83,7 +83,7 @@ impl Layers {
         }
     }
 
-    /// Which layer a value comes from.
+    /// The layer of a value.
     pub fn source(&self, key: &str) -> String {
         self.figment.find_metadata(key).map_or("default".to_owned(), |found| match &found.source {
             Some(source) => source.to_string(),
@@ -91,7 +91,7 @@ impl Layers {
         })
     }
 
-    /// What cannot be read, and what the file has that is no key.
+    /// Unreadable layers and values, and unknown keys.
     pub(super) fn wrong(&self) -> Vec<String> {
         let mut unknown = Vec::new();
         for (name, value) in self.figment.data().into_iter().flatten().flat_map(|(_, data)| data) {
@@ -109,7 +109,7 @@ impl Layers {
         self.unreadable.iter().cloned().chain(unknown).collect()
     }
 
-    /// The effective values, one a line, with secrets masked and the layer that each comes from.
+    /// The effective values, one per line, with masked secrets and the source layers.
     pub fn show(&self) -> String {
         let line = |key: &super::Key| {
             let text = self.text(key.path).unwrap_or_default();
@@ -124,12 +124,12 @@ impl Layers {
     }
 }
 
-/// Whether a path looks like that of a configuration key, and not like a secret.
+/// Whether a path looks like a configuration key and not like a secret.
 fn is_plain(path: &str) -> bool {
     path.len() <= 64 && path.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_' | b'.'))
 }
 
-/// A layer of texts, taken verbatim: the name of the layer, and keys with their values.
+/// A layer of verbatim texts: the layer's name, and keys with their values.
 struct Texts(&'static str, Vec<(&'static str, String)>);
 
 impl Provider for Texts {

@@ -1,12 +1,12 @@
-//! What may be shown of values and of errors: no secret, and nothing that cannot be parsed.
+//! Values and errors without secrets. Text that cannot be parsed is not shown.
 
 use figment::{Error, error::Kind};
 use url::Url;
 
-/// What stands in place of a value that cannot be parsed.
+/// Replaces a value that cannot be parsed.
 const NOT_SHOWN: &str = "(not shown: it cannot be parsed)";
 
-/// The parameters of URLs that are shown; the values of all others are masked.
+/// URL parameters that are shown; all other values are masked.
 const SHOWN_PARAMETERS: [&str; 12] = [
     "application_name",
     "cache",
@@ -22,13 +22,13 @@ const SHOWN_PARAMETERS: [&str; 12] = [
     "sslrootcert",
 ];
 
-/// Why a file cannot be read. The texts of errors quote the file: a secret may stand there.
+/// Why a file cannot be read. Error texts may quote a secret from the file.
 pub(super) fn shown(error: &Error) -> String {
     let place = error.path.join(".");
     let place = if place.is_empty() { String::new() } else { format!(" for {place}") };
     match &error.kind {
         Kind::Message(text) => {
-            // The first line names the position; the others quote what stands there.
+            // The first line is the position; the other lines quote the file.
             let position = text.lines().next().filter(|line| is_position(line));
             position.unwrap_or("it is not valid TOML").to_owned()
         }
@@ -50,7 +50,7 @@ fn is_position(line: &str) -> bool {
     place.split_once(", column ").is_some_and(|(line, column)| is_number(line) && is_number(column))
 }
 
-/// The value of a key that holds a URL: other text may be a connection string with a password.
+/// The value of a URL key. Text other than a URL may be a connection string with a password.
 pub(super) fn url_without_secrets(text: &str) -> String {
     if text.is_empty() || text.contains("://") || text.starts_with("sqlite:") {
         without_secrets(text)
@@ -59,13 +59,13 @@ pub(super) fn url_without_secrets(text: &str) -> String {
     }
 }
 
-/// A value without the secrets in it: the password and the parameters of a URL. Text that looks like
-/// a URL with a user and cannot be parsed is not shown.
+/// Masks the password and the parameters of a URL. Text that looks like a URL with a user and
+/// cannot be parsed is not shown.
 pub(super) fn without_secrets(text: &str) -> String {
     if !text.contains("://") && !text.contains('@') {
         return text.to_owned();
     }
-    // The path of a file needs no escapes, and has no password.
+    // A file path has no escapes and no password.
     let is_file = text.starts_with("sqlite:");
     let Ok(url) = Url::parse(if is_file { "sqlite:" } else { text }) else {
         return NOT_SHOWN.to_owned();
@@ -74,7 +74,7 @@ pub(super) fn without_secrets(text: &str) -> String {
         return NOT_SHOWN.to_owned();
     }
     let (base, query) = match text.split_once('?') {
-        // A question mark in a password would begin the query for a part of the parsers only.
+        // A question mark in a password starts the query in some parsers only.
         Some((base, query)) if is_file || url.query() == Some(query) => (base, Some(query)),
         None => (text, None),
         Some(_) => return NOT_SHOWN.to_owned(),

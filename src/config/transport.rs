@@ -1,4 +1,4 @@
-//! TLS, and the upstream that a door speaks to.
+//! TLS, and the upstream of a standalone gateway.
 
 use tonic::transport::Endpoint;
 
@@ -8,17 +8,17 @@ use crate::tls::{
     Source,
 };
 
-/// The service that a door of its own speaks to.
+/// The upstream of a standalone gateway.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// Where it is.
+    /// The endpoint.
     pub endpoint: Endpoint,
-    /// TLS, where it is spoken.
+    /// TLS, if the endpoint is `https://`.
     pub tls: Option<ClientTls>,
 }
 
 impl Upstream {
-    /// The name or address of its host, and its port.
+    /// The host's name or address, and the port.
     pub fn address(&self) -> (String, u16) {
         let uri = self.endpoint.uri();
         let port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
@@ -26,7 +26,7 @@ impl Upstream {
     }
 }
 
-/// The keys of a listener's TLS.
+/// Configuration keys of a listener's TLS.
 pub(super) struct ServerKeys {
     certificate: &'static str,
     key: &'static str,
@@ -34,7 +34,7 @@ pub(super) struct ServerKeys {
     client_certificate: &'static str,
 }
 
-/// Those of gRPC.
+/// Configuration keys of gRPC's TLS.
 pub(super) const GRPC: ServerKeys = ServerKeys {
     certificate: "grpc.tls_certificate",
     key: "grpc.tls_key",
@@ -42,7 +42,7 @@ pub(super) const GRPC: ServerKeys = ServerKeys {
     client_certificate: "grpc.tls_client_certificate",
 };
 
-/// Those of the legacy call.
+/// Configuration keys of the legacy call's TLS.
 pub(super) const HTTP: ServerKeys = ServerKeys {
     certificate: "http.tls_certificate",
     key: "http.tls_key",
@@ -75,7 +75,7 @@ impl Reader<'_> {
         self.followed(ServerFiles { certificate, key, clients, protocol })
     }
 
-    /// The upstream, with TLS where its URL says so.
+    /// The upstream, with TLS if its URL is `https://`.
     pub(super) fn upstream(&mut self) -> Option<Upstream> {
         let key = "door.upstream";
         let text = self.text(key);

@@ -8,12 +8,12 @@ use crate::fields::FIELDS;
 /// The longest username, in characters.
 pub const USERNAME_CHARACTERS: usize = 255;
 
-/// The name with which an account logs in. Compared byte by byte.
+/// The login name of an account. Compared byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username(String);
 
 impl Username {
-    /// A username, unless no account can bear it: empty, too long or with control characters.
+    /// Parses a username; `None` if empty, too long or with control characters.
     pub fn parse(name: &str) -> Option<Self> {
         let possible = !name.is_empty()
             && name.chars().count() <= USERNAME_CHARACTERS
@@ -27,14 +27,14 @@ impl Username {
     }
 }
 
-/// What kind of account it is.
+/// The type of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountType {
     /// May do everything to every plain user.
     Admin,
-    /// May do what its group's rights say.
+    /// May do what the rights of its group allow.
     Manager,
-    /// May do nothing here.
+    /// May not act.
     User,
 }
 
@@ -42,7 +42,7 @@ impl AccountType {
     /// Every type.
     pub const ALL: [Self; 3] = [Self::Admin, Self::Manager, Self::User];
 
-    /// The word for it in the database.
+    /// The word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -51,16 +51,16 @@ impl AccountType {
         }
     }
 
-    /// The type of a word.
+    /// The type for a word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
-/// How far a right of a manager group goes. Each level includes the ones before it.
+/// The level of a manager group's right. Each level includes the lower levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// May look.
+    /// May read.
     Read,
     /// May change.
     Edit,
@@ -70,7 +70,7 @@ impl Level {
     /// Every level.
     pub const ALL: [Self; 2] = [Self::Read, Self::Edit];
 
-    /// The word for it in the database.
+    /// The word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -78,43 +78,43 @@ impl Level {
         }
     }
 
-    /// The level of a word.
+    /// The level for a word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.as_str() == word)
     }
 }
 
-/// An account that acts, with what its group may do.
+/// An acting account, with the rights of its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActingAccount {
-    /// Its id.
+    /// The id.
     pub id: i64,
-    /// Its type.
+    /// The type.
     pub account_type: AccountType,
-    /// Whether it is blocked.
+    /// Whether the account is blocked.
     pub blocked: bool,
-    /// How far its group's right `users` goes; none without a group or the right.
+    /// The level of the group's right `users`; `None` without a group or the right.
     pub users_level: Option<Level>,
-    /// Whether a manager reaches only users whose responsible manager it is.
+    /// Whether a manager may access only users that are assigned to the manager.
     pub show_only_assigned_users: bool,
 }
 
 /// An account whose details are read or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Its id.
+    /// The id.
     pub id: i64,
-    /// Its name.
+    /// The username.
     pub username: String,
-    /// Its type.
+    /// The type.
     pub account_type: AccountType,
     /// Grows by one with every stored change.
     pub version: i64,
-    /// When it was created.
+    /// The creation time.
     pub create_time: DateTime<Utc>,
-    /// When its details were last changed.
+    /// When the details were last changed.
     pub update_time: DateTime<Utc>,
-    /// Its details.
+    /// The details.
     pub values: Values,
 }
 
@@ -124,7 +124,7 @@ impl User {
         etag(self.id, self.version)
     }
 
-    /// The bytes of its texts.
+    /// The bytes of all texts.
     pub fn text_bytes(&self) -> usize {
         FIELDS.into_iter().map(|field| self.values[field].text_bytes()).sum()
     }

@@ -1,4 +1,4 @@
-//! Who acts in the call under way, as soon as it is known: for the call's line in the log. It goes with the task, as a span does.
+//! The actor of the current call, for its log line. A task-local, like a span.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +8,7 @@ task_local! {
     static ACTING: Acting;
 }
 
-/// Who acts in a call.
+/// The actor of a call, as soon as it is known.
 #[derive(Clone, Debug, Default)]
 pub struct Acting(Arc<OnceLock<Who>>);
 
@@ -19,27 +19,27 @@ enum Who {
 }
 
 impl Acting {
-    /// That of the call under way; nobody's outside of one.
+    /// The actor of the current call; unknown outside a call.
     pub fn current() -> Self {
         ACTING.try_with(Clone::clone).unwrap_or_default()
     }
 
-    /// Runs a call of which this is to be told.
+    /// Runs a call with this actor as the current one.
     pub async fn during<F: Future>(&self, call: F) -> F::Output {
         ACTING.scope(self.clone(), call).await
     }
 
-    /// Tells the id of the acting account.
+    /// Records the id of the acting account.
     pub fn tell_account(&self, id: i64) {
         let _ = self.0.set(Who::Account(id));
     }
 
-    /// Tells the name of the service that acts in its own name.
+    /// Records the name of the service that acts in its own name.
     pub fn tell_service(&self, name: &str) {
         let _ = self.0.set(Who::Service(name.to_owned()));
     }
 
-    /// The id of the acting account; none where it is not known, or a service acts in its own name.
+    /// The id of the acting account; `None` if unknown, or for a service in its own name.
     pub fn account(&self) -> Option<i64> {
         match self.0.get()? {
             Who::Account(id) => Some(*id),

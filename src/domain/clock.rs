@@ -12,11 +12,11 @@ pub trait Clock: Send + Sync + 'static {
     /// The time now, in UTC.
     fn now(&self) -> DateTime<Utc>;
 
-    /// How long ago the clock was last set to another time; `Duration::MAX` if it never was.
+    /// How long ago the clock last made a large step; `Duration::MAX` if never.
     fn steady_for(&self) -> Duration;
 }
 
-/// The clock of the machine, as it is.
+/// The machine's clock, unfiltered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -31,13 +31,13 @@ impl Clock for SystemClock {
     }
 }
 
-/// The largest step of the machine's clock that is followed at once.
+/// The largest step of the machine's clock that takes effect at once.
 const MAX_STEP: TimeDelta = TimeDelta::minutes(1);
-/// How long a larger step must last before it is followed.
+/// How long a larger step must last before it takes effect.
 const CONFIRMATION: Duration = Duration::from_secs(60 * 60);
 
-/// The clock of the machine without large steps: a clock that is set to another day by mistake, and
-/// back, changes nothing.
+/// The machine's clock without large steps. Setting the clock to another day by mistake, and back,
+/// has no effect.
 #[derive(Debug)]
 pub struct SteadyClock(Mutex<State>);
 
@@ -45,14 +45,14 @@ pub struct SteadyClock(Mutex<State>);
 struct State {
     /// The time at which [`uptime`] was 0.
     origin: DateTime<Utc>,
-    /// The origin by the machine's clock, and the uptime since which it differs.
+    /// A pending step: the origin by the machine's clock, and the uptime when the step appeared.
     step: Option<(DateTime<Utc>, Duration)>,
-    /// The uptime at which the last large step was followed.
+    /// The uptime at which the last large step took effect.
     followed_at: Option<Duration>,
 }
 
 impl SteadyClock {
-    /// A clock that shows the time of the machine.
+    /// A clock that starts at the machine's time.
     pub fn new() -> Self {
         Self(Mutex::new(State::new(SystemClock.now(), uptime())))
     }
@@ -115,14 +115,14 @@ fn is_near(one: DateTime<Utc>, other: DateTime<Utc>) -> bool {
     (one - other).abs() <= MAX_STEP
 }
 
-/// How long the machine has been up, also while it slept: no clock that is set changes it.
+/// The time since boot, including suspend. Setting the clock has no effect.
 #[cfg(target_os = "linux")]
 fn uptime() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
-/// How long the process has asked for it: no clock that is set changes it.
+/// The time since the first call. Setting the clock has no effect.
 #[cfg(not(target_os = "linux"))]
 fn uptime() -> Duration {
     use std::{sync::LazyLock, time::Instant};

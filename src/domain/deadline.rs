@@ -1,4 +1,4 @@
-//! Until when the caller of what is under way waits. It goes with the task, as a span does.
+//! The deadline of the current call. A task-local, like a span.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ task_local! {
     static DEADLINE: Instant;
 }
 
-/// Runs a call that may take so long.
+/// Runs a call with a timeout.
 ///
 /// # Errors
-/// Where it took longer; what was begun may go on.
+/// [`Elapsed`] after the timeout. Started work may continue.
 pub async fn within<F: Future>(longest: Duration, call: F) -> Result<F::Output, Elapsed> {
     let deadline = Instant::now() + longest;
     DEADLINE.scope(deadline, timeout_at(deadline, call)).await
 }
 
-/// Runs a part of a call on another task, with the deadline that [`current`] told there.
+/// Runs a part of a call on another task, with the deadline from [`current`].
 pub async fn until<F: Future>(deadline: Option<Instant>, part: F) -> F::Output {
     match deadline {
         Some(deadline) => DEADLINE.scope(deadline, part).await,
@@ -28,7 +28,7 @@ pub async fn until<F: Future>(deadline: Option<Instant>, part: F) -> F::Output {
     }
 }
 
-/// The deadline of the call under way; none outside of one.
+/// The deadline of the current call; `None` outside a call.
 pub fn current() -> Option<Instant> {
     DEADLINE.try_with(|deadline| *deadline).ok()
 }

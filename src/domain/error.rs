@@ -21,7 +21,7 @@ pub enum Error {
     /// The caller's scopes do not allow this.
     #[error("the caller may not do this: {0}")]
     NotPermitted(#[from] NotPermitted),
-    /// The acting account may not act, or not upon itself. Callers are not told which.
+    /// The acting account may not act, or not upon itself. Callers do not learn the reason.
     #[error("the acting account may not do this")]
     ActorRefused(Refusal),
     /// The acting manager's group lacks the right.
@@ -30,13 +30,13 @@ pub enum Error {
     /// There is no such plain user within the acting account's reach.
     #[error("user was not found")]
     UserNotFound,
-    /// Values are invalid. A violation of the responsible manager makes it the manager's error.
+    /// Values are invalid. An invalid responsible manager has its own error reason.
     #[error("invalid values")]
     Invalid(Vec<Violation>),
     /// The etag is not the stored one.
     #[error("the user was changed since its etag was read")]
     EtagMismatch,
-    /// A field that is to be reverted was changed since.
+    /// A field to revert was changed since.
     #[error("a later change touched the same fields")]
     ChangedSince,
     /// There is no such entry in the change log within the acting account's reach.
@@ -50,29 +50,29 @@ pub enum Error {
     /// The request id was used for another request.
     #[error("the request id was used for another request")]
     RequestIdReused,
-    /// One of several updates that are done together or not at all.
+    /// An update of an atomic batch failed.
     #[error("requests[{index}]: {error}")]
     InBatch {
-        /// Which one, from 0.
+        /// The index of the update in the batch, from 0.
         index: usize,
-        /// Why.
+        /// The error of the update.
         error: Box<Error>,
     },
-    /// The request is malformed: a field of the request, and what is wrong with it.
+    /// The request is malformed.
     #[error("{field}: {problem}")]
     InvalidRequest {
         /// The field's path in the request.
         field: &'static str,
-        /// What is wrong with it; never the value.
+        /// The problem of the field; never its value.
         problem: String,
     },
     /// There is no such method.
     #[error("there is no such method")]
     UnknownMethod,
-    /// The message is compressed in a way that the service does not know.
+    /// The message uses an unsupported compression.
     #[error("the message is compressed with an encoding that is not supported")]
     UnknownEncoding,
-    /// No token, or a bad one.
+    /// The token is missing or invalid.
     #[error("a valid token is required")]
     Unauthenticated,
     /// Too many calls at once.
@@ -92,19 +92,19 @@ pub enum Error {
     Internal(#[source] Cause),
 }
 
-/// What the scopes of a caller do not allow.
+/// An operation that the caller's scopes do not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotPermitted {
-    /// What this permission is for.
+    /// An operation that requires this scope.
     #[error("it lacks the scope `{}`", .0.as_str())]
     Scope(Scope),
-    /// To act without naming an account.
+    /// Acting without naming an account.
     #[error("without the scope `admin` it must name an `acting_username`")]
     OwnName,
-    /// To learn a hash with which every field can be changed.
+    /// Learning a hash that can change every field.
     #[error("it may not change every field, so it may not learn a hash")]
     Hash,
-    /// To change this field.
+    /// Changing this field.
     #[error("it may not change `{}`", .0.path())]
     Field(Field),
 }
@@ -122,15 +122,15 @@ pub enum Refusal {
     Itself,
 }
 
-/// What lies under an error; for the log, never for a client.
+/// The source of an error; for the log, never for a client.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// An error with what lies under it, in one line.
+/// An error and its sources, in one line.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// What lies under an error, from above.
+/// The sources of an error, outermost first.
 pub fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
@@ -142,21 +142,21 @@ pub fn causes<'a>(
 pub struct Violation {
     /// The field.
     pub field: Field,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: Problem,
 }
 
-/// What is wrong with a field.
+/// The problem of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
-    /// The value is not one that the field table allows.
+    /// The field table does not allow the value.
     NotAllowed,
-    /// A list is used whose number pool is not set.
+    /// A list is used, but its number pool is not set.
     PoolMissing,
 }
 
 impl Violation {
-    /// What is allowed, as the end of a sentence that begins with the field's name.
+    /// The allowed values, as the end of a sentence that begins with the field's name.
     pub fn allowed(&self) -> &'static str {
         match self.problem {
             Problem::NotAllowed => self.field.allowed(),

@@ -1,4 +1,4 @@
-//! What a hash is made of, and what a wrong one may have been made of instead. For admins, and those who have the secret key.
+//! Explains right and wrong hashes, to admins and to holders of the secret key.
 
 use secrecy::SecretString;
 
@@ -7,14 +7,14 @@ use super::{
     hash::{Recipe, SecretKeys},
 };
 
-/// How many user ids are tried to find out for which one a wrong hash was made.
+/// Number of user ids to try when a hash is wrong.
 const TRIED_IDS: u32 = 10_000;
 
-/// What the hash of a call is made of, and what the one that was sent is.
+/// The explanation of a call's hash.
 pub struct Explained {
     /// Each recipe, in the order of [`Recipe::ALL`].
     pub recipes: Vec<Hashed>,
-    /// What the hash that was sent is.
+    /// The verdict on the sent hash.
     pub verdict: Verdict,
 }
 
@@ -22,35 +22,35 @@ pub struct Explained {
 pub struct Hashed {
     /// The recipe.
     pub recipe: Recipe,
-    /// What is hashed before the secret key.
+    /// The text that is hashed before the secret key.
     pub before_key: String,
-    /// The right hash, made with the current key; none without a key. It lets whoever has it make the call.
+    /// The right hash with the current key; `None` without a key. This hash authorises the call.
     pub hash: Option<SecretString>,
 }
 
-/// What the hash that was sent is.
+/// The verdict on the sent hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is no secret key to tell.
+    /// No secret key is configured.
     NoSecretKey,
-    /// None was sent.
+    /// No hash was sent.
     Missing,
     /// Not 40 hexadecimal digits.
     NoSha1,
     /// Right.
     Right {
-        /// By which recipe.
+        /// The matching recipe.
         recipe: Recipe,
-        /// Whether it was made with a key that is being retired.
+        /// Whether the matching key is being retired.
         previous_key: bool,
     },
-    /// Made for this `user_id`, with the same `u` and a key that is accepted.
+    /// Made for this `user_id`, with the same `u` and an accepted key.
     OtherUserId(String),
-    /// Made of something else.
+    /// Made of other input.
     Wrong,
 }
 
-/// Explains the hash of a call, and what is wrong with the one that was sent; an empty one is none.
+/// Explains the hash of a call. An empty `sent` means that the call has no hash.
 pub fn hash(keys: &SecretKeys, username: &str, user_id: &str, sent: &str) -> Explained {
     let recipes = Recipe::ALL.into_iter().map(|recipe| Hashed {
         recipe,
@@ -76,7 +76,7 @@ fn verdict(keys: &SecretKeys, username: &str, user_id: &str, sent: &str) -> Verd
             return Verdict::Right { recipe, previous_key: number > 0 };
         }
     }
-    // A longer one would make the search long, and is nobody's.
+    // A longer username belongs to no account and would slow down the search.
     let username = Username::parse(username);
     let username = username.as_ref().map(Username::as_str).unwrap_or_default();
     let made_for = |user_id: &String| keys.accept(&Recipe::ALL, username, user_id, sent);

@@ -1,20 +1,20 @@
-//! The legacy call's hash: lower-case hex SHA-1 of some of its parameters and the secret key.
+//! The hash of legacy calls: lower-case hex SHA-1 of some parameters and the secret key.
 //!
-//! The scheme is weak by design: it covers neither the changed fields nor a time, and it is a plain concatenation.
+//! Weak by design: a plain concatenation that covers neither the changed fields nor a time.
 
 use secrecy::{ExposeSecret, SecretString};
 use sha1::{Digest, Sha1};
 use subtle::{Choice, ConstantTimeEq};
 
-/// The secret key of the demo data: everybody knows it.
+/// The secret key of the demo data. It is public.
 pub const DEMO_KEY: &str = "secret";
 
-/// What is hashed before the secret key.
+/// The data that is hashed before the secret key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipe {
     /// `u`, then `user_id`: the documented recipe.
     UsernameUserId,
-    /// `user_id` alone: what older products of the family send.
+    /// `user_id` alone: the recipe of older products of the family.
     UserId,
 }
 
@@ -22,7 +22,7 @@ impl Recipe {
     /// Every recipe.
     pub const ALL: [Self; 2] = [Self::UsernameUserId, Self::UserId];
 
-    /// Its name in settings: the parameters it hashes.
+    /// The name in settings: the hashed parameters.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UsernameUserId => "u,user_id",
@@ -30,7 +30,7 @@ impl Recipe {
         }
     }
 
-    /// The recipe of a name.
+    /// The recipe for a name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|recipe| recipe.as_str() == word)
     }
@@ -40,7 +40,7 @@ impl Recipe {
         Self::ALL.into_iter().filter(|recipe| recipes.contains(recipe)).collect()
     }
 
-    /// What is hashed before the key, one after the other.
+    /// The texts that are hashed before the key, in order.
     pub fn before_key<'a>(self, username: &'a str, user_id: &'a str) -> [&'a str; 2] {
         match self {
             Self::UsernameUserId => [username, user_id],
@@ -59,32 +59,32 @@ impl Recipe {
     }
 }
 
-/// The secret keys that are accepted, the current one first. Several may be active while a key is being rotated.
+/// The accepted secret keys, the current key first. Several keys are active during a rotation.
 #[derive(Clone, Debug, Default)]
 pub struct SecretKeys(Vec<SecretString>);
 
 impl SecretKeys {
-    /// Keys, without the empty ones.
+    /// Keeps the keys that are not empty.
     pub fn new(keys: impl IntoIterator<Item = SecretString>) -> Self {
         Self(keys.into_iter().filter(|key| !key.expose_secret().is_empty()).collect())
     }
 
-    /// Whether a key is the secret key of the demo data.
+    /// Whether any key is the demo key.
     pub fn have_demo_key(&self) -> bool {
         self.0.iter().any(|key| key.expose_secret() == DEMO_KEY)
     }
 
-    /// Whether a key is shorter than so many characters.
+    /// Whether any key has fewer characters.
     pub fn have_shorter_than(&self, characters: usize) -> bool {
         self.0.iter().any(|key| key.expose_secret().chars().count() < characters)
     }
 
-    /// Whether there is none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The key that new hashes are made with.
+    /// The key for new hashes.
     pub fn current(&self) -> Option<&SecretString> {
         self.0.first()
     }
@@ -94,8 +94,8 @@ impl SecretKeys {
         self.0.iter().map(|key| Self(vec![key.clone()]))
     }
 
-    /// Whether `hash` (hex of either case) is right for the parameters under any of the recipes and keys. The time it
-    /// takes does not depend on which of them matches, or on how much of the hash does.
+    /// Whether `hash` (hex of either case) is right for the parameters under any recipe and key.
+    /// The time does not depend on the matching recipe or key, or on the number of matching bytes.
     pub fn accept(&self, recipes: &[Recipe], username: &str, user_id: &str, hash: &str) -> bool {
         let mut sent = [0; 20];
         if hex::decode_to_slice(hash, &mut sent).is_err() {

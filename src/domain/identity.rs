@@ -1,4 +1,4 @@
-//! Who calls the typed API, and what it may do: tokens, JWTs and whatever else proves a caller come to an [`Identity`].
+//! Who calls the typed API, and with which rights. Every authentication yields an [`Identity`].
 
 use std::{
     fmt,
@@ -13,22 +13,22 @@ use super::{
 };
 use crate::fields::{FIELDS, Field};
 
-/// The account as which a caller that proves nothing acts, where nothing need be proved.
+/// The acting account of callers when authentication is off.
 const OPEN_ACCOUNT: &str = "admin";
 
-/// The longest name of an identity, in characters: what the change log holds.
+/// The longest name of an identity, in characters: the limit of the change log.
 pub const NAME_CHARACTERS: usize = 255;
 
-/// What an identity may do: a scope of its token.
+/// A scope of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Read users and the change log, as an account that it names.
+    /// Read users and the change log, as a named account.
     Read,
-    /// Change users, as an account that it names.
+    /// Change users, as a named account.
     Update,
-    /// Read and change settings, as an account that it names.
+    /// Read and change settings, as a named account.
     Settings,
-    /// All of it, in its own name too and then with an admin's rights.
+    /// All scopes, also in its own name with an admin's rights.
     Admin,
 }
 
@@ -36,7 +36,7 @@ impl Scope {
     /// Every scope.
     pub const ALL: [Self; 4] = [Self::Read, Self::Update, Self::Settings, Self::Admin];
 
-    /// The word for it.
+    /// The word for the scope.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -46,7 +46,7 @@ impl Scope {
         }
     }
 
-    /// The scope of a word.
+    /// The scope for a word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == word)
     }
@@ -57,7 +57,7 @@ impl Scope {
 pub struct Scopes([bool; Scope::ALL.len()]);
 
 impl Scopes {
-    /// Whether a scope is among them, or [`Scope::Admin`].
+    /// Whether the scopes include a scope or [`Scope::Admin`].
     pub fn allow(self, scope: Scope) -> bool {
         self.0[scope as usize] || self.0[Scope::Admin as usize]
     }
@@ -71,7 +71,7 @@ impl FromIterator<Scope> for Scopes {
     }
 }
 
-/// The words, with a space between them.
+/// The words, separated by spaces.
 impl fmt::Display for Scopes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let given = Scope::ALL.into_iter().filter(|scope| self.0[*scope as usize]);
@@ -85,7 +85,7 @@ impl fmt::Display for Scopes {
 pub struct FieldSet([bool; FIELDS.len()]);
 
 impl FieldSet {
-    /// The fields that paths mean: fields, groups or `*`. Paths that mean none are passed over, so that they allow nothing.
+    /// The fields that paths cover: fields, groups or `*`. Unknown paths allow nothing.
     pub fn of_paths<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
         let mut set = [false; FIELDS.len()];
         for path in paths {
@@ -95,13 +95,13 @@ impl FieldSet {
         Self(set)
     }
 
-    /// Whether a field is among them.
+    /// Whether a field is in the set.
     pub fn has(&self, field: Field) -> bool {
         self.0[field as usize]
     }
 }
 
-/// A caller of the typed API that has proved who it is.
+/// An authenticated caller of the typed API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     name: String,
@@ -111,13 +111,13 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A service. Without `fields` it may change every field.
+    /// A service. Without `fields`, the service may change every field.
     pub fn new(name: String, scopes: Scopes, fields: Option<FieldSet>) -> Self {
         let own = scopes.allow(Scope::Admin).then(|| Actor::Service(name.clone()));
         Self { name, scopes, fields, own }
     }
 
-    /// Whoever calls where nothing need be proved: may do everything, and acts as an account where it names none.
+    /// The caller when authentication is off. May do everything; the default account is `admin`.
     pub fn open() -> Arc<Self> {
         static OPEN: LazyLock<Arc<Identity>> = LazyLock::new(|| {
             Arc::new(Identity {
@@ -130,25 +130,26 @@ impl Identity {
         Arc::clone(&OPEN)
     }
 
-    /// Whether a name can be that of an identity: some text that the change log can hold, without control characters.
+    /// Whether a text can name an identity: 1 to 255 characters, no control characters.
     pub fn is_name(name: &str) -> bool {
         (1..=NAME_CHARACTERS).contains(&name.chars().count()) && !name.chars().any(char::is_control)
     }
 
-    /// Its name, which stands in the change log for changes in its own name.
+    /// The name. The change log shows the name for changes in the identity's own name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The fields that it may change; none is all.
+    /// The fields that the identity may change; `None` for all.
     pub fn fields(&self) -> Option<FieldSet> {
         self.fields
     }
 
-    /// Who acts in a call that takes a scope: the account that is named, or the identity in its own name.
+    /// The actor of a call that requires a scope: the named account, or the identity itself.
     ///
     /// # Errors
-    /// [`Error::NotPermitted`] where the identity lacks the scope, or names no account and may not act in its own name.
+    /// [`Error::NotPermitted`] if the identity lacks the scope, or if the call names no account and
+    /// the identity may not act in its own name.
     pub fn actor(&self, scope: Scope, acting_username: &str) -> Result<Actor, Error> {
         if !self.scopes.allow(scope) {
             return Err(NotPermitted::Scope(scope).into());

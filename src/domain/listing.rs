@@ -1,4 +1,4 @@
-//! Lists in pages: each begins right behind a position, so that a page costs the same wherever it is.
+//! Lists in pages. A page begins behind a cursor, so every page costs the same.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use super::{
     update::{Change, Origin},
 };
 
-/// How a list of users is ordered. Users with the same key follow each other by id.
+/// The sort key of a list of users. The id breaks ties.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OrderKey {
     /// By id.
@@ -19,28 +19,28 @@ pub enum OrderKey {
     UpdateTime,
 }
 
-/// An order.
+/// A sort order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Order {
-    /// By what.
+    /// The sort key.
     pub key: OrderKey,
-    /// Whether the largest comes first.
+    /// Whether the largest key comes first.
     pub descending: bool,
 }
 
-/// Where a page begins: right behind this row.
+/// The row behind which a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// The username of the row, where the order is by username; else empty.
+    /// The username of the row if the order is by username; else empty.
     pub username: String,
-    /// The time of its last change in microseconds since 1970, where the order is by that; else 0.
+    /// The row's update time in microseconds since 1970 if the order is by update time; else 0.
     pub update_time: i64,
-    /// Its id.
+    /// The id of the row.
     pub id: i64,
 }
 
 impl Cursor {
-    /// The position of a user.
+    /// The cursor of a user.
     pub fn of(user: &User, key: OrderKey) -> Self {
         let username =
             if key == OrderKey::Username { user.username.clone() } else { String::new() };
@@ -50,12 +50,12 @@ impl Cursor {
     }
 }
 
-/// Which users are listed: those to which everything applies that is given.
+/// The filters of a list of users. All given filters must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserFilter {
-    /// How the username begins; empty for every username.
+    /// The prefix of the username; empty for all.
     pub username_prefix: String,
-    /// The e-mail address, exactly.
+    /// The exact e-mail address.
     pub email: Option<String>,
     /// Whether the account is blocked.
     pub blocked: Option<bool>,
@@ -63,94 +63,94 @@ pub struct UserFilter {
     pub hidden: Option<bool>,
     /// The responsible manager.
     pub responsible_manager_id: Option<i64>,
-    /// When the details were changed last: then or later.
+    /// The earliest time of the last change, inclusive.
     pub updated_since: Option<DateTime<Utc>>,
 }
 
-/// A page of users that is asked for.
+/// A request for a page of users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserQuery {
-    /// Which users.
+    /// The filter.
     pub filter: UserFilter,
-    /// In which order.
+    /// The order.
     pub order: Order,
-    /// Where the page begins; none for the first page.
+    /// The cursor; `None` for the first page.
     pub after: Option<Cursor>,
-    /// How many at most, 1 or more.
+    /// The maximum number of users, 1 or more.
     pub limit: u64,
-    /// No more users are read once their texts have this many bytes.
+    /// Reading stops once the texts have this many bytes.
     pub max_bytes: usize,
 }
 
-/// Which entries of the change log are listed: those to which everything applies that is given.
+/// The filters of the change log. All given filters must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeFilter {
-    /// Who was changed.
+    /// The changed user.
     pub user_id: Option<i64>,
-    /// The account that changed.
+    /// The acting account.
     pub actor_id: Option<i64>,
-    /// The service that changed in its own name.
+    /// The service that acted in its own name.
     pub service: Option<String>,
-    /// When: then or later.
+    /// The earliest time, inclusive.
     pub since: Option<DateTime<Utc>>,
-    /// When: before.
+    /// The latest time, exclusive.
     pub until: Option<DateTime<Utc>>,
 }
 
-/// A page of the change log that is asked for.
+/// A request for a page of the change log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeQuery {
-    /// Which entries.
+    /// The filter.
     pub filter: ChangeFilter,
     /// Whether the newest comes first.
     pub descending: bool,
-    /// The entry right behind which the page begins; none for the first page.
+    /// The entry behind which the page begins; `None` for the first page.
     pub after: Option<i64>,
-    /// How many at most, 1 or more.
+    /// The maximum number of entries, 1 or more.
     pub limit: u64,
-    /// No more entries are read once their texts have this many bytes.
+    /// Reading stops once the texts have this many bytes.
     pub max_bytes: usize,
 }
 
 /// Items in the order of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// The items, at least one if there is one.
+    /// The items: at least one if any exists.
     pub items: Vec<T>,
-    /// Whether reading stopped at the maximum of bytes, so there may be more items.
+    /// Whether the byte limit ended reading, so more items may follow.
     pub is_cut: bool,
 }
 
 /// An entry of the change log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedChange {
-    /// The id of the entry. Ids grow, but entries of several transactions at once may appear out of their order.
+    /// The id of the entry. Ids grow, but concurrent transactions may commit out of order.
     pub id: i64,
-    /// Who was changed.
+    /// The changed user.
     pub user_id: i64,
-    /// The version of the user that the change made.
+    /// The user's version after the change.
     pub version: i64,
-    /// When.
+    /// The time of the change.
     pub time: DateTime<Utc>,
-    /// The account that changed; none for a service in its own name.
+    /// The acting account; `None` for a service in its own name.
     pub actor_id: Option<i64>,
-    /// The service that changed in its own name.
+    /// The service that acted in its own name.
     pub service: Option<String>,
-    /// Whence the change came.
+    /// The origin of the change.
     pub origin: Origin,
-    /// What changed, as far as this version knows it.
+    /// The changes that this version knows.
     pub changes: Vec<Change>,
-    /// How many changes of the entry this version skips: it does not know their fields or values.
+    /// The number of changes with a field or value that this version does not know.
     pub unknown_changes: usize,
 }
 
 impl LoggedChange {
-    /// About how many bytes of memory it takes.
+    /// The approximate memory, in bytes.
     pub fn memory(&self) -> usize {
         size_of::<Self>() + self.changes.len() * size_of::<Change>() + self.text_bytes()
     }
 
-    /// The bytes of its texts.
+    /// The bytes of all texts.
     pub fn text_bytes(&self) -> usize {
         let values =
             self.changes.iter().map(|change| change.old.text_bytes() + change.new.text_bytes());

@@ -1,4 +1,4 @@
-//! The rules: who may change whom, what a valid change is, and what is stored of it. Knows neither transport nor SQL.
+//! The rules: who may change whom, which changes are valid, what is stored. No transport or SQL.
 
 pub mod account;
 pub mod acting;

@@ -44,14 +44,14 @@ pub type RequestDigest = [u8; 32];
 pub struct TokenKey(hmac::Key);
 
 impl fmt::Debug for TokenKey {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("TokenKey")
     }
 }
 
 impl TokenKey {
-    /// The key of these secret bytes.
+    /// A key from secret bytes.
     pub fn new(secret: &[u8; KEY_LENGTH]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
@@ -65,7 +65,7 @@ impl TokenKey {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The payload of a token; none unless this key issued it for this request.
+    /// The payload of a token; `None` unless this key issued the token for this request.
     pub fn open(&self, purpose: Purpose, request: &RequestDigest, token: &str) -> Option<Vec<u8>> {
         if token.len() > MAX_TOKEN_LENGTH {
             return None;

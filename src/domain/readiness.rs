@@ -1,25 +1,25 @@
-//! Whether the storage can store an update, and what keeps it from that.
+//! Whether the storage can store an update, and which fault prevents it.
 
 use std::fmt;
 
 use super::error::Cause;
 
-/// What keeps the storage from storing updates.
+/// A fault that keeps the storage from storing updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The schema is not up to date yet.
     NotPrepared,
-    /// The database is not reached, does not answer in time, or answers with an error of another kind.
+    /// The database is unreachable, does not answer in time, or answers with another error.
     NoAnswer,
     /// The disk has no room left.
     DiskFull,
     /// The database or the session is read-only.
     ReadOnly,
-    /// The system could not read or write.
+    /// An I/O error of the system.
     Io,
-    /// The database's files do not hold a valid database.
+    /// The files do not hold a valid database.
     Corrupt,
-    /// The database's files are no longer where they were opened.
+    /// The database's files were moved, deleted or replaced.
     FileMoved,
     /// The database's file cannot be opened.
     CannotOpen,
@@ -41,7 +41,7 @@ impl Fault {
         Self::Locked,
     ];
 
-    /// Its value of the label `cause` in metrics.
+    /// The value of the metric label `cause`.
     pub fn label(self) -> &'static str {
         match self {
             Self::NotPrepared => "not_prepared",
@@ -77,9 +77,9 @@ impl fmt::Display for Fault {
 #[derive(Debug, thiserror::Error)]
 #[error("no update can be stored: {fault}")]
 pub struct NotReady {
-    /// What keeps it from that.
+    /// The fault.
     pub fault: Fault,
-    /// What the database or the system says.
+    /// The error of the database or the system.
     #[source]
     pub cause: Cause,
 }

@@ -1,4 +1,4 @@
-//! Who may do what, and what a valid change is. The checks stand in the order in which they are answered.
+//! Who may do what, and which changes are valid. The checks run in the order of their errors.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use super::{
 };
 use crate::fields::{FIELDS, Field, Kind, Reference};
 
-/// Checks a change. Answers what becomes of it, or what became of it when it came before, and the entry with which it is to be stored: none where it is to be
-/// validated only or changes nothing.
+/// Checks a change. Returns the outcome, or the stored outcome of a repeated request, and the log
+/// entry to store. The entry is `None` for `validate_only`, for a repeat, and if nothing changes.
 ///
 /// # Errors
 /// In this order: [`Error::NotPermitted`], [`Error::ActorRefused`], [`Error::NotAuthorized`],
-/// [`Error::ActorRefused`] (itself), [`Error::UserNotFound`], [`Error::RequestIdReused`], [`Error::EtagMismatch`],
-/// [`Error::ChangedSince`], [`Error::Invalid`].
+/// [`Error::ActorRefused`] (itself), [`Error::UserNotFound`], [`Error::RequestIdReused`],
+/// [`Error::EtagMismatch`], [`Error::ChangedSince`], [`Error::Invalid`].
 pub fn apply(
     update: &Update,
     now: DateTime<Utc>,
@@ -51,11 +51,11 @@ pub fn apply(
         return Ok((Updated { user, changes }, None));
     }
     if update.validate_only {
-        // The next version is not this one: its etag would be that of somebody else's change.
+        // Keep the stored version: the next version's etag would belong to another change.
         return Ok((Updated { user, changes }, None));
     }
     user.version += 1;
-    // Clocks of replicas differ, and an update may have waited while another one came.
+    // Never go back: replica clocks differ, and an update can wait while another one is stored.
     user.update_time = user.update_time.max(now);
     let entry = Entry {
         actor_id: actor.map(|actor| actor.id),
@@ -77,21 +77,21 @@ pub fn read<'a>(actor: &Actor, user_id: i64, snapshot: &'a Snapshot) -> Result<&
     reach(actor, user_id, snapshot)
 }
 
-/// Which users an actor may list.
+/// The users that an actor may list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visibility {
     /// Every plain user.
     All,
-    /// Those whose responsible manager this account is.
+    /// Users whose responsible manager is this account.
     AssignedTo(i64),
 }
 
-/// Which users an actor may list.
+/// Returns the users that an actor may list.
 ///
 /// # Errors
 /// [`Error::ActorRefused`], [`Error::NotAuthorized`].
 pub fn visibility(actor: &Actor, snapshot: &Snapshot) -> Result<Visibility, Error> {
-    // There is no account 0, which might be the actor itself.
+    // No account has id 0, so no actor is refused for acting upon itself.
     let actor = authorise(actor, Level::Read, 0, snapshot)?;
     let bound = actor.filter(|actor| {
         actor.account_type == AccountType::Manager && actor.show_only_assigned_users
@@ -110,7 +110,7 @@ pub fn administer(actor: &Actor, snapshot: &Snapshot) -> Result<(), Error> {
     }
 }
 
-/// Checks that the caller may change the fields that an update means, whether or not their values would differ.
+/// Checks that the caller may change every field of an update, even if the values stay the same.
 fn permit(update: &Update) -> Result<(), Error> {
     let Some(allowed) = &update.allowed else { return Ok(()) };
     match update.edits.fields().find(|field| !allowed.has(*field)) {
@@ -119,7 +119,7 @@ fn permit(update: &Update) -> Result<(), Error> {
     }
 }
 
-/// The acting account, if it may act at all; none for a service in its own name.
+/// The acting account, if it may act at all; `None` for a service in its own name.
 fn act<'a>(actor: &Actor, snapshot: &'a Snapshot) -> Result<Option<&'a ActingAccount>, Error> {
     let name = match actor {
         Actor::Service(_) => return Ok(None),
@@ -136,7 +136,7 @@ fn act<'a>(actor: &Actor, snapshot: &'a Snapshot) -> Result<Option<&'a ActingAcc
     Ok(Some(account))
 }
 
-/// The acting account, if it may do this to users.
+/// The acting account, if it has the level and does not act upon itself.
 fn authorise<'a>(
     actor: &Actor,
     level: Level,
@@ -153,7 +153,7 @@ fn authorise<'a>(
     Ok(Some(account))
 }
 
-/// The plain user of an id, if the actor reaches it.
+/// The plain user with an id, if the actor may access the user.
 fn reach<'a>(
     actor: Option<&ActingAccount>,
     user_id: i64,
@@ -175,7 +175,7 @@ fn reach<'a>(
     }
 }
 
-/// The values after the edits.
+/// Applies the edits to the stored values and validates the result.
 fn validate(edits: &Edits, stored: &Values, snapshot: &Snapshot) -> Result<Values, Error> {
     let mut values = stored.clone();
     let mut violations: BTreeMap<Field, Problem> =
@@ -214,7 +214,7 @@ fn validate(edits: &Edits, stored: &Values, snapshot: &Snapshot) -> Result<Value
     Err(Error::Invalid(violations.into_iter().map(violation).collect()))
 }
 
-/// Whether what a value refers to exists.
+/// Whether the row that a value refers to exists.
 fn exists(field: Field, value: &Value, snapshot: &Snapshot) -> bool {
     let has = |reference: Reference, id: &i64| {
         snapshot.references.get(&reference).is_some_and(|ids| ids.contains(id))

@@ -1,4 +1,4 @@
-//! The use cases, as both transports call them.
+//! The use cases. Both transports call them.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -24,22 +24,22 @@ use super::{
 };
 use crate::credentials::LegacyCredentials;
 
-/// How many later changes are read at once before one is reverted.
+/// Page size for the changes that follow a change to revert.
 const LATER_CHANGES: u64 = 200;
-/// The bytes of texts of later changes that are read at once.
+/// Maximum text bytes of a page of later changes.
 const LATER_CHANGES_BYTES: usize = 1 << 20;
 
-/// How often a change is looked at that is to be reverted, while others come.
+/// Attempts to revert a change while other changes arrive.
 const ATTEMPTS: u32 = 5;
 
-/// How many updates of a batch are under way at once: others have room beside them.
+/// Maximum concurrent updates of a batch. The limit leaves room for other calls.
 const AT_ONCE: usize = 32;
 
-/// What came after a change.
+/// The log entries after a change.
 struct Later {
-    /// Whether it touched the same fields.
+    /// Whether a later entry touches the same fields.
     touched: bool,
-    /// The user's version by then.
+    /// The user's latest logged version.
     version: i64,
 }
 
@@ -48,17 +48,17 @@ pub struct Service {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     keys: SecretKeys,
-    /// How long the change log is kept; none is for ever.
+    /// The settings that legacy calls check.
     settings: TtlCache<Settings>,
 }
 
 impl Service {
-    /// Use cases on a store, with the keys of legacy calls.
+    /// Creates the use cases. The `keys` verify legacy calls.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
         Self { store, clock, keys, settings: TtlCache::default() }
     }
 
-    /// Tells how long legacy calls believe the settings, a second at most; without it a second.
+    /// Sets the TTL of the settings cache. The default and the maximum are one second.
     #[must_use]
     pub fn with_settings_ttl(mut self, age: Duration) -> Self {
         self.settings = TtlCache::within(age);
@@ -68,27 +68,27 @@ impl Service {
     /// Changes a user.
     ///
     /// # Errors
-    /// Those of [`Store::apply`].
+    /// The errors of [`Store::apply`].
     pub async fn update(&self, update: Update) -> Result<Updated, Error> {
         self.store.apply(update, self.clock.now().trunc_subsecs(6)).await
     }
 
-    /// Changes users, in the order of the updates: all or none.
+    /// Changes users in the order of the updates, all or none.
     ///
     /// # Errors
-    /// Those of [`Store::apply_all`].
+    /// The errors of [`Store::apply_all`].
     pub async fn update_all(&self, updates: Vec<Update>) -> Result<Vec<Updated>, Error> {
         self.store.apply_all(updates, self.clock.now().trunc_subsecs(6)).await
     }
 
-    /// Changes users, each on its own: those of one user in the order of the updates. `each` gets the
-    /// outcomes in their order.
+    /// Applies each update separately, in order for each user. `each` receives the outcomes in the
+    /// order of the updates.
     pub async fn update_each(
         &self,
         updates: Vec<Update>,
         each: impl FnMut(Result<Updated, Error>) + Send,
     ) {
-        // Others find room, too.
+        // Leave room for other calls.
         let at_once = AT_ONCE.min(self.store.room() / 2).max(1);
         let mut each = each;
         let mut updates = updates.into_iter().peekable();
@@ -106,8 +106,8 @@ impl Service {
     /// Checks the credentials of a legacy call.
     ///
     /// # Errors
-    /// In this order: [`Error::ApiDisabled`], [`Error::GetDisabled`], [`Error::IncorrectHash`]; and those of
-    /// [`Store::settings`].
+    /// In this order: [`Error::ApiDisabled`], [`Error::GetDisabled`], [`Error::IncorrectHash`]; and
+    /// the errors of [`Store::settings`].
     pub async fn authenticate(&self, call: &LegacyCredentials) -> Result<(), Error> {
         let settings = self.cached_settings().await?;
         if !settings.allow_api || self.keys.is_empty() {
@@ -121,10 +121,10 @@ impl Service {
         if right { Ok(()) } else { Err(Error::IncorrectHash) }
     }
 
-    /// Explains the hash of a legacy call, beside the settings with which it is checked.
+    /// Explains the hash of a legacy call, and returns the settings that check it.
     ///
     /// # Errors
-    /// Those of [`Store::administer`] and [`Store::settings`].
+    /// The errors of [`Store::administer`] and [`Store::settings`].
     pub async fn explain(
         &self,
         actor: &Actor,
@@ -133,7 +133,7 @@ impl Service {
         self.store.administer(actor).await?;
         let settings = self.cached_settings().await?;
         let (keys, call) = (self.keys.clone(), call.clone());
-        // Many hashes are tried.
+        // The search hashes thousands of user ids, which would block an async worker.
         let explain = move || explain::hash(&keys, &call.username, &call.user_id, &call.hash);
         let explained = tokio::task::spawn_blocking(explain).await;
         Ok((settings, explained.map_err(|panicked| Error::Internal(panicked.into()))?))
@@ -142,7 +142,7 @@ impl Service {
     /// Reads a user.
     ///
     /// # Errors
-    /// Those of [`Store::read`].
+    /// The errors of [`Store::read`].
     pub async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
         self.store.read(actor, user_id).await
     }
@@ -150,7 +150,7 @@ impl Service {
     /// The key of page and resume tokens.
     ///
     /// # Errors
-    /// Those of [`Store::token_key`].
+    /// The errors of [`Store::token_key`].
     pub async fn token_key(&self) -> Result<TokenKey, Error> {
         self.store.token_key().await
     }
@@ -158,7 +158,7 @@ impl Service {
     /// Lists users.
     ///
     /// # Errors
-    /// Those of [`Store::list`].
+    /// The errors of [`Store::list`].
     pub async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error> {
         self.store.list(actor, query).await
     }
@@ -166,7 +166,7 @@ impl Service {
     /// Lists entries of the change log.
     ///
     /// # Errors
-    /// Those of [`Store::list_changes`].
+    /// The errors of [`Store::list_changes`].
     pub async fn list_changes(
         &self,
         actor: &Actor,
@@ -175,10 +175,10 @@ impl Service {
         self.store.list_changes(actor, query).await
     }
 
-    /// Which users an actor may watch.
+    /// The filter for the users that an actor may watch.
     ///
     /// # Errors
-    /// Those of [`Store::visibility`].
+    /// The errors of [`Store::visibility`].
     pub async fn watched(
         &self,
         actor: &Actor,
@@ -187,10 +187,10 @@ impl Service {
         Ok(SubscriptionFilter { user_id, visibility: self.store.visibility(actor, user_id).await? })
     }
 
-    /// Watches the change log from a position on, or from now on.
+    /// Subscribes to the change log from a position; without a position, from now.
     ///
     /// # Errors
-    /// Those of [`Store::watch`].
+    /// The errors of [`Store::watch`].
     pub async fn watch(
         &self,
         from: Option<Position>,
@@ -200,15 +200,15 @@ impl Service {
         self.store.watch(from, watched, caller).await
     }
 
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
     }
 
-    /// Undoes a logged change; without an etag only where its fields hold what it gave them.
+    /// Reverts a logged change. Without an etag, its fields must be unchanged since.
     ///
     /// # Errors
-    /// Those of [`Store::list_changes`] and [`Store::apply`], [`Error::ChangeNotFound`], and
+    /// The errors of [`Store::list_changes`] and [`Store::apply`], [`Error::ChangeNotFound`], and
     /// [`Error::ChangeNotSupported`].
     pub async fn revert(
         &self,
@@ -229,7 +229,7 @@ impl Service {
         };
         let found = self.store.list_changes(&actor, &query).await?.items.pop();
         let found = found.filter(|found| found.id == change_id).ok_or(Error::ChangeNotFound)?;
-        // Half a revert is none: the fields of a change belong together.
+        // A partial revert would split fields that belong together.
         if found.unknown_changes > 0 {
             return Err(Error::ChangeNotSupported);
         }
@@ -258,11 +258,12 @@ impl Service {
         for _ in 0..ATTEMPTS {
             let later = self.later(&actor, &found).await?;
             if later.touched {
-                // The other checks come first.
+                // Report the errors of the other checks first.
                 self.update(update(None, unchanged, true)).await?;
                 break;
             }
-            // A change that comes meanwhile is looked at, too. The version may be one that the log does not tell of.
+            // The etag detects a concurrent change. If the log ends at the same version again, the
+            // log lacks the stored version: go without the etag.
             let guard = (looked != Some(later.version))
                 .then(|| account::etag(found.user_id, later.version));
             looked = Some(later.version);
@@ -274,7 +275,7 @@ impl Service {
         Err(Error::ChangedSince)
     }
 
-    /// What the log tells of changes after one.
+    /// Reads the user's log entries after `change`.
     async fn later(&self, actor: &Actor, change: &LoggedChange) -> Result<Later, Error> {
         let filter = ChangeFilter { user_id: Some(change.user_id), ..ChangeFilter::default() };
         let (mut after, mut version) = (change.id, change.version);
@@ -301,16 +302,16 @@ impl Service {
     /// Reads the settings.
     ///
     /// # Errors
-    /// Those of [`Store::administer`] and [`Store::settings`].
+    /// The errors of [`Store::administer`] and [`Store::settings`].
     pub async fn settings(&self, actor: &Actor) -> Result<Settings, Error> {
         self.store.administer(actor).await?;
         self.store.settings().await
     }
 
-    /// Changes the settings; on this replica they are effective at once.
+    /// Changes the settings. This replica applies them at once.
     ///
     /// # Errors
-    /// Those of [`Store::administer`] and [`Store::update_settings`].
+    /// The errors of [`Store::administer`] and [`Store::update_settings`].
     pub async fn update_settings(
         &self,
         actor: &Actor,
@@ -322,10 +323,10 @@ impl Service {
         Ok(settings)
     }
 
-    /// Proves that an update could be stored.
+    /// Checks that an update could be stored.
     ///
     /// # Errors
-    /// What keeps the storage from that.
+    /// [`NotReady`] with the fault.
     pub async fn ready(&self) -> Result<(), NotReady> {
         self.store.ready().await
     }

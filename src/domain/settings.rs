@@ -1,15 +1,15 @@
-//! The switches of the legacy call, which live in the database.
+//! The stored settings of legacy calls.
 
 use super::hash::Recipe;
 
-/// The switches of the legacy call.
+/// The settings of legacy calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Whether legacy calls are answered at all.
     pub allow_api: bool,
     /// Whether legacy calls may use GET.
     pub allow_get_api: bool,
-    /// Which hashes are accepted; none only where just newer versions know those that are set.
+    /// The accepted hash recipes. Empty only if this version knows none of the stored recipes.
     pub hash_recipes: Vec<Recipe>,
 }
 

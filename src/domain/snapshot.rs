@@ -1,4 +1,4 @@
-//! What the rules must know of the stored data: asked for first, then loaded at once, for one call or for many.
+//! The stored data that the rules need: planned first, then loaded at once, for one call or many.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use super::{
 };
 use crate::fields::{Field, Kind, Reference};
 
-/// What must be loaded.
+/// The data to load.
 #[derive(Clone, Debug, Default)]
 pub struct LoadPlan {
     /// The names of acting accounts.
     pub actors: BTreeSet<String>,
     /// The ids of users.
     pub users: BTreeSet<i64>,
-    /// The ids of requests that may have been answered before.
+    /// The keys of requests that may have been answered before.
     pub requests: BTreeSet<String>,
-    /// Ids that are referred to.
+    /// Ids that new values refer to.
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
 }
 
 impl Snapshot {
-    /// What decisions that are made of this rest on.
+    /// The data that decisions on this snapshot depend on.
     pub fn basis(&self) -> Basis {
         Basis {
             actors: self.actors.clone(),
@@ -36,16 +36,16 @@ impl Snapshot {
         }
     }
 
-    /// The answer of an earlier request with this key. Versions that did not scope ids stored it
-    /// under the id alone; there another content may be another service's. A copy for such versions
-    /// has its original elsewhere.
+    /// The stored response for this key. Old versions stored it under the unscoped id, where other
+    /// content may belong to another service. Copies for old versions do not count: their originals
+    /// have scoped ids.
     pub fn answered(&self, key: &RequestKey) -> Option<&StoredResponse> {
         let original = |id| self.requests.get(id).filter(|answered| !answered.is_copy);
         let unscoped = || original(&key.id).filter(|old| old.content == key.content);
         original(&key.scoped_id).or_else(unscoped)
     }
 
-    /// Adds the answer of a request, and its copy under the id alone where that is free. Tells where it is stored.
+    /// Adds the response of a request, and a copy under the unscoped id if that id is free.
     pub fn keep(&mut self, key: &RequestKey, updated: &Updated) -> Kept {
         let updated = Arc::new(updated.clone());
         let answered = |is_copy| {
@@ -60,7 +60,7 @@ impl Snapshot {
         Kept { has_copy, replaces_copy }
     }
 
-    /// The account that acts, if it exists.
+    /// The acting account, if it exists.
     pub fn acting(&self, actor: &Actor) -> Option<&ActingAccount> {
         match actor {
             Actor::Account(name) => self.actors.get(name.as_ref()?.as_str()),
@@ -70,27 +70,27 @@ impl Snapshot {
 }
 
 impl LoadPlan {
-    /// What it takes to apply updates.
+    /// The data to load for updates.
     pub fn of<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Self {
         let mut plan = Self::default();
         updates.into_iter().for_each(|update| plan.add_update(update));
         plan
     }
 
-    /// Adds what it takes to know what an actor may do.
+    /// Adds the data that decides what an actor may do.
     pub fn add_actor(&mut self, actor: &Actor) {
         if let Actor::Account(Some(name)) = actor {
             self.actors.insert(name.as_str().to_owned());
         }
     }
 
-    /// Adds what it takes to read a user.
+    /// Adds the data for reading a user.
     pub fn add_read(&mut self, actor: &Actor, user_id: i64) {
         self.add_actor(actor);
         self.users.insert(user_id);
     }
 
-    /// Adds what it takes to change a user.
+    /// Adds the data for changing a user.
     pub fn add_update(&mut self, update: &Update) {
         self.add_read(&update.actor, update.user_id);
         if let Some(request) = update.idempotency_key() {
@@ -105,50 +105,50 @@ impl LoadPlan {
     }
 }
 
-/// What was loaded. Whatever was needed and is not here does not exist.
+/// The loaded data. Rows of the plan that are absent here do not exist.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Acting accounts by name.
     pub actors: HashMap<String, ActingAccount>,
     /// Accounts by id.
     pub users: HashMap<i64, User>,
-    /// The requests that were answered before, by the keys of their answers.
+    /// Stored responses by their keys.
     pub requests: HashMap<String, StoredResponse>,
-    /// Ids that exist; of a manager: that are one.
+    /// Ids that exist; for managers, only ids of manager accounts.
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
 }
 
 /// How the answer of a request is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// With a copy under the id alone.
+    /// Whether a copy is stored under the unscoped id.
     pub has_copy: bool,
-    /// In place of the copy of another caller's answer.
+    /// Whether the response replaces the copy of another caller's response.
     pub replaces_copy: bool,
 }
 
-/// What decisions rest on: the same as [`Snapshot`], but less of each user.
+/// The data that decisions depend on: a [`Snapshot`] with less of each user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Basis {
     /// Acting accounts by name.
     pub actors: HashMap<String, ActingAccount>,
     /// Accounts by id.
     pub users: HashMap<i64, UserBasis>,
-    /// The requests that were answered before, by their ids.
+    /// Stored responses by their keys.
     pub requests: HashMap<String, StoredResponse>,
-    /// Ids that exist; of a manager: that are one.
+    /// Ids that exist; for managers, only ids of manager accounts.
     pub references: BTreeMap<Reference, BTreeSet<i64>>,
 }
 
-/// What decisions about a user rest on: its version, which grows with each change of its details by this service, and what
-/// says who may change it, whoever changes that.
+/// The part of a user that decisions depend on. The version grows with each change by this service.
+/// The type and the manager decide who may change the user. Other programs may change both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserBasis {
     /// The version.
     pub version: i64,
     /// The type of account.
     pub account_type: AccountType,
-    /// The manager who is responsible.
+    /// The responsible manager.
     pub manager: Value,
 }
 

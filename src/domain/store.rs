@@ -15,23 +15,25 @@ use super::{
     watch::{Position, SubscriptionFilter, Watch},
 };
 
-/// The stored data. A change is applied in a transaction of its own, or one is shared among several.
+/// The stored data. Each change has its own transaction, or several changes share a transaction.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// How many calls it takes at once; more are refused as [`Error::Overloaded`].
+    /// The maximum concurrent calls. Further calls fail with [`Error::Overloaded`].
     fn room(&self) -> usize;
 
-    /// Applies a change: all of it and its entry in the change log are durable when this returns, or nothing is. Once
-    /// begun it is finished, even if the caller goes away.
+    /// Applies a change. On return, the change and its log entry are durable, or nothing is stored.
+    /// A started change completes even if the caller goes away.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] where too many are under way, those of [`super::rules::apply`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// [`Error::Overloaded`] if too many calls are in flight, the errors of
+    /// [`super::rules::apply`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn apply(&self, update: Update, now: DateTime<Utc>) -> Result<Updated, Error>;
 
-    /// Applies changes, in their order, all in one transaction or none.
+    /// Applies changes in order, in one transaction, all or none.
     ///
     /// # Errors
-    /// [`Error::InBatch`] with the first one that is refused, and those of [`Store::apply`] that concern all.
+    /// [`Error::InBatch`] with the first refused update, and the errors of [`Store::apply`] that
+    /// concern the whole batch.
     async fn apply_all(
         &self,
         updates: Vec<Update>,
@@ -41,37 +43,39 @@ pub trait Store: Send + Sync {
     /// Reads a user on behalf of an actor.
     ///
     /// # Errors
-    /// Those of [`super::rules::read`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// The errors of [`super::rules::read`], [`Error::Unavailable`] or [`Error::Internal`].
     async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error>;
 
     /// A page of the users that an actor may list.
     ///
     /// # Errors
-    /// Those of [`super::rules::visibility`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// The errors of [`super::rules::visibility`], [`Error::Unavailable`] or [`Error::Internal`].
     async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error>;
 
-    /// A page of the change log of the users that an actor may list.
+    /// A page of the change log, limited to users that an actor may list.
     ///
     /// # Errors
-    /// Those of [`super::rules::visibility`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// The errors of [`super::rules::visibility`], [`Error::Unavailable`] or [`Error::Internal`].
     async fn list_changes(
         &self,
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Listed<LoggedChange>, Error>;
 
-    /// Which users an actor may list; and whether it may read one user, if that is given. It needs no room among the calls.
+    /// The users that an actor may list. With `user_id`, checks that the actor may read that user.
+    /// Needs no [`Store::room`].
     ///
     /// # Errors
-    /// Those of [`super::rules::visibility`], with a user those of [`super::rules::read`], and [`Error::Unavailable`] or
-    /// [`Error::Internal`] of the storage.
+    /// The errors of [`super::rules::visibility`], with `user_id` also of [`super::rules::read`],
+    /// and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn visibility(&self, actor: &Actor, user_id: Option<i64>) -> Result<Visibility, Error>;
 
-    /// Watches the change log from a position on, or from now on. Each caller has a share of the
-    /// places.
+    /// Subscribes to the change log from a position; without a position, from now. Each caller has
+    /// a maximum of subscriptions.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] if the caller or all callers have too many subscriptions, and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// [`Error::Overloaded`] if the caller or all callers have too many subscriptions, and
+    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn watch(
         &self,
         from: Option<Position>,
@@ -79,7 +83,7 @@ pub trait Store: Send + Sync {
         caller: &str,
     ) -> Result<Box<dyn Watch>, Error>;
 
-    /// The key of page and resume tokens. It is read once; later calls need no round trip.
+    /// The key of page and resume tokens. Only the first call reads the storage.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
@@ -88,7 +92,7 @@ pub trait Store: Send + Sync {
     /// Checks that an actor may read and change settings.
     ///
     /// # Errors
-    /// Those of [`super::rules::administer`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// The errors of [`super::rules::administer`], [`Error::Unavailable`] or [`Error::Internal`].
     async fn administer(&self, actor: &Actor) -> Result<(), Error>;
 
     /// The stored settings.
@@ -97,7 +101,7 @@ pub trait Store: Send + Sync {
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn settings(&self) -> Result<Settings, Error>;
 
-    /// Stores settings: `change` gets the stored ones and answers the new ones, in one transaction.
+    /// Stores settings in one transaction. `change` maps the stored settings to the new settings.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
@@ -106,9 +110,9 @@ pub trait Store: Send + Sync {
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error>;
 
-    /// Proves that an update could be stored.
+    /// Checks that an update could be stored.
     ///
     /// # Errors
-    /// What keeps the storage from that.
+    /// [`NotReady`] with the fault.
     async fn ready(&self) -> Result<(), NotReady>;
 }

@@ -1,4 +1,4 @@
-//! Service tokens: `m4_ID_SECRET`, of which the id is stored and of the whole a hash.
+//! Service tokens: `m4_ID_SECRET`. The storage holds the id and a hash of the whole token.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -11,41 +11,41 @@ use super::{
     identity::{FieldSet, Identity, Scopes},
 };
 
-/// How many random bytes make a token: those of its id, then those of its secret.
+/// Random bytes of a token: the id, then the secret.
 pub const RANDOM_BYTES: usize = ID_BYTES + 32;
 const ID_BYTES: usize = 8;
 
-/// How every token begins.
+/// The prefix of every token.
 const PREFIX: &str = "m4_";
 
-/// How many tokens may be active at once.
+/// Maximum number of active tokens.
 pub const MOST_ACTIVE: usize = 1000;
 
-/// What is stored of a token. A fast hash will do: nobody guesses 256 random bits.
+/// A stored token. A fast hash suffices: nobody guesses 256 random bits.
 #[derive(Clone)]
 pub struct ServiceToken {
-    /// The part of the token by which it is found.
+    /// The id part of the token.
     pub id: String,
-    /// The name of its holder; several tokens may bear one, so that one can follow another.
+    /// The name of the holder. Several tokens may share a name, which allows rotation.
     pub name: String,
     /// SHA-256 of the whole token.
     pub hash: [u8; 32],
-    /// Its scopes.
+    /// The scopes.
     pub scopes: Scopes,
-    /// The fields and groups that its holder may change, with spaces between them; none is all.
+    /// The fields and groups that the holder may change, separated by spaces; `None` for all.
     pub fields: Option<String>,
-    /// When it was made.
+    /// The creation time.
     pub create_time: DateTime<Utc>,
-    /// From when on it is not valid; none is for ever.
+    /// When the token expires; `None` for never.
     pub expire_time: Option<DateTime<Utc>>,
-    /// When it was revoked, if it was.
+    /// When the token was revoked.
     pub revoke_time: Option<DateTime<Utc>>,
-    /// When it was last used, to the minute.
+    /// When the token was last used, to the minute.
     pub last_used_time: Option<DateTime<Utc>>,
 }
 
 impl ServiceToken {
-    /// A new token, and its text, which is kept nowhere.
+    /// Creates a token and its text. The text is stored nowhere.
     pub fn new(
         random: [u8; RANDOM_BYTES],
         name: String,
@@ -73,33 +73,33 @@ impl ServiceToken {
         (text.into(), token)
     }
 
-    /// The id in the text of a token; none where it is no token of this kind.
+    /// The id in the text of a token; `None` if the text has another form.
     pub fn id_of(text: &str) -> Option<&str> {
         text.strip_prefix(PREFIX)?.split_once('_').map(|(id, _)| id)
     }
 
-    /// Whether a text is this token, which must be active.
+    /// Whether a text is this token and the token is active.
     pub fn proves(&self, text: &str, now: DateTime<Utc>) -> bool {
         let hash: [u8; 32] = Sha256::digest(text).into();
         bool::from(hash.ct_eq(&self.hash)) && self.is_active(now)
     }
 
-    /// Whether it is neither revoked nor expired.
+    /// Whether the token is neither revoked nor expired.
     pub fn is_active(&self, now: DateTime<Utc>) -> bool {
         self.revoke_time.is_none() && self.expire_time.is_none_or(|end| now < end)
     }
 
-    /// Its holder.
+    /// The identity of the holder.
     pub fn holder(&self) -> Identity {
         let fields = self.fields.as_ref().map(|paths| FieldSet::of_paths(paths.split(' ')));
         Identity::new(self.name.clone(), self.scopes, fields)
     }
 }
 
-/// The stored tokens. None is ever deleted.
+/// The stored tokens. No token is ever deleted.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
-    /// The tokens that are active, at most [`MOST_ACTIVE`].
+    /// The active tokens, at most [`MOST_ACTIVE`].
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
@@ -111,7 +111,7 @@ pub trait TokenStore: Send + Sync {
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn tokens(&self) -> Result<Vec<ServiceToken>, Error>;
 
-    /// Whether there is a token, active or not.
+    /// Whether any token exists, active or not.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
@@ -123,13 +123,13 @@ pub trait TokenStore: Send + Sync {
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn create_token(&self, token: ServiceToken) -> Result<(), Error>;
 
-    /// Revokes the token of an id, or every one of a name, that is not revoked yet. Answers how many.
+    /// Revokes the unrevoked tokens with an id or a name. Returns their number.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn revoke_tokens(&self, id_or_name: &str, now: DateTime<Utc>) -> Result<u64, Error>;
 
-    /// Notes that a token was used, unless that was noted within the last minute.
+    /// Records the use of a token, unless a use was recorded within the last minute.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.

@@ -1,5 +1,5 @@
-//! A cache of service tokens, at most a second old. All tokens are read at once, so a flood of calls with
-//! tokens that do not exist costs the storage nothing.
+//! A cache of service tokens, at most one second old. It reads all tokens at once, so a flood of
+//! unknown tokens costs the storage nothing.
 
 use std::{
     collections::HashMap,
@@ -20,13 +20,13 @@ use super::{
     ttl_cache::TtlCache,
 };
 
-/// How exactly it is known when a token was last used.
+/// The resolution of a token's last-used time.
 pub const USED_WITHIN: TimeDelta = TimeDelta::minutes(1);
 
-/// How many uses are noted at once; others are noted later.
+/// Maximum concurrent writes of last-used times. Further uses are recorded by later calls.
 const NOTED_AT_ONCE: usize = 4;
 
-/// Authenticates by service tokens.
+/// Authenticates service tokens.
 pub struct TokenCache {
     store: Arc<dyn TokenStore>,
     clock: Arc<dyn Clock>,
@@ -36,15 +36,15 @@ pub struct TokenCache {
 
 /// The active tokens by id.
 struct Known {
-    token_cache: HashMap<String, Holder>,
-    /// Whether there is any token, active or not.
+    holders: HashMap<String, Holder>,
+    /// Whether any token exists, active or not.
     any: bool,
 }
 
 struct Holder {
     token: ServiceToken,
     identity: Arc<Identity>,
-    /// Whether the use of it was noted since it was read, or need not be.
+    /// Whether the use was recorded since the token was read, or need not be.
     noted: AtomicBool,
 }
 
@@ -55,7 +55,7 @@ impl TokenCache {
         Self { store, clock, known: TtlCache::default(), noting }
     }
 
-    /// Whether there is a token, active or not.
+    /// Whether any token exists, active or not.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
@@ -63,15 +63,15 @@ impl TokenCache {
         Ok(self.known().await?.any)
     }
 
-    /// The holder of a token, if it is an active one.
+    /// The holder of an active token.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// [`Error::Unauthenticated`], [`Error::Unavailable`] or [`Error::Internal`].
     pub async fn authenticate(&self, text: &str) -> Result<Arc<Identity>, Error> {
         let id = ServiceToken::id_of(text).ok_or(Error::Unauthenticated)?;
         let known = self.known().await?;
         let now = self.clock.now();
-        let holder = known.token_cache.get(id).filter(|holder| holder.token.proves(text, now));
+        let holder = known.holders.get(id).filter(|holder| holder.token.proves(text, now));
         let holder = holder.ok_or(Error::Unauthenticated)?;
         self.note(holder, now);
         Ok(Arc::clone(&holder.identity))
@@ -87,12 +87,12 @@ impl TokenCache {
                 let (identity, noted) = (Arc::new(token.holder()), AtomicBool::new(recent));
                 (token.id.clone(), Holder { token, identity, noted })
             };
-            Ok(Arc::new(Known { token_cache: tokens.into_iter().map(holder).collect(), any }))
+            Ok(Arc::new(Known { holders: tokens.into_iter().map(holder).collect(), any }))
         };
         self.known.get(read).await
     }
 
-    /// Notes the use of a token, off the call's path.
+    /// Records the use of a token in the background.
     fn note(&self, holder: &Holder, now: DateTime<Utc>) {
         if holder.noted.load(Ordering::Relaxed) {
             return;
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::domain::clock::SystemClock;
 
-    /// Without tokens. Counts how often it is asked for them.
+    /// A store without tokens that counts reads.
     #[derive(Default)]
     struct Empty(AtomicUsize);
 

@@ -1,4 +1,4 @@
-//! What is read from the storage now and then: a change on another replica is effective within two seconds.
+//! A cache of stored values. A change on another replica takes effect within two seconds.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::error::Error;
 
-/// How long what was read is believed at most, and unless a shorter time is configured.
+/// The default and maximum TTL.
 const AGE: Duration = Duration::from_secs(1);
 
-/// How long it is believed that it cannot be read: long enough for all who wait for it at the same time.
+/// The TTL of a failed read: long enough for all concurrent waiters.
 const FAILURE_AGE: Duration = Duration::from_millis(5);
 
-/// What was read last, and when; nothing where it could not be read.
+/// The last value and the time of its read. A failed read is cached, too.
 #[derive(Debug)]
 pub struct TtlCache<T> {
     age: Duration,
@@ -26,17 +26,17 @@ impl<T> Default for TtlCache<T> {
 }
 
 impl<T> TtlCache<T> {
-    /// What is believed for `age`, which is a second at most; with zero it is read each time.
+    /// A cache with a TTL of at most one second. Zero disables the cache.
     pub fn within(age: Duration) -> Self {
         Self { age: age.min(AGE), last: Mutex::new(None) }
     }
 }
 
 impl<T: Clone> TtlCache<T> {
-    /// What was read just before; else what `read` reads now, while others wait for it.
+    /// The cached value. After the TTL, one caller reads while the others wait.
     ///
     /// # Errors
-    /// Those of `read`, and [`Error::Unavailable`] right after it failed.
+    /// The errors of `read`, and [`Error::Unavailable`] right after a failed read.
     pub async fn get(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         if self.age.is_zero() {
             return read.await;
@@ -53,7 +53,7 @@ impl<T: Clone> TtlCache<T> {
         known
     }
 
-    /// Has it read anew when it is needed next.
+    /// Invalidates the cached value.
     pub async fn forget(&self) {
         *self.last.lock().await = None;
     }

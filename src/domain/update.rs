@@ -1,4 +1,4 @@
-//! A change that is asked for, and what became of it.
+//! A requested change and its outcome.
 
 use std::sync::Arc;
 
@@ -11,31 +11,31 @@ use super::{
 };
 use crate::fields::Field;
 
-/// The texts of the users and of their changes that an atomic batch may have in memory, in bytes.
+/// Maximum bytes of the texts of users and changes that an atomic batch holds in memory.
 pub const MAX_BATCH_TEXT_BYTES: usize = 4 << 20;
 
 /// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
-    /// An account, by its name; none where no account can bear the name.
+    /// An account, by name; `None` if no account can have the name.
     Account(Option<Username>),
     /// A service in its own name, with an admin's rights.
     Service(String),
 }
 
-/// Through which door a call came.
+/// The entry point of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryPoint {
     /// The typed API.
     Grpc,
     /// The legacy HTTP call.
     Legacy,
-    /// A door that only a newer version has. Read from the change log, and never written.
+    /// An entry point of a newer version. Read from the change log, never written.
     Unknown,
 }
 
 impl EntryPoint {
-    /// The word for it in the change log.
+    /// The word in the change log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
@@ -44,32 +44,32 @@ impl EntryPoint {
         }
     }
 
-    /// The door of a word; none of a word that this version does not know.
+    /// The entry point for a word; `None` if this version does not know the word.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Grpc, Self::Legacy].into_iter().find(|door| door.as_str() == word)
     }
 }
 
-/// Whence a change comes: what the change log keeps beside who acted. None of it decides anything.
+/// The origin of a change, for the change log. No decision depends on an origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Through which door.
+    /// The entry point.
     pub door: EntryPoint,
-    /// The address of the caller, or of the legacy client; empty where it is not known.
+    /// The address of the caller, or of the legacy client; empty if unknown.
     pub address: String,
-    /// Why, in the caller's words; empty where it did not say.
+    /// The caller's reason; empty if not given.
     pub reason: String,
-    /// The id that the caller gave its request; empty where it gave none.
+    /// The caller's request id; empty if not given.
     pub request_id: String,
-    /// The trace of the call, and its span in it, as W3C writes them; empty where it is not traced.
+    /// The W3C `traceparent` of the call; empty if the call is not traced.
     pub traceparent: String,
-    /// The name of the service that called, as an account or in its own name; empty where it proved nothing, or at the legacy
-    /// door.
+    /// The name of the calling service, even if it acts as an account; empty without authentication
+    /// and for legacy calls.
     pub identity: String,
 }
 
 impl Origin {
-    /// Nothing but a door is known.
+    /// An origin with only the entry point.
     pub fn of(door: EntryPoint) -> Self {
         let [address, reason, request_id, traceparent, identity] = [const { String::new() }; 5];
         Self { door, address, reason, request_id, traceparent, identity }
@@ -79,13 +79,13 @@ impl Origin {
 /// The new value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// This value.
+    /// A complete value.
     Set(Value),
-    /// The stored day with some parts replaced.
+    /// The stored date with some parts replaced.
     Date(PartialDate),
 }
 
-/// The fields to change, each at most once, and those whose new value was found invalid while it was parsed.
+/// The fields to change, each at most once, and the fields whose new value did not parse.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits {
     edits: Vec<(Field, Edit)>,
@@ -93,14 +93,14 @@ pub struct Edits {
 }
 
 impl Update {
-    /// The id under which its answer is kept; none where nothing is stored.
+    /// The idempotency key; `None` if the update is only validated.
     pub fn idempotency_key(&self) -> Option<&RequestKey> {
         self.request.as_ref().filter(|_| !self.validate_only)
     }
 }
 
 impl Edits {
-    /// Adds a field; without an edit as an invalid one.
+    /// Adds a field. Without an edit, the field is a violation.
     pub fn add(&mut self, field: Field, edit: Option<Edit>) {
         match edit {
             Some(edit) => self.edits.push((field, edit)),
@@ -113,68 +113,68 @@ impl Edits {
         self.edits.iter()
     }
 
-    /// The fields that are meant, whatever becomes of their values.
+    /// All fields of the edits, valid or not.
     pub fn fields(&self) -> impl Iterator<Item = Field> {
         let violations = self.violations.iter().map(|violation| violation.field);
         self.edits.iter().map(|(field, _)| *field).chain(violations)
     }
 
-    /// The fields that were found invalid while they were parsed.
+    /// The fields whose new value did not parse.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
 }
 
-/// A change that is asked for.
+/// A requested change.
 #[derive(Clone, Debug)]
 pub struct Update {
-    /// Who asks.
+    /// The acting account or service.
     pub actor: Actor,
-    /// The fields that the caller may change; none is all.
+    /// The fields that the caller may change; `None` for all.
     pub allowed: Option<FieldSet>,
-    /// Whence it comes.
+    /// The origin of the change.
     pub origin: Origin,
     /// The id of the user.
     pub user_id: i64,
-    /// What to change.
+    /// The fields to change.
     pub edits: Edits,
-    /// The etag that must be the stored one.
+    /// The etag that the stored user must have.
     pub etag: Option<String>,
-    /// The id of the request, so that it is done once however often it comes.
+    /// The idempotency key: repeats of the request apply the change once.
     pub request: Option<RequestKey>,
-    /// What fields must hold, or it is [`crate::domain::error::Error::ChangedSince`].
+    /// Values that fields must hold, else [`crate::domain::error::Error::ChangedSince`].
     pub unchanged: Vec<(Field, Value)>,
     /// Check everything, store nothing.
     pub validate_only: bool,
-    /// The call that is told which account acts.
+    /// Receives the acting account, for the call's log line.
     pub acting: Acting,
 }
 
-/// The id that a caller gave a request, and what tells a repeat of it from another request.
+/// The idempotency key of a request, with a digest that detects reuse for another request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestKey {
-    /// A UUID, in small letters.
+    /// A lower-case UUID.
     pub id: String,
     /// The key of the stored answer: the id scoped to the calling identity, so two services that
     /// use the same UUID do not see each other's answers.
     pub scoped_id: String,
-    /// A digest of who asks for what.
+    /// A digest of the caller and the request.
     pub content: String,
 }
 
-/// A request that was answered.
+/// The stored response of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResponse {
-    /// The digest of who asked for what.
+    /// The digest of the caller and the request.
     pub content: String,
-    /// The answer.
+    /// The response.
     pub updated: Arc<Updated>,
-    /// Whether it is a copy under the id alone. Version 0.1.0 looks only there: a repeat that reaches an old replica during
-    /// a rolling upgrade finds it.
+    /// Whether this is a copy under the unscoped id. Version 0.1.0 reads only that id: a repeat on
+    /// an old replica during a rolling upgrade finds the copy.
     pub is_copy: bool,
 }
 
-/// One field that differs from before.
+/// One changed field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The field.
@@ -185,28 +185,28 @@ pub struct Change {
     pub new: Value,
 }
 
-/// Whom the change log names for a change, and the door; the rest of its entry stands in [`Updated`].
+/// The actor and origin in a log entry; [`Updated`] holds the rest of the entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The id of the acting account; none for a service in its own name.
+    /// The id of the acting account; `None` for a service in its own name.
     pub actor_id: Option<i64>,
     /// The name of the service that acted in its own name.
     pub service: Option<String>,
-    /// Whence the change came.
+    /// The origin of the change.
     pub origin: Origin,
 }
 
-/// What became of an update.
+/// The outcome of an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Updated {
     /// The user after the change.
     pub user: User,
-    /// The fields that differ, in the order of the table.
+    /// The changed fields, in the order of the table.
     pub changes: Vec<Change>,
 }
 
 impl Updated {
-    /// The bytes of its texts, old ones too.
+    /// The bytes of all texts, including old values.
     pub fn text_bytes(&self) -> usize {
         let of_change = |change: &Change| change.old.text_bytes() + change.new.text_bytes();
         self.user.text_bytes() + self.changes.iter().map(of_change).sum::<usize>()

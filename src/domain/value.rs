@@ -1,4 +1,4 @@
-//! The values that a field of a user can hold. Each type parses, and cannot hold an invalid value.
+//! The values of a user's fields. Each type parses, and cannot hold an invalid value.
 
 use chrono::{Datelike, NaiveDate};
 use rust_decimal::Decimal;
@@ -41,7 +41,7 @@ impl ListMode {
     /// Every mode.
     pub const ALL: [Self; 3] = [Self::No, Self::Blacklist, Self::Whitelist];
 
-    /// The word for it in the legacy call and in the database.
+    /// The word in legacy calls and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::No => "no",
@@ -50,19 +50,19 @@ impl ListMode {
         }
     }
 
-    /// The mode of a word.
+    /// The mode for a word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.as_str() == word)
     }
 }
 
 impl Value {
-    /// The bytes of a text; of other values none.
+    /// The bytes of a text; 0 for other values.
     pub fn text_bytes(&self) -> usize {
         if let Self::Text(text) = self { text.len() } else { 0 }
     }
 
-    /// What a field holds after it was cleared, and in a new user.
+    /// The value of a cleared field, and of a field of a new user.
     pub fn cleared(field: Field) -> Self {
         match field.kind() {
             Kind::Id(_) | Kind::Date { .. } => Self::None,
@@ -75,7 +75,7 @@ impl Value {
         }
     }
 
-    /// An id, where the field takes one.
+    /// An id of 1 or more, if the field holds ids.
     pub fn id(field: Field, id: i64) -> Option<Self> {
         (matches!(field.kind(), Kind::Id(_)) && id > 0).then_some(Self::Id(id))
     }
@@ -90,7 +90,7 @@ impl Value {
         allowed.then_some(Self::Integer(number))
     }
 
-    /// Text in the field's grammar; for a decimal its number.
+    /// A text in the field's grammar; for a decimal field, the number.
     pub fn text(field: Field, text: String) -> Option<Self> {
         let allowed = match field.kind() {
             Kind::Text => is_text(&text),
@@ -108,7 +108,7 @@ impl Value {
     }
 }
 
-/// Every value of one user. A box, as users are moved often.
+/// Every value of one user. Boxed, because users are moved often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values(Box<[Value; FIELDS.len()]>);
 
@@ -132,7 +132,7 @@ impl std::ops::IndexMut<Field> for Values {
     }
 }
 
-/// A calendar day of which parts may be missing.
+/// A calendar day. Parts may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartialDate {
     /// 1900 to 9999.
@@ -144,7 +144,7 @@ pub struct PartialDate {
 }
 
 impl PartialDate {
-    /// The day, with missing parts taken from `stored`. None where a part is missing from both or there is no such day.
+    /// The day, with missing parts from `stored`. `None` unless this makes a day from 1900 to 9999.
     pub fn complete(self, stored: Option<NaiveDate>) -> Option<NaiveDate> {
         let part = |given: Option<i32>, from: fn(NaiveDate) -> Option<i32>| {
             given.or_else(|| stored.and_then(from))
@@ -157,7 +157,8 @@ impl PartialDate {
     }
 }
 
-/// A decimal in the grammar of the wire, in millionths: an optional `-`, 1 to 12 digits, then optionally a point and 1 to 6 digits.
+/// Parses a decimal into millionths: an optional `-`, 1 to 12 digits, optionally a point and 1 to 6
+/// digits.
 pub fn parse_micros(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
@@ -172,17 +173,17 @@ pub fn parse_micros(text: &str) -> Option<i64> {
     i64::try_from(decimal.mantissa()).ok()
 }
 
-/// Millionths as text with a point, without needless zeros.
+/// Millionths as decimal text without trailing zeros.
 pub fn micros_to_text(micros: i64) -> String {
     Decimal::new(micros, 6).normalize().to_string()
 }
 
-/// Whether every character may stand in text: no control characters (Unicode category Cc) but tab, CR and LF.
+/// Whether a text has no control characters (Unicode category Cc) except tab, CR and LF.
 fn is_printable(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\n'))
 }
 
-/// Whether text is at most 255 characters without control characters, but for tab, CR and LF.
+/// Whether a text has at most 255 characters, and no control characters except tab, CR and LF.
 pub fn is_text(text: &str) -> bool {
     text.chars().count() <= TEXT_CHARACTERS && is_printable(text)
 }

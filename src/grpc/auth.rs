@@ -1,4 +1,4 @@
-//! Who calls: an internal service with a token or a client certificate, or the legacy door with a legacy client's credentials.
+//! Identifies callers: internal services, and the gateway with a legacy client's credentials.
 
 use std::sync::Arc;
 
@@ -18,21 +18,21 @@ use crate::{
     jwt::Jwts,
 };
 
-/// Marks a request that comes from the door in this very process.
+/// Marks a request from the gateway in this process.
 #[derive(Clone, Copy, Debug)]
 pub struct InProcessDoor;
 
 /// The static token of internal callers.
 #[derive(Clone, Debug)]
 pub struct InternalToken {
-    /// Its holder.
+    /// The holder of the token.
     pub identity: Arc<Identity>,
     /// The token.
     pub token: SecretString,
 }
 
 impl InternalToken {
-    /// The token of a holder that may act as any account; with `own_name` in its own name too, with an admin's rights.
+    /// A token whose holder may act as any account; with `own_name` also in its own name, as admin.
     pub fn new(name: String, token: SecretString, own_name: bool) -> Self {
         let scopes = Scope::ALL.into_iter();
         let scopes = scopes.filter(|one| own_name || *one != Scope::Admin).collect();
@@ -40,25 +40,25 @@ impl InternalToken {
     }
 }
 
-/// What callers must prove.
+/// The credentials that the service accepts.
 #[derive(Clone, Default)]
 pub struct Authentication {
     /// The static token of internal callers.
     pub internal: Option<InternalToken>,
     /// Authenticates service tokens.
     pub token_cache: Option<Arc<TokenCache>>,
-    /// The JWTs that are accepted.
+    /// Verifies JWTs.
     pub jwts: Option<Arc<Jwts>>,
-    /// The token of a door in a process of its own.
+    /// The token of a standalone gateway.
     pub door: Option<SecretString>,
-    /// Whose client certificates are.
+    /// The holders of client certificates.
     pub certificates: Certificates,
-    /// Nothing need be proved while there is no service token: none is configured, and it is demo data on a loopback
-    /// address, or `--insecure`.
+    /// Accepts unauthenticated callers while no service token exists. Set if no method is
+    /// configured, and either with `--insecure` or for demo data on a loopback address.
     pub open: bool,
 }
 
-/// Who calls, proved: an extension of the request.
+/// The authenticated caller, stored as a request extension.
 #[derive(Clone)]
 pub(super) enum Caller {
     /// A caller of the typed API.
@@ -68,15 +68,15 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// The caller of a request that has passed authentication.
+    /// The caller of an authenticated request.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] without one.
+    /// [`Error::Unauthenticated`] without a caller.
     pub(super) fn of(extensions: &Extensions) -> Result<&Self, Error> {
         extensions.get().ok_or(Error::Unauthenticated)
     }
 
-    /// The caller of a request that the gateway may not send.
+    /// The identity of an internal caller.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] for the gateway.
@@ -89,7 +89,7 @@ impl Caller {
 }
 
 impl Authentication {
-    /// Who calls.
+    /// Authenticates the caller.
     pub(super) async fn caller(
         &self,
         headers: &HeaderMap,
@@ -113,7 +113,7 @@ impl Authentication {
         }
     }
 
-    /// Who calls, where the door may not.
+    /// Authenticates a caller other than the gateway.
     pub(super) async fn internal_caller(
         &self,
         headers: &HeaderMap,
@@ -142,7 +142,7 @@ impl Authentication {
         }
     }
 
-    /// Whether nothing need be proved.
+    /// Whether unauthenticated callers are accepted.
     async fn is_open(&self) -> Result<bool, Error> {
         match &self.token_cache {
             Some(token_cache) if self.open => Ok(!token_cache.any().await?),
@@ -150,7 +150,7 @@ impl Authentication {
         }
     }
 
-    /// Whether a gateway calls, proved.
+    /// Whether the caller is an authenticated gateway.
     pub(super) async fn is_door(
         &self,
         headers: &HeaderMap,
@@ -177,7 +177,7 @@ fn text<'a>(headers: &'a HeaderMap, key: &'static str) -> Result<Option<&'a str>
 }
 
 fn bearer(authorization: &str) -> Option<&str> {
-    // The scheme's name is compared without regard to case: RFC 9110, section 11.1.
+    // The scheme name is case-insensitive: RFC 9110, section 11.1.
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }

@@ -1,4 +1,4 @@
-//! `BatchUpdateUserDetails`: many updates, all or none or each on its own.
+//! `BatchUpdateUserDetails`: many updates, atomic or with partial success.
 
 use prost::Message;
 use tonic::Extensions;
@@ -59,7 +59,7 @@ impl UserDetails {
         Ok(BatchUpdateUserDetailsResponse { results: results.items })
     }
 
-    /// Applies the good updates of a batch, and adds the results of all of them in their order.
+    /// Applies the valid updates of a batch. Adds the results of all updates in request order.
     async fn update_each(
         &self,
         updates: impl Iterator<Item = Result<Update, (usize, Error)>>,
@@ -88,10 +88,10 @@ impl UserDetails {
     }
 }
 
-/// The results of a batch, within the limit of a message.
+/// The results of a batch, within the message size limit.
 ///
-/// Old values are left out of an answer that is too large, and then the details: an update that is stored
-/// must not be answered by an error.
+/// A response that is too large loses the old values first, then the details: a stored update must
+/// not return an error.
 struct Results {
     items: Vec<UpdateUserDetailsResult>,
     bytes: usize,
@@ -100,7 +100,7 @@ struct Results {
     reductions: usize,
 }
 
-/// What makes an answer smaller, in turn.
+/// Reductions of a response, in the order of use.
 const LESS: [fn(&mut UpdateUserDetailsResponse); 2] = [
     |one| one.previous_details = None,
     |one| {
@@ -109,7 +109,7 @@ const LESS: [fn(&mut UpdateUserDetailsResponse); 2] = [
     },
 ];
 
-/// The bytes that an item takes beside its own: a tag and a length.
+/// Overhead of an item, in bytes: a tag and a length.
 const ITEM_BYTES: usize = 6;
 
 impl Results {
@@ -138,7 +138,7 @@ fn reduce(item: &mut UpdateUserDetailsResult, less: fn(&mut UpdateUserDetailsRes
     }
 }
 
-/// A result of a batch.
+/// Converts the outcome of one update.
 fn result(outcome: Result<Updated, Error>) -> UpdateUserDetailsResult {
     let result = match outcome {
         Ok(updated) => UpdateResult::Response(answer(updated)),

@@ -1,4 +1,4 @@
-//! What bounds every call, and what its answer looks like.
+//! Options and responses of calls.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use tonic::{Code, Response, metadata::MetadataMap};
 
 pub(super) use super::layers::observe::Call;
 
-/// What every call is bound by.
+/// Limits and intervals of calls.
 #[derive(Clone, Debug)]
 pub struct CallOptions {
-    /// The longest that a call takes; a watch goes on.
+    /// Maximum duration of a call, except for subscriptions.
     pub deadline: Duration,
-    /// How often one who watches hears of it that there is nothing to tell.
+    /// Heartbeat interval of an idle subscription.
     pub heartbeat: Duration,
-    /// The largest body that the door reads, in bytes.
+    /// The gateway's body limit, in bytes.
     pub largest_body: usize,
-    /// The largest message, in bytes, either way and when it is not compressed.
+    /// Maximum uncompressed size of a message in both directions, in bytes.
     pub largest_message: usize,
-    /// How many calls may be under way at once.
+    /// Maximum calls in flight.
     pub max_calls: usize,
-    /// How many bytes messages and answers may take in memory.
+    /// Memory budget of messages and responses, in bytes.
     pub message_memory: usize,
-    /// Ends those who watch.
+    /// Ends all subscriptions.
     pub stop: CancellationToken,
 }
 
-/// The least answer that is compressed, in bytes: a smaller one fits in a packet as it is.
+/// Minimum size of a compressed response, in bytes: a smaller response fits in one packet.
 const MIN_COMPRESSED_BYTES: usize = 1024;
 
-/// The response of a call.
+/// Builds the response of a call.
 pub(super) fn respond<T: Message>(metadata: &MetadataMap, answer: T) -> Response<T> {
     let may_compress = metadata.contains_key("grpc-accept-encoding");
     let is_small = may_compress && answer.encoded_len() < MIN_COMPRESSED_BYTES;
@@ -41,12 +41,12 @@ pub(super) fn respond<T: Message>(metadata: &MetadataMap, answer: T) -> Response
     response
 }
 
-/// Stands for a method that did not answer, as the semantic conventions have it: anybody may make
-/// up names.
+/// The name of unknown methods in the OpenTelemetry semantic conventions: a client could invent any
+/// number of names.
 pub(super) const OTHER: &str = "_OTHER";
 
-/// The code and the outcome of a call that is dropped before its end: its caller does not wait for
-/// its answer, or it has panicked.
+/// Code and outcome of a call that is dropped before its end: the caller stopped waiting, or the
+/// call panicked.
 pub(super) fn dropped() -> (Code, &'static str) {
     if std::thread::panicking() {
         (Code::Internal, "INTERNAL")
@@ -55,7 +55,7 @@ pub(super) fn dropped() -> (Code, &'static str) {
     }
 }
 
-/// Whether a status is an error of the server, as the semantic conventions have it.
+/// Whether a status is a server error in the OpenTelemetry semantic conventions.
 pub(super) fn is_servers(code: Code) -> bool {
     use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
     matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)

@@ -1,4 +1,4 @@
-//! Who a client's certificate proves a caller to be.
+//! Identifies callers by their client certificates.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,7 +6,7 @@ use tonic::Extensions;
 
 use crate::{domain::identity::Identity, listen::Peer, tls::SubjectAltName};
 
-/// Whose client certificates are, by one of their subject alternative names: a URI or a DNS name.
+/// Holders of client certificates, by subject alternative name: a URI or a DNS name.
 #[derive(Clone, Debug, Default)]
 pub struct Certificates(HashMap<SubjectAltName, Holder>);
 
@@ -14,27 +14,27 @@ pub struct Certificates(HashMap<SubjectAltName, Holder>);
 enum Holder {
     /// A caller of the typed API.
     Identity(Arc<Identity>),
-    /// A door in a process of its own.
+    /// A standalone gateway.
     Gateway,
 }
 
 impl Certificates {
-    /// Adds a caller of the typed API. Answers whether the name was free.
+    /// Adds a caller of the typed API. Returns whether the name was free.
     pub fn add_identity(&mut self, name: &str, identity: Arc<Identity>) -> bool {
         self.0.insert(SubjectAltName::of(name), Holder::Identity(identity)).is_none()
     }
 
-    /// Adds a door in a process of its own. Answers whether the name was free.
+    /// Adds a standalone gateway. Returns whether the name was free.
     pub fn add_door(&mut self, name: &str) -> bool {
         self.0.insert(SubjectAltName::of(name), Holder::Gateway).is_none()
     }
 
-    /// Whether there are none.
+    /// Whether there are no holders.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The caller whose certificate was shown.
+    /// The caller that presented a known certificate.
     pub(super) fn identity(&self, extensions: &Extensions) -> Option<Arc<Identity>> {
         self.holders(extensions).find_map(|holder| match holder {
             Holder::Identity(identity) => Some(Arc::clone(identity)),
@@ -42,7 +42,7 @@ impl Certificates {
         })
     }
 
-    /// Whether the certificate of a door was shown.
+    /// Whether the caller presented a gateway's certificate.
     pub(super) fn is_door(&self, extensions: &Extensions) -> bool {
         self.holders(extensions).any(|holder| matches!(holder, Holder::Gateway))
     }

@@ -1,4 +1,4 @@
-//! Proto to domain and back, by the field table.
+//! Converts between proto and domain, driven by the field table.
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use prost::Message;
@@ -17,10 +17,10 @@ use crate::{
     proto::{self, Leaf},
 };
 
-/// The edits that an update asks for.
+/// Converts the details of an update to edits.
 ///
 /// # Errors
-/// [`Error::InvalidRequest`] where the mask names a path twice, or one that is no field.
+/// [`Error::InvalidRequest`] if the mask repeats a path or names an unknown path.
 pub fn edits(mut details: proto::UserDetails, mask: Option<&FieldMask>) -> Result<Edits, Error> {
     let named = mask
         .filter(|mask| !mask.paths.is_empty())
@@ -44,16 +44,16 @@ pub fn edits(mut details: proto::UserDetails, mask: Option<&FieldMask>) -> Resul
     Ok(edits)
 }
 
-/// The fields that a read mask names; every field without one.
+/// The fields of a read mask; without a mask, every field.
 ///
 /// # Errors
-/// [`Error::InvalidRequest`] where it names a path twice, or one that is no field.
+/// [`Error::InvalidRequest`] if the mask repeats a path or names an unknown path.
 pub fn read_mask(mask: Option<&FieldMask>) -> Result<[bool; FIELDS.len()], Error> {
     let mask = mask.filter(|mask| !mask.paths.is_empty());
     mask.map_or(Ok([true; FIELDS.len()]), |mask| masked("read_mask", mask))
 }
 
-/// Whether a mask names each field.
+/// Tells for each field whether the mask names it.
 fn masked(name: &'static str, mask: &FieldMask) -> Result<[bool; FIELDS.len()], Error> {
     let mut named = [false; FIELDS.len()];
     for (index, path) in mask.paths.iter().enumerate() {
@@ -64,7 +64,7 @@ fn masked(name: &'static str, mask: &FieldMask) -> Result<[bool; FIELDS.len()], 
                 problem: format!("the path {path:?} {problem}"),
             })
         };
-        // There are few: whatever is no field ends it.
+        // Quadratic, but short: an unknown or repeated path ends the loop.
         if mask.paths[..index].contains(path) {
             return refuse("is named twice");
         }
@@ -81,7 +81,7 @@ fn masked(name: &'static str, mask: &FieldMask) -> Result<[bool; FIELDS.len()], 
     Ok(named)
 }
 
-/// The edit of a present field; none where its value is not allowed.
+/// The edit of a present field; `None` if its value is not allowed.
 fn edit(field: Field, leaf: Leaf) -> Option<Edit> {
     let value = match (field.kind(), leaf) {
         (_, Leaf::Date(date)) => {
@@ -106,12 +106,12 @@ fn list_mode(number: i32) -> Option<ListMode> {
     }
 }
 
-/// A user as the wire has it.
+/// Converts a user to proto.
 pub fn user_details(user: User) -> proto::UserDetails {
     masked_details(user, &[true; FIELDS.len()])
 }
 
-/// A user as the wire has it, with only some of the fields.
+/// Converts a user to proto, with only the fields of the mask.
 pub(super) fn masked_details(user: User, mask: &[bool; FIELDS.len()]) -> proto::UserDetails {
     let mut details = proto::UserDetails {
         user_id: user.id,
@@ -128,7 +128,7 @@ pub(super) fn masked_details(user: User, mask: &[bool; FIELDS.len()]) -> proto::
     details
 }
 
-/// One side of changes as the wire has it: only the changed fields are present.
+/// Converts the old or the new values of changes to proto. Other fields are absent.
 pub fn values(changes: Vec<Change>, side: impl Fn(Change) -> Value) -> proto::UserDetails {
     let mut details = proto::UserDetails::default();
     for change in changes {
@@ -143,13 +143,13 @@ fn set(details: &mut proto::UserDetails, field: Field, value: Value) {
     }
 }
 
-/// The length of the key of an answer, in characters: that of a UUID.
+/// The length of a scoped request id, in characters: as long as a UUID.
 const SCOPED_ID_LENGTH: usize = 36;
 
-/// The id of an update, which is taken out of it, the key of its answer, and a digest of all the rest and of who acts.
+/// Takes the request id out of an update. The key digests the actor and the rest of the request.
 ///
 /// # Errors
-/// [`Error::InvalidRequest`] where it is no UUID.
+/// [`Error::InvalidRequest`] if the request id is not a UUID.
 pub(super) fn request_key(
     request: &mut proto::UpdateUserDetailsRequest,
     actor: &Actor,
@@ -180,9 +180,9 @@ pub(super) fn request_key(
             digest.update(name);
         }
     }
-    // Where the name ends and the request begins.
+    // Separates the name from the request.
     digest.update([0]);
-    // Who acts was digested: in a batch it stands elsewhere.
+    // The actor is already in the digest, and a batch names the actor elsewhere.
     let acting_username = std::mem::take(&mut request.acting_username);
     digest.update(request.encode_to_vec());
     request.acting_username = acting_username;
@@ -190,21 +190,21 @@ pub(super) fn request_key(
     Ok(Some(RequestKey { id, scoped_id, content }))
 }
 
-/// A request id within the scope of an identity: as long as a UUID, and never equal to one, as it has
-/// no hyphens. Callers without identity share one scope.
+/// Scopes a request id to an identity. The result is as long as a UUID but has no hyphens, so it
+/// never equals a UUID. Callers without identity share one scope.
 fn scoped(id: &str, identity: &str) -> String {
     if identity.is_empty() {
         return id.to_owned();
     }
-    // A name has no control characters.
+    // NUL is a safe separator: names have no control characters.
     let digest = Sha256::digest(format!("request id\0{identity}\0{id}"));
     hex::encode(&digest[..SCOPED_ID_LENGTH / 2])
 }
 
-/// The reason for a change.
+/// Validates the reason for a change.
 ///
 /// # Errors
-/// [`Error::InvalidRequest`] where it is too long or has control characters.
+/// [`Error::InvalidRequest`] if the reason is too long or has control characters.
 pub(super) fn reason(reason: String) -> Result<String, Error> {
     if is_text(&reason) {
         return Ok(reason);
@@ -243,7 +243,7 @@ pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
     Timestamp { seconds: time.timestamp(), nanos }
 }
 
-/// The paths of changes.
+/// The field paths of changes.
 pub fn paths(changes: &[Change]) -> FieldMask {
     FieldMask { paths: changes.iter().map(|change| change.field.path().to_owned()).collect() }
 }

@@ -1,4 +1,4 @@
-//! The one table from the domain's errors to gRPC status.
+//! The only table that maps domain errors to gRPC status.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 /// The domain of every `google.rpc.ErrorInfo`.
 pub(super) const ERROR_DOMAIN: &str = "m4-user-details";
 
-/// How long a caller should wait before it tries again.
+/// The retry delay in `google.rpc.RetryInfo`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The code and the reason of an error.
@@ -57,19 +57,19 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
     }
 }
 
-/// The reason as it stands in `google.rpc.ErrorInfo`.
+/// The reason as in `google.rpc.ErrorInfo`.
 pub(super) fn reason(error: &Error) -> &'static str {
     let name = classify(error).1.as_str_name();
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
 }
 
-/// Why a call may be refused as there are too many, or given up.
+/// The reasons for shedding a call.
 pub(super) const SHED: [&str; 3] = [OVERLOADED, RATE_LIMITED, DEADLINE];
 const OVERLOADED: &str = "overloaded";
 const RATE_LIMITED: &str = "rate_limited";
 const DEADLINE: &str = "deadline";
 
-/// Whether a call was refused as there were too many or given up, and why.
+/// The reason for shedding a call; `None` if the call was not shed.
 pub(super) fn shed(error: &Error) -> Option<&'static str> {
     match classify(error) {
         (_, ErrorReason::Overloaded) => Some(OVERLOADED),
@@ -79,12 +79,12 @@ pub(super) fn shed(error: &Error) -> Option<&'static str> {
     }
 }
 
-/// The code of an outcome.
+/// The status code of a call.
 pub(super) fn code(error: Option<&Error>) -> Code {
     error.map_or(Code::Ok, |error| classify(error).0)
 }
 
-/// The status of a call's error, from which the layers learn what lies under it.
+/// Converts an error to a status. The layers read the error from the status's source.
 pub(super) fn to_status(error: Error) -> Status {
     let mut status = self::status(&error);
     if let Error::UnknownEncoding = error {
@@ -140,7 +140,7 @@ pub(super) fn status(error: &Error) -> Status {
     Status::with_error_details(classify(error).0, error.to_string(), details)
 }
 
-/// What the status of an error says, as a result of a batch.
+/// Converts an error to a result of a batch.
 pub(super) fn item(error: &Error) -> UpdateUserDetailsError {
     let status = status(error);
     let bad = status.get_details_bad_request().map(|bad| bad.field_violations);

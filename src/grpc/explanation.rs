@@ -1,4 +1,4 @@
-//! What `LegacyService` tells of a call, in the contract's words.
+//! Explains the checks of a legacy call, in the contract's terms.
 
 use std::collections::BTreeMap;
 
@@ -23,16 +23,16 @@ use crate::{
     },
 };
 
-/// A check, and why it decides the answer.
+/// A check, and the reason why it decides the response.
 pub(super) type Finding = (LegacyCheck, String);
 
-/// Invalid parameters: each with its name and what is allowed.
+/// Name and allowed values of each invalid parameter.
 pub(super) type Invalid = BTreeMap<Field, (&'static str, String)>;
 
-/// What keeps a call from the service.
+/// The finding for a call that the gateway itself refuses.
 pub(super) fn of_door(refused: &Outcome) -> Finding {
     let http = refused.http.as_u16();
-    // The checks of the door have the numbers of its answers.
+    // The gateway's checks are numbered by their HTTP status.
     let check = LegacyCheck::try_from(i32::from(http)).unwrap_or_default();
     let why = match check {
         LegacyCheck::NoSuchApi => "the path is none of the call's",
@@ -43,13 +43,13 @@ pub(super) fn of_door(refused: &Outcome) -> Finding {
     (check, why.to_owned())
 }
 
-/// What is to be said where everything would be stored.
+/// The finding for a call that would store every value.
 pub(super) fn of_update(updated: &Updated) -> Finding {
     let why = format!("everything would be stored; fields that differ: {}", updated.changes.len());
     (LegacyCheck::Passed, why)
 }
 
-/// What is to be said of invalid values.
+/// The finding for invalid values.
 pub(super) fn of_values(invalid: &Invalid) -> Finding {
     let check = if invalid.contains_key(&Field::responsible_manager_id) {
         LegacyCheck::ManagerInvalid
@@ -63,7 +63,7 @@ pub(super) fn of_values(invalid: &Invalid) -> Finding {
     (check, format!("invalid values: {}", names.join(", ")))
 }
 
-/// Faults of the request that may explain any check; to append to the explanation.
+/// Faults of the request that may explain any check, as a suffix of the explanation.
 pub(super) fn notes(read: &Read) -> String {
     let mut notes = String::new();
     if read.parameters.iter().any(|parameter| parameter.name.starts_with("amp;")) {
@@ -76,10 +76,10 @@ pub(super) fn notes(read: &Read) -> String {
     notes
 }
 
-/// What the service's error means for the call; `exists` is whether there is such a user at all.
+/// The finding for a service error; `exists` tells whether the user exists at all.
 ///
 /// # Errors
-/// An error that is none of the call's checks is given back.
+/// Returns an error that belongs to no check.
 pub(super) fn of_error(
     error: Error,
     settings: &Settings,
@@ -152,7 +152,7 @@ pub(super) fn of_error(
     Ok((check, why.to_owned()))
 }
 
-/// A parameter as the wire has it.
+/// Converts a parameter to proto.
 pub(super) fn parameter(named: Named) -> LegacyParameter {
     let fate = match (named.known, named.overridden) {
         (false, _) => LegacyParameterUse::Unknown,
@@ -167,14 +167,14 @@ pub(super) fn parameter(named: Named) -> LegacyParameter {
     }
 }
 
-/// An invalid parameter as the wire has it.
+/// Converts an invalid parameter to proto.
 pub(super) fn invalid(
     (field, (name, allowed)): (Field, (&'static str, String)),
 ) -> InvalidLegacyParameter {
     InvalidLegacyParameter { name: name.to_owned(), field: field.path().to_owned(), allowed }
 }
 
-/// What is told of the hash; the right ones only with `include_hash`.
+/// Converts an explained hash to proto, with the correct hashes only if `include_hash`.
 pub(super) fn hash(hash: Explained, settings: &Settings, include_hash: bool) -> LegacyHash {
     let mut told = LegacyHash { verdict: verdict(&hash, settings).into(), ..LegacyHash::default() };
     match hash.verdict {

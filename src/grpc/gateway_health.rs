@@ -1,4 +1,4 @@
-//! The health service. A standalone gateway also asks it whether the service accepts the gateway.
+//! The health service. A standalone gateway also checks here that its credentials are accepted.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tonic_health::{
 use super::{auth::Authentication, errors};
 use crate::{credentials::CHECK_GATEWAY, domain::error::Error};
 
-/// The health of the service; with the metadata [`CHECK_GATEWAY`] that of the way from a gateway.
+/// Health of the service. With the metadata [`CHECK_GATEWAY`] it also authenticates the gateway.
 pub(super) struct GatewayHealth {
     pub(super) health: HealthService,
     pub(super) authentication: Arc<Authentication>,

@@ -1,4 +1,4 @@
-//! `LegacyService`: reads a legacy call as the door does, has it checked, and tells what came of it.
+//! `LegacyService`: parses a legacy call like the gateway, validates it, and explains the result.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -23,10 +23,10 @@ use crate::{
     },
 };
 
-/// The service.
+/// The handlers of `LegacyService`.
 pub(super) struct LegacyCalls {
     pub(super) service: Arc<Service>,
-    /// The largest body that the door reads, in bytes.
+    /// The gateway's body limit, in bytes.
     pub(super) largest_body: usize,
 }
 
@@ -51,7 +51,7 @@ impl LegacyCalls {
         let caller = Caller::identity(extensions)?;
         let actor = &caller.actor(Scope::Admin, &request.acting_username)?;
         if request.include_hash && caller.fields().is_some() {
-            // With it a call of the door changes every field.
+            // With the hash, a legacy call can change every field.
             return Err(NotPermitted::Hash.into());
         }
         let include_hash = request.include_hash;
@@ -60,7 +60,7 @@ impl LegacyCalls {
         read.call.credentials = read.call.credentials.carried();
         let (settings, hash) = self.service.explain(actor, &read.call.credentials).await?;
         let update = update(&mut read)?;
-        // Those that the service finds without its data are told even where it does not get as far.
+        // Report the violations found while parsing even if an earlier check refuses the call.
         let found = errors::status(&Error::Invalid(update.edits.violations().to_vec()));
         let mut invalid = outcome::violations(&read.call, Some(&found));
         let mut updated = None;
@@ -106,7 +106,7 @@ impl LegacyCalls {
         })
     }
 
-    /// What the service makes of the call.
+    /// Runs the service's checks on the call.
     async fn check(&self, read: &Read, update: Update) -> Result<Updated, Error> {
         let credentials = &read.call.credentials;
         self.service.authenticate(credentials).await?;
@@ -116,7 +116,7 @@ impl LegacyCalls {
         self.service.update(update).await
     }
 
-    /// Whether there is such a plain user, within the reach of the admin who asks.
+    /// Whether the plain user exists and is visible to the calling admin.
     async fn exists(&self, admin: &Actor, read: &Read) -> Result<bool, Error> {
         let Some(user_id) = parse_id(&read.call.credentials.user_id) else { return Ok(false) };
         match self.service.read(admin, user_id).await {
@@ -127,7 +127,7 @@ impl LegacyCalls {
     }
 }
 
-/// The update that the call asks for, without storing it.
+/// The update of the call, with `validate_only` set.
 fn update(read: &mut Read) -> Result<Update, Error> {
     let asked = std::mem::take(&mut read.call.request);
     let asked = UpdateUserDetailsRequest { validate_only: true, ..asked };
@@ -137,7 +137,7 @@ fn update(read: &mut Read) -> Result<Update, Error> {
     user_details::update(asked, (actor, None), Origin { address, ..Origin::of(EntryPoint::Legacy) })
 }
 
-/// The request that a client of the call would send.
+/// The HTTP request that the legacy client would send.
 fn http_request(request: ExplainLegacyCallRequest) -> Result<http::Request<Bytes>, Error> {
     let method = match &*request.method {
         "" => Method::POST,
@@ -159,7 +159,7 @@ fn http_request(request: ExplainLegacyCallRequest) -> Result<http::Request<Bytes
     Ok(http)
 }
 
-/// The address of the client as the door would tell it.
+/// The client's address in the gateway's format.
 fn address(address: &str) -> Result<String, Error> {
     if address.is_empty() {
         return Ok(String::new());

@@ -1,4 +1,4 @@
-//! Pages: requests to queries, and the tokens that say where a page begins.
+//! Pagination: converts list requests to queries, and issues page tokens.
 
 use chrono::{DateTime, Utc};
 use prost::Message;
@@ -21,15 +21,15 @@ use crate::{
     trace,
 };
 
-/// How many items a page has if nothing is said.
+/// Default page size, in items.
 const USUAL_PAGE: i32 = 50;
-/// How many items a page has at most.
+/// Maximum page size, in items.
 pub(crate) const LARGEST_PAGE: i32 = 1000;
-/// A page with more items is converted on a worker.
+/// Larger pages are converted on a worker.
 const LARGE_PAGE: usize = 100;
-/// The bytes of a message that are kept for the token of the next page.
+/// Bytes of a message that are reserved for the next page token.
 const TOKEN_ROOM: usize = 4096;
-/// The bytes that an item takes beside its own: a tag and a length.
+/// Overhead of an item in a message, in bytes: a tag and a length.
 const ITEM_ROOM: usize = 8;
 
 /// The payload of a page token.
@@ -43,7 +43,7 @@ struct Token {
     update_time: i64,
 }
 
-/// The tokens of one list: of a method and a request without its page size and token.
+/// Page tokens of one list, bound to its method and its request without page size and token.
 struct Tokens {
     key: TokenKey,
     purpose: Purpose,
@@ -61,7 +61,7 @@ impl Tokens {
         self.key.seal(self.purpose, &self.request, &token.encode_to_vec())
     }
 
-    /// The position behind which the page begins; none for the first page.
+    /// The cursor after which the page begins; `None` for the first page.
     fn position(&self, token: &str) -> Result<Option<Cursor>, Error> {
         if token.is_empty() {
             return Ok(None);
@@ -75,22 +75,22 @@ impl Tokens {
     }
 }
 
-/// A list that is asked for, and what its tokens are bound to.
+/// A list query with its page size and its page tokens.
 pub(crate) struct Paged<Q> {
-    /// The query, for one item more than the page has: so it is known whether there is another page.
+    /// The query. Its limit is one item above the page size, to detect a next page.
     pub(super) query: Q,
     size: usize,
     tokens: Tokens,
 }
 
 impl<Q> Paged<Q> {
-    /// Whether it takes long to convert the page.
+    /// Whether the conversion of the page needs a worker.
     pub(super) fn is_large(&self) -> bool {
         self.size > LARGE_PAGE
     }
 
-    /// The page: as many items as are asked for and have room in a message of `limit` bytes, and the token of the next page,
-    /// which is empty where there is none.
+    /// Fills a page up to its size and up to `limit` bytes, but with at least one item. Returns the
+    /// items and the next page token, which is empty for the last page.
     pub(super) fn page<T, M: Message>(
         self,
         Listed { items, is_cut }: Listed<T>,
@@ -119,7 +119,7 @@ impl<Q> Paged<Q> {
     }
 }
 
-/// The list of users that is asked for.
+/// Converts a request for a list of users.
 ///
 /// # Errors
 /// [`Error::InvalidRequest`].
@@ -153,7 +153,7 @@ pub(crate) fn users(
     Ok(Paged { query, size, tokens })
 }
 
-/// The entries of the change log that are asked for.
+/// Converts a request for entries of the change log.
 ///
 /// # Errors
 /// [`Error::InvalidRequest`].
@@ -181,7 +181,7 @@ pub(crate) fn changes(
     Ok(Paged { query, size, tokens })
 }
 
-/// An entry of the change log as the wire has it.
+/// Converts an entry of the change log to proto.
 pub(super) fn change(change: LoggedChange) -> UserDetailsChange {
     UserDetailsChange {
         change_id: change.id,
@@ -202,7 +202,7 @@ pub(super) fn change(change: LoggedChange) -> UserDetailsChange {
     }
 }
 
-/// The position of an entry of the change log.
+/// The cursor of a change log entry.
 pub(super) fn position(change: &LoggedChange) -> Cursor {
     Cursor { username: String::new(), update_time: 0, id: change.id }
 }
@@ -217,7 +217,7 @@ pub(super) fn digest(request: &impl Message) -> RequestDigest {
     Sha256::digest(request.encode_to_vec()).into()
 }
 
-/// Without a word of it the order is one in which an index leads to the users.
+/// Parses `order_by`. The default order follows an index for the filter.
 fn order(order_by: &str, updated_since: bool) -> Result<Order, Error> {
     let mut words = order_by.split_ascii_whitespace();
     let key = match words.next() {
@@ -239,7 +239,7 @@ fn time(time: Option<Timestamp>, field: &'static str) -> Result<Option<DateTime<
     let Some(time) = time else { return Ok(None) };
     let nanos = u32::try_from(time.nanos).ok();
     let time = nanos.and_then(|nanos| DateTime::from_timestamp(time.seconds, nanos));
-    // Years that protobuf allows.
+    // protobuf allows the years 1 to 9999.
     let time = time.filter(|time| (-62_135_596_800..253_402_300_800).contains(&time.timestamp()));
     time.map(Some).ok_or_else(|| invalid(field, "is no time"))
 }

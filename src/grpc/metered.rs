@@ -1,4 +1,4 @@
-//! A call as metrics see it.
+//! Metrics of calls and subscriptions.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     telemetry::instruments::{Instruments, instruments},
 };
 
-/// A call under way.
+/// The metrics of a call in flight.
 pub(super) struct Metered(Option<Counting>);
 
 struct Counting {
@@ -28,7 +28,7 @@ struct Counting {
 }
 
 impl Metered {
-    /// A call begins.
+    /// Begins a call.
     pub(super) fn begin(method: &'static str, begun: Instant) -> Self {
         Self(instruments().map(|instruments| {
             instruments.call_begins();
@@ -36,14 +36,14 @@ impl Metered {
         }))
     }
 
-    /// Its stream is open, and goes on.
+    /// The stream is open: the call no longer counts as in flight.
     pub(super) fn opened(&mut self) {
         if let Some(counting) = &mut self.0 {
             counting.leave();
         }
     }
 
-    /// It has ended, and perhaps failed: why, and whether it was refused as one too many.
+    /// Ends the call, with the reasons for its failure and for shedding it, if any.
     pub(super) fn end(
         mut self,
         code: Code,
@@ -86,14 +86,14 @@ impl Drop for Counting {
     }
 }
 
-/// Calls may be shed from now on.
+/// Starts every shed counter at 0, so that `increase()` sees the first increment.
 pub(super) fn expect_shed() {
     if let Some(instruments) = instruments() {
         errors::SHED.iter().for_each(|reason| instruments.shed(0, reason));
     }
 }
 
-/// What keeps the storage from storing updates, if anything does.
+/// Records the readiness of the storage, and the fault that prevents updates.
 pub(super) fn ready(fault: Option<Fault>) {
     if let Some(instruments) = instruments() {
         instruments.ready(fault.is_none());
@@ -103,18 +103,18 @@ pub(super) fn ready(fault: Option<Fault>) {
     }
 }
 
-/// A legacy call was refused; counted if that is for its hash.
+/// Counts a refused legacy call if its hash was incorrect.
 pub(super) fn hash_failed(error: &Error) {
     if let (Error::IncorrectHash, Some(instruments)) = (error, instruments()) {
         instruments.hashes_failed(1);
     }
 }
 
-/// One who watches, as long as it is there.
+/// Counts an open subscription until it is dropped.
 pub(super) struct Watcher(());
 
 impl Watcher {
-    /// One watches from now on.
+    /// Counts a new subscription.
     pub(super) fn new() -> Self {
         if let Some(instruments) = instruments() {
             instruments.watchers(1);
@@ -122,10 +122,10 @@ impl Watcher {
         Self(())
     }
 
-    /// It gets an entry of the change log that is so old.
+    /// Records the age of a change log entry that the subscription gets.
     pub(super) fn got(&self, age: impl FnOnce() -> TimeDelta) {
         if let Some(instruments) = instruments() {
-            // Clocks of replicas differ.
+            // The age is negative if the clocks of replicas differ.
             instruments.watch_lag(age().to_std().unwrap_or_default());
         }
     }

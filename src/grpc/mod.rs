@@ -1,4 +1,4 @@
-//! The gRPC side: layers that every call passes, and handlers that convert, call the domain, and
+//! The gRPC server: layers around every call, and handlers that convert, call the domain, and
 //! convert back.
 
 pub mod auth;

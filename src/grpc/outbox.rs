@@ -1,4 +1,4 @@
-//! The responses of a watch that its client has not taken yet.
+//! Responses of a subscription that wait for the client.
 
 use std::{
     collections::VecDeque,
@@ -11,14 +11,14 @@ use tonic::Status;
 
 use crate::domain::watch::SharedChange;
 
-/// How many responses wait for the client at most.
+/// Maximum number of waiting responses.
 pub(crate) const MAX_RESPONSES: usize = 16;
-/// No further response is added once those that wait have this many bytes.
+/// The outbox is full once the waiting responses have this many bytes.
 pub(crate) const MAX_BYTES: usize = 64 << 10;
 
 /// A response that is not converted yet.
 pub(super) struct Waiting {
-    /// The change; none in a response without one.
+    /// The change; `None` if the response carries only the resume token.
     pub(super) change: Option<Arc<SharedChange>>,
     pub(super) resume_token: String,
 }
@@ -30,7 +30,7 @@ impl Waiting {
     }
 }
 
-/// A new outbox: where responses are put, and where they are taken from.
+/// Creates an outbox.
 pub(super) fn outbox() -> (Sender, Receiver) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
@@ -59,19 +59,19 @@ struct State {
     bytes: usize,
     /// When the outbox was last empty, or a response was taken.
     taken_at: Instant,
-    /// The status with which the stream ends, once it has ended.
+    /// The final status once the stream has ended; the inner `None` means OK.
     end: Option<Option<Status>>,
     receiver: Client,
 }
 
-/// What became of the receiver.
+/// The state of the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Client {
-    /// It may take further responses.
+    /// The client may take further responses.
     Listening,
-    /// It was dropped.
+    /// The receiver was dropped.
     Gone,
-    /// A response of its had no room in the budget.
+    /// A response exceeded the budget.
     Refused,
 }
 
@@ -81,7 +81,7 @@ impl Shared {
     }
 }
 
-/// Where responses are put.
+/// Adds responses to an outbox.
 pub(super) struct Sender(Arc<Shared>);
 
 impl Sender {
@@ -111,7 +111,7 @@ impl Sender {
         self.0.added.notify_one();
     }
 
-    /// Waits until the client does not take responses any more.
+    /// Waits until the client takes no more responses, and returns why.
     pub(super) async fn closed(&self) -> Client {
         loop {
             let closed = self.0.closed.notified();
@@ -123,7 +123,7 @@ impl Sender {
         }
     }
 
-    /// Waits until the client has not taken any of the waiting responses for a while.
+    /// Waits until the client has taken no waiting response for `timeout`.
     pub(super) async fn stalled(&self, timeout: Duration) {
         loop {
             let (is_empty, taken_at) = {
@@ -138,7 +138,7 @@ impl Sender {
         }
     }
 
-    /// Ends the stream. Without `status` it ends well.
+    /// Ends the stream, with OK if `status` is `None`.
     pub(super) fn end(&self, status: Option<Status>, unsent: Unsent) {
         let mut state = self.0.state();
         if unsent == Unsent::Drop {
@@ -153,24 +153,24 @@ impl Sender {
 /// What happens to the waiting responses of a stream that ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unsent {
-    /// The client gets them before the status.
+    /// Send them before the status.
     Send,
-    /// They are dropped: the client resumes behind the response that it took last.
+    /// Drop them: the client resumes after the last response that it took.
     Drop,
 }
 
 impl Drop for Sender {
-    /// A task that panicked ends its stream, too.
+    /// Ends the stream even if its task panicked.
     fn drop(&mut self) {
         self.end(None, Unsent::Send);
     }
 }
 
-/// Where responses are taken from.
+/// Takes responses from an outbox.
 pub(super) struct Receiver(Arc<Shared>);
 
 impl Receiver {
-    /// The next response, as soon as there is one; then the status, if there is one.
+    /// Waits for the next response. At the end returns the error status, if any, then `None`.
     pub(super) async fn take(&self) -> Option<Result<Waiting, Status>> {
         loop {
             let added = self.0.added.notified();
@@ -191,7 +191,7 @@ impl Receiver {
         }
     }
 
-    /// The response that was taken has no room in the budget: the stream ends.
+    /// Ends the stream because the taken response exceeds the budget.
     pub(super) fn refuse(&self, status: Status) {
         let mut state = self.0.state();
         (state.waiting, state.bytes) = (VecDeque::new(), 0);

@@ -13,7 +13,7 @@ use crate::{
     proto::WatchUserDetailsRequest,
 };
 
-/// The bytes of a position in a token, with its gaps: see [`Position::to_bytes`].
+/// Maximum bytes of a position in a token: see [`Position::to_bytes`].
 const MAX_POSITION: usize = 1536;
 
 /// The payload of a resume token.
@@ -22,8 +22,8 @@ struct Token {
     /// See [`Position::to_bytes`].
     #[prost(bytes = "vec", tag = "1")]
     position: Vec<u8>,
-    /// A time, in seconds since 1970: entries behind the position were stored later. Version 0.1.0
-    /// refuses a token by it.
+    /// A time, in seconds since 1970. Entries after the position were stored later. Version 0.1.0
+    /// checks this time.
     #[prost(int64, tag = "2")]
     told: i64,
     /// The time of the entry at the position, in microseconds since 1970.
@@ -31,14 +31,14 @@ struct Token {
     entry_time: Option<i64>,
 }
 
-/// The tokens of one request.
+/// The resume tokens of one request.
 pub(super) struct Tokens {
     key: TokenKey,
     request: RequestDigest,
 }
 
 impl Tokens {
-    /// The tokens of a request without its token.
+    /// Binds the tokens to a request without its resume token.
     pub(super) fn new(key: TokenKey, request: &WatchUserDetailsRequest) -> Self {
         let unbound = WatchUserDetailsRequest {
             resume_token: String::new(),
@@ -48,17 +48,17 @@ impl Tokens {
         Self { key, request: digest(&unbound) }
     }
 
-    /// The token of a position, at most about 2 KiB whatever its gaps.
+    /// Issues the token of a position: at most about 2 KiB, even with many gaps.
     pub(super) fn issue(&self, position: &Position, told: DateTime<Utc>) -> String {
         let bytes = position.to_bytes(MAX_POSITION);
         let entry_time = position.time().map(|time| time.timestamp_micros());
-        // A position without room for its gaps ends earlier.
+        // A position whose gaps do not fit is shortened, and ends at another entry.
         let entry_time = entry_time.filter(|_| Position::seen_in(&bytes) == Some(position.seen()));
         let token = Token { position: bytes, told: told.timestamp(), entry_time };
         self.key.seal(Purpose::Watch, &self.request, &token.encode_to_vec())
     }
 
-    /// The position of a token, and its time; none without a token.
+    /// The position and the time of a token; `None` if the token is empty.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] if the token was not issued for this request.

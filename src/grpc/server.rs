@@ -1,4 +1,4 @@
-//! The gRPC services put together, for the listener and for the door in the same process.
+//! Assembles the gRPC services, for the listener and for the in-process gateway.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -47,38 +47,38 @@ use crate::{
     },
 };
 
-/// How often the storage has to prove that it could store an update.
+/// Interval between readiness probes of the storage.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often until it does for the first time.
+/// Probe interval until the first success.
 const HASTY_INTERVAL: Duration = Duration::from_millis(20);
-/// How long it may take to answer.
+/// Timeout of a readiness probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
-/// The most calls under way on one connection.
+/// Maximum concurrent streams of a connection.
 pub(crate) const MAX_STREAMS: u32 = 256;
-/// How many bytes a client may send ahead, on a connection and on each of its streams: they wait in
+/// HTTP/2 flow control window of a connection and of each stream, in bytes. Received bytes wait in
 /// memory until a call reads them.
 pub(crate) const WINDOW_BYTES: u32 = 256 * 1024;
-/// The headers of a call, as HTTP/2 counts them: names, values, and 32 bytes for each.
+/// Maximum header list size, in bytes: names, values, and 32 bytes each (RFC 9113, 6.5.2).
 pub(crate) const HEADER_LIST_BYTES: u32 = 16 * 1024;
-/// How many bytes of an answer HTTP/2 takes over for each stream.
+/// Bytes of a response that hyper buffers for each stream.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// The services, and the reporter of their health.
+/// The gRPC services and their health reporter.
 #[derive(Clone)]
 pub struct Services {
     stack: Stack,
     budget: Arc<MemoryBudget>,
-    /// How long it may take to send a small answer.
+    /// Send timeout of a small response.
     send_timeout: Duration,
     health: HealthReporter,
     service: Arc<Service>,
 }
 
 impl Services {
-    /// The services on the use cases.
+    /// Builds the services.
     ///
     /// # Errors
-    /// Where the compiled protos cannot be read back: a defect.
+    /// If the compiled protos cannot be decoded, which is a defect.
     pub async fn new(
         service: Arc<Service>,
         authentication: Authentication,
@@ -105,7 +105,7 @@ impl Services {
             health,
             authentication: Arc::clone(&authentication),
         });
-        // Some clients ask v1 only, some v1alpha only.
+        // Some clients support only v1, others only v1alpha.
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -155,7 +155,7 @@ impl Services {
         Arc::clone(&self.budget)
     }
 
-    /// The way to the services for the door in this process.
+    /// A channel for the gateway in this process.
     pub fn in_process(&self) -> Channel {
         let mark = |mut request: http::Request<tonic::body::Body>| {
             request.extensions_mut().insert(InProcessDoor);
@@ -166,7 +166,7 @@ impl Services {
         Channel::new(service.map_err(|never| match never {}))
     }
 
-    /// Answers calls on a listener until `stop`, then finishes those under way, which `calls` counts.
+    /// Serves calls until `stop`, then finishes the calls in flight, which `calls` counts.
     pub async fn serve(self, listener: Listener, stop: CancellationToken, calls: TaskTracker) {
         let (age, timeouts) = (listener.limits.age, listener.limits.timeouts);
         let mut http = http2::Builder::new(StreamExecutor);
@@ -203,7 +203,7 @@ impl Services {
         listen::serve(listener, stop, protocol).await;
     }
 
-    /// Reports as healthy while an update could be stored, until `stop`. Then those who watch are told, and let go.
+    /// Reports health until `stop`: serving while updates can be stored. Then ends health watches.
     pub async fn watch_health(mut self, stop: CancellationToken) {
         let mut known = Some(Fault::NotPrepared);
         let mut served = false;
@@ -235,14 +235,14 @@ impl Services {
             }
         }
         self.report(false).await;
-        // A stream of `Watch` ends with the status it watches; no other end would let the drain end.
+        // A health watch ends only when its status is cleared: open watches would block the drain.
         for name in Self::watched() {
             self.health.clear_service_status(name).await;
         }
         self.report(false).await;
     }
 
-    /// Whether an update could be stored now.
+    /// Checks whether an update could be stored now.
     async fn probe(&self) -> Result<(), NotReady> {
         let no_answer = |_| Err(NotReady { fault: Fault::NoAnswer, cause: "timeout".into() });
         timeout(PROBE_PATIENCE, self.service.ready()).await.unwrap_or_else(no_answer)
@@ -255,7 +255,7 @@ impl Services {
         }
     }
 
-    /// The names under which health is asked for.
+    /// The service names that report health.
     fn watched() -> [&'static str; 4] {
         [
             "",

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The service.
+/// The handlers of `SettingsService`.
 pub(super) struct SettingsSwitches {
     pub(super) service: Arc<Service>,
 }
@@ -66,7 +66,7 @@ impl SettingsSwitches {
     }
 }
 
-/// A recipe as the wire has it.
+/// Converts a hash recipe to proto.
 pub(super) fn recipe(recipe: Recipe) -> HashRecipe {
     match recipe {
         Recipe::UsernameUserId => HashRecipe::UUserId,
@@ -82,7 +82,7 @@ fn to_proto(settings: &settings::Settings) -> Settings {
     }
 }
 
-/// What an update does to the stored settings.
+/// The change that an update makes to the stored settings.
 fn change(
     asked: &Settings,
     mask: Option<&FieldMask>,
@@ -114,7 +114,7 @@ fn change(
     let masked = |name: &str| {
         mask.is_some_and(|mask| mask.paths.iter().any(|path| path == "*" || path == name))
     };
-    // Present and meant: the new value. Named but absent: the default.
+    // Present and selected: the new value. In the mask but absent: the default.
     let default = settings::Settings::default();
     let choose = |name, given: Option<bool>, default: bool| {
         if masked(name) { Some(given.unwrap_or(default)) } else { given.filter(|_| mask.is_none()) }

@@ -1,8 +1,8 @@
-//! Deadlines for sending answers over HTTP/2.
+//! Deadlines for sending responses over HTTP/2.
 //!
-//! While a client grants no flow control window, hyper does not poll the body of an answer: a
-//! deadline within the body would never be seen, nor the end of a subscription. So each HTTP/2 stream
-//! runs in a task that ends at its deadline. Ending it resets the stream and frees the answer.
+//! While a client grants no flow control window, hyper does not poll the response body. A deadline
+//! in the body, or the end of a subscription, would go unnoticed. So each HTTP/2 stream runs in a
+//! task that ends at its deadline, which resets the stream and frees the response.
 
 use std::{
     cell::Cell,
@@ -16,11 +16,11 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How many bytes of a large answer a client must at least read in a second.
+/// Minimum rate at which a client must read a large response.
 pub(crate) const MIN_BYTES_PER_SECOND: usize = 256 * 1024;
 
 thread_local! {
-    /// The limit that the stream which is polled on this thread has just got.
+    /// The limit that was just set for the stream polled on this thread.
     static LIMIT: Cell<Option<Limit>> = const { Cell::new(None) };
 }
 
@@ -28,7 +28,7 @@ thread_local! {
 #[derive(Clone, Debug)]
 enum Limit {
     At(Instant),
-    /// So long after this is cancelled.
+    /// Ends the stream this long after the cancellation of the token.
     After(CancellationToken, Duration),
 }
 
@@ -44,27 +44,27 @@ impl Limit {
     }
 }
 
-/// Is cancelled once nothing more is put into a stream: an extension of its response.
+/// Cancelled once a stream gets no more messages. Stored as an extension of its response.
 #[derive(Clone, Debug)]
 pub(super) struct Ended(pub(super) CancellationToken);
 
-/// How long it may take to send an answer; a small one has `least`.
+/// The send timeout of a response; `least` for a small response.
 pub(super) fn send_timeout(least: Duration, bytes: usize) -> Duration {
     let seconds = u32::try_from(bytes / MIN_BYTES_PER_SECOND).unwrap_or(u32::MAX);
     least.saturating_add(Duration::from_secs(1).saturating_mul(seconds))
 }
 
-/// Ends the stream that is polled on this thread at a deadline.
+/// Sets the deadline of the stream polled on this thread.
 pub(super) fn end_at(deadline: Instant) {
     LIMIT.set(Some(Limit::At(deadline)));
 }
 
-/// Ends the stream that is polled on this thread some time after nothing more is put into it.
+/// Ends the stream polled on this thread `rest` after it gets no more messages.
 pub(super) fn end_after(Ended(ended): Ended, rest: Duration) {
     LIMIT.set(Some(Limit::After(ended, rest)));
 }
 
-/// Runs the streams of HTTP/2 connections.
+/// Spawns the streams of HTTP/2 connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StreamExecutor;
 
@@ -75,11 +75,11 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for StreamExecutor {
 }
 
 pin_project! {
-    /// A stream, until its limit.
+    /// A stream with its limit.
     struct Stream<F> {
         #[pin]
         stream: Option<F>,
-        // Only there while the answer is not sent at once.
+        // Set only if the response is not sent at once.
         wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     }
 }

@@ -34,7 +34,7 @@ use crate::{
     trace::Span,
 };
 
-/// The service.
+/// The handlers of `UserDetailsService`.
 pub(super) struct UserDetails {
     pub(super) service: Arc<Service>,
     pub(super) authentication: Arc<Authentication>,
@@ -42,7 +42,7 @@ pub(super) struct UserDetails {
     pub(super) workers: Arc<Workers>,
 }
 
-/// A unary method: takes the request apart, has `$call` answer it, and makes the response.
+/// Handles a unary call: splits the request, calls `$call`, and builds the response.
 macro_rules! unary {
     ($self:ident.$call:ident($request:ident)) => {{
         let (metadata, extensions, request) = $request.into_parts();
@@ -115,7 +115,7 @@ impl UserDetailsService for UserDetails {
         let (responses, ended) = stream.open().await.map_err(errors::to_status)?;
         if let Some(mut call) = slot.and_then(|slot| slot.take()) {
             call.open();
-            // It fails only where the task that fills the stream has panicked.
+            // Sending fails only if the task that fills the stream has panicked.
             let _ = opened.send(call);
         }
         let mut response = Response::new(responses);
@@ -234,7 +234,7 @@ impl UserDetails {
     }
 }
 
-/// Whence a call of the typed API comes: its caller, and the address of that; empty where it is in this process.
+/// The origin of a typed API call. The address is empty for callers in this process.
 pub(super) fn origin(caller: &Identity, extensions: &Extensions) -> Origin {
     let peer = extensions.get::<Peer>().map(|peer| peer.address);
     let address = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
@@ -252,13 +252,13 @@ fn given_user_id(user_id: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// The update that a request asks for, of an actor that may change some fields, or all.
+/// Converts a request to an update. The actor may change the `allowed` fields; `None` is all.
 pub(super) fn update(
     mut request: UpdateUserDetailsRequest,
     (actor, allowed): (Actor, Option<FieldSet>),
     origin: Origin,
 ) -> Result<Update, Error> {
-    // A legacy call without an id has its own answer.
+    // A legacy call without a user id has its own error.
     if origin.door == EntryPoint::Grpc {
         given_user_id(request.user_id)?;
     }
@@ -285,7 +285,7 @@ pub(super) fn update(
     })
 }
 
-/// The answer of an update.
+/// Converts the result of an update to its response.
 pub(super) fn answer(Updated { user, changes }: Updated) -> UpdateUserDetailsResponse {
     UpdateUserDetailsResponse {
         user_details: Some(convert::user_details(user)),

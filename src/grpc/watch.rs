@@ -40,18 +40,18 @@ use crate::{
     trace::{self, Span},
 };
 
-/// How long a client may leave responses waiting.
+/// How long a client may leave the outbox full.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long it may do so while the budget of all subscriptions is exhausted.
+/// How long responses may wait while the budget of all subscriptions is exhausted.
 const EXHAUSTED_SEND_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often the caller's rights are checked again. What they hang on was read up to a second before: one that is withdrawn is
-/// gone within two seconds.
+/// Interval between checks of the caller's rights. Rights are cached for up to one second, so a
+/// revoked right ends the stream within two seconds.
 const CHECK_INTERVAL: Duration = Duration::from_millis(700);
 
-/// How long the caller's rights may be impossible to check: nothing can be read then, either.
+/// How long checks of the rights may fail as unavailable: nothing can be read then, either.
 const UNCHECKED: Duration = Duration::from_secs(10);
 
-/// The metadata that says who watches.
+/// The metadata key of the caller's credentials.
 const AUTHORIZATION: &str = "authorization";
 
 /// A subscription.
@@ -63,16 +63,16 @@ pub(super) struct Stream {
     extensions: Extensions,
     request: WatchUserDetailsRequest,
     span: Span,
-    /// Gives the call, once the stream is open.
+    /// Receives the call once the stream is open.
     call: oneshot::Receiver<Call>,
 }
 
-/// What a stream sends.
+/// The response stream.
 pub(super) type Responses =
     Pin<Box<dyn Responding<Item = Result<WatchUserDetailsResponse, Status>> + Send>>;
 
 impl Stream {
-    /// A subscription by a request with this metadata.
+    /// A subscription for a request with its metadata and extensions.
     pub(super) fn new(
         service: Arc<Service>,
         authentication: Arc<Authentication>,
@@ -81,15 +81,14 @@ impl Stream {
         call: oneshot::Receiver<Call>,
     ) -> Self {
         let span = Span::current();
-        // Other metadata would take memory for as long as the stream lasts.
+        // Drop other metadata: it would take memory as long as the stream lasts.
         let authorization = metadata.remove(AUTHORIZATION);
         metadata.clear();
         authorization.into_iter().for_each(|value| drop(metadata.insert(AUTHORIZATION, value)));
         Self { service, authentication, options, metadata, extensions, request, span, call }
     }
 
-    /// Opens the stream. The other part of the answer tells when it has ended: its client may not read
-    /// that.
+    /// Opens the stream. [`Ended`] reports its end even if the client does not read.
     pub(super) async fn open(mut self) -> Result<(Responses, Ended), Error> {
         let tokens = Tokens::new(self.service.token_key().await?, &self.request);
         let from = tokens.position(&std::mem::take(&mut self.request.resume_token))?;
@@ -112,7 +111,7 @@ impl Stream {
                 }
                 client = sender.closed() => match client {
                     Client::Refused => Some(Error::Overloaded),
-                    // A call whose client has gone is dropped.
+                    // Dropping the call records it as cancelled.
                     Client::Gone | Client::Listening => None,
                 },
             };
@@ -128,8 +127,8 @@ impl Stream {
         Ok((responses.into_stream(), Ended(ended)))
     }
 
-    /// Whose share of the places the subscription takes: the identity's, or the peer's if callers
-    /// need no identity.
+    /// The key for per-caller limits: the identity's name, or the peer's address if callers need no
+    /// identity.
     fn caller(&self, identity: &Identity) -> String {
         match self.extensions.get::<Peer>() {
             Some(peer) if identity.name().is_empty() => format!("address {}", peer.address.ip()),
@@ -137,7 +136,7 @@ impl Stream {
         }
     }
 
-    /// Who calls, and what it may watch, as of now: of one user, if that is given.
+    /// The caller and the filter that its current rights allow, for one user if `user_id` is given.
     async fn watched(
         &self,
         user_id: Option<i64>,
@@ -152,7 +151,7 @@ impl Stream {
         timeout(self.options.deadline, watched).await.unwrap_or(Err(Error::DeadlineExceeded))
     }
 
-    /// Puts responses into the outbox until something fails.
+    /// Adds responses to the outbox until an error ends the stream.
     async fn send(
         &self,
         mut watch: Box<dyn Watch>,
@@ -162,14 +161,14 @@ impl Stream {
         watcher: &Watcher,
     ) -> Error {
         let budget = Arc::clone(watch.budget());
-        // Both go on beside what is read: neither holds the other up.
+        // Both checks run concurrently with reading.
         let refused = self.until_refused(&watched);
         let overloaded = until_overloaded(sender, &budget);
         tokio::pin!(refused, overloaded);
         let resume_token = tokens.issue(watch.position(), told);
         sender.add(Waiting { change: None, resume_token });
         let mut beat = Instant::now() + self.options.heartbeat;
-        // A subscription that resumes may have old entries to get first: it is not late for that.
+        // A resumed subscription first catches up on old entries: these do not count as lag.
         let mut was_current = false;
         loop {
             let send_timeout = Instant::now() + SEND_TIMEOUT;
@@ -182,7 +181,7 @@ impl Stream {
                         return Error::Overloaded;
                     }
                 }
-                // Entries that wait for this client alone are read again later.
+                // Released entries are read again later.
                 () = release_when_exhausted(&budget, &mut *watch) => {}
             }
             was_current |= watch.is_current();
@@ -202,7 +201,7 @@ impl Stream {
                         Ok(change) => change,
                         Err(error) => return error,
                     };
-                    // Entries behind it are not older, wherever the stream is.
+                    // Later entries are not older, even if the stream is not current.
                     told = change.time;
                     if let Some(cause) = trace::span_in(&change.origin.traceparent) {
                         self.event(&cause);
@@ -218,17 +217,17 @@ impl Stream {
         }
     }
 
-    /// Checks the caller's rights again and again, until it may not watch this any more. What cannot be checked for a while is
-    /// no refusal.
+    /// Checks the caller's rights repeatedly, until the caller may no longer watch. Tolerates a
+    /// short failure to check.
     async fn until_refused(&self, watched: &SubscriptionFilter) -> Error {
         let mut checked = Instant::now();
-        // Who may see all may see this one.
+        // A caller that sees all users needs no check for a single user.
         let user_id = watched.user_id.filter(|_| watched.visibility != Visibility::All);
         loop {
             sleep(CHECK_INTERVAL).await;
             match self.watched(user_id).await {
                 Ok((_, now)) if now.visibility == watched.visibility => checked = Instant::now(),
-                // It may come back, for what it may see now.
+                // The client may subscribe again with its new rights.
                 Ok(_) => return Error::Unavailable("the caller's rights have changed".into()),
                 Err(Error::Unavailable(_) | Error::DeadlineExceeded)
                     if checked.elapsed() < UNCHECKED => {}
@@ -237,7 +236,7 @@ impl Stream {
         }
     }
 
-    /// A span for an event that is handed on, in the trace of the watch, with a link to what caused it.
+    /// Records the span of an event in the subscription's trace, with a link to its cause.
     fn event(&self, cause: &SpanContext) {
         if self.span.is_recording() {
             let name = || "WatchUserDetails event".into();
@@ -260,19 +259,18 @@ async fn until_overloaded(sender: &Sender, budget: &WatchBudget) -> Error {
     }
 }
 
-/// Has a subscription drop the entries that it has read once the budget is exhausted; then waits for
-/// ever.
+/// Releases the entries of `watch` once the budget is exhausted, then waits forever.
 async fn release_when_exhausted(budget: &WatchBudget, watch: &mut dyn Watch) {
     budget.exhausted().await;
     watch.release();
     std::future::pending::<()>().await;
 }
 
-/// The responses as they are sent: each is converted when the client takes it.
+/// Converts each response when the client takes it.
 struct Sending {
     receiver: Receiver,
     share: ResponseShare,
-    /// The response that was taken last; it is sent by the time the next one is asked for.
+    /// The charge of the last response, released when the client takes the next response.
     charge: Option<Charge>,
 }
 

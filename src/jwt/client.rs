@@ -1,4 +1,4 @@
-//! The HTTP client that fetches a key set, and whom it trusts.
+//! The HTTP client that fetches a key set, and its trusted authorities.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,10 +17,10 @@ use tokio_rustls::rustls::{
 
 use crate::domain::error::chain;
 
-/// Speaks HTTP, and HTTPS to servers whose certificates are from authorities that it trusts.
+/// An HTTP and HTTPS client.
 pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
-/// A client that trusts the authorities in a PEM file, or the public ones.
+/// A client that trusts the authorities in a PEM file, or public authorities.
 pub(super) fn trusting(authorities: Option<&Path>) -> Result<HttpClient, String> {
     let mut roots = RootCertStore::empty();
     match authorities {

@@ -6,7 +6,7 @@ use jsonwebtoken::{
 };
 use serde_json::Value;
 
-/// The keys that verify.
+/// The keys that verify JWTs.
 #[derive(Debug)]
 pub(super) struct Keys(Vec<Key>);
 
@@ -18,7 +18,7 @@ struct Key {
 }
 
 impl Keys {
-    /// Reads a key set; keys of other algorithms, or for other purposes, are passed over.
+    /// Parses a key set. Skips keys for other algorithms or other uses.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         let set: Value = serde_json::from_slice(text).map_err(|_| "it is no JSON".to_owned())?;
         let keys = set.get("keys").and_then(Value::as_array);
@@ -26,12 +26,12 @@ impl Keys {
         Ok(Self(keys.iter().filter_map(key).collect()))
     }
 
-    /// Whether there is none, as where every key was withdrawn.
+    /// Whether there are no keys, for example because every key was withdrawn.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The key that a JWT names; one that names none means the only one there is for its algorithm.
+    /// The key that a JWT names. Without an id, the only key for the algorithm.
     pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
         let meant =
             |key: &&Key| key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id);

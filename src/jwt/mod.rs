@@ -1,5 +1,5 @@
-//! JWTs of an identity provider, by which callers of the typed API prove who they are: `RS256`, `ES256` and `EdDSA`, checked
-//! against the provider's keys.
+//! JWTs of an identity provider, which authenticate callers of the typed API. The provider's keys
+//! verify `RS256`, `ES256` and `EdDSA` signatures.
 
 mod client;
 mod keys;
@@ -19,30 +19,30 @@ use crate::domain::{
 use source::Jwks;
 pub use source::Source;
 
-/// The algorithms that are accepted: signatures that only the provider can make.
+/// The accepted algorithms, all asymmetric: only the provider can sign.
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
 
-/// By how many seconds clocks may differ.
+/// The tolerated clock skew, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
 
-/// How a scope begins that is meant for this service.
+/// The prefix of this service's scopes.
 const SCOPE_PREFIX: &str = "m4:";
 
-/// The claim that names the fields and groups that may be changed.
+/// The claim with the fields and groups that the caller may change.
 const FIELDS_CLAIM: &str = "m4_fields";
 
-/// Whose JWTs are accepted.
+/// The identity provider.
 #[derive(Clone, Debug)]
 pub struct Provider {
-    /// Where its keys are.
+    /// The location of the provider's keys.
     pub source: Source,
-    /// What `iss` must say.
+    /// The required value of `iss`.
     pub issuer: String,
-    /// What must be among `aud`.
+    /// The required value in `aud`.
     pub audience: String,
 }
 
-/// Tells who holds a JWT.
+/// Verifies JWTs.
 #[derive(Debug)]
 pub struct Jwts {
     jwks: Jwks,
@@ -50,11 +50,11 @@ pub struct Jwts {
 }
 
 impl Jwts {
-    /// The JWTs of a provider, whose keys are read while [`Self::keep`] runs. Those in a file are read before it returns.
-    /// `min_interval` is the minimum time between two reads; by default it depends on the source.
+    /// A verifier for a provider's JWTs. Reads the keys of a file; [`Self::keep`] reads all keys.
+    /// `min_interval` is the minimum time between two reads; the default depends on the source.
     ///
     /// # Errors
-    /// What is wrong with which key of the configuration, where the file with the keys or with authorities cannot be used.
+    /// The file of keys or authorities cannot be used. The error names the configuration key.
     pub async fn new(
         provider: &Provider,
         min_interval: Option<Duration>,
@@ -70,7 +70,7 @@ impl Jwts {
         Ok(Arc::new(Self { jwks, validation }))
     }
 
-    /// Reads the keys again when they may have changed, until `stop`.
+    /// Reads the keys again until `stop`.
     pub async fn keep(&self, stop: CancellationToken) {
         self.jwks.keep(stop).await;
     }
@@ -78,10 +78,10 @@ impl Jwts {
     /// The holder of a JWT: its subject, with its scopes.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], and [`Error::Unavailable`] while the provider's keys have never been had.
+    /// [`Error::Unauthenticated`], or [`Error::Unavailable`] if no keys were ever read.
     pub async fn holder(&self, jwt: &str) -> Result<Identity, Error> {
         let header = decode_header(jwt).map_err(|_| Error::Unauthenticated)?;
-        // Extensions that a verifier must understand: there are none that this one does.
+        // `crit` lists extensions that a verifier must understand; none are supported.
         if !ALGORITHMS.contains(&header.alg) || header.crit.is_some() {
             return Err(Error::Unauthenticated);
         }
@@ -92,7 +92,7 @@ impl Jwts {
     }
 }
 
-/// The identity that claims tell of. A claim that is of another kind than it should be is no claim of ours.
+/// The identity in the claims. A claim of the wrong type makes the JWT invalid.
 fn identity(claims: &Map<String, Value>) -> Result<Identity, Error> {
     let words = |name| match claims.get(name) {
         None => Ok(None),

@@ -1,4 +1,4 @@
-//! ring as what verifies signatures of JWTs.
+//! Verifies signatures of JWTs with ring.
 
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind,
@@ -16,13 +16,13 @@ static RING: CryptoProvider = CryptoProvider {
     verifier_factory: |algorithm, key| {
         Ok(Box::new(RingVerifier { algorithm: *algorithm, key: key.clone() }))
     },
-    // For making JWKs, which nothing here does.
+    // Only creates JWKs, which this service does not do.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Has JWTs verified by ring in this process.
+/// Makes ring the verifier of JWTs in this process.
 pub(super) fn install() {
-    // Fails where it was done before.
+    // Fails if ring is already installed.
     let _ = RING.install_default();
 }
 

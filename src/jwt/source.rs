@@ -1,5 +1,5 @@
-//! Where the keys of an identity provider come from: a file, or a URL. They are read again every now and then, and at once
-//! when a JWT names a key that is not known; the old ones stay while they cannot be read.
+//! The keys of an identity provider, from a file or a URL. The keys are read periodically, and when
+//! a JWT names an unknown key. The old keys stay if a read fails.
 
 use std::{fs::File, io::Read, path::PathBuf, sync::Arc, time::Duration};
 
@@ -21,20 +21,20 @@ use crate::domain::error::{Error, chain};
 
 /// The largest key set, in bytes.
 const LARGEST: u64 = 1024 * 1024;
-/// How long a URL may take to answer.
+/// The timeout for reading a URL, and for waiting for an unknown key.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where a key set is.
+/// The location of a key set.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// In a file.
+    /// A file.
     File(PathBuf),
-    /// At an `http://` or `https://` URL, whose certificate is from an authority in a PEM file, or else a public one.
+    /// An HTTP or HTTPS URL, and a PEM file of authorities; `None` trusts public authorities.
     Url(Uri, Option<PathBuf>),
 }
 
 impl Source {
-    /// How often it is read.
+    /// The time between two periodic reads.
     fn interval(&self) -> Duration {
         match self {
             Self::File(_) => Duration::from_secs(1),
@@ -42,7 +42,7 @@ impl Source {
         }
     }
 
-    /// The minimum time between two reads, whatever keys JWTs name.
+    /// The minimum time between two reads, even if JWTs name unknown keys.
     fn min_interval(&self) -> Duration {
         match self {
             Self::File(_) => Duration::from_secs(1),
@@ -58,23 +58,23 @@ pub(super) struct Jwks {
     min_interval: Duration,
     client: HttpClient,
     known: watch::Sender<Known>,
-    /// Told when a JWT names a key that is not known.
+    /// Notified when a JWT names an unknown key.
     missed: Notify,
 }
 
-/// The keys that were read last, if any could be.
+/// The keys of the last successful read.
 #[derive(Clone, Debug, Default)]
 struct Known {
     keys: Option<Arc<Keys>>,
-    /// When it was last tried.
+    /// The time of the last read, successful or not.
     at: Option<Instant>,
 }
 
-/// What is wrong with a set of no use.
+/// The problem of a key set without usable keys.
 const NO_KEY: &str = "it has no key for RS256, ES256 or EdDSA";
 
 impl Jwks {
-    /// Those of a file are read before it returns.
+    /// Reads the keys of a file. Only [`Self::keep`] reads the keys of a URL.
     pub(super) async fn new(
         source: &Source,
         min_interval: Option<Duration>,
@@ -98,7 +98,7 @@ impl Jwks {
         Ok(jwks)
     }
 
-    /// Reads the keys again and again, until `stop`.
+    /// Reads the keys periodically until `stop`.
     pub(super) async fn keep(&self, stop: CancellationToken) {
         let mut failed = false;
         loop {
@@ -139,7 +139,7 @@ impl Jwks {
         if let Some(key) = find(&known) {
             return Ok(key);
         }
-        // It may be new. While the source is left alone nothing is asked of it, whoever makes keys up.
+        // The key may be new. `min_interval` protects the source from JWTs with invented key ids.
         let mut latest = known;
         if latest.at.is_none_or(|at| at.elapsed() >= self.min_interval) {
             self.missed.notify_one();

@@ -54,10 +54,10 @@ pub(crate) enum Unreadable {
     /// The JSON ends early.
     #[error("body could not be read: the JSON is cut off")]
     CutJson,
-    /// The JSON is another value.
+    /// The JSON is not an object.
     #[error("body could not be read: the JSON is not an object")]
     NotAnObject,
-    /// Multipart without a boundary, or with one that is too long.
+    /// Multipart without a boundary, or with a boundary that is too long.
     #[error(
         "body could not be read: the type multipart/form-data has no boundary of 1 to 70 characters"
     )]
@@ -82,7 +82,7 @@ impl Unreadable {
     }
 }
 
-/// A name that a message may repeat.
+/// The name if a message may repeat it, else a placeholder.
 fn quoted(name: &str) -> String {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"/+-._,".contains(&byte);
     if !name.is_empty() && name.len() <= MAX_QUOTED && name.bytes().all(is_name) {
@@ -95,7 +95,7 @@ fn quoted(name: &str) -> String {
 /// The parameters of a body. A body without a content type is a form.
 ///
 /// # Errors
-/// A body that is not empty and cannot be read.
+/// The body is not empty and cannot be read.
 pub(crate) async fn parameters<T: Take>(headers: &HeaderMap, body: Bytes) -> Result<T, Unreadable> {
     let body = match body.strip_prefix(BYTE_ORDER_MARK) {
         Some(text) => body.slice_ref(text),

@@ -14,9 +14,9 @@ use crate::budget::{BytesPermit, ConnectionBudget};
 /// Why a body is not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// It is larger than the limit.
+    /// The body is larger than the limit.
     TooLarge,
-    /// Its framing is broken, or it ends early.
+    /// The body's framing is broken, or the body ends early.
     Broken,
     /// The byte budget is exhausted.
     Overloaded,
@@ -80,7 +80,7 @@ impl BodyReader {
             if joined.is_empty() {
                 joined.extend_from_slice(&std::mem::take(&mut first));
             }
-            // No more than is counted in the budget.
+            // Allocates no more than the budget counts.
             joined.reserve_exact(data.len());
             joined.extend_from_slice(&data);
         }

@@ -8,14 +8,14 @@ use http::{HeaderMap, header::CONTENT_ENCODING};
 
 use super::{body::Unreadable, body_reader::Refused};
 
-/// How much is decoded before the limits are checked again, in bytes.
+/// The number of bytes that are decoded between two checks of the limits.
 const STEP: usize = 8 * 1024;
 
-/// Decodes a body of up to `limit` decoded bytes. `reserve` takes memory for each step.
+/// Decodes a body of up to `limit` decoded bytes. `reserve` acquires budget for each step.
 ///
 /// # Errors
-/// [`Refused::TooLarge`] over the limit, [`Refused::Overloaded`] where `reserve` has no memory. The
-/// inner error is a body whose coding is unknown, or which its decoder refuses.
+/// [`Refused::TooLarge`] over the limit, [`Refused::Overloaded`] if `reserve` fails. The inner
+/// error means an unknown coding or an invalid body.
 pub(super) fn decode(
     headers: &HeaderMap,
     body: Bytes,
@@ -32,7 +32,7 @@ pub(super) fn decode(
     match name.as_str() {
         "identity" => Ok(Ok(body)),
         "gzip" | "x-gzip" => inflate(MultiGzDecoder::new(&*body), "gzip", limit, reserve),
-        // Some clients send deflate without the zlib header that RFC 9110 asks for.
+        // Some clients send deflate without the zlib header that RFC 9110 requires.
         "deflate" if is_zlib(&body) => {
             let mut decoder = ZlibDecoder::new(&*body);
             let decoded = inflate(&mut decoder, "deflate", limit, reserve)?;
@@ -53,7 +53,7 @@ fn is_zlib(body: &[u8]) -> bool {
     method & 0x0F == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31)
 }
 
-/// Refuses bytes behind the end of the compressed data.
+/// Refuses bytes after the end of the compressed data.
 fn whole(rest: &[u8], decoded: Bytes) -> Result<Bytes, Unreadable> {
     if rest.is_empty() { Ok(decoded) } else { Err(Unreadable::BrokenCoding("deflate")) }
 }

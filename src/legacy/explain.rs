@@ -1,4 +1,4 @@
-//! What the door would make of a call: the same steps as the router's, without the RPC.
+//! Explains a call: the router's steps without the RPC.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,33 +14,33 @@ use super::{
 };
 use crate::fields::{FIELDS, Field};
 
-/// A call as the door reads it.
+/// A call as the gateway reads it.
 pub(crate) struct Read {
-    /// The answer, where the call does not even reach the service.
+    /// The answer if the gateway refuses the call.
     pub(crate) refused: Option<Outcome>,
-    /// Its parameters as they stand: those of the query string, then those of the body.
+    /// The parameters in order: the query string, then the body.
     pub(crate) parameters: Vec<Named>,
-    /// Why its body could not be read.
+    /// Why the body could not be read.
     pub(crate) unreadable: Option<Unreadable>,
-    /// What the door asks the service for.
+    /// The translated call.
     pub(crate) call: Translated,
 }
 
-/// A parameter as it stands in a call.
+/// A parameter of a call.
 pub(crate) struct Named {
-    /// Its name, decoded; bytes that are not UTF-8 are replaced.
+    /// The decoded name; bytes that are not UTF-8 are replaced.
     pub(crate) name: String,
-    /// Whether it stands in the body.
+    /// Whether the parameter is in the body.
     pub(crate) in_body: bool,
-    /// Whether another one of its name counts instead.
+    /// Whether another parameter with the same name takes precedence.
     pub(crate) overridden: bool,
-    /// Whether the call knows it.
+    /// Whether the call knows the parameter.
     pub(crate) known: bool,
-    /// The field that it writes.
+    /// The field that the parameter writes.
     pub(crate) field: Option<Field>,
 }
 
-/// The parameters of one place, and the names of those that have a value, as they stand.
+/// The parameters of a query string or a body, and the names of parameters with a value, in order.
 #[derive(Default)]
 struct Place {
     parameters: Parameters,
@@ -57,7 +57,7 @@ impl Take for Place {
     }
 }
 
-/// Reads a call from a client at `address`. A body that is larger than `limit`, in bytes, is not read.
+/// Reads a call from a client at `address`. Ignores a body over `limit` bytes.
 pub(crate) async fn read(request: Request<Bytes>, address: &str, limit: usize) -> Read {
     let (parts, body) = request.into_parts();
     let too_large = body.len() > limit;
@@ -87,7 +87,7 @@ fn named(query: Vec<String>, body: Vec<String>) -> Vec<Named> {
         .collect();
     let in_query = query.len();
     let mut names: Vec<_> = query.into_iter().chain(body).collect();
-    // From the one that counts to those that it overrides: the query string before the body, in each the last one first.
+    // By precedence: the query string before the body, and the last occurrence first.
     let mut seen = HashSet::new();
     let mut named: Vec<_> = (0..in_query)
         .rev()

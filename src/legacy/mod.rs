@@ -1,5 +1,5 @@
-//! The legacy door: turns a hashed HTTP call into one RPC, and the answer into XML. A client of the generated gRPC
-//! client and of nothing else: no database, no secret, no rule.
+//! The legacy gateway: translates a hashed HTTP call to one RPC, and the result to XML. The gateway
+//! uses only the generated gRPC client: no database, no secret, no rule.
 
 pub(crate) mod body;
 mod body_reader;
@@ -19,13 +19,13 @@ pub(crate) mod xml;
 pub use request::{Target, target};
 pub use router::{Answers, Gateway, Limits};
 
-/// The value of a parameter in a query string, as the call reads it; none where it is missing or no text.
+/// The value of a parameter in a query string; `None` if the value is missing or not text.
 pub fn query_parameter(query: &str, name: &str) -> Option<String> {
     let parameters = parameters::Parameters::from_form(query.as_bytes());
     parameters.get(name)?.text().map(str::to_owned)
 }
 
-/// The limits of a request, for their list.
+/// The limits of a request, for the reference.
 pub(crate) mod limits {
     pub(crate) use super::{
         body::{MAX_BOUNDARY, MAX_MEMBERS},

@@ -1,4 +1,4 @@
-//! What is told of a call: to the log, to metrics and to traces.
+//! The log line, metrics and spans of a legacy call.
 
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,18 @@ use crate::{
     trace::Span,
 };
 
-/// The full name of the one method that the door calls.
+/// The full name of the RPC method.
 const METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 
-/// Stands for a method that the semantic conventions do not know.
+/// Replaces a method that the semantic conventions do not know.
 const OTHER: &str = "_OTHER";
-/// How many characters of such a method are told.
+/// The maximum length of an unknown method in a span, in characters.
 const LONGEST_METHOD: usize = 16;
 
-/// Stands for the answer of a call whose client has gone.
+/// The outcome of a call whose client disconnected before the answer.
 const GONE: &str = "client_gone";
 
-/// What has not happened yet is told, too: of what is there from its first time on, that one is no increase.
+/// Starts counters at 0: `increase()` misses the first increment of a series that appears late.
 pub(super) fn expect_answers() {
     if let Some(instruments) = instruments() {
         outcome::ROWS.iter().chain([&GONE]).for_each(|row| instruments.legacy_answers(0, row));
@@ -36,15 +36,15 @@ pub(super) fn expect_answers() {
     }
 }
 
-/// A call got no answer of the service.
+/// Counts a call without an answer from the service.
 pub(super) fn unanswered() {
     if let Some(instruments) = instruments() {
         instruments.unanswered(1);
     }
 }
 
-/// A legacy call: a span with its route and never its query string; how long it took; and a line in the log, unless the service wrote
-/// it. One whose client has gone before its answer is told of when this is dropped.
+/// A legacy call: its span, duration and log line. The span has the route, never the query string.
+/// Dropping an unanswered call records that its client has gone.
 pub(super) struct LegacyCall {
     method: &'static str,
     scheme: &'static str,
@@ -55,7 +55,7 @@ pub(super) struct LegacyCall {
 }
 
 impl LegacyCall {
-    /// One that came over `http` or `https`.
+    /// Begins a call over `http` or `https`.
     pub(super) fn begin(request: &Request, scheme: &'static str) -> Self {
         let route = request::route(request.uri().path()).unwrap_or_default();
         let method = method_name(request.method());
@@ -73,7 +73,7 @@ impl LegacyCall {
                 [KeyValue::new(names::HTTP_REQUEST_METHOD_ORIGINAL, original.collect::<String>())]
             });
         }
-        // Of other paths nothing is told: they may hold anything.
+        // The span omits other paths: they may contain anything.
         if !route.is_empty() {
             let path = || request.uri().path().to_owned();
             span.set_attributes(|| {
@@ -83,12 +83,12 @@ impl LegacyCall {
         Self { method, scheme, route, begun: Instant::now(), span, is_answered: false }
     }
 
-    /// Its span.
+    /// The call's span.
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
 
-    /// It has its answer, by the service or before that.
+    /// Ends the call with an answer from the service or the gateway.
     pub(super) fn end(mut self, outcome: &Outcome, by_service: bool) {
         self.is_answered = true;
         let status = outcome.http.as_u16();
@@ -148,7 +148,7 @@ impl Drop for LegacyCall {
         self.measured(None, GONE, self.begun.elapsed());
         self.span.set_error(|| GONE.into());
         let _entered = self.span.enter();
-        // If it got as far as the service, that has its line.
+        // Debug level: the service logs the calls that reach the service.
         tracing::debug!(
             trace_id = self.span.trace_id().map(display),
             door = "legacy",
@@ -161,7 +161,7 @@ impl Drop for LegacyCall {
     }
 }
 
-/// The door's call to the service. One that is dropped, as the client has gone, was cancelled.
+/// The gateway's call to the service. A call that is dropped before its end was cancelled.
 pub(super) struct ClientCall<'a> {
     span: Span,
     server: &'a [KeyValue],
@@ -170,7 +170,7 @@ pub(super) struct ClientCall<'a> {
 }
 
 impl<'a> ClientCall<'a> {
-    /// One below the span of the call under way, to a server.
+    /// Begins a call to `server` in a child of the current span.
     pub(super) fn begin(server: &'a [KeyValue]) -> Self {
         let span = Span::current().child(SpanKind::Client, || METHOD.into());
         span.set_attributes(|| {
@@ -183,12 +183,12 @@ impl<'a> ClientCall<'a> {
         Self { span, server, begun: Instant::now(), code: Code::Cancelled }
     }
 
-    /// Tells the service its span.
+    /// Adds the span and its baggage to `headers`.
     pub(super) fn to_headers(&self, headers: &mut HeaderMap) {
         self.span.to_headers(headers);
     }
 
-    /// It has ended.
+    /// Ends the call with a status code.
     pub(super) fn end(mut self, code: Code) {
         self.code = code;
     }
@@ -208,7 +208,7 @@ impl Drop for ClientCall<'_> {
     }
 }
 
-/// The method, if it is one that the semantic conventions know: anybody may make up others.
+/// The method if the semantic conventions know it, else [`OTHER`]: clients can invent methods.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::CONNECT => "CONNECT",
@@ -224,7 +224,7 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// The name of a call's span, as the semantic conventions have it.
+/// The name of a call's span, by the semantic conventions.
 fn span_name(method: &str, route: &str) -> String {
     let method = if method == OTHER { "HTTP" } else { method };
     if route.is_empty() { method.to_owned() } else { format!("{method} {route}") }

@@ -1,4 +1,4 @@
-//! The one table from the RPC's outcome to the legacy answer.
+//! The table from RPC results to legacy answers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,31 +9,31 @@ use tonic_types::StatusExt;
 use super::{translate::Translated, xml::Answer};
 use crate::{credentials::UPON_ITSELF, fields::Field, proto::ErrorReason};
 
-/// The rows of the specification, and the HTTP statuses of what never reaches the call.
+/// The rows of the specification, and the HTTP statuses of all other answers.
 pub(super) const ROWS: [&str; 17] = [
     "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "400", "404", "405", "413", "429", "500",
     "503",
 ];
 
-/// Follows the allowed values of a decimal that a JSON client wrote inexactly.
+/// The end of the message about an inexact decimal in JSON.
 const SEND_AS_TEXT: &str =
     "; this JSON number is inexact: send it as text between quotation marks, such as \"19.95\"";
 
-/// What the client gets.
+/// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// The HTTP status; 200 wherever the call was answered.
+    /// The HTTP status; 200 for the rows of the specification.
     pub(crate) http: StatusCode,
-    /// The row of the specification, or the HTTP status of what never reached the call.
+    /// The entry of [`ROWS`].
     pub(super) row: &'static str,
     /// The XML.
     pub(crate) answer: Answer,
-    /// When to try again.
+    /// The delay in `Retry-After`.
     pub(super) retry_after: Option<Duration>,
 }
 
 impl Outcome {
-    /// An answer to what never reached the call.
+    /// An answer without a row in the specification.
     pub(super) fn refused(http: StatusCode, text: &'static str) -> Self {
         let retry = matches!(http, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let answer = Answer { page: false, element: "error", text, messages: Vec::new() };
@@ -49,7 +49,7 @@ impl Outcome {
         Self { http, row, answer, retry_after: retry.then_some(Duration::from_secs(1)) }
     }
 
-    /// The storage is down, or the deadline ran out.
+    /// The answer if the storage is down or the deadline has passed.
     pub(super) fn unavailable() -> Self {
         Self::refused(StatusCode::SERVICE_UNAVAILABLE, "Service is temporarily unavailable")
     }
@@ -111,13 +111,13 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
     }
 }
 
-/// The reason in a status. The service gives each of its statuses one: a status without comes from the transport or from
-/// a proxy, and is read by its code.
+/// The reason in a status. A status without a reason comes from the transport or a proxy, not from
+/// the service; its code decides.
 fn reason(status: &Status) -> ErrorReason {
     let info = status.get_details_error_info();
     let name = info.map(|info| format!("ERROR_REASON_{}", info.reason));
     name.and_then(|name| ErrorReason::from_str_name(&name)).unwrap_or(match status.code() {
-        // Unknown and internal: the connection broke in the middle of the response.
+        // Unknown and internal: the connection broke during the response.
         Code::Unavailable
         | Code::DeadlineExceeded
         | Code::Cancelled
@@ -128,7 +128,7 @@ fn reason(status: &Status) -> ErrorReason {
     })
 }
 
-/// A message for each invalid parameter. Where the manager is invalid, that is the error itself and no message.
+/// One message per invalid parameter. An invalid manager is the error itself, without a message.
 fn invalid(is_manager: bool, call: &Translated, status: Option<&Status>) -> Outcome {
     let mut invalid = violations(call, status);
     let (row, text) =
@@ -141,7 +141,7 @@ fn invalid(is_manager: bool, call: &Translated, status: Option<&Status>) -> Outc
     Outcome::error(row, true, text, body.chain(values).collect())
 }
 
-/// The invalid parameters, found here or by the service, with what is allowed; in the order of the field table.
+/// The parameters that the gateway or the service rejects, in field-table order.
 pub(crate) fn violations(
     call: &Translated,
     status: Option<&Status>,

@@ -40,14 +40,14 @@ pub(super) fn is_known(name: &str) -> bool {
     KNOWN.contains_key(name.as_bytes())
 }
 
-/// Takes the parameters of one place, in the order in which they stand there.
+/// Collects the parameters of a query string or a body, in their order.
 pub(crate) trait Take: Default {
-    /// Takes a parameter with its value, or with none, which undoes one that it had before.
+    /// Takes a parameter. A value of `None` removes an earlier value of the parameter.
     fn take(&mut self, name: &[u8], given: impl FnOnce() -> Option<RawParameter>);
 }
 
-/// The parameters that the call knows; others are ignored. A call has few, so a search is faster than a
-/// hash of each name.
+/// The parameters that the call knows; others are ignored. A call has few parameters, so a linear
+/// search is faster than a hash map.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters(Vec<(&'static str, RawParameter)>);
 
@@ -57,7 +57,7 @@ static KNOWN: LazyLock<HashMap<&'static [u8], &'static str>> = LazyLock::new(|| 
     ["u", "user_id", "hash"].into_iter().chain(fields).map(|name| (name.as_bytes(), name)).collect()
 });
 
-/// The parameters of a query string or of a form: `name=value` joined by `&`, percent-encoded, `+` for a space.
+/// Parses a query string or a form: `name=value` joined by `&`, percent-encoded, `+` for a space.
 pub(super) fn from_form<T: Take>(form: &[u8]) -> T {
     let mut taken = T::default();
     for pair in form.split(|byte| *byte == b'&') {
@@ -78,7 +78,7 @@ impl Take for Parameters {
     }
 }
 
-/// In whatever order they were sent.
+/// Ignores the order.
 impl PartialEq for Parameters {
     fn eq(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
@@ -89,12 +89,12 @@ impl PartialEq for Parameters {
 impl Eq for Parameters {}
 
 impl Parameters {
-    /// Those of a query string or of a form.
+    /// The parameters of a query string or a form.
     pub fn from_form(form: &[u8]) -> Self {
         from_form(form)
     }
 
-    /// These parameters, and those of `others` that are not among them.
+    /// Adds the parameters of `others` that are missing here.
     pub(super) fn or(mut self, others: Self) -> Self {
         for (name, given) in others.0 {
             if self.get(name).is_none() {

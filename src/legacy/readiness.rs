@@ -18,14 +18,14 @@ use crate::{
     proto::Channel,
 };
 
-/// How long the service may take to answer.
+/// The timeout of a health check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The readiness of a gateway.
 pub(super) struct Readiness {
     channel: Channel,
     identity: Option<MetadataValue<Ascii>>,
-    /// Whether the service refused the gateway the last time: a refusal is logged once.
+    /// Whether the service refused the gateway last time: only the first refusal is logged.
     refused: AtomicBool,
 }
 
@@ -34,7 +34,7 @@ impl Readiness {
         Self { channel, identity, refused: AtomicBool::new(false) }
     }
 
-    /// Asks the service.
+    /// Calls the service's health check.
     pub(super) async fn is_ready(&self) -> bool {
         let mut request = tonic::Request::new(HealthCheckRequest { service: String::new() });
         let metadata = request.metadata_mut();

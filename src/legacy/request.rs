@@ -1,4 +1,4 @@
-//! What makes a request a legacy call: its path, its method, and its parameters.
+//! The path, method and parameters of a legacy call.
 
 use std::str::FromStr;
 
@@ -16,7 +16,7 @@ use super::{
 pub(super) const PATHS: [&str; 2] =
     ["/billing/api/user_details_update", "/api/user_details_update"];
 
-/// The entry of [`PATHS`] for a path. Repeated slashes count as one; a slash at the end is tolerated.
+/// The entry of [`PATHS`] for a path. Repeated slashes count as one; a trailing slash is ignored.
 pub(super) fn route(path: &str) -> Option<&'static str> {
     PATHS.into_iter().find(|own| *own == path || segments(own).eq(segments(path)))
 }
@@ -30,7 +30,7 @@ pub(super) fn not_found() -> Outcome {
     Outcome::refused(StatusCode::NOT_FOUND, "There is no such API")
 }
 
-/// The answer to a method that the call does not know; none to others.
+/// The answer to an unsupported method; `None` if the method is supported.
 pub(super) fn refused(method: &Method) -> Option<Outcome> {
     let known = matches!(*method, Method::GET | Method::HEAD | Method::POST);
     let text = "Method is not allowed";
@@ -42,7 +42,7 @@ pub(super) fn bad_request() -> Outcome {
     Outcome::refused(StatusCode::BAD_REQUEST, "Bad request")
 }
 
-/// The answer to a head that was refused.
+/// The answer to a refused head.
 pub(super) fn refused_head(refusal: Refusal) -> Outcome {
     match refusal {
         Refusal::Malformed => bad_request(),
@@ -51,7 +51,7 @@ pub(super) fn refused_head(refusal: Refusal) -> Outcome {
     }
 }
 
-/// The answer where the byte budget is exhausted.
+/// The answer if the byte budget is exhausted.
 pub(super) fn overloaded() -> Outcome {
     Outcome::refused(StatusCode::TOO_MANY_REQUESTS, "Too many requests")
 }
@@ -61,7 +61,7 @@ pub(super) fn too_large() -> Outcome {
     Outcome::refused(StatusCode::PAYLOAD_TOO_LARGE, "Request is too large")
 }
 
-/// The parameters in the query string, which win, and the parameters in the body.
+/// The parameters in the query string, which take precedence, and the parameters in the body.
 pub(super) async fn parameters<T: Take>(
     query: &[u8],
     headers: &HeaderMap,
@@ -81,9 +81,9 @@ pub(super) fn query<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a [u8] {
 /// The target of a call. Its query string may be longer than [`Uri`] allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The target; without its query string where that is too long.
+    /// The target, without a query string that is too long.
     pub(crate) uri: Uri,
-    /// The query string where it is too long for `uri`.
+    /// A query string that is too long for `uri`.
     pub(crate) long_query: Option<String>,
 }
 
@@ -111,10 +111,10 @@ impl FromStr for Target {
     }
 }
 
-/// The target of a call: of its URL, of its path with the query string, or of the query string alone.
+/// The target of a call, from a URL, a path with a query string, or a query string alone.
 ///
 /// # Errors
-/// Where no request can have such a target.
+/// The target is invalid.
 pub fn target(url: &str) -> Result<Target, InvalidUri> {
     let beginning = url.split('?').next().unwrap_or_default();
     if ["/", "http://", "https://"].iter().any(|start| url.starts_with(start)) {

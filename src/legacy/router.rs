@@ -1,4 +1,4 @@
-//! The door's routes: one call under two paths, and the probes.
+//! The gateway's routes: the legacy call under two paths, and the probes.
 
 use std::{
     net::SocketAddr,
@@ -54,16 +54,16 @@ pub enum Answers {
     Html,
 }
 
-/// How much a client may send, and how long it may take.
+/// The limits of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The largest body, in bytes.
     pub body: usize,
-    /// The longest that a call takes, from its first byte to the answer.
+    /// The timeout of a call, from the start of its body to the answer.
     pub deadline: Duration,
 }
 
-/// The door.
+/// The HTTP gateway to the service.
 #[derive(Clone)]
 pub struct Gateway {
     channel: Channel,
@@ -73,15 +73,15 @@ pub struct Gateway {
     limits: Limits,
     /// `http` or `https`.
     scheme: &'static str,
-    /// Where the service is, for metrics and traces; nothing where it is in this process.
+    /// Attributes of the service's address; empty if the service is in this process.
     server: Arc<[KeyValue]>,
 }
 
 impl Gateway {
-    /// A door to the service at the other end of `channel`, with the token that proves it to be one.
+    /// A gateway to the service behind `channel`. `token` authenticates the gateway.
     ///
     /// # Errors
-    /// Where the token cannot stand in a header.
+    /// The token is not a valid header value.
     pub fn new(
         channel: Channel,
         token: Option<&SecretString>,
@@ -105,14 +105,14 @@ impl Gateway {
         })
     }
 
-    /// Tells whether clients speak TLS to it; without it they do not.
+    /// Sets whether clients use TLS. The default is plain text.
     #[must_use]
     pub fn secured(mut self, secured: bool) -> Self {
         self.scheme = if secured { "https" } else { "http" };
         self
     }
 
-    /// Tells where the service is: its name or address, and its port.
+    /// Sets the service's host name or address, and its port.
     #[must_use]
     pub fn calling(mut self, address: String, port: u16) -> Self {
         let address = KeyValue::new(names::SERVER_ADDRESS, Arc::<str>::from(address));
@@ -124,11 +124,11 @@ impl Gateway {
     pub fn router(self) -> Router {
         observed::expect_answers();
         let probes = self.probes();
-        // Not a route for each path: repeated slashes count as one.
+        // A fallback, not a route per path: repeated slashes count as one.
         Router::new().fallback(call).with_state(Arc::new(self)).merge(probes)
     }
 
-    /// The routes of the probes: whether it lives, and whether the service is ready.
+    /// The routes of the liveness and readiness probes.
     pub fn probes(&self) -> Router {
         Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
@@ -136,7 +136,7 @@ impl Gateway {
             .with_state(Arc::clone(&self.readiness))
     }
 
-    /// Answers a call to one of the paths, and tells whether it was the service that did: then it has logged it.
+    /// Answers a request. The flag says whether the service answered, and so has logged the call.
     async fn answer(&self, request: Request) -> (Outcome, bool) {
         let (parts, body) = request.into_parts();
         if let Some(refusal) = parts.extensions.get() {
@@ -149,7 +149,6 @@ impl Gateway {
             return (refused, false);
         }
         let begun = Instant::now();
-        // Its bytes count in the budget until the answer is made.
         let mut reader = match BodyReader::new(self.limits.body, parts.extensions.get()) {
             Ok(reader) => reader,
             Err(refused) => return (refused.into(), false),
@@ -157,7 +156,7 @@ impl Gateway {
         let read = tokio::time::timeout(self.limits.deadline, reader.read(body)).await;
         let decoded = match read {
             Ok(read) => read.and_then(|body| reader.decode(&parts.headers, body)),
-            // As a body that ends early: the service is well.
+            // A slow client is at fault, not the service: the same answer as to a truncated body.
             Err(_) => return (Refused::Broken.into(), false),
         };
         let mut call = match decoded {
@@ -180,7 +179,7 @@ impl Gateway {
         (outcome, by_service)
     }
 
-    /// The request of the one RPC.
+    /// Builds the RPC's request with its metadata.
     fn request(
         &self,
         request: UpdateUserDetailsRequest,
@@ -202,7 +201,7 @@ impl Gateway {
         Ok(request)
     }
 
-    /// The one RPC, in a span of its own.
+    /// Calls the RPC in its own span.
     async fn update(
         &self,
         mut request: tonic::Request<UpdateUserDetailsRequest>,
@@ -215,7 +214,7 @@ impl Gateway {
         let result =
             result.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")));
         let status = result.as_ref().err();
-        // Where the client itself took most of the time, an answer in the rest of it is no matter of course.
+        // After a slow body, the time left may be too short: the service is not at fault.
         let is_fair = deadline >= self.limits.deadline / 2;
         if is_fair && status.is_some_and(|status| status.get_details_error_info().is_none()) {
             observed::unanswered();
@@ -245,15 +244,15 @@ impl Gateway {
     }
 }
 
-/// One call.
+/// Handles a legacy call.
 async fn call(State(door): State<Arc<Gateway>>, request: Request) -> Response {
     let call = LegacyCall::begin(&request, door.scheme);
     let has_body = !request.body().is_end_stream();
     let (outcome, by_service) = call.span().instrument(door.answer(request)).await;
     call.end(&outcome, by_service);
     let mut response = door.respond(&outcome);
-    // hyper closes the connection if the body was not read. A client that is not told so may send
-    // its next request into the closed connection.
+    // hyper closes a connection with an unread body. Without this header, the client may send its
+    // next request into the closed connection.
     if has_body && !by_service && !outcome.http.is_success() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -269,7 +268,7 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> (StatusCode, &'static
     }
 }
 
-/// The call that a request asks for.
+/// Translates a request.
 async fn translated(parts: &Parts, body: Result<Bytes, Unreadable>) -> Translated {
     let query = request::query(&parts.uri, &parts.extensions);
     let (body, coding) = match body {

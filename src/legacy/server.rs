@@ -15,8 +15,8 @@ use crate::{
     listen::{self, Activity, HeadTimeout, Listener, Peer, Stream},
 };
 
-/// Answers requests on a listener until `stop`, then finishes those under way, which `calls`
-/// counts. Heads and bodies count in the budget.
+/// Serves a listener until `stop`, then finishes the calls under way. `calls` tracks the calls.
+/// Heads and bodies count in the budget.
 pub async fn serve(
     listener: Listener,
     router: Router,

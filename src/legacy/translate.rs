@@ -1,4 +1,4 @@
-//! Parameters to one `UpdateUserDetailsRequest`.
+//! Translates parameters to an `UpdateUserDetailsRequest`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,24 +14,24 @@ use crate::{
     proto::{Date, Leaf, ListMode, UpdateUserDetailsRequest, UserDetails},
 };
 
-/// A call, translated.
+/// A translated call.
 pub struct Translated {
-    /// The RPC.
+    /// The RPC's request.
     pub request: UpdateUserDetailsRequest,
-    /// What the legacy client sent to prove itself.
+    /// The legacy client's credentials.
     pub(crate) credentials: LegacyCredentials,
-    /// The parameters whose values no typed field can hold. With any of them the RPC validates only.
+    /// Parameters with values that no typed field can hold. The RPC then only validates.
     pub(super) unfit: BTreeMap<Field, Unfit>,
-    /// Decimals that a JSON client wrote with more digits than a decimal may have, or an exponent.
+    /// Decimals that are JSON numbers with too many digits or an exponent.
     pub(super) inexact: BTreeSet<Field>,
-    /// Why the body could not be read. The RPC then validates only.
+    /// Why the body could not be read. The RPC then only validates.
     pub(super) unreadable: Option<Unreadable>,
-    /// The parameter that stands for a field in messages: for a date the first of its parts that was sent.
+    /// The parameter that messages name for a field; for a date, the first part that was sent.
     pub(super) names: BTreeMap<Field, &'static str>,
 }
 
 impl Translated {
-    /// Adds the reason why the body could not be read: nothing may be stored.
+    /// Adds the reason why the body could not be read, so that nothing is stored.
     pub(super) fn with_unreadable(mut self, unreadable: Unreadable) -> Self {
         self.request.validate_only = true;
         self.unreadable = Some(unreadable);
@@ -60,11 +60,11 @@ impl Unfit {
     }
 }
 
-/// What a parameter asks of a field.
+/// The change to a field.
 enum Asked {
     Set(Leaf),
     Clear,
-    /// No typed field can hold it.
+    /// No typed field can hold the value.
     Unfit(Unfit),
 }
 
@@ -108,7 +108,7 @@ pub fn translate(parameters: &Parameters, method: &str, address: &str) -> Transl
     Translated { request, credentials, unfit, inexact, unreadable: None, names }
 }
 
-/// The values exactly as sent. What is no text cannot be part of a right hash: it goes without one.
+/// The credentials exactly as sent. If a value is not text, no hash can be correct: all stay empty.
 fn credentials(parameters: &Parameters, method: &str, address: &str) -> LegacyCredentials {
     let text = |name| match parameters.get(name) {
         None => Some(String::new()),
@@ -122,7 +122,7 @@ fn credentials(parameters: &Parameters, method: &str, address: &str) -> LegacyCr
     LegacyCredentials { username, user_id, hash, method, address }
 }
 
-/// The value of a field that has one parameter.
+/// The value of a field with one parameter.
 fn single(field: Field, given: &RawParameter) -> Asked {
     let unfit = || Asked::Unfit(Unfit::new(field, field.name(), given));
     let Some(text) = given.text() else { return unfit() };
@@ -147,13 +147,13 @@ fn single(field: Field, given: &RawParameter) -> Asked {
             _ => None,
         }
         .map(|mode| Leaf::Int32(mode.into())),
-        // Has three parameters.
+        // A date has three parameters.
         Kind::Date { .. } => None,
     };
     leaf.map_or_else(unfit, Asked::Set)
 }
 
-/// The value of a date from its year, month and day, and the first of them that was sent.
+/// The first parameter of a date that was sent, and the date's value.
 fn date(
     parameters: &Parameters,
     field: Field,

@@ -6,21 +6,21 @@ use quick_xml::{
     events::{BytesDecl, BytesText, Event},
 };
 
-/// The text of an answer.
+/// The content of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Whether `<page>` stands around `<status>`.
+    /// Whether `<page>` encloses `<status>`.
     pub page: bool,
     /// `error` or `success`.
     pub element: &'static str,
-    /// Its text.
+    /// The text of `element`.
     pub text: &'static str,
     /// The text of each `<message>`.
     pub messages: Vec<String>,
 }
 
 impl Answer {
-    /// The document.
+    /// Serializes the answer.
     pub fn to_xml(&self) -> Vec<u8> {
         let mut writer = Writer::new_with_indent(Vec::with_capacity(256), b' ', 2);
         // Writing into memory does not fail.
@@ -53,9 +53,9 @@ impl Answer {
     }
 }
 
-/// Text with `<`, `>` and `&` escaped: quotes need not be in text. XML cannot hold some characters, not even escaped.
+/// Escapes `<`, `>` and `&`, not quotes. Replaces characters that XML cannot represent.
 fn text(text: &str) -> BytesText<'_> {
-    // Most texts are ASCII, for which this is cheap.
+    // Fast path: most texts are ASCII.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || text.chars().all(is_xml) {
         return BytesText::from_escaped(partial_escape(text));
     }
@@ -63,7 +63,7 @@ fn text(text: &str) -> BytesText<'_> {
     BytesText::from_escaped(partial_escape(replaced))
 }
 
-/// Whether a character may stand in a document: <https://www.w3.org/TR/xml/#charsets>.
+/// Whether XML allows a character: <https://www.w3.org/TR/xml/#charsets>.
 fn is_xml(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }

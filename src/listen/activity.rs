@@ -1,4 +1,4 @@
-//! What one connection does: how many calls it has, and how many of them are incomplete.
+//! The activity of one connection: the number of its calls and incomplete calls.
 
 use std::{
     pin::Pin,
@@ -16,24 +16,24 @@ use tokio_util::sync::CancellationToken;
 use super::{Closed, Registry, State};
 use crate::telemetry::instruments::instruments;
 
-/// One call, in the upper half of the number of calls and incomplete calls.
+/// One call, in the upper half of `Activity::calls`.
 const CALL: u64 = 1 << 32;
-/// One call without its whole body, in the lower half.
+/// One call with an incomplete body, in the lower half.
 const INCOMPLETE: u64 = 1;
 
-/// What a connection does. The protocol reports its calls here.
+/// The activity of a connection. The protocol reports its calls here.
 #[derive(Debug)]
 pub(crate) struct Activity {
     id: u64,
     registry: Arc<Registry>,
-    /// The number of calls, and of calls without their whole body.
+    /// The number of calls (upper half), and of calls with an incomplete body (lower half).
     calls: AtomicU64,
     /// The number of calls since the beginning.
     total: AtomicU64,
     closed: CancellationToken,
     at_once: AtomicBool,
     is_counted: AtomicBool,
-    /// Whether only a response tells the client that the connection ends.
+    /// Whether an old connection ends only with a response.
     ends_with_response: AtomicBool,
     is_old: AtomicBool,
 }
@@ -71,8 +71,8 @@ impl Activity {
         self.total.load(Ordering::Acquire)
     }
 
-    /// Has an old connection end with its next response, as in HTTP/1: a client may send a request while
-    /// an idle connection is closed, and gets no response then.
+    /// Makes an old connection end with its next response, for HTTP/1. Closing an idle connection
+    /// could lose a request that the client has just sent.
     pub(crate) fn end_with_response(&self) {
         self.ends_with_response.store(true, Ordering::Relaxed);
     }
@@ -82,7 +82,7 @@ impl Activity {
         self.is_old.load(Ordering::Relaxed)
     }
 
-    /// The connection is old. Waits until it must take no new calls.
+    /// Marks the connection as old. Waits until the connection must take no new calls.
     pub(super) async fn grow_old(&self) {
         self.count_closed(Closed::Age);
         self.is_old.store(true, Ordering::Relaxed);
@@ -91,7 +91,7 @@ impl Activity {
         }
     }
 
-    /// Begins a call, which ends when the body of its response does. A call that `yields` counts as
+    /// Begins a call, which ends with the body of its response. A call that `yields` counts as
     /// incomplete to its end: its connection may be closed to make room.
     pub(crate) fn call<B: Body>(
         self: &Arc<Self>,
@@ -118,7 +118,7 @@ impl Activity {
         }
     }
 
-    /// Has the connection closed to make room: without delay, or after its linger time.
+    /// Closes the connection to make room, at once or after the linger timeout.
     pub(super) fn close(&self, at_once: bool) {
         self.at_once.store(at_once, Ordering::Release);
         self.closed.cancel();
@@ -138,8 +138,7 @@ impl Activity {
         self.closed.is_cancelled()
     }
 
-    /// Waits until the connection must close to make room. Returns whether it must do so without
-    /// delay.
+    /// Waits until the connection must close to make room. Returns whether it must close at once.
     pub(super) async fn closed(&self) -> bool {
         self.closed.cancelled().await;
         self.at_once.load(Ordering::Acquire)
@@ -154,7 +153,7 @@ fn state_of(calls: u64) -> State {
     }
 }
 
-/// The registration of a connection; dropping it frees its place.
+/// The registration of a connection. Dropping the registration frees the connection's place.
 #[derive(Debug)]
 pub(super) struct Registration(pub(super) Arc<Activity>);
 
@@ -164,7 +163,7 @@ impl Drop for Registration {
     }
 }
 
-/// A part of a connection's calls, until it is dropped.
+/// A share of a connection's calls. Dropping the share subtracts its calls.
 #[derive(Debug)]
 struct Share {
     activity: Arc<Activity>,
@@ -182,13 +181,13 @@ impl Drop for Share {
 pub(crate) struct Call(Share);
 
 impl Call {
-    /// Has the call go on until the response's body has ended.
+    /// Extends the call to the end of the response's body.
     pub(crate) fn answered<B>(self, response: Response<B>) -> Response<TrackedBody<B>> {
         response.map(|body| TrackedBody { body, share: Some(self.0) })
     }
 }
 
-/// A body that holds its part of the connection's calls until its end.
+/// A body that holds its share of the connection's calls until its end.
 #[derive(Debug)]
 pub(crate) struct TrackedBody<B> {
     body: B,

@@ -1,4 +1,4 @@
-//! A client's socket with the timeouts that hold for every protocol.
+//! A client's socket with the timeouts for every protocol.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{Closed, Timeouts, activity::Registration};
 
-/// A client's socket. It keeps its place in the registry until it is closed.
+/// A client's socket. Dropping the socket frees its place in the registry.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -37,7 +37,7 @@ impl Connection {
         Self { stream, timeouts, first_byte, stalled, linger, registration }
     }
 
-    /// Passes on what a write returns; fails where writes make no progress for the write timeout.
+    /// Returns the result of a write. Fails if writes make no progress for the write timeout.
     fn progress<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -112,7 +112,7 @@ impl AsyncWrite for Connection {
                 linger.insert(Box::pin(sleep(timeouts.linger)))
             }
         };
-        // Polled first: a client may send without end.
+        // Poll the timer first: a client may send without end.
         while linger.as_mut().poll(context).is_pending() {
             let mut unread = [0; 1024];
             let mut unread = ReadBuf::new(&mut unread);

@@ -1,21 +1,21 @@
-//! File descriptors: how many the process may have, and how many connections that allows.
+//! The limit of file descriptors, and the number of connections that it allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Registry;
 
-/// The largest number of connections of the admin listener. Its room is its own, so that probes
-/// are answered when the other listeners are full.
+/// The largest number of connections of the admin listener. A separate limit, so that probes are
+/// answered when the other listeners are full.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// Descriptors for files, logs, telemetry, JWKS and an upstream.
 const RESERVED: usize = 64;
-/// The least number of connections of a listener, however few descriptors there are.
+/// The minimum number of connections of a listener, even without enough descriptors.
 const MIN_CONNECTIONS: usize = 16;
 
 /// Raises the limit of file descriptors to what the system allows this process.
 ///
 /// # Errors
-/// Those of the system.
+/// The system's errors.
 pub fn raise_limit() -> std::io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -24,22 +24,22 @@ pub fn raise_limit() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The largest number of file descriptors; none is unlimited.
+/// The largest number of file descriptors; `None` is unlimited.
 pub fn limit() -> Option<usize> {
     let current = getrlimit(Resource::Nofile).current?;
     Some(usize::try_from(current).unwrap_or(usize::MAX))
 }
 
-/// The largest number of connections of each of `listeners` equal listeners: `max`, or fewer where
-/// the process may not have enough descriptors for them, for `database` connections to a database,
-/// and for the admin listener.
+/// The largest number of connections per listener: `max`, or fewer if descriptors are scarce.
+/// `listeners` equal listeners share the descriptors that the admin listener and `database`
+/// connections to a database leave.
 pub fn connections(limit: Option<usize>, max: usize, listeners: usize, database: usize) -> usize {
     let Some(limit) = limit else { return max };
     let reserved = RESERVED + database + Registry::descriptors(MAX_ADMIN_CONNECTIONS);
     let share = limit.saturating_sub(reserved) / listeners.max(1);
     let mut connections = max;
     if Registry::descriptors(max) > share {
-        // A share is for open and for closing connections.
+        // A share includes open and closing connections.
         connections =
             (1..share).rev().find(|max| Registry::descriptors(*max) <= share).unwrap_or(0);
     }

@@ -1,5 +1,5 @@
-//! The deadline for the head of an HTTP/1 request. hyper has one timeout for the head and the
-//! time between two requests; this one begins with the head's first byte.
+//! The deadline for the head of an HTTP/1 request, from the head's first byte. hyper's timeout
+//! includes the time between two requests.
 
 use std::{
     io,
@@ -50,7 +50,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadTimeout<S> {
             return read;
         }
         if let Some(deadline) = &mut this.deadline {
-            // Also where there is more to read: a client may send one byte at a time.
+            // Even if there is more to read: a client may send one byte at a time.
             if deadline.as_mut().poll(context).is_ready() {
                 this.activity.count_closed(Closed::Head);
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

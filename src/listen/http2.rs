@@ -1,5 +1,5 @@
 //! The deadline for the beginning of an HTTP/2 connection: the preface and the client's SETTINGS
-//! frame ([RFC 9113, section 3.4]). hyper has none, and a ping finds no client that has not begun.
+//! frame ([RFC 9113, section 3.4]). hyper has no such deadline, and pings do not replace one.
 //!
 //! [RFC 9113, section 3.4]: https://www.rfc-editor.org/rfc/rfc9113#section-3.4
 
@@ -20,7 +20,7 @@ use super::{Activity, Closed};
 
 /// The length of the preface, in bytes.
 const PREFACE: usize = 24;
-/// The length of a frame's header, in bytes: of it, the first three are the length of the payload.
+/// The length of a frame's header, in bytes. The first three bytes are the payload's length.
 const FRAME_HEADER: usize = 9;
 /// The type of a SETTINGS frame.
 const SETTINGS: u8 = 4;
@@ -29,7 +29,7 @@ const SETTINGS: u8 = 4;
 pub(crate) struct PrefaceTimeout<S> {
     stream: S,
     activity: Arc<Activity>,
-    /// Until the beginning is complete.
+    /// `None` after the beginning is complete.
     awaited: Option<Awaited>,
 }
 
@@ -81,7 +81,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<S> {
         if awaited.receive(&buffer.filled()[before..]) {
             this.awaited = None;
         } else if awaited.deadline.as_mut().poll(context).is_ready() {
-            // Also where there is more to read: a client may send one byte at a time.
+            // Even if there is more to read: a client may send one byte at a time.
             this.activity.count_closed(Closed::Head);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -142,7 +142,7 @@ mod tests {
     /// A SETTINGS frame with one setting.
     const FRAME: &[u8] = &[0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 4, 0, 0, 255, 255];
 
-    /// Serves a client that sends this and no more, one byte a second. Returns when it was closed, if
+    /// Serves a client that sends only `sent`. Returns the time until the connection was closed, if
     /// that was within an hour.
     async fn closed_after(sent: &[u8]) -> Option<Duration> {
         let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };

@@ -25,23 +25,23 @@ pub(crate) use serve::{Peer, Stream, serve};
 
 use crate::tls::ServerTls;
 
-/// How long a new connection may stay without its first byte.
+/// The timeout for the first byte of a connection.
 pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a TLS handshake may take.
+/// The timeout for a TLS handshake.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the head of an HTTP/1 request may take, from its first byte; and the preface and the
+/// The timeout for the head of an HTTP/1 request, from its first byte, and for the preface and the
 /// SETTINGS frame of an HTTP/2 client.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an HTTP/1 connection may stay without a request.
+/// The timeout for an HTTP/1 connection without a request.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a write may make no progress because the client does not read.
+/// The timeout for a write without progress: the client does not read.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a closed socket is still read. Closing a socket with unread input sends RST, and the
-/// client loses the last responses.
+/// Linger timeout. Closing a socket with unread input sends RST, and the client loses the last
+/// responses.
 pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The largest number of connections that the system queues before they are accepted. After a
-/// restart all clients connect at once; the system resets connections beyond this number.
+/// The largest number of connections that wait for `accept`. After a restart all clients connect at
+/// once; the system resets connections beyond this number.
 const BACKLOG: u32 = 1024;
 
 /// Listens on an address.
@@ -59,14 +59,14 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A bound socket, and how its connections are served.
+/// A bound socket with its TLS and limits.
 #[derive(Debug)]
 pub struct Listener {
     /// The name in metrics and logs: `grpc`, `http` or `admin`.
     pub name: &'static str,
     /// The socket.
     pub socket: TcpListener,
-    /// TLS; none is plain text.
+    /// TLS; `None` is plain text.
     pub tls: Option<ServerTls>,
     /// The limits of its connections.
     pub limits: ConnectionLimits,
@@ -77,29 +77,29 @@ pub struct Listener {
 pub struct ConnectionLimits {
     /// The largest number of connections.
     pub max: usize,
-    /// The largest number of connections of one client address; 0 is no such limit. An IPv6
-    /// client is its /64 network.
+    /// The largest number of connections of one client address; 0 is no limit. An IPv6 client is
+    /// its /64 network.
     pub max_per_address: usize,
-    /// How long connections live.
+    /// The lifetime of connections.
     pub age: Age,
-    /// How long clients may take.
+    /// The timeouts for clients.
     pub timeouts: Timeouts,
 }
 
-/// How long connections live. A limit spreads clients over new replicas, and has them present
-/// their certificates again.
+/// The lifetime of connections. A limit spreads clients over new replicas, and makes clients
+/// present their certificates again.
 #[derive(Clone, Copy, Debug)]
 pub struct Age {
     /// The age at which a connection takes no new calls, ±10 % at random so that connections do
-    /// not end all at once. Zero is never.
+    /// not end all at once. Zero means never.
     pub longest: Duration,
-    /// How long the calls of such a connection may go on.
+    /// The grace period for the calls of an old connection.
     pub grace: Duration,
-    /// After how much silence an HTTP/2 client gets a ping; it has a third of that to answer.
+    /// The silence before an HTTP/2 client gets a ping. The client has a third of it to answer.
     pub keepalive: Duration,
 }
 
-/// How long clients may take before their connection is closed.
+/// The timeouts for clients. A timeout closes the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// For the first byte.
@@ -111,9 +111,9 @@ pub struct Timeouts {
     pub head: Duration,
     /// Between two requests of an HTTP/1 connection.
     pub idle: Duration,
-    /// To read something when the service cannot write.
+    /// For the client to read when a write makes no progress.
     pub write: Duration,
-    /// To close its side of a connection that the service has closed.
+    /// For the client to close its side after the service has closed.
     pub linger: Duration,
 }
 

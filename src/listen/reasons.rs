@@ -3,9 +3,9 @@
 /// Why there is no room: a connection is refused, or closed to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// Its client address has as many as it may have.
+    /// The client address has reached its limit.
     AddressLimit,
-    /// The listener has as many as it may have.
+    /// The listener has reached its limit.
     TotalLimit,
     /// The process has no file descriptor left.
     Descriptors,
@@ -15,7 +15,7 @@ impl Reason {
     /// Every reason.
     pub(super) const ALL: [Self; 3] = [Self::AddressLimit, Self::TotalLimit, Self::Descriptors];
 
-    /// Its name in metrics and logs.
+    /// The reason's name in metrics and logs.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::AddressLimit => "address_limit",
@@ -36,11 +36,11 @@ pub(super) enum Closed {
     Handshake,
     /// The head of a request, or the beginning of HTTP/2, took too long.
     Head,
-    /// No request came, or the client of HTTP/2 did not answer a ping.
+    /// No request came, or an HTTP/2 client did not answer a ping.
     Idle,
     /// The client did not read.
     Write,
-    /// It is old.
+    /// The connection is old.
     Age,
 }
 
@@ -52,7 +52,7 @@ impl Closed {
         Reason::ALL.map(Self::Full).into_iter().chain(others)
     }
 
-    /// Its name in metrics.
+    /// The reason's name in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Full(reason) => reason.as_str(),

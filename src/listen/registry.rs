@@ -1,5 +1,5 @@
-//! The connections of one listener: how many there are of each client address, and which one is
-//! closed when there is no room for a new one.
+//! The connections of one listener: their number per client address, and the connection that is
+//! closed to make room.
 
 use std::{
     collections::BTreeMap,
@@ -12,19 +12,19 @@ use foldhash::HashMap;
 use super::{Activity, Closed, ConnectionLimits, Reason, activity::Registration};
 use crate::telemetry::instruments::instruments;
 
-/// The share of `max` that may be closing besides the open connections.
+/// `max / CLOSING_SHARE` connections may be closing slowly, besides the open connections.
 const CLOSING_SHARE: usize = 8;
-/// The least number of connections that may be closing.
+/// The minimum for the number of connections that may be closing slowly.
 const MIN_CLOSING: usize = 16;
 
-/// What a connection does.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It has no call; its handshake and an incomplete request head count as idle.
+    /// No call. A handshake and an incomplete request head count as idle.
     Idle,
-    /// It has calls, and the service still waits for the bodies of all of them.
+    /// Calls, all with incomplete request bodies.
     Receiving,
-    /// It has a call whose request is complete.
+    /// A call with a complete request.
     Active,
 }
 
@@ -44,7 +44,7 @@ struct Connections {
     entries: HashMap<u64, Entry>,
     addresses: HashMap<IpAddr, Address>,
     closable: Closable,
-    /// Connections that were closed to make room, and are not gone yet.
+    /// The number of connections that were closed to make room, and are not gone yet.
     closing: usize,
 }
 
@@ -53,7 +53,7 @@ struct Entry {
     address: IpAddr,
     activity: Arc<Activity>,
     state: State,
-    /// When its state began, in the order of all such changes.
+    /// The position of the last state change in the order of all changes.
     position: u64,
 }
 
@@ -69,7 +69,7 @@ struct Address {
 type Closable = BTreeMap<u64, u64>;
 
 impl Registry {
-    /// No connections yet.
+    /// An empty registry.
     pub(super) fn new(name: &'static str, limits: &ConnectionLimits) -> Arc<Self> {
         Arc::new(Self {
             name,
@@ -79,7 +79,7 @@ impl Registry {
         })
     }
 
-    /// Its listener's name.
+    /// The listener's name.
     pub(super) fn name(&self) -> &'static str {
         self.name
     }
@@ -93,10 +93,10 @@ impl Registry {
         (max / CLOSING_SHARE).max(MIN_CLOSING)
     }
 
-    /// Registers a connection; another one is closed where there is no room.
+    /// Registers a connection. Closes another connection if there is no room.
     ///
     /// # Errors
-    /// Why there is no room, where no other connection may be closed.
+    /// The exhausted limit, if no other connection may be closed.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Registration, Reason> {
         let address = client_of(address);
         let mut connections = self.lock();
@@ -126,7 +126,7 @@ impl Registry {
         Ok(Registration(activity))
     }
 
-    /// Closes a connection because there are no file descriptors. Returns whether there was one.
+    /// Closes a connection to free its file descriptor. Returns false if no connection can close.
     pub(super) fn free_descriptor(&self) -> bool {
         self.close_one(&mut self.lock(), None, Reason::Descriptors).is_ok()
     }
@@ -145,8 +145,8 @@ impl Registry {
         let first = closable.and_then(BTreeMap::first_key_value).map(|(_, id)| *id);
         let entry = first.and_then(|id| connections.remove(id)).ok_or(reason)?;
         connections.closing += 1;
-        // A slow close keeps a descriptor: only some may close slowly at the same time. It does
-        // not help an incomplete request.
+        // A slow close keeps a descriptor, so the number of slow closes is limited. A slow close
+        // does not help an incomplete request.
         let at_once = reason == Reason::Descriptors
             || entry.state == State::Receiving
             || connections.closing > Self::max_closing(self.max);
@@ -155,7 +155,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Moves a connection to the queue of the state that it has now.
+    /// Moves a connection to the queue of its current state.
     pub(super) fn update(&self, activity: &Activity) {
         let mut connections = self.lock();
         // Read under the lock: of two changes at once, the later one sees the final state.
@@ -174,7 +174,7 @@ impl Registry {
         connections.enqueue(id);
     }
 
-    /// Forgets a connection that is gone.
+    /// Removes a connection that is gone.
     pub(super) fn remove(&self, id: u64) {
         let mut connections = self.lock();
         if connections.remove(id).is_none() {
@@ -192,7 +192,7 @@ impl Registry {
         counts
     }
 
-    /// Has the number of connections measured.
+    /// Registers the metrics of the connections.
     pub(super) fn observe(self: &Arc<Self>) {
         if let Some(instruments) = instruments() {
             let registry = Arc::downgrade(self);
@@ -237,7 +237,7 @@ impl Connections {
     }
 }
 
-/// The client that an address stands for. An IPv6 client usually has a /64 network of its own.
+/// The client at an address. An IPv6 client usually has its own /64 network.
 fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),

@@ -27,10 +27,10 @@ use crate::{
     tls::{self, ServerTls},
 };
 
-/// How long the accept loop waits after the system has no file descriptor for it.
+/// The backoff of the accept loop when file descriptors run out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 
-/// A connection's bytes, in the clear.
+/// A connection's plaintext stream.
 pub(crate) type Stream = Either<Connection, Box<TlsStream<Connection>>>;
 
 /// The client of a connection: an extension of its requests.
@@ -38,7 +38,7 @@ pub(crate) type Stream = Either<Connection, Box<TlsStream<Connection>>>;
 pub(crate) struct Peer {
     /// The address.
     pub(crate) address: SocketAddr,
-    /// The names in its verified certificate; none without a certificate.
+    /// The names in the verified certificate; empty without a certificate.
     pub(crate) names: Arc<[tls::SubjectAltName]>,
 }
 
@@ -54,8 +54,8 @@ impl Age {
     }
 }
 
-/// Accepts connections and has `protocol` serve each of them, until `stop`. Then waits for the
-/// calls under way. Dropping the future closes every connection.
+/// Accepts connections and serves each with `protocol`, until `stop`. Then waits for the calls
+/// under way. Dropping the future closes every connection.
 pub(crate) async fn serve<C>(
     listener: Listener,
     stop: CancellationToken,
@@ -109,7 +109,7 @@ pub(crate) async fn serve<C>(
     tasks.wait().await;
 }
 
-/// What the accept loop knows.
+/// The state of the accept loop.
 struct Accepting {
     registry: Arc<Registry>,
     refusals: Throttle,
@@ -121,7 +121,7 @@ impl Accepting {
         Self { registry, refusals: Throttle::default(), exhausted: Throttle::default() }
     }
 
-    /// Registers an accepted connection; none where it was refused or not accepted.
+    /// Registers an accepted connection; `None` if the connection was refused or not accepted.
     async fn admit(
         &mut self,
         accepted: io::Result<(TcpStream, SocketAddr)>,
@@ -199,7 +199,7 @@ async fn run<C>(
 {
     let ended = |ended: hyper::Result<()>| {
         if let Err(error) = ended {
-            // Those of the connection's own timeouts have been counted.
+            // hyper's timeouts. The connection's own timeouts have been counted.
             if error.is_timeout() {
                 activity.count_closed(Closed::Idle);
             }
@@ -209,7 +209,7 @@ async fn run<C>(
     let mut connection = pin!(connection);
     let grace = tokio::select! {
         result = &mut connection => return ended(result),
-        // The drain deadline cuts what is still open.
+        // The drain deadline closes the remaining connections.
         () = stop.cancelled() => Duration::MAX,
         () = async { limits.age.reached().await; activity.grow_old().await } => limits.age.grace,
         at_once = activity.closed() => {
@@ -224,7 +224,7 @@ async fn run<C>(
         let closed = async {
             if !activity.closed().await {
                 sleep(limits.timeouts.linger).await;
-                // A call may have come before the client knew.
+                // A call may arrive before the client learns of the shutdown.
                 if activity.state() == State::Active {
                     sleep(limits.age.grace).await;
                 }

@@ -1,4 +1,4 @@
-//! The transactions on SeaORM: over pools of connections, on every engine.
+//! Transactions on async SeaORM, over connection pools, on every engine.
 
 pub(super) use sea_orm::DatabaseTransaction as Transaction;
 use sea_orm::{
@@ -11,7 +11,7 @@ macro_rules! sql {
     };
 }
 
-/// A statement that reads nothing of the database: it has no span.
+/// A statement without database access: it has no span.
 macro_rules! sql_without_span {
     ($call:expr) => {
         $call.await
@@ -23,7 +23,7 @@ macro_rules! sql_without_span {
 mod sql;
 pub(super) use sql::*;
 
-/// Begins a transaction. One on SQLite that begins by reading cannot always go on to write.
+/// Begins a transaction. On SQLite, it takes the write lock at once: a later upgrade may fail.
 async fn begin(connection: &DatabaseConnection) -> Result<Transaction, DbErr> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),

@@ -1,5 +1,5 @@
-//! The transactions on SeaORM's blocking twin: on SQLite, where the way to a driver's thread and back would cost more than
-//! most statements, and one thread writes.
+//! Transactions on blocking SeaORM, for SQLite: one thread writes, and a round trip to a driver's
+//! thread costs more than most statements.
 
 use sea_orm_blocking as sea_orm;
 use sea_orm_blocking::{
@@ -16,7 +16,7 @@ macro_rules! sql {
     };
 }
 
-/// A statement that reads nothing of the database: it has no span.
+/// A statement without database access: it has no span.
 macro_rules! sql_without_span {
     ($call:expr) => {
         $call
@@ -28,8 +28,8 @@ macro_rules! sql_without_span {
 mod sql;
 pub(super) use sql::*;
 
-/// An open transaction of a connection that nobody else uses. SeaORM's own panics when it is dropped after SQLite has rolled
-/// back by itself, as it does on a full disk. Whoever holds the connection rolls back what was not ended.
+/// An open transaction on an exclusive connection. SeaORM's own type panics on drop after SQLite
+/// rolls back by itself, as on a full disk. The connection's owner rolls back an open transaction.
 pub(super) struct Transaction(DatabaseConnection);
 
 impl Transaction {
@@ -64,13 +64,13 @@ impl ConnectionTrait for Transaction {
     }
 }
 
-/// Begins a transaction. One that begins by reading cannot always go on to write.
+/// Begins a write transaction. A transaction that starts with a read may fail to upgrade.
 fn begin(connection: &DatabaseConnection) -> Result<Transaction, DbErr> {
     connection.execute_unprepared("BEGIN IMMEDIATE")?;
     Ok(Transaction(connection.clone()))
 }
 
-/// As [`super::connect`] sets its connections up.
+/// Opens a connection with the settings of [`super::connect`].
 pub(super) fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
     let file =
         SqliteFile::from_url(&options.url).map_err(|error| Error::Unavailable(error.into()))?;
@@ -85,14 +85,14 @@ pub(super) fn connect(options: &Options) -> Result<DatabaseConnection, Error> {
     Ok(connection)
 }
 
-/// How many pages SQLite's write-ahead log has before the writer itself brings what it holds into the database, and starts
-/// it anew: everybody waits for that, and most of it has been done meanwhile, see [`Checkpoints`].
+/// Log pages after which the writer itself runs a checkpoint and restarts the log. All updates wait
+/// for this checkpoint, but [`super::checkpoint`] leaves little to do.
 pub(super) const LOG_PAGES: i32 = 32_000;
 
-/// As many bytes, 132 MB: a log that was longer is cut when it is begun anew. A page of 4096 bytes has a header of 24.
+/// The same in bytes, 132 MB: SQLite truncates a longer log on restart. A page has 4096 + 24 bytes.
 pub(super) const LOG_BYTES: u64 = LOG_PAGES.unsigned_abs() as u64 * (4096 + 24);
 
-/// WAL, and every commit synced: an update that was answered survives the loss of power. 4 MB of pages are cached.
+/// WAL with every commit synced: an acknowledged update survives a power loss. The cache is 4 MB.
 const SQLITE_SESSION: &str = "
     PRAGMA busy_timeout = 5000;
     PRAGMA journal_mode = WAL;
@@ -101,7 +101,7 @@ const SQLITE_SESSION: &str = "
     PRAGMA temp_store = MEMORY;
     PRAGMA cache_size = -4000";
 
-/// A row if that was done: SQLite does not say so when a setting is refused.
+/// Returns a row if the settings hold: SQLite silently ignores a rejected setting.
 const DURABLE: &str = "
     SELECT 1 FROM pragma_journal_mode, pragma_synchronous, pragma_foreign_keys
     WHERE journal_mode = 'wal' AND synchronous = 2 AND foreign_keys = 1";

@@ -1,5 +1,5 @@
-//! Brings what SQLite's log of changes holds into the database while the writer goes on, so that it has little left to do
-//! itself when its log is full.
+//! Checkpoints SQLite's write-ahead log in the background, so that the writer has little left to do
+//! when the log is full.
 
 use std::sync::{
     Arc,
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::domain::error::{Error, chain};
 
-/// After how many stored updates it is done, where each commit counts as two more: it has pages of its own. More often it would
-/// bring the same pages again and again, and hold up commits.
+/// Stored updates between checkpoints. A commit counts as two more, for its own pages. A shorter
+/// interval would copy the same pages again and delay commits.
 const INTERVAL: usize = 2048;
-/// The same where the log is nearly full: what is not in the database then the writer brings itself.
+/// The interval for a nearly full log: the writer itself copies all pages that remain.
 const SHORT_INTERVAL: usize = 256;
 
-/// A thread with a connection of its own. It ends when this is dropped.
+/// A thread with its own connection. It ends when this handle is dropped.
 pub(super) struct Checkpoints {
     wake: SyncSender<()>,
     nearly_full: Arc<AtomicBool>,
@@ -38,14 +38,14 @@ impl Checkpoints {
         std::thread::spawn(move || {
             let mut connection = None;
             for () in woken {
-                // Of a file that was deleted or replaced the writer tells.
+                // The writer reports a deleted or replaced file.
                 if place.check().is_err() {
                     continue;
                 }
                 match passive(&options, &mut connection) {
                     Ok(pages) => full.store(pages > LOG_PAGES / 4 * 3, Ordering::Relaxed),
                     Err(error) => {
-                        // The writer does it, then.
+                        // The writer runs the checkpoint then.
                         tracing::warn!(error = chain(&error), "no checkpoint");
                         connection = None;
                     }
@@ -55,19 +55,19 @@ impl Checkpoints {
         Self { wake, nearly_full, stored: 0 }
     }
 
-    /// Tells that so many updates were stored.
+    /// Counts stored updates and wakes the thread when a checkpoint is due.
     pub(super) fn stored(&mut self, updates: usize) {
         self.stored += updates + 2;
         let full = self.nearly_full.load(Ordering::Relaxed);
         if self.stored >= if full { SHORT_INTERVAL } else { INTERVAL } {
             self.stored = 0;
-            // One that is under way brings these as well, or the next one.
+            // A running checkpoint, or the next one, covers these updates.
             let _ = self.wake.try_send(());
         }
     }
 }
 
-/// Answers how many pages the log has.
+/// Runs a passive checkpoint. Returns the number of pages in the log.
 fn passive(options: &Options, connection: &mut Option<DatabaseConnection>) -> Result<i32, Error> {
     let connection = match connection {
         Some(connection) => connection,
@@ -76,19 +76,19 @@ fn passive(options: &Options, connection: &mut Option<DatabaseConnection>) -> Re
     Ok(checkpoint(connection, "PASSIVE")?.pages)
 }
 
-/// What a checkpoint has done.
+/// The result of a checkpoint.
 pub(super) struct Checkpoint {
-    /// Whether it has done what its mode says.
+    /// Whether the checkpoint completed in its mode.
     pub(super) is_complete: bool,
-    /// How many pages the log has.
+    /// The number of pages in the log.
     pub(super) pages: i32,
 }
 
-/// Brings what the log holds into the database, in a mode that SQLite knows.
+/// Runs a checkpoint in a mode of SQLite.
 pub(super) fn checkpoint(connection: &DatabaseConnection, mode: &str) -> Result<Checkpoint, Error> {
     let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
     let checkpoint = Statement::from_string(DbBackend::Sqlite, checkpoint);
-    // Whether somebody was in the way, the pages of the log, and those of them that are in the database.
+    // Columns: busy, pages in the log, checkpointed pages.
     let Some(row) = connection.query_one_raw(checkpoint)? else {
         return Ok(Checkpoint { is_complete: false, pages: 0 });
     };

@@ -1,4 +1,4 @@
-//! Limits how many calls use connections of a pool. Waiting here is measured; waiting in the pool is not.
+//! Limits how many calls use a connection pool. Metrics cover the wait here, not in the pool.
 
 use std::{
     pin::pin,
@@ -20,9 +20,8 @@ use crate::telemetry::instruments::{Instruments, instruments};
 /// The metrics of a pool.
 #[derive(Clone, Debug)]
 pub(super) struct PoolMetrics {
-    /// The name of the pool.
     pub(super) pool: &'static str,
-    /// How many calls wait for a connection, at all limiters of the pool.
+    /// Calls that wait for a connection, over all limiters of the pool.
     pub(super) waiting: Arc<AtomicI64>,
 }
 
@@ -34,13 +33,13 @@ pub(super) struct ConnectionLimiter {
 }
 
 impl ConnectionLimiter {
-    /// A limiter of `room` connections.
+    /// Creates a limiter with `room` permits.
     pub(super) fn new(room: u32, queue: PoolMetrics) -> Self {
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self { room: Semaphore::new(room), queue }
     }
 
-    /// Waits for a connection without a timeout of its own.
+    /// Acquires a permit, without a timeout.
     pub(super) async fn acquire(&self) -> ConnectionPermit<'_> {
         let measured = instruments().map(|instruments| (instruments, Instant::now()));
         let room = match self.room.try_acquire() {
@@ -59,7 +58,7 @@ impl ConnectionLimiter {
         if let Ok(room) = timeout(PATIENCE, &mut room).await {
             return room;
         }
-        // As the pool would say.
+        // Counts a timeout, as the pool would.
         if let Some(instruments) = instruments() {
             instruments.connection_timeouts(1, self.queue.pool);
         }
@@ -67,21 +66,20 @@ impl ConnectionLimiter {
     }
 }
 
-/// The permission to use a connection, until it is dropped.
+/// A permit to use a connection.
 pub(super) struct ConnectionPermit<'a> {
     _used: UseTimer,
-    /// The semaphore is never closed.
+    /// Never an error: the semaphore is never closed.
     _room: Result<SemaphorePermit<'a>, AcquireError>,
 }
 
-/// Measures how long a connection is used: until this is dropped.
+/// Measures how long a connection is used, until dropped.
 pub(super) struct UseTimer {
     pool: &'static str,
     measured: Option<(&'static Instruments, Instant)>,
 }
 
 impl UseTimer {
-    /// Starts to measure.
     pub(super) fn new(pool: &'static str) -> Self {
         Self { pool, measured: instruments().map(|instruments| (instruments, Instant::now())) }
     }
@@ -95,7 +93,7 @@ impl Drop for UseTimer {
     }
 }
 
-/// Counts a waiting call, until this is dropped.
+/// Counts a waiting call until dropped.
 struct Waits<'a>(&'a AtomicI64);
 
 impl<'a> Waits<'a> {
@@ -127,7 +125,7 @@ mod tests {
         let mut third = pin!(limiter.acquire());
         assert!(futures_util::poll!(&mut third).is_pending());
         assert_eq!(waiting(), 2);
-        // The one that has waited longest is the next, also where it was out of patience.
+        // The longest waiter is next, even after its timeout was counted.
         drop(first);
         let second = second.await;
         assert!(futures_util::poll!(&mut third).is_pending());
@@ -135,7 +133,7 @@ mod tests {
         drop(second);
         let _room = third.await;
         assert_eq!(waiting(), 0);
-        // One that does not wait any more is not counted.
+        // A cancelled wait is not counted.
         {
             let mut fourth = pin!(limiter.acquire());
             assert!(futures_util::poll!(&mut fourth).is_pending());

@@ -24,7 +24,7 @@ const NUMBER_POOLS: [&str; 2] = ["fraud sources", "partner destinations"];
 /// 2026-01-01 00:00:00 UTC, in microseconds.
 const CREATED: i64 = 1_767_225_600_000_000;
 
-/// The details of alice, bob and carol; what is empty stays cleared.
+/// The details of alice, bob and carol. An empty text means a cleared field.
 const DETAILS: &[(Field, [&str; 3])] = &[
     (Field::currency_id, ["1", "2", "3"]),
     (Field::call_limit, ["10", "25", "100"]),
@@ -75,11 +75,11 @@ const DETAILS: &[(Field, [&str; 3])] = &[
     (Field::comment, ["Pays on time.", "Call before\nblocking.", "Moved in 2025."]),
 ];
 
-/// The row of the table of settings that marks a database as filled with demo data.
+/// The settings row that marks a database with demo data.
 pub(super) const MARK: &str = "demo";
 
-/// Fills a database that has no account, within a transaction. A database that has the demo data already is left as it is.
-/// Answers false where there is other data: the demo data's secret key is known to everybody.
+/// Fills a database without accounts, within a transaction. Leaves existing demo data unchanged.
+/// Returns false if other data exists: the demo data's secret key is public.
 pub(super) async fn fill<C: ConnectionTrait>(connection: &C) -> Result<bool, DbErr> {
     if setting::Entity::find_by_id(MARK).one(connection).await?.is_some() {
         return Ok(true);
@@ -145,7 +145,7 @@ async fn rows<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
     for row in rows {
         row.insert(connection).await?;
     }
-    // Ids that were given do not move PostgreSQL's sequences.
+    // Explicit ids do not advance PostgreSQL's sequences.
     if connection.get_database_backend() == DbBackend::Postgres {
         for table in ["accounts", "currencies", "directions", "number_pools", "manager_groups"] {
             let set = format!(

@@ -1,4 +1,4 @@
-//! What a database's failure means: try again, not available, or a defect.
+//! Classifies database errors: retry, unavailable, or a defect.
 
 use sea_orm::{
     ConnAcquireErr, DbErr, RuntimeErr, SqlErr,
@@ -11,7 +11,7 @@ use crate::domain::{
     readiness::Fault,
 };
 
-/// Whether a transaction that failed may succeed if it is run again: it lost against another one.
+/// The class of a database error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Conflict,
@@ -21,17 +21,17 @@ enum Meaning {
     Defect,
 }
 
-/// A transaction was beaten by another one; its caller runs it again.
+/// The transaction conflicts with another one. The caller retries it.
 #[derive(Debug, thiserror::Error)]
 #[error("the transaction lost against another one")]
 pub(super) struct Conflict;
 
-/// A lock was not had in time; whoever holds it may be about to let it go.
+/// A lock timeout. The holder may release the lock soon.
 #[derive(Debug, thiserror::Error)]
 #[error("a lock was not had in time")]
 struct Locked;
 
-/// The connection is of no use any more; the transaction was not committed on it.
+/// The connection is unusable.
 #[derive(Debug, thiserror::Error)]
 #[error("a connection to the database is of no use any more")]
 struct Unusable {
@@ -39,24 +39,24 @@ struct Unusable {
     source: Cause,
 }
 
-/// A connection on which a statement that waits for nothing was not answered.
+/// The error of a statement that timed out: its connection is unusable.
 pub(super) fn unanswered() -> Error {
     let source = "a statement was not answered".into();
     Error::Unavailable(Unusable { breakage: Breakage::Broken, source }.into())
 }
 
-/// What a failure tells of the connection.
+/// The breakage of the connection, if the error reports one.
 pub(super) fn breakage(error: &Error) -> Option<Breakage> {
     let Error::Unavailable(cause) = error else { return None };
     cause.downcast_ref::<Unusable>().map(|unusable| unusable.breakage)
 }
 
-/// What lies under the end of a connection, or the cause itself.
+/// The cause inside an [`Unusable`], or the cause itself.
 pub(super) fn source(cause: &Cause) -> &Cause {
     cause.downcast_ref::<Unusable>().map_or(cause, |unusable| &unusable.source)
 }
 
-/// A column that holds what no version of this service has written.
+/// A column with a value that no version of this service writes.
 #[derive(Debug, thiserror::Error)]
 #[error("the column {0} holds what it cannot")]
 pub(super) struct Corrupt(pub(super) &'static str);
@@ -71,7 +71,7 @@ impl From<Corrupt> for Error {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
-    /// Whether that was at its commit: then it may have been stored all the same.
+    /// Whether the commit failed. The transaction may still be stored.
     at_commit: bool,
 }
 
@@ -86,17 +86,17 @@ impl Failure {
         Self { error: error.into(), at_commit: true }
     }
 
-    /// What it tells of the connection.
+    /// The breakage of the connection, if there is one.
     pub(super) fn breakage(&self) -> Option<Breakage> {
         breakage(&self.error)
     }
 
-    /// Whether nothing was stored, as the connection was of no use: all may succeed on another one.
+    /// Whether the connection failed before the commit: a retry on another connection is safe.
     pub(super) fn is_of_connection(&self) -> bool {
         !self.at_commit && self.breakage().is_some()
     }
 
-    /// Whether nothing was stored, and parts of it may succeed if they are run again.
+    /// Whether nothing was stored and a retry of single updates may succeed.
     pub(super) fn may_be_repeated(&self) -> bool {
         let harmed_by_one = match &self.error {
             Error::Internal(_) => true,
@@ -107,11 +107,11 @@ impl Failure {
     }
 }
 
-/// A database's own error, by its code: its text may repeat what is stored.
+/// A database's error code. Its text is dropped: the text may contain stored values.
 #[derive(Debug)]
 pub(super) struct DatabaseError {
     code: String,
-    /// What it says of the database as a whole.
+    /// The fault of the whole database, if the code reports one.
     pub(super) fault: Option<Fault>,
 }
 
@@ -138,7 +138,7 @@ impl DatabaseError {
         Self { code, fault }
     }
 
-    /// Of SQLite, by its extended result code.
+    /// Classifies an extended result code of SQLite.
     fn of_sqlite(code: String) -> Self {
         let fault = primary(&code).and_then(fault::sqlite);
         Self { code, fault }
@@ -160,7 +160,7 @@ impl From<DbErr> for Error {
     }
 }
 
-/// Of SeaORM's blocking twin, which runs on SQLite only.
+/// Errors of blocking SeaORM, which runs on SQLite only.
 impl From<sea_orm_blocking::DbErr> for Error {
     fn from(failure: sea_orm_blocking::DbErr) -> Self {
         let Some(code) = failure.code() else { return Self::Internal(failure.into()) };
@@ -175,12 +175,12 @@ impl From<sea_orm_blocking::DbErr> for Error {
     }
 }
 
-/// What a statement failed with.
+/// The error of a statement.
 pub(super) trait Coded {
-    /// The code that the database gave; none where the failure is not its own.
+    /// The database's error code, or `None` if another layer failed.
     fn code(&self) -> Option<String>;
 
-    /// Whether no connection of the pool was free in time.
+    /// Whether acquiring a connection from the pool timed out.
     fn is_of_pool(&self) -> bool;
 }
 
@@ -206,13 +206,13 @@ impl Coded for sea_orm_blocking::DbErr {
         error.map(|error| error.extended_code.to_string())
     }
 
-    /// It has a connection of its own.
+    /// Blocking SeaORM has no pool.
     fn is_of_pool(&self) -> bool {
         false
     }
 }
 
-/// Of settings, which are read and understood in one.
+/// For reads of settings, which also parse their rows.
 impl Coded for Error {
     fn code(&self) -> Option<String> {
         match self {
@@ -233,7 +233,7 @@ impl Coded for Error {
     }
 }
 
-/// What may be told of a failure in the log.
+/// The cause that is safe to log: the code instead of the database's text.
 pub(super) fn cause(failure: DbErr) -> Cause {
     match database_error(&failure) {
         Some(error) => DatabaseError::of(error).into(),
@@ -257,14 +257,14 @@ fn code(error: &dyn DatabaseErrorTrait) -> String {
     }
 }
 
-/// Whether it helps to run the transaction again.
+/// Whether the transaction conflicts with another one, so that a retry may succeed.
 pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::Unavailable(cause) if cause.is::<Conflict>())
 }
 
 fn meaning(failure: &DbErr) -> Meaning {
-    // A row that was referred to has gone since it was checked: checked again, it is a violation.
-    // And a request id that another transaction has used meanwhile: it is found then.
+    // A referenced row was deleted since its check: the retry reports the violation.
+    // Or another transaction used the request id: the retry finds its answer.
     if let Some(SqlErr::ForeignKeyConstraintViolation(_) | SqlErr::UniqueConstraintViolation(_)) =
         failure.sql_err()
     {
@@ -272,7 +272,7 @@ fn meaning(failure: &DbErr) -> Meaning {
     }
     let error = match failure {
         DbErr::ConnectionAcquire(_) => return Meaning::Unavailable,
-        // No host accepts writes: until a standby is promoted there is no primary.
+        // No host accepts writes until a standby is promoted.
         DbErr::Conn(RuntimeErr::Internal(_)) => return Meaning::Unavailable,
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))
@@ -306,14 +306,14 @@ fn mysql(number: u16) -> Meaning {
     match number {
         // Record changed since last read; deadlock; certification conflict of a Galera cluster.
         1020 | 1213 => Meaning::Conflict,
-        // Lock wait, statement time.
+        // Lock wait timeout; statement timeout.
         1205 | 1969 => Meaning::Locked,
         // Read-only server or transaction.
         1290 | 1792 | 1836 => Meaning::Unusable(Breakage::ReadOnly),
-        // A prepared statement that the server does not know, or that fits its table no more.
+        // Unknown prepared statement; the statement must be prepared again.
         1243 | 1615 => Meaning::Unusable(Breakage::Stale),
-        // No quorum, shutting down, aborted, network, a commit that failed as on a node of a Galera
-        // cluster that has lost the others, killed, idle for too long.
+        // No quorum, shutdown, aborted connection, network, failed commit (as on a Galera node
+        // without quorum), connection killed, idle timeout.
         1047 | 1053 | 1152 | 1158..=1161 | 1180 | 1927 | 4031 => {
             Meaning::Unusable(Breakage::Broken)
         }
@@ -328,14 +328,13 @@ fn postgres(code: &str) -> Meaning {
     match code {
         // Serialization failure, deadlock.
         "40001" | "40P01" => Meaning::Conflict,
-        // Lock not available, query cancelled: as its time was up.
+        // Lock not available; query canceled by the statement timeout.
         "55P03" | "57014" => Meaning::Locked,
         // Read-only transaction: a standby.
         "25006" => Meaning::Unusable(Breakage::ReadOnly),
-        // A prepared statement whose columns have other types now ("cached plan must not change
-        // result type"), that the server does not know, or knows already.
+        // Cached plan with a changed result type; unknown or duplicate prepared statement.
         "0A000" | "26000" | "42P05" => Meaning::Unusable(Breakage::Stale),
-        // Connection; shutdown, crash, killed by an administrator, dropped database.
+        // Shutdown, kill, crash, startup, dropped database, idle timeouts; 08: connection.
         "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" => {
             Meaning::Unusable(Breakage::Broken)
         }
@@ -351,12 +350,12 @@ fn sqlite(code: &str) -> Meaning {
     of_fault(primary(code).and_then(fault::sqlite))
 }
 
-/// The primary code of an extended one: its low byte.
+/// The primary result code: the low byte of an extended code.
 fn primary(code: &str) -> Option<u32> {
     code.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
-/// A corrupt database may fail one call and answer the next one.
+/// Corruption is a defect and no outage: the next call may succeed.
 fn of_fault(fault: Option<Fault>) -> Meaning {
     match fault {
         None | Some(Fault::Corrupt) => Meaning::Defect,

@@ -1,4 +1,4 @@
-//! Which codes of a database mean that it cannot store anything, and why.
+//! Maps database error codes to storage faults.
 
 use crate::domain::{
     error::{Cause, Error},
@@ -10,24 +10,24 @@ use super::{
     place::Displaced,
 };
 
-/// A corruption was found before.
+/// A corruption was found earlier.
 #[derive(Debug, thiserror::Error)]
 #[error("the database is corrupt: restore it, and restart")]
 pub(super) struct Corrupted;
 
-/// An update found no room a moment ago.
+/// A recent update found a full disk.
 #[derive(Debug, thiserror::Error)]
 #[error("the disk of the database server is full")]
 pub(super) struct NoRoom;
 
-/// Of MariaDB and MySQL, by error number. Numbers below 1000 are the system's, as mysys tells them.
+/// Faults of MariaDB and MySQL, by error number. Numbers below 1000 are system errors of mysys.
 pub(super) fn mysql(number: u16) -> Option<Fault> {
     match number {
-        // Error writing a file, disk full; a table is full, error writing a file.
+        // Write error, full disk (mysys); full disk, write error, full table.
         3 | 20 | 1021 | 1026 | 1114 => Some(Fault::DiskFull),
-        // read_only, a read-only transaction, innodb_read_only.
+        // `read_only`, a read-only transaction, `innodb_read_only`.
         1290 | 1792 | 1836 => Some(Fault::ReadOnly),
-        // A file cannot be read or synced; error reading a file, error of the storage engine.
+        // Read error, sync error (mysys); read error, storage engine error.
         2 | 27 | 1024 | 1030 => Some(Fault::Io),
         // Incorrect key file, old or crashed key file, crashed table, corrupt index.
         1034 | 1035 | 1194 | 1195 | 1712 => Some(Fault::Corrupt),
@@ -35,7 +35,7 @@ pub(super) fn mysql(number: u16) -> Option<Fault> {
     }
 }
 
-/// Of PostgreSQL, by SQLSTATE.
+/// Faults of PostgreSQL, by SQLSTATE.
 pub(super) fn postgres(code: &str) -> Option<Fault> {
     match code {
         "53100" => Some(Fault::DiskFull),
@@ -47,7 +47,7 @@ pub(super) fn postgres(code: &str) -> Option<Fault> {
     }
 }
 
-/// Of SQLite, by primary result code.
+/// Faults of SQLite, by primary result code.
 pub(super) fn sqlite(primary: u32) -> Option<Fault> {
     match primary {
         // Busy, locked.
@@ -62,7 +62,7 @@ pub(super) fn sqlite(primary: u32) -> Option<Fault> {
     }
 }
 
-/// What an error says of the storage as a whole.
+/// The storage fault that an error reports, if any.
 pub(super) fn of(error: &Error) -> Option<Fault> {
     match error {
         Error::Unavailable(cause) | Error::Internal(cause) => of_cause(cause),
@@ -70,7 +70,7 @@ pub(super) fn of(error: &Error) -> Option<Fault> {
     }
 }
 
-/// Likewise what lies under it.
+/// The storage fault that a cause reports, if any.
 pub(super) fn of_cause(cause: &Cause) -> Option<Fault> {
     if cause.is::<Displaced>() {
         return Some(Fault::FileMoved);

@@ -1,4 +1,4 @@
-//! Pages of users and of the change log: each one statement, whose rows are found by an index.
+//! Pages of users and of the change log. Each page is one statement that uses an index.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
@@ -22,11 +22,11 @@ use crate::domain::{
     watch::Position,
 };
 
-/// How much the clocks of replicas, and the waiting of a change for its turn, may differ: ids and times of the change log
-/// agree but for this.
+/// Tolerated disorder between ids and times of the change log: clock skew of replicas, and the time
+/// that a change spends in a queue.
 const SKEW_MICROS: i64 = 3_600_000_000;
 
-/// The users of a page.
+/// Selects a page of users.
 pub(super) fn users(
     engine: Engine,
     query: &UserQuery,
@@ -41,8 +41,8 @@ pub(super) fn users(
         updated_since,
     } = &query.filter;
     let flag = |column: account::Column, wanted: bool| {
-        // Most users are neither blocked nor hidden: an index by that would lead to all of them, to be put in order. A
-        // computed value has no index. PostgreSQL knows how many there are.
+        // Most users are neither blocked nor hidden: an index on the flag would sort nearly all
+        // users. An expression bypasses that index. PostgreSQL decides by its statistics.
         let walk = !wanted && engine != Engine::Postgres && query.order.key != OrderKey::Id;
         if walk { Expr::col(column).add(0).eq(0) } else { column.eq(wanted) }
     };
@@ -63,7 +63,7 @@ pub(super) fn users(
         if engine == Engine::MySql {
             condition = condition.add(bytes(account::Column::Username).gte(username_prefix));
         }
-        // No text that begins so comes after it with the last of all characters behind it.
+        // Upper bound: the prefix followed by the highest character.
         let last = format!("{username_prefix}{}", char::MAX);
         condition = condition.add(account::Column::Username.lte(last));
     }
@@ -88,8 +88,8 @@ pub(super) fn users(
             Some(account::Column::Username) => {
                 Condition::all().add(behind(account::Column::Username, value))
             }
-            // An index leads to where the page begins, however many have the same key. MariaDB does not see it in pairs, and the
-            // others do not see it in alternatives.
+            // Uses the index to find the start of the page among equal keys. MariaDB cannot do so
+            // with tuples, and the other engines cannot with OR.
             Some(key) if engine == Engine::MySql => Condition::any()
                 .add(behind(key, value.clone()))
                 .add(Condition::all().add(Expr::col(key).eq(value)).add(id)),
@@ -105,26 +105,26 @@ pub(super) fn users(
     if let Some(key) = key {
         select = select.order_by(key, direction.clone());
     }
-    // No two have the same username, and MariaDB would sort all users if it were asked for an order of those that have.
+    // Usernames are unique, and MariaDB would sort all users for a second order key.
     if query.order.key != OrderKey::Username {
         select = select.order_by(account::Column::Id, direction);
     }
     select.limit(query.limit)
 }
 
-/// A text is this one.
+/// Compares a text exactly.
 fn exactly(engine: Engine, column: impl ColumnTrait, text: &str) -> Condition {
     let bytes = (engine == Engine::MySql).then(|| bytes(column).eq(text));
     Condition::all().add(column.eq(text)).add_option(bytes)
 }
 
-/// A text byte by byte: MariaDB ignores spaces at the end where it compares texts, but only those have an index.
+/// Casts a text to bytes: MariaDB ignores trailing spaces of text. Only text has an index.
 fn bytes(column: impl ColumnTrait) -> Expr {
     Expr::col(column).cast_as("BINARY")
 }
 
-/// The id of the first or the last entry of the change log in a span of times, where clocks may differ; between them is every
-/// entry of the span. So an index by id leads to it.
+/// Selects the first or last entry id of a time span, widened by [`SKEW_MICROS`]. All entries of
+/// the span lie between these ids, so an index on ids finds them.
 pub(super) fn boundary(since: Option<i64>, until: Option<i64>) -> Select<change_log::Entity> {
     let time = change_log::Column::ChangeTime;
     let condition = Condition::all()
@@ -139,8 +139,8 @@ pub(super) fn boundary(since: Option<i64>, until: Option<i64>) -> Select<change_
         .limit(1)
 }
 
-/// The entries of a page, with ids within `span`. A manager that is bound to its own users sees the entries of those that are
-/// its own now.
+/// Selects a page of entries with ids within `span`. A restricted manager sees the entries of users
+/// that are assigned to it now.
 pub(super) fn changes(
     engine: Engine,
     query: &ChangeQuery,
@@ -179,13 +179,13 @@ pub(super) fn changes(
         .limit(query.limit)
 }
 
-/// How many ids are looked through at once where a position has more gaps than that.
+/// Ids per statement for a position with more than [`GAPS`] gaps.
 const MOST_IDS: u64 = 100_000;
 
-/// How many gaps in a position are looked into one by one.
+/// Maximum number of gaps in a position that a statement lists.
 pub(super) const GAPS: usize = 500;
 
-/// The entries behind a position, of one user or of all.
+/// Selects the entries after a position, of one user or all.
 pub(super) fn behind(
     position: &Position,
     user_id: Option<i64>,
@@ -196,7 +196,7 @@ pub(super) fn behind(
     let unseen = padded(position.missing())
         .fold(Condition::any().add(id.gt(position.seen())), |unseen, range| unseen.add(gap(range)));
     change_log::Entity::find()
-        // An index leads to it.
+        // Lets the engine use the index.
         .filter(id.gt(position.contiguous_up_to()))
         .filter(unseen)
         .filter(
@@ -207,7 +207,7 @@ pub(super) fn behind(
         .limit(limit)
 }
 
-/// The ids of the entries behind what a position has no gaps below.
+/// Selects the ids of entries after `floor`, up to which a position has no gaps.
 pub(super) fn ids_behind(floor: i64, user_id: Option<i64>) -> Select<change_log::Entity> {
     let user = change_log::Column::UserId;
     change_log::Entity::find()
@@ -219,18 +219,18 @@ pub(super) fn ids_behind(floor: i64, user_id: Option<i64>) -> Select<change_log:
         .limit(MOST_IDS)
 }
 
-/// The entries of these ids.
+/// Selects entries by id.
 pub(super) fn of_ids(ids: impl IntoIterator<Item = i64>) -> Select<change_log::Entity> {
     let id = change_log::Column::Id;
     change_log::Entity::find().filter(id.is_in(ids)).order_by_asc(id)
 }
 
-/// The time of an entry.
+/// Selects the time of an entry.
 pub(super) fn time(id: i64) -> Select<change_log::Entity> {
     change_log::Entity::find_by_id(id).select_only().column(change_log::Column::ChangeTime)
 }
 
-/// The ids of the newest entries, the newest first.
+/// Selects the ids of the newest entries, newest first.
 pub(super) fn newest(limit: u64) -> Select<change_log::Entity> {
     change_log::Entity::find()
         .select_only()
@@ -239,7 +239,7 @@ pub(super) fn newest(limit: u64) -> Select<change_log::Entity> {
         .limit(limit)
 }
 
-/// The id of the oldest entry.
+/// Selects the id of the oldest entry.
 pub(super) fn oldest() -> Select<change_log::Entity> {
     change_log::Entity::find()
         .select_only()
@@ -248,7 +248,7 @@ pub(super) fn oldest() -> Select<change_log::Entity> {
         .limit(1)
 }
 
-/// Those of some users whose responsible manager this is.
+/// Selects those `users` that are assigned to a manager.
 pub(super) fn assigned(manager: i64, users: &BTreeSet<i64>) -> Select<account::Entity> {
     account::Entity::find()
         .select_only()

@@ -1,4 +1,4 @@
-//! Entries of the change log, from their rows.
+//! Change log entries, read from rows.
 
 use chrono::DateTime;
 use sea_orm::{DbErr, FromQueryResult, QueryResult, TryGetable};
@@ -14,10 +14,10 @@ use crate::domain::{
     update::{EntryPoint, Origin},
 };
 
-/// A row of the change log. Every column but the ids may hold what this version does not know.
+/// A row of the change log. Every column except the ids may hold an unknown value.
 pub(super) struct Row {
     entry: LoggedChange,
-    /// How many values of the entry are not known.
+    /// The number of unknown values in the entry.
     unknown: usize,
 }
 
@@ -61,7 +61,7 @@ impl FromQueryResult for Row {
     }
 }
 
-/// The columns of a row. A value that cannot be read is counted.
+/// The columns of a row. Counts unreadable values.
 struct Columns<'a> {
     row: &'a QueryResult,
     prefix: &'a str,

@@ -1,5 +1,5 @@
-//! Brings the schema up to date. Of several replicas that start at once, one does it and the others wait. Calls of replicas
-//! that serve meanwhile wait for two seconds at most: a step that does not get its lock is tried again after a pause.
+//! Brings the schema up to date. One replica migrates, and the others wait. Calls on serving
+//! replicas wait at most two seconds: a step without its lock is retried after a pause.
 
 mod lock;
 
@@ -18,39 +18,39 @@ use super::{
     token_key,
 };
 
-/// How long other calls get between two attempts to lock a table.
+/// Pause between two attempts to lock a table, in which other calls run.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// How many pauses there are between two lines of the log: a minute.
+/// Pauses between two log lines: one minute.
 const PAUSES_PER_LINE: u32 = 20;
 
-/// How often a step is tried that fails because another program has just done the same.
+/// Attempts of a step that fails because another program has just done the same.
 const ATTEMPTS: u32 = 3;
 
-/// Lock timeout, deadlock: of PostgreSQL, then of MariaDB and MySQL.
+/// Lock timeout and deadlock, on PostgreSQL, then on MariaDB and MySQL.
 const LOCKED: [&str; 4] = ["55P03", "40P01", "1205", "1213"];
-/// A table, a column, an index or a row is there already.
+/// The table, column, index or row exists already.
 const DONE: [&str; 8] = ["42P07", "42701", "42710", "23505", "1050", "1060", "1061", "1062"];
 
-/// To wait for a lock of a table delays every later call on the table. An index takes as long as it takes.
+/// A wait for a table lock delays every later call on the table. An index build has no timeout.
 const POSTGRES_SESSION: &str = "SET lock_timeout = '2s'; SET statement_timeout = 0";
 const MYSQL_SESSION: &str = "SET SESSION lock_wait_timeout = 2, innodb_lock_wait_timeout = 2 \
                              /*M!100100 , max_statement_time = 0 */";
 
-/// Brings the schema up to date; with `demo`, fills a database that has no account with the demo data. It waits for as long
-/// as other transactions lock the tables.
+/// Brings the schema up to date. With `demo`, fills a database without accounts with the demo data.
+/// Waits as long as other transactions lock the tables.
 ///
 /// # Errors
-/// [`OpenError`]: the database does not answer, a step fails (it can be repeated), a newer version has changed the schema so
-/// that this one must not run on it, or there is other data.
+/// [`OpenError`]: the database does not answer, a step fails (it can be retried), a newer version
+/// has made the schema incompatible, or `demo` finds other data.
 pub async fn migrate(options: &Options, demo: bool) -> Result<(), OpenError> {
     migrate_by(options, &steps(), demo).await
 }
 
-/// The same with other steps than those of this version.
+/// Like [`migrate`], with other steps.
 ///
 /// # Errors
-/// Those of [`migrate`].
+/// As for [`migrate`].
 pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result<(), OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(UrlError::Scheme)?;
     check_file(&options.url)?;
@@ -64,16 +64,16 @@ pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result
             server(engine, options, &connection, steps, demo).await
         }
     };
-    // A server that has vanished does not take its end.
+    // Closing a connection to a vanished server could hang.
     let closed = timeout(PATIENCE, connection.close()).await;
     migrated.and(closed.map_or(Ok(()), |closed| closed.map_err(Into::into)))
 }
 
-/// Checks that this version may run on a database as it is, without a change of the schema.
+/// Checks that this version may run on the current schema. Does not change the schema.
 ///
 /// # Errors
-/// [`OpenError`]: the database does not answer or is not fit, or a newer version has changed the
-/// schema so that this one must not run on it.
+/// [`OpenError`]: the database does not answer or is unfit, or a newer version has made the schema
+/// incompatible.
 pub(super) async fn check_schema(options: &Options) -> Result<(), OpenError> {
     check(options).await?;
     let connection = single(options).await?;
@@ -82,7 +82,7 @@ pub(super) async fn check_schema(options: &Options) -> Result<(), OpenError> {
     checked
 }
 
-/// Refuses a schema on which this version must not run.
+/// Rejects a schema that is incompatible with this version.
 async fn refused(connection: &DatabaseConnection, steps: &[Step]) -> Result<(), OpenError> {
     match newer(connection, steps).await? {
         None => Ok(()),
@@ -90,7 +90,7 @@ async fn refused(connection: &DatabaseConnection, steps: &[Step]) -> Result<(), 
     }
 }
 
-/// On SQLite, everything is one transaction.
+/// On SQLite, one transaction does everything.
 async fn sqlite(
     connection: &DatabaseConnection,
     steps: &[Step],
@@ -146,7 +146,7 @@ async fn locked(
     Ok(())
 }
 
-/// What is done while the lock is held. Each can be repeated.
+/// Work under the lock. Each item can be retried.
 #[derive(Clone, Copy)]
 enum Work<'a> {
     Step(&'a Step),
@@ -163,7 +163,7 @@ impl Work<'_> {
         }
     }
 
-    /// Tries it once. Answers false where it is refused.
+    /// Runs one attempt. Returns false if the database rejects the demo data.
     async fn attempt(self, connection: &DatabaseConnection) -> Result<bool, DbErr> {
         match self {
             Self::Step(step) => step.apply(connection).await?,
@@ -180,7 +180,7 @@ impl Work<'_> {
     }
 }
 
-/// Tries again, for as long as it takes, where a lock is not free.
+/// Retries until the locks are free.
 async fn patiently(
     engine: Engine,
     connection: &DatabaseConnection,
@@ -189,7 +189,7 @@ async fn patiently(
     let session = if engine == Engine::Postgres { POSTGRES_SESSION } else { MYSQL_SESSION };
     let (mut pauses, mut attempts) = (0, 1);
     loop {
-        // Each time, as the pool may have replaced the connection.
+        // Set for each attempt: the pool may have replaced the connection.
         connection.execute_unprepared(session).await?;
         let failure = match work.attempt(connection).await {
             Ok(done) => return Ok(done),

@@ -1,4 +1,4 @@
-//! The stored data, through SeaORM, on SQLite, PostgreSQL and MariaDB/MySQL.
+//! The storage layer, on SeaORM, for SQLite, PostgreSQL and MariaDB/MySQL.
 
 #![expect(
     clippy::duplicate_mod,
@@ -37,7 +37,7 @@ pub use migrate::{migrate, migrate_by};
 pub use repository::SqlStore;
 pub use sqlite_url::{SqliteUrlError, check_url, sqlite_url};
 
-/// The limits of watches, for their list.
+/// Limits of subscriptions, for `crate::limits`.
 pub(crate) mod watch_places {
     pub(crate) use super::feed::places::{MAX_PER_CALLER, MAX_SUBSCRIPTIONS};
 }

@@ -1,5 +1,5 @@
-//! Whether the files of a SQLite database are still where they were opened. Whoever deletes or replaces them leaves the open
-//! ones without a name: what is stored in these is lost.
+//! Detects deleted or replaced files of an open SQLite database. SQLite keeps writing to the
+//! unlinked files, and these updates are lost.
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf, sync::OnceLock};
 
@@ -17,7 +17,7 @@ impl From<Displaced> for Error {
     }
 }
 
-/// A file, whatever its name: its device and its inode.
+/// A file's identity: its device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity(u64, u64);
 
@@ -27,8 +27,8 @@ impl Identity {
     }
 }
 
-/// The database, its write-ahead log, and the index of that. They stay the same files as long as one connection is open:
-/// the writer has one from its first to the end of the process.
+/// The database, its write-ahead log and the log's index. They stay the same files while a
+/// connection is open. The writer keeps a connection open until the process ends.
 #[derive(Debug)]
 pub(super) struct Place {
     paths: [PathBuf; 3],
@@ -41,13 +41,13 @@ impl Place {
         Self { paths: [file.path().to_owned(), log, index], opened: OnceLock::new() }
     }
 
-    /// The file that has the database's name now.
+    /// The file that now has the database's path.
     pub(super) fn database(&self) -> Result<Identity, Displaced> {
         self.identity(0)
     }
 
-    /// Remembers the files of the first connection, which was opened since `before` had the database's name. Those of
-    /// later ones must be the same.
+    /// Records the files of the first connection. `before` is the database file before that
+    /// connection was opened. Later connections must use the same files.
     pub(super) fn settle(&self, before: Identity) -> Result<(), Displaced> {
         if self.opened.get().is_none() {
             let now = [self.identity(0)?, self.identity(1)?, self.identity(2)?];
@@ -59,8 +59,8 @@ impl Place {
         self.check().map(drop)
     }
 
-    /// Checks that the files have their names; there is nothing to check before the first connection. Answers how many bytes
-    /// the log has.
+    /// Checks that the recorded files are in place. Passes before the first connection. Returns the
+    /// size of the log in bytes.
     pub(super) fn check(&self) -> Result<u64, Displaced> {
         let Some(opened) = self.opened.get() else { return Ok(0) };
         let mut bytes = [0; 3];
@@ -72,7 +72,7 @@ impl Place {
         Ok(bytes[1])
     }
 
-    /// Whether the database has its name, and there is no log beside it.
+    /// Whether the database is in place and its log is missing.
     pub(super) fn lacks_log(&self) -> bool {
         let is_there = self
             .opened
@@ -87,7 +87,7 @@ impl Place {
     }
 }
 
-/// Without opening the file: closing a file takes the locks from the other connections of this process.
+/// Never opens the file: closing it releases the locks of other connections in this process.
 fn identity(path: &PathBuf) -> io::Result<Identity> {
     fs::metadata(path).map(|metadata| Identity::of(&metadata))
 }

@@ -1,4 +1,4 @@
-//! What is measured of the database now and then: its pools of connections, and how long the change log is.
+//! Periodic database metrics: the connection pools and the length of the change log.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -12,15 +12,16 @@ use crate::{
     telemetry::instruments::{Pool, instruments},
 };
 
-/// How often the length of the change log is looked at.
+/// Interval of change log measurements.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// The same where the database did not answer.
+/// Backoff after a failed measurement.
 const REST: Duration = Duration::from_secs(1);
 
-/// Has pools looked at whenever metrics are read, where there are metrics.
+/// Registers the pool metrics, if metrics are enabled.
 pub(super) fn observe(pools: &Pools) {
     let Some(instruments) = instruments() else { return };
-    // What has not happened yet is told, too: of what is there from its first time on, that one is no increase.
+    // Start every counter at 0: `increase()` misses the first increment of a series that appears
+    // late.
     for door in [EntryPoint::Grpc, EntryPoint::Legacy] {
         for field in FIELDS {
             instruments.updates(0, door.as_str(), field.group());
@@ -45,7 +46,7 @@ fn state((name, counts): (&'static str, [usize; 3])) -> Pool {
 }
 
 impl SqlStore {
-    /// Measures the change log every minute until `stop`, where there are metrics.
+    /// Measures the change log every minute until `stop`, if metrics are enabled.
     pub async fn measure(self, stop: CancellationToken) {
         let Some(instruments) = instruments() else { return };
         let measure = async {
@@ -55,7 +56,7 @@ impl SqlStore {
                         instruments.change_log(entries);
                         sleep(INTERVAL).await;
                     }
-                    // It is looked for by others, who tell the log.
+                    // Other tasks detect and log the failure.
                     Err(_) => sleep(REST).await,
                 }
             }
@@ -63,7 +64,7 @@ impl SqlStore {
         stop.run_until_cancelled(measure).await;
     }
 
-    /// About how many entries the change log has: from the oldest one's id to the newest one's.
+    /// The approximate length of the change log: from the oldest id to the newest id.
     async fn change_log_length(&self) -> Result<u64, Error> {
         let database = self.prepared()?;
         let newest = database.newest_changes(1).await?.pop();

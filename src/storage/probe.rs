@@ -1,4 +1,4 @@
-//! Proves that a server would store an update: by an insert that is rolled back, on a connection that calls cannot take.
+//! Checks that a server could store an update: inserts and rolls back on a reserved connection.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -19,13 +19,13 @@ use super::{
 };
 use crate::domain::error::Error;
 
-/// How long a read waits for a connection that calls use.
+/// Timeout of a read on a connection of the pool.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long the disk of a MariaDB or MySQL server counts as full after an update found no room.
+/// How long a MariaDB or MySQL server counts as full after an update finds a full disk.
 const FULL_TIME: Duration = Duration::from_secs(10);
 
-/// The text of a large insert, in bytes.
+/// Size of a large insert's text, in bytes.
 const LARGE_BYTES: usize = 64 << 10;
 
 /// The connection of the readiness probe.
@@ -33,26 +33,26 @@ const LARGE_BYTES: usize = 64 << 10;
 pub(super) struct Probe {
     options: Options,
     insert: String,
-    /// Needs pages of its own.
+    /// Large enough to need new pages.
     large_insert: String,
-    /// When an update did not find room on the server's disk.
+    /// When an update last found a full disk.
     full_since: std::sync::Mutex<Option<Instant>>,
-    /// Whether that is still so as far as is known: a small insert may find room in a page.
+    /// Whether the disk may still be full. A small insert cannot tell: it may fit in a page.
     doubts_room: AtomicBool,
-    /// Taken while it is used: one that fails, or is given up, is not used again. After a switchover it would still lead to
-    /// the old primary.
+    /// Taken while in use: a failed or cancelled probe drops it. After a switchover, it would still
+    /// lead to the old primary.
     connection: Mutex<Option<DatabaseConnection>>,
-    /// Whether the last probe failed, or was given up.
+    /// Whether the last probe failed or was cancelled.
     has_failed: AtomicBool,
 }
 
 impl Probe {
     pub(super) fn new(options: Options) -> Self {
-        // Replicas do not wait for each other's rows.
+        // A random name: replicas must not wait for each other's row locks.
         let random = RandomState::new().hash_one(0_u8);
         let insert =
             format!("INSERT INTO settings (name, value) VALUES ('readiness probe {random}', '')");
-        // What can be compressed would need fewer pages.
+        // Compressible text would need fewer pages.
         let noise: String = (0..LARGE_BYTES / 16)
             .map(|number| format!("{:016x}", RandomState::new().hash_one(number)))
             .collect();
@@ -71,22 +71,22 @@ impl Probe {
         }
     }
 
-    /// An update did not find room on the server's disk. On PostgreSQL a large insert then proves that
-    /// there is room again. MariaDB 10.11 ends where a large insert on a full disk fails or is rolled back:
-    /// there it counts as full until an update is stored, or for a while.
+    /// Records that an update found a full disk. On PostgreSQL, a large insert then proves that
+    /// there is room again. MariaDB 10.11 exits if a large insert on a full disk fails or is rolled
+    /// back: it counts as full until an update is stored, or for [`FULL_TIME`].
     pub(super) fn doubt_room(&self) {
         *self.full_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.doubts_room.store(true, Ordering::Relaxed);
     }
 
-    /// An update was stored.
+    /// Records that an update was stored.
     pub(super) fn found_room(&self, engine: Engine) {
         if engine == Engine::MySql && self.doubts_room.load(Ordering::Relaxed) {
             self.doubts_room.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Whether an update found no room a moment ago, on MariaDB or MySQL.
+    /// Whether an update found a full disk within [`FULL_TIME`].
     fn is_full(&self) -> bool {
         let full_since = *self.full_since.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = full_since.is_some_and(|since| since.elapsed() < FULL_TIME);
@@ -96,8 +96,8 @@ impl Probe {
         is_full
     }
 
-    /// Proves that a server would store an update. After a failure `read`, on a connection of those that calls use, must
-    /// not fail either: they may be dead. That none of these is free is no failure.
+    /// Checks that a server could store an update. After a failure, `read` must also succeed on a
+    /// pooled connection: pooled connections may be dead. A timeout of `read` is no failure.
     pub(super) async fn prove<T>(
         &self,
         engine: Engine,
@@ -118,7 +118,7 @@ impl Probe {
         proven
     }
 
-    /// Writes and rolls back.
+    /// Inserts and rolls back.
     async fn write(&self, engine: Engine) -> Result<(), Error> {
         let mut kept = self.connection.lock().await;
         let connection = match kept.take() {
@@ -140,7 +140,7 @@ impl Probe {
         Ok(())
     }
 
-    /// Ends the connection.
+    /// Closes the connection.
     pub(super) async fn close(&self) {
         if let Some(connection) = self.connection.lock().await.take() {
             let _ = connection.close().await;

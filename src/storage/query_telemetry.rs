@@ -1,5 +1,5 @@
-//! One span for each SQL statement and how long it took, in the names of OpenTelemetry's semantic conventions for databases. They carry
-//! neither values nor a driver's text.
+//! A span and a duration metric per SQL statement, named by OpenTelemetry's semantic conventions
+//! for databases. They contain neither values nor a driver's text.
 
 use std::{
     sync::OnceLock,
@@ -22,13 +22,13 @@ use crate::{
     trace::Span,
 };
 
-/// What is told of the database with each statement: its name and where it is.
+/// Attributes of the database, its name and address, for every statement.
 static DATABASE: OnceLock<Vec<KeyValue>> = OnceLock::new();
 
-/// How long a statement of the service itself may take.
+/// Timeout of the service's own statements.
 const OWN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Tells it from now on. A process has one database.
+/// Sets the database attributes. A process has one database.
 pub(super) fn tell_database(attributes: Vec<KeyValue>) {
     let _ = DATABASE.set(attributes);
 }
@@ -37,8 +37,8 @@ fn database() -> &'static [KeyValue] {
     DATABASE.get().map_or(&[], Vec::as_slice)
 }
 
-/// Runs a statement in a span: `operation` is its first word, `collection` the table, or the tables with spaces between them; empty
-/// where there is none.
+/// Runs a statement in a span. `operation` is its first word. `collection` is its tables, separated
+/// by spaces, or empty.
 pub(super) async fn statement<T, E: Coded>(
     engine: Engine,
     operation: &'static str,
@@ -49,15 +49,15 @@ pub(super) async fn statement<T, E: Coded>(
     let result = run.await;
     let found_none = result.as_ref().is_err_and(Coded::is_of_pool);
     if let (true, Some(instruments)) = (found_none, instruments()) {
-        // On SQLite reads have a pool of their own.
+        // On SQLite, reads have their own pool.
         let is_write = engine == Engine::Sqlite && operation != "SELECT";
         instruments.connection_timeouts(1, if is_write { "write" } else { engine.pool() });
     }
     told.end(result)
 }
 
-/// Runs a statement of the service itself. No caller's deadline ends it, and a server that has vanished
-/// never answers.
+/// Runs a statement of the service itself, with a timeout. No caller's deadline ends it, and a
+/// vanished server never answers.
 pub(super) async fn own_statement<T, E: Coded + Into<Error>>(
     engine: Engine,
     operation: &'static str,
@@ -71,7 +71,7 @@ pub(super) async fn own_statement<T, E: Coded + Into<Error>>(
     }
 }
 
-/// Runs a statement of SeaORM's blocking twin likewise.
+/// Runs a statement of blocking SeaORM in a span.
 pub(super) fn blocking<T, E: Coded>(
     engine: Engine,
     operation: &'static str,
@@ -82,13 +82,13 @@ pub(super) fn blocking<T, E: Coded>(
     told.end(run())
 }
 
-/// A statement under way. One that is dropped was given up.
+/// A running statement. Dropping it records a cancelled statement.
 struct Statement {
     names: [&'static str; 3],
-    /// None where nothing is measured.
+    /// `None` without metrics.
     measured: Option<(&'static Instruments, Instant)>,
-    /// None outside of a call: what the service looks at by itself, every second, would be a trace each time. And none in one that
-    /// is not sampled: nobody would see it.
+    /// `None` outside of a sampled call. The service polls every second, and each poll would be a
+    /// trace.
     span: Option<Span>,
     has_ended: bool,
 }
@@ -133,7 +133,7 @@ impl Drop for Statement {
     }
 }
 
-/// The span of a statement, below that of its call.
+/// The span of a statement, as a child of its call's span.
 fn span(call: &Span, [system, operation, collection]: [&'static str; 3]) -> Span {
     let summary = summary(operation, collection);
     let span = call.child(SpanKind::Client, || summary.clone());

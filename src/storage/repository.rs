@@ -1,4 +1,4 @@
-//! The store on a database.
+//! The SQL implementation of [`Store`].
 
 mod change_log_reads;
 mod read_session;
@@ -55,26 +55,26 @@ use crate::domain::{
     watch::{Position, SubscriptionFilter, Watch, WatchBudget},
 };
 
-/// How long a server may take to begin a transaction, which waits for nothing.
+/// Timeout for `BEGIN` on a server: `BEGIN` waits for no lock there.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The store on a database.
+/// The [`Store`] on a SQL database.
 #[derive(Clone, Debug)]
 pub struct SqlStore {
     options: Options,
     database: Arc<Database>,
-    /// For the calls that may be under way at once.
+    /// Permits for concurrent calls.
     room: Arc<Semaphore>,
-    /// Started once the schema is up to date.
+    /// Set once the schema is up to date.
     writers: Arc<OnceLock<Writers>>,
     feed: Arc<Feed>,
     token_key: Arc<OnceCell<TokenKey>>,
-    /// Why it could not be prepared the last time, where that is known.
+    /// The fault of the last failed `prepare`, if known.
     unprepared: Arc<Mutex<Option<Fault>>>,
 }
 
 impl SqlStore {
-    /// The store on a database, which must be prepared before it answers.
+    /// Creates a store. Calls fail until [`Self::prepare`] succeeds.
     ///
     /// # Errors
     /// [`OpenError::Url`], [`OpenError::Sqlite`].
@@ -108,10 +108,10 @@ impl SqlStore {
         Ok(Self { options, database, room, writers, feed, token_key, unprepared })
     }
 
-    /// Brings the schema up to date; with `demo`, fills a database that has no account with the demo data.
+    /// Migrates the schema. With `demo`, inserts the demo data if the database has no account.
     ///
     /// # Errors
-    /// Those of [`migrate`]; the store still does not answer then.
+    /// The errors of [`migrate`]. The store then stays unprepared.
     pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
         if let Err(error) = migrate(&self.options, demo).await {
             let fault = match &error {
@@ -124,13 +124,13 @@ impl SqlStore {
         self.database.pools.connect().await;
         self.attach();
         if let Err(error) = self.token_key().await {
-            // The first call that needs it reads it again.
+            // The first call that needs the key reads it again.
             tracing::warn!(error = chain(&error), "the token key could not be read");
         }
         Ok(())
     }
 
-    /// Opens a database whose schema a service has brought up to date.
+    /// Opens a database whose schema is already up to date.
     ///
     /// # Errors
     /// [`OpenError::Unfit`], [`OpenError::Newer`], [`OpenError::Prepare`].
@@ -141,17 +141,17 @@ impl SqlStore {
         Ok(store)
     }
 
-    /// Takes the schema to be up to date.
+    /// Starts the writers. Assumes that the schema is up to date.
     pub fn attach(&self) {
         self.writers.get_or_init(|| Writers::start(&self.database, &self.options));
     }
 
-    /// The engine.
+    /// The database engine.
     pub fn engine(&self) -> Engine {
         self.database.engine()
     }
 
-    /// The settings of the writing connection on which durability hangs, by name.
+    /// The durability settings of a write connection, as pairs of name and value.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
@@ -159,8 +159,8 @@ impl SqlStore {
         self.prepared()?.durability().await
     }
 
-    /// Deletes the answers of requests that are over 24 hours old, and entries of the change log that are older than
-    /// `keep_log`, if that is given.
+    /// Deletes stored responses older than 24 hours, and change log entries older than `keep_log`
+    /// (`None` keeps all entries).
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
@@ -172,26 +172,26 @@ impl SqlStore {
         sweep(self.prepared()?, now, keep_log).await
     }
 
-    /// Waits for every update that was begun, and lets none begin any more.
+    /// Waits until every admitted call has ended. Admits no further call.
     pub async fn finish(&self) {
         let all = u32::try_from(self.options.max_in_flight).unwrap_or(u32::MAX);
-        // Fails only where it was called before.
+        // Fails only if `finish` was called before.
         let _ = self.room.acquire_many(all).await;
         self.room.close();
     }
 
-    /// Ends every connection, after what they are doing.
+    /// Closes every connection once its current work is done.
     pub async fn close(self) {
         self.database.pools.close().await;
         self.database.probe.close().await;
     }
 
-    /// The memory that subscriptions use.
+    /// The memory budget of subscriptions.
     pub fn watch_budget(&self) -> &Arc<WatchBudget> {
         self.feed.budget()
     }
 
-    /// Room for one more call.
+    /// Acquires the permit for one call, without waiting.
     pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)
     }
@@ -310,18 +310,18 @@ impl Store for SqlStore {
     }
 }
 
-/// A database, and its transactions.
+/// A database, its connection pools and its transactions.
 #[derive(Debug)]
 pub(super) struct Database {
     options: Options,
     pools: Pools,
-    /// Where the files of a SQLite database are.
+    /// Detects deleted or replaced database files. `None` on servers.
     place: Option<Arc<Place>>,
-    /// On a server.
+    /// Used only on servers.
     probe: Probe,
-    /// For what reads: it leaves connections to what writes.
+    /// Limits reads, to leave connections to writes.
     reading: ConnectionLimiter,
-    /// For what the service does by itself.
+    /// Limits the service's internal work.
     own_work: ConnectionLimiter,
     wake: Wake,
 }
@@ -335,45 +335,43 @@ impl Database {
         &self.pools
     }
 
-    /// Where the files of a SQLite database are.
+    /// `None` on servers.
     pub(super) fn place(&self) -> Option<&Arc<Place>> {
         self.place.as_ref()
     }
 
-    /// Proves that a server would store an update.
+    /// Proves that a server can store an update.
     pub(super) async fn probe(&self) -> Result<(), Error> {
         self.probe.prove(self.engine(), self.settings()).await
     }
 
-    /// The wake-up calls.
     pub(super) fn wake(&self) -> &Wake {
         &self.wake
     }
 
-    /// How to connect to each host of a PostgreSQL URL; none on other engines.
+    /// The connect options of each PostgreSQL host. Empty on other engines.
     pub(super) fn postgres_hosts(&self) -> Vec<PgConnectOptions> {
         connect::postgres_hosts(&self.options)
     }
 
-    /// A connection for what the service does by itself: settings, tokens, watches, sweeps. It has
-    /// its own share of the connections.
+    /// Acquires a connection for internal work: settings, tokens, subscriptions, sweeps. Internal
+    /// work has its own share of the connections.
     pub(super) async fn own_work(&self) -> Result<(ConnectionPermit<'_>, Lease), Error> {
         let room = self.own_work.acquire().await;
         Ok((room, self.pools.read().await?))
     }
 
-    /// The same for writing.
+    /// Acquires a write connection for internal work.
     pub(super) async fn own_writing(&self) -> Result<(ConnectionPermit<'_>, Lease), Error> {
         let room = self.own_work.acquire().await;
         Ok((room, self.pools.write().await?))
     }
 
-    /// Begins a transaction that writes. A server that does not answer to that is tried on another
-    /// connection.
+    /// Begins a write transaction. After a timeout, the writer retries on another connection.
     pub(super) async fn begin(&self) -> Result<Begun, Error> {
         let lease = self.pools.write().await?;
         let begin = transaction::begin(&lease, self.engine());
-        // On SQLite it waits for the other writers.
+        // On SQLite, `BEGIN` waits for other writers.
         let begun = if self.engine() == Engine::Sqlite {
             begin.await
         } else {
@@ -382,12 +380,12 @@ impl Database {
         Ok(Begun { transaction: lease.note(begun)?, lease })
     }
 
-    /// A server did not answer: its connections are checked before their next use.
+    /// Has every server connection checked before its next use. Called after a timeout.
     pub(super) fn suspect_connections(&self) {
         self.pools.suspect();
     }
 
-    /// Applies updates, in their order, in a transaction that was begun, and ends it.
+    /// Applies updates in order in a begun transaction, and ends the transaction.
     pub(super) async fn apply(
         &self,
         begun: Begun,
@@ -414,7 +412,7 @@ impl Database {
         applied
     }
 
-    /// On SQLite, decides on updates before their transaction, which then holds the one writer not as long.
+    /// On SQLite, decides a batch before its transaction, to hold the write lock for less time.
     async fn decide_ahead(
         &self,
         updates: Vec<Update>,
@@ -429,18 +427,18 @@ impl Database {
             let ahead = Ahead::decide(Engine::Sqlite, &pairs, snapshot)?;
             Ok((updates, Some(ahead)))
         };
-        // It takes as long as many calls.
+        // Deciding a batch takes as long as many calls: do not block the runtime.
         spawn_blocking(decide).await.map_err(|panicked| Error::Internal(panicked.into()))?
     }
 
-    /// Calls those who read the growing change log, if anything was stored.
+    /// Wakes the readers of the change log if a change was stored.
     pub(super) fn stored(&self, outcomes: &[Result<Updated, Error>]) {
         if outcomes.iter().flatten().any(|updated| !updated.changes.is_empty()) {
             self.wake.stored();
         }
     }
 
-    /// Loads what is needed to read.
+    /// Loads the snapshot of a plan.
     async fn load(&self, plan: &LoadPlan) -> Result<Snapshot, Error> {
         let load = || async {
             let reading = self.reading().await?;
@@ -534,13 +532,13 @@ impl Database {
     }
 }
 
-/// A transaction that writes, and its connection.
+/// A write transaction and its connection.
 pub(super) struct Begun {
     transaction: DatabaseTransaction,
     lease: Lease,
 }
 
-/// Reads once more where the first connection was of no use.
+/// Retries a read once if its connection was unusable.
 pub(super) async fn again<T, F>(read: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,

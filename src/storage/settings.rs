@@ -1,4 +1,4 @@
-//! The table of settings: a row for each that is not at its default.
+//! The table of settings: a row for each setting that differs from its default.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ const ALLOW_API: &str = "allow_api";
 const ALLOW_GET_API: &str = "allow_get_api";
 const HASH_RECIPES: &str = "hash_recipes";
 
-/// The table's rows beside settings.
+/// Rows of the table that are not settings.
 const MARKS: [&str; 1] = [super::demo::MARK];
 
-/// Reads the settings. What this version does not know allows nothing: a switch with an unknown word is off, and of hash
-/// recipes the known ones hold.
+/// Reads the settings. An unknown word allows nothing: it turns its switch off, and an unknown hash
+/// recipe is skipped.
 pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings, DbErr> {
     let rows = setting::Entity::find().all(connection).await?;
     let rows: BTreeMap<String, String> =
@@ -44,7 +44,7 @@ pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings,
     Ok(Settings { allow_api, allow_get_api, hash_recipes })
 }
 
-/// Stores the settings that differ from `before`, at least one.
+/// Stores the settings that differ from `before`; at least one must differ.
 pub(super) async fn save<C: ConnectionTrait>(
     connection: &C,
     before: &Settings,

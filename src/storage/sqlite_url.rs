@@ -15,42 +15,42 @@ use rustix::{
 
 use super::connect::Engine;
 
-/// What a path in a URL must not contain as it is.
+/// Characters that a path in a URL must percent-encode.
 const RESERVED: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
 
-/// What SQLite appends to the name of a database for its write-ahead log and the index of that.
+/// Suffixes of the write-ahead log and its index, which SQLite stores beside the database.
 pub(super) const LOG_SUFFIXES: [&str; 2] = ["-wal", "-shm"];
 
-/// Why the URL of a SQLite database, or its file, cannot be used. Repeats no value of the URL.
+/// An error in the URL of a SQLite database, or in its file. Never repeats an option's value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SqliteUrlError {
-    /// There is no path.
+    /// The path is missing.
     #[error("the SQLite URL has no file: write sqlite://FILE")]
     NoFile,
-    /// The path, once decoded, is no text.
+    /// The decoded path is not UTF-8 or contains a NUL byte.
     #[error("the file in the SQLite URL must be UTF-8 without NUL bytes")]
     Encoding,
-    /// The database would be lost with its first connection.
+    /// The database is in memory and would be lost with its first connection.
     #[error("a SQLite database in memory cannot be used: write sqlite://FILE")]
     Memory,
-    /// There is no such option.
+    /// The option does not exist.
     #[error("the SQLite URL has an unknown option `{0}`: only `mode` is known")]
     UnknownOption(String),
-    /// `mode` is not one of those that write.
+    /// `mode` does not allow writes.
     #[error(
         "the option `mode` of the SQLite URL must be `rw` or `rwc`: the service stores updates"
     )]
     Mode,
-    /// The path leads to something else.
+    /// The path is not a regular file.
     #[error("the SQLite database {0} is not a file")]
     NotAFile(String),
-    /// The user of this process may not write it.
+    /// The process has no write access.
     #[error("{path} cannot be written by the user of this process: {reason}")]
     NotWritable {
-        /// The file, or the folder that holds it.
+        /// The file or its folder.
         path: String,
-        /// What the system says.
+        /// The system's error.
         reason: String,
     },
 }
@@ -59,12 +59,12 @@ pub enum SqliteUrlError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SqliteFile {
     path: String,
-    /// Whether the file is made where there is none.
+    /// Whether a missing file is created.
     pub(super) create: bool,
 }
 
 impl SqliteFile {
-    /// Reads a URL.
+    /// Parses a URL.
     pub(super) fn from_url(url: &str) -> Result<Self, SqliteUrlError> {
         let rest = url.strip_prefix("sqlite:").unwrap_or(url);
         let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -84,33 +84,32 @@ impl SqliteFile {
             "" => Err(SqliteUrlError::NoFile),
             ":memory:" => Err(SqliteUrlError::Memory),
             path if path.contains('\0') => Err(SqliteUrlError::Encoding),
-            // SQLite would take it for a URI.
+            // SQLite would parse the path as a URI.
             path if path.starts_with("file:") => Ok(Self { path: format!("./{path}"), create }),
             path => Ok(Self { path: path.to_owned(), create }),
         }
     }
 
-    /// The path.
     pub(super) fn path(&self) -> &Path {
         Path::new(&self.path)
     }
 
-    /// The file that SQLite keeps beside the database under a suffix.
+    /// The path of the database with a suffix.
     pub(super) fn beside(&self, suffix: &str) -> PathBuf {
         let mut path = OsString::from(&self.path);
         path.push(suffix);
         path.into()
     }
 
-    /// The file as SQLite's own URI, which says that it must exist.
+    /// The file as a SQLite URI, which never creates the file.
     pub(super) fn uri(&self) -> String {
-        // An empty authority: a path may begin with two slashes.
+        // The empty authority protects a path that begins with two slashes.
         let authority = if self.path.starts_with('/') { "//" } else { "" };
         let path = utf8_percent_encode(&self.path, RESERVED);
         format!("file:{authority}{path}?mode=rw")
     }
 
-    /// Checks that the user of this process may write what exists of the database. A folder that does not exist may
+    /// Checks that the process may write the existing files of the database. A missing folder may
     /// appear later.
     pub(super) fn check_writable(&self) -> Result<(), SqliteUrlError> {
         match std::fs::metadata(self.path()) {
@@ -123,7 +122,7 @@ impl SqliteFile {
         for suffix in LOG_SUFFIXES {
             writable(&self.beside(suffix), Access::READ_OK | Access::WRITE_OK)?;
         }
-        // SQLite makes and removes its log there.
+        // SQLite creates and removes its log in this folder.
         let folder = match self.path().parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
@@ -133,7 +132,7 @@ impl SqliteFile {
 }
 
 fn writable(path: &Path, access: Access) -> Result<(), SqliteUrlError> {
-    // Never by opening it: closing a file takes the locks from the other connections of this process.
+    // Never opens the file: closing it releases the locks of other connections in this process.
     match accessat(CWD, path, access, AtFlags::EACCESS) {
         Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
         Err(error) => {
@@ -146,7 +145,7 @@ fn writable(path: &Path, access: Access) -> Result<(), SqliteUrlError> {
 /// Checks the URL of a SQLite database; other URLs pass.
 ///
 /// # Errors
-/// The part of the URL that cannot be used.
+/// Returns the invalid part of the URL.
 pub fn check_url(url: &str) -> Result<(), SqliteUrlError> {
     match Engine::from_url(url) {
         Some(Engine::Sqlite) => SqliteFile::from_url(url).map(drop),
@@ -154,7 +153,7 @@ pub fn check_url(url: &str) -> Result<(), SqliteUrlError> {
     }
 }
 
-/// Checks that the user of this process may write the file of a SQLite database; other URLs pass.
+/// Checks that the process may write the file of a SQLite database; other URLs pass.
 pub(super) fn check_file(url: &str) -> Result<(), SqliteUrlError> {
     match Engine::from_url(url) {
         Some(Engine::Sqlite) => SqliteFile::from_url(url)?.check_writable(),
@@ -165,7 +164,7 @@ pub(super) fn check_file(url: &str) -> Result<(), SqliteUrlError> {
 /// The URL of a SQLite database in a file.
 pub fn sqlite_url(path: &Path) -> String {
     let mut url = "sqlite://".to_owned();
-    // Byte by byte, so that a path that is no UTF-8 is refused by its reader and not changed here.
+    // Encodes bytes, so that a parser rejects a path that is not UTF-8.
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
             b'/' | b'-' | b'_' | b'.' | b'~' => url.push(char::from(*byte)),

@@ -1,4 +1,4 @@
-//! What the writer's thread does on SQLite: it has the one connection that stores updates, and proves that it could.
+//! The work of the writer thread on SQLite: it owns the only connection that stores updates.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,35 +24,35 @@ use crate::domain::{
     update::{Update, Updated},
 };
 
-/// Few pages, so that a transaction writes its pages to the log before it ends; and no waiting: updates do.
+/// A small cache, so that the probe writes to the log before it ends. No lock wait: updates queue.
 const PROBE_SESSION: &str = "PRAGMA cache_size = 10; PRAGMA busy_timeout = 0";
 /// More than most updates need: 128 KiB.
 const PROBE: &str =
     "INSERT INTO settings (name, value) VALUES ('readiness probe', hex(zeroblob(65536)))";
 
-/// How often at most the writer waits for those who read a log that is too long, and how long.
+/// How often, and for how long, the writer waits for readers of an oversized log.
 const SHORTEN_INTERVAL: Duration = Duration::from_secs(1);
 const SHORTEN_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The one connection that writes; it is made when it is used.
+/// The only connection that stores updates. It is opened on first use.
 pub(super) struct Writer {
     options: Options,
     database: Arc<Database>,
     place: Arc<Place>,
     runtime: Handle,
     checkpoints: Checkpoints,
-    /// Kept after a failure until another one is open: SQLite removes its log with the last connection.
+    /// Kept after a failure until a new connection is open: closing the last one deletes the log.
     connection: Option<DatabaseConnection>,
-    /// Whether a transaction on it did not end well.
+    /// Whether the last transaction failed or panicked.
     has_failed: bool,
-    /// Why the last transaction could not be stored, until one is.
+    /// The last fault, until a transaction is stored.
     fault: Option<Fault>,
     probing: Option<DatabaseConnection>,
-    /// Since when another process has held the lock of writers.
+    /// When a probe first found the write lock held by another process.
     locked_since: Option<Instant>,
-    /// Whether the content of a deleted log is in the database.
+    /// Whether a checkpoint saved the content of a deleted log.
     is_rescued: bool,
-    /// When the log was too long the last time.
+    /// The last attempt to shorten the log.
     shortened: Option<Instant>,
 }
 
@@ -80,8 +80,8 @@ impl Writer {
         }
     }
 
-    /// Applies updates, in their order, in one transaction, as was decided ahead if that still holds. `patience` is how long to
-    /// wait for another writer, if not as long as usual.
+    /// Applies updates, in their order, in one transaction. Uses the decisions of `ahead` if they
+    /// still hold. `patience` shortens the wait for another writer.
     pub(super) fn apply(
         &mut self,
         updates: &[(&Update, DateTime<Utc>)],
@@ -91,7 +91,7 @@ impl Writer {
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         self.check_sound()?;
         let connection = self.connect()?;
-        // Until it has ended well; a panic ends it, too.
+        // Reset on success only, so that a panic counts as a failure.
         self.has_failed = true;
         let applied = self.run(&connection, updates, atomicity, patience, ahead);
         match &applied {
@@ -106,7 +106,7 @@ impl Writer {
         applied.map(|(outcomes, _)| outcomes)
     }
 
-    /// Answers the outcomes, and how many bytes the log has.
+    /// Returns the outcomes and the size of the log in bytes.
     fn run(
         &self,
         connection: &DatabaseConnection,
@@ -118,7 +118,7 @@ impl Writer {
         if let Some(patience) = patience {
             wait(connection, patience)?;
         }
-        // Nothing in it waits: it is compiled with the blocking twin.
+        // The future never yields: it runs on blocking SeaORM.
         let lock = statements::RowLock::Wait(None);
         let apply = async {
             let begun = transaction::begin(connection, Engine::Sqlite).await?;
@@ -128,18 +128,18 @@ impl Writer {
         if patience.is_some() {
             wait(connection, PATIENCE).map_err(Failure::at_commit)?;
         }
-        // What is stored in files without a name is lost.
+        // An update in a deleted or replaced file is lost.
         let log_bytes = self.place.check().map_err(Failure::at_commit)?;
         Ok((outcomes, log_bytes))
     }
 
-    /// The connection; a new one after a failure.
+    /// Returns the connection, or opens a new one after a failure.
     fn connect(&mut self) -> Result<DatabaseConnection, Error> {
         if let (Some(connection), false) = (&self.connection, self.has_failed) {
             return Ok(connection.clone());
         }
         if let Some(connection) = &self.connection {
-            // SQLite has rolled back by itself after some failures. Then this fails, and there is nothing to do.
+            // Fails if SQLite has already rolled back by itself: then nothing is left to do.
             let _ = connection.execute_unprepared("ROLLBACK");
         }
         self.place.check()?;
@@ -151,7 +151,7 @@ impl Writer {
         Ok(connection)
     }
 
-    /// After a corruption was found nothing is stored: to write may destroy more.
+    /// Rejects updates after a corruption: a write may destroy more data.
     fn check_sound(&self) -> Result<(), Error> {
         if self.fault == Some(Fault::Corrupt) {
             return Err(Error::Unavailable(Corrupted.into()));
@@ -159,10 +159,10 @@ impl Writer {
         Ok(())
     }
 
-    /// A transaction has failed.
+    /// Rolls back a failed transaction and records its fault.
     fn fails(&mut self, error: &Error) {
         if let Some(connection) = &self.connection {
-            // As in `connect`: other processes may have their turn.
+            // As in `connect`. It also releases the write lock for other processes.
             let _ = connection.execute_unprepared("ROLLBACK");
         }
         if let Some(fault) = fault::of(error)
@@ -179,7 +179,7 @@ impl Writer {
         }
     }
 
-    /// Brings what the log holds into the database where somebody has deleted the log, which goes with its last connection.
+    /// Checkpoints a deleted log: its content disappears with its last connection.
     fn rescue(&mut self) {
         let Some(connection) = &self.connection else { return };
         if self.is_rescued || !self.place.lacks_log() {
@@ -197,7 +197,7 @@ impl Writer {
         }
     }
 
-    /// Has the next transaction begin the log anew where it is too long, since there was always somebody who read it.
+    /// Restarts an oversized log, which overlapping readers kept SQLite from restarting.
     fn shorten_log(&mut self, connection: &DatabaseConnection, bytes: u64) {
         let is_due = self.shortened.is_none_or(|tried| tried.elapsed() > SHORTEN_INTERVAL);
         if bytes <= LOG_BYTES + LOG_BYTES / 8 || !is_due {
@@ -218,7 +218,7 @@ impl Writer {
         self.shortened = Some(Instant::now());
     }
 
-    /// Proves that an update could be stored.
+    /// Checks that an update could be stored.
     pub(super) fn probe(&mut self) -> Result<(), Error> {
         self.check_sound()?;
         let probed = self.try_probe();
@@ -226,7 +226,7 @@ impl Writer {
             self.probing = None;
             let fault = fault::of(error);
             if fault == Some(Fault::Locked) {
-                // Another process stores something, as it may; but not for longer than an update waits.
+                // Another process may hold the write lock, but not longer than an update waits.
                 let since = *self.locked_since.get_or_insert_with(Instant::now);
                 if since.elapsed() < PATIENCE {
                     return Ok(());
@@ -265,7 +265,7 @@ impl Writer {
     }
 }
 
-/// Commits a page as it was: a commit syncs the log, which a rollback does not.
+/// Commits an unchanged page: a commit syncs the log, and a rollback does not.
 fn commit_nothing(connection: &DatabaseConnection) -> Result<(), Error> {
     let version = Statement::from_string(DbBackend::Sqlite, "PRAGMA user_version");
     let version = connection.query_one_raw(version)?;
@@ -274,7 +274,7 @@ fn commit_nothing(connection: &DatabaseConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sets how long a connection waits for another writer.
+/// Sets the busy timeout of a connection.
 fn wait(connection: &DatabaseConnection, patience: Duration) -> Result<(), Error> {
     let milliseconds = patience.as_millis().max(1);
     connection.execute_unprepared(&format!("PRAGMA busy_timeout = {milliseconds}"))?;

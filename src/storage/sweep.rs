@@ -1,4 +1,4 @@
-//! Deletes what is kept no longer, in small portions: nobody waits long for them.
+//! Deletes expired rows in small portions, so that no update waits long.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
@@ -18,13 +18,14 @@ use super::{
 };
 use crate::domain::error::Error;
 
-/// How long the answer of a request is kept for its repeat.
+/// How long an answer is kept for a retry of its request.
 const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
 
-/// How many rows are deleted at once.
+/// Maximum number of rows per delete.
 const PORTION: u64 = 500;
 
-/// Deletes old answers, and old entries of the change log if they are not kept for ever. Several replicas may do so at once.
+/// Deletes expired answers and change log entries. Without `keep_log`, the log is kept forever.
+/// Several replicas may sweep at once.
 pub(super) async fn sweep(
     database: &Database,
     now: DateTime<Utc>,
@@ -38,12 +39,12 @@ pub(super) async fn sweep(
     }
     if let Some(keep) = keep_log {
         let (id, time) = (change_log::Column::Id, change_log::Column::ChangeTime);
-        // The newest one stays: it says where the log ends.
+        // The newest entry stays: it marks the end of the log.
         let newest = database.newest_changes(1).await?.pop().unwrap_or_default();
         let old = time.lt((now - keep).timestamp_micros()).and(id.lt(newest));
         let mut has_deleted = false;
         while let Some(ids) = older::<change_log::Entity, i64>(database, id, time, &old).await? {
-            // Before the entries go: a watch that resumes from an earlier position must be refused.
+            // Before the delete: a watch that resumes from an earlier position must fail.
             let up_to = ids.iter().copied().max().unwrap_or_default();
             database.note_sweep(up_to).await?;
             delete::<change_log::Entity>(database, id.is_in(ids).and(old.clone())).await?;
@@ -56,7 +57,7 @@ pub(super) async fn sweep(
     Ok(())
 }
 
-/// The ids of old rows of a table, the oldest first; none if there are none.
+/// The ids of a table's expired rows, oldest first, or `None`.
 async fn older<E, Id>(
     database: &Database,
     id: E::Column,
@@ -109,7 +110,7 @@ impl Database {
 
     async fn note_sweep(&self, up_to: i64) -> Result<(), Error> {
         let row = change_log_sweep::ActiveModel { up_to: Set(up_to) };
-        // An update that changes nothing: the engines agree on no other form of insert-if-absent.
+        // A no-op update: the only insert-if-absent that all engines share.
         let keep = OnConflict::column(UpTo).update_column(UpTo).to_owned();
         let (_room, lease) = self.own_writing().await?;
         let insert = change_log_sweep::Entity::insert(row).on_conflict(keep);
@@ -120,7 +121,7 @@ impl Database {
         Ok(())
     }
 
-    /// Deletes what was noted of earlier sweeps.
+    /// Deletes the records of earlier sweeps.
     async fn forget_sweeps(&self) -> Result<(), Error> {
         let last = self.swept_up_to().await?;
         delete::<change_log_sweep::Entity>(self, UpTo.lt(last)).await

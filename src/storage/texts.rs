@@ -1,4 +1,4 @@
-//! The texts of the statements that every update has, as SeaORM has built them: the same text serves for other values.
+//! Caches the SQL texts that SeaORM builds for updates: a text does not depend on values.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -7,34 +7,34 @@ use foldhash::HashMap;
 use super::connect::Engine;
 use crate::fields::Field;
 
-/// How many are kept at most. There are few shapes but for the sets of fields that updates change.
+/// Maximum number of texts. Only the sets of updated fields make the shapes numerous.
 const MOST: usize = 1000;
 
 type Texts = HashMap<(Engine, Shape), Arc<str>>;
 static TEXTS: LazyLock<Mutex<Texts>> = LazyLock::new(Mutex::default);
 
-/// What a statement's text depends on, beside the engine.
+/// Determines a statement's text, together with the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Shape {
-    /// Reads so many acting accounts.
+    /// Reads this many acting accounts.
     Actors(usize),
-    /// Reads so many users: whether they are locked, and whether those that others have locked are waited for.
+    /// Reads this many users. `Some` locks the rows: true waits, false skips locked rows.
     Users(usize, Option<bool>),
     /// Stores these fields of one user.
     Update(Vec<Field>),
-    /// Stores these fields of so many users.
+    /// Stores these fields of this many users.
     Updates(Vec<Field>, usize),
-    /// Stores so many entries of the change log.
+    /// Stores this many change log entries.
     Entries(usize),
 }
 
-/// The text of a shape, if it is kept.
+/// Returns the cached text of a shape.
 pub(super) fn kept(engine: Engine, shape: &Shape) -> Option<Arc<str>> {
     let texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
     texts.get(&(engine, shape.clone())).cloned()
 }
 
-/// Keeps the text of a shape.
+/// Caches the text of a shape.
 pub(super) fn keep(engine: Engine, shape: Shape, text: &str) {
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
     if texts.len() >= MOST {

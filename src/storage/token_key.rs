@@ -1,4 +1,4 @@
-//! The key that authenticates page and resume tokens: one row, which all replicas share.
+//! The key that authenticates page and resume tokens: one row, shared by all replicas.
 
 use ring::rand::{SecureRandom, SystemRandom};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, sea_query::OnConflict};
@@ -12,14 +12,14 @@ use crate::domain::{
 /// The name of the row.
 const NAME: &str = "page_tokens";
 
-/// Creates the key unless there is one. Of several replicas that do so at once, one creates it.
+/// Creates the key if it is missing. Of several concurrent replicas, one creates it.
 pub(super) async fn create<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
     let mut secret = [0; KEY_LENGTH];
     let random = SystemRandom::new().fill(&mut secret);
     random.map_err(|_| DbErr::Custom("the system gives no random bytes".to_owned()))?;
     let row =
         token_key::ActiveModel { name: Set(NAME.to_owned()), secret: Set(hex::encode(secret)) };
-    // An update that changes nothing: the engines agree on no other form of insert-if-absent.
+    // A no-op update: the only insert-if-absent that all engines share.
     let keep = OnConflict::column(token_key::Column::Name)
         .update_column(token_key::Column::Name)
         .to_owned();
@@ -27,7 +27,6 @@ pub(super) async fn create<C: ConnectionTrait>(connection: &C) -> Result<(), DbE
     Ok(())
 }
 
-/// Reads the key.
 pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<TokenKey, Error> {
     let row = token_key::Entity::find_by_id(NAME).one(connection).await?;
     let row = row.ok_or_else(|| Error::Unavailable("the database has no token key".into()))?;

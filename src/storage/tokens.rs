@@ -86,7 +86,7 @@ impl TokenStore for SqlStore {
     }
 
     async fn revoke_tokens(&self, id_or_name: &str, now: DateTime<Utc>) -> Result<u64, Error> {
-        // The name of one may be the id of another.
+        // A token's name may be another token's id.
         for column in [service_token::Column::Id, service_token::Column::Name] {
             let revoked = Expr::val(now.timestamp_micros());
             let update = service_token::Entity::update_many()
@@ -102,7 +102,7 @@ impl TokenStore for SqlStore {
     }
 
     async fn token_used(&self, id: &str, now: DateTime<Utc>) -> Result<(), Error> {
-        // What is under way when the service stops is finished.
+        // Shutdown waits for this permit.
         let _room = self.admit()?;
         let used = service_token::Column::LastUsedTime;
         let earlier = used.lte((now - USED_WITHIN).timestamp_micros());
@@ -128,7 +128,7 @@ impl SqlStore {
     }
 }
 
-/// The tokens that a statement reads.
+/// Reads the tokens of a statement. Leaves out unreadable rows.
 async fn tokens(
     database: &Database,
     select: Select<service_token::Entity>,
@@ -150,7 +150,7 @@ impl FromRow for ServiceToken {
     type Row = service_token::Model;
     type Place = ();
 
-    /// A scope or a field that this version does not know allows nothing.
+    /// An unknown scope or field allows nothing.
     fn from_row(row: service_token::Model) -> Result<Self, Corrupt> {
         let mut hash = [0; 32];
         hex::decode_to_slice(&row.token_hash, &mut hash).map_err(|_| Corrupt("token_hash"))?;

@@ -1,6 +1,6 @@
-//! Stored values that this version does not know. A newer version may write fields, words and settings
-//! that an older one reads during a rolling upgrade: they are skipped and counted. A row that cannot
-//! be read at all is left out of lists, and its id is logged.
+//! Stored values that this version does not know. During a rolling upgrade, a newer version may
+//! write such fields, words and settings: they are skipped and counted. Lists leave out an
+//! unreadable row, and its id is logged.
 
 use crate::{
     domain::error::{Cause, Error},
@@ -11,7 +11,7 @@ use crate::{
 pub(super) const TABLES: [&str; 6] =
     ["accounts", "change_log", "manager_group_rights", "requests", "service_tokens", "settings"];
 
-/// Counts values that are skipped.
+/// Counts skipped values.
 pub(super) fn count(table: &'static str, values: usize) {
     if values > 0
         && let Some(instruments) = instruments()
@@ -20,7 +20,7 @@ pub(super) fn count(table: &'static str, values: usize) {
     }
 }
 
-/// A row that holds what no version of this service has written.
+/// A row with a value that no version of this service writes.
 #[derive(Debug, thiserror::Error)]
 #[error("the row {id:?} of the table {table} cannot be read")]
 pub(super) struct Unreadable {

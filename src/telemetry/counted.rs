@@ -1,4 +1,4 @@
-//! Exporters that count what they send.
+//! Exporters that count their exports.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::{
     otlp::Signal,
 };
 
-/// How what was sent ended.
+/// Outcomes of an export.
 const OUTCOMES: [&str; 2] = ["ok", "failed"];
 
-/// An exporter of a signal whose successes and failures are counted.
+/// An exporter of a signal that counts successes and failures.
 #[derive(Debug)]
 pub(super) struct Counted<E> {
     signal: Signal,
@@ -26,7 +26,7 @@ pub(super) struct Counted<E> {
 }
 
 impl<E> Counted<E> {
-    /// An exporter of a signal.
+    /// Wraps an exporter of a signal.
     pub(super) fn new(signal: Signal, exporter: E) -> Self {
         Self { signal, exporter }
     }
@@ -40,7 +40,7 @@ impl<E> Counted<E> {
     }
 }
 
-/// Nothing of a signal has been sent yet.
+/// Starts the counters of a signal at 0.
 pub(super) fn expect(instruments: &Instruments, signal: Signal) {
     OUTCOMES.iter().for_each(|outcome| instruments.exports(0, signal.name(), outcome));
 }

@@ -1,4 +1,4 @@
-//! Of each bucket of how long calls took, the last call that was sampled: whoever sees the bucket grow finds a trace.
+//! The last sampled call of each duration bucket, so that a growing bucket leads to a trace.
 
 use std::{
     collections::BTreeMap,
@@ -10,26 +10,26 @@ use opentelemetry::trace::SpanContext;
 
 use super::instruments::CALLS;
 
-/// Labels of a series, by which it is told from others, in the order of their names.
+/// Labels that identify a series, sorted by name.
 pub(crate) type Labels = Vec<(&'static str, String)>;
 
-/// What was kept of a series: by its bucket.
+/// The exemplars of a series by bucket.
 pub(super) type Buckets = BTreeMap<usize, Exemplar>;
 
-/// What was kept: by the name of a histogram, and labels, as the semantic conventions have them. There are as many as buckets at most.
+/// All exemplars, by histogram name and labels of the semantic conventions. At most one per bucket.
 static KEPT: Mutex<BTreeMap<(&'static str, Labels), Buckets>> = Mutex::new(BTreeMap::new());
 
-/// A call.
+/// A sampled call.
 #[derive(Clone, Debug)]
 pub(super) struct Exemplar {
     span: SpanContext,
-    /// How long it took, in seconds.
+    /// Duration, in seconds.
     value: f64,
-    /// When it ended, in seconds since 1970.
+    /// End time, in seconds since 1970.
     time: f64,
 }
 
-/// A sampled call has ended.
+/// Keeps a sampled call that has ended.
 pub(super) fn keep(histogram: &'static str, labels: Labels, span: SpanContext, took: Duration) {
     let value = took.as_secs_f64();
     let bucket = CALLS.partition_point(|bound| *bound < value);
@@ -39,7 +39,7 @@ pub(super) fn keep(histogram: &'static str, labels: Labels, span: SpanContext, t
     kept.entry((histogram, labels)).or_default().insert(bucket, exemplar);
 }
 
-/// What was kept of a series, by the name of its histogram and its labels as Prometheus has them.
+/// The exemplars of a series, by its histogram name and labels in Prometheus.
 pub(super) fn of(name: &str, has: impl Fn(&str, &str) -> bool) -> Buckets {
     let of_prometheus = |name: &str| name.replace('.', "_");
     let Some(name) = name.strip_suffix("_seconds") else { return Buckets::new() };
@@ -54,7 +54,7 @@ pub(super) fn of(name: &str, has: impl Fn(&str, &str) -> bool) -> Buckets {
 }
 
 impl std::fmt::Display for Exemplar {
-    /// As OpenMetrics writes it.
+    /// In OpenMetrics text format.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (trace, span) = (self.span.trace_id(), self.span.span_id());
         let (value, time) = (self.value, self.time);

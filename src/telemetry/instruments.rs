@@ -1,4 +1,4 @@
-//! What is measured.
+//! The metric instruments.
 
 use std::{
     sync::{
@@ -30,33 +30,33 @@ pub(crate) use statements::{Failure, is_one, summary};
 
 use super::names;
 
-/// The boundaries of durations of calls, in seconds, as the conventions advise.
+/// Histogram boundaries of call durations, in seconds, as the semantic conventions advise.
 pub(super) const CALLS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-/// Those of how late something is known.
+/// Histogram boundaries of watch lag, in seconds.
 const LAGS: [f64; 18] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
     300.0, 600.0,
 ];
-/// Those of what a database does.
+/// Histogram boundaries of database operations, in seconds.
 const STATEMENTS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
-/// Those of numbers of updates.
+/// Histogram boundaries of updates per transaction.
 const UPDATES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1000.0];
 
 static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
 
-/// The instruments; none where nothing is measured.
+/// The instruments; `None` if metrics are disabled.
 pub(crate) fn instruments() -> Option<&'static Instruments> {
     INSTRUMENTS.get()
 }
 
-/// Has everything measured with a meter from now on.
+/// Records metrics with `meter` from now on.
 pub(super) fn install(meter: Meter) {
-    // Set before only in a process that started twice, which no command does.
+    // `set` fails only in a process that starts twice, which no command does.
     let _ = INSTRUMENTS.set(Instruments::new(meter));
 }
 
-/// What is measured.
+/// All instruments.
 pub(crate) struct Instruments {
     meter: Meter,
     connections: Connections,
@@ -70,7 +70,7 @@ pub(crate) struct Instruments {
     /// By row.
     legacy_calls: Counters<Name>,
     failed_hashes: Counter<u64>,
-    /// By door and group.
+    /// By entry point and field group.
     updates: Counters<[Name; 2]>,
     batch: Histogram<u64>,
     change_log: Gauge<u64>,
@@ -86,12 +86,12 @@ pub(crate) struct Instruments {
     in_flight: Level,
 }
 
-/// A request's method, scheme and route; that is empty for other paths.
+/// A request's method, scheme and route; the route is empty for other paths.
 type Request = (&'static str, &'static str, &'static str);
-/// Its HTTP status, none where its client has gone; and the row of the specification, or the status.
+/// The HTTP status (`None` if the client has gone), and the row of the specification or the status.
 type Answer = (Option<u16>, &'static str);
 
-/// A number that is looked at when metrics are read: to change it costs next to nothing.
+/// A value that is observed at collection, so that a change costs one atomic operation.
 type Level = Arc<AtomicI64>;
 
 impl Instruments {
@@ -206,12 +206,12 @@ impl Instruments {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call is under way no more.
+    /// A call has ended.
     pub(crate) fn call_ends(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A call has ended with a gRPC code, which is a server's error or not.
+    /// Records a call with its gRPC code; `is_servers` marks a server error.
     pub(crate) fn call(
         &self,
         method: &'static str,
@@ -222,14 +222,14 @@ impl Instruments {
         rpc(&self.rpc_server, method, code, is_servers, &[], took);
     }
 
-    /// A call was not answered OK, and why.
+    /// Counts a call that was not answered OK.
     pub(crate) fn call_failed(&self, method: &'static str, outcome: &'static str) {
         let attributes =
             [KeyValue::new(names::RPC_METHOD, method), KeyValue::new(names::OUTCOME, outcome)];
         self.failed.add(1, &attributes);
     }
 
-    /// The door's call has ended.
+    /// Records a call of the gateway to the service.
     pub(crate) fn client_call(
         &self,
         method: &'static str,
@@ -240,39 +240,39 @@ impl Instruments {
         rpc(&self.rpc_client, method, code, code != "OK", server, took);
     }
 
-    /// So many of the door's calls got no answer of the service.
+    /// Counts gateway calls that the service did not answer.
     pub(crate) fn unanswered(&self, calls: u64) {
         self.unanswered.add(calls, &[]);
     }
 
-    /// So many calls were refused or given up.
+    /// Counts calls that were refused or given up.
     pub(crate) fn shed(&self, calls: u64, reason: &'static str) {
         self.shed.add(calls, &[KeyValue::new(names::REASON, reason)]);
     }
 
-    /// So much was sent.
+    /// Counts OTLP exports.
     pub(crate) fn exports(&self, exports: u64, signal: &'static str, outcome: &'static str) {
         let attributes =
             [KeyValue::new(names::SIGNAL, signal), KeyValue::new(names::OUTCOME, outcome)];
         self.exports.add(exports, &attributes);
     }
 
-    /// Whether a cause keeps updates from being stored.
+    /// Sets whether a cause keeps updates from being stored.
     pub(crate) fn not_ready(&self, is_so: bool, cause: &'static str) {
         self.not_ready.record(u64::from(is_so), &[KeyValue::new(names::CAUSE, cause)]);
     }
 
-    /// Whether an update could be stored.
+    /// Sets whether an update could be stored.
     pub(crate) fn ready(&self, is_ready: bool) {
         self.ready.record(u64::from(is_ready), &[]);
     }
 
-    /// So many legacy calls had an answer of this row.
+    /// Counts legacy responses with this row.
     pub(crate) fn legacy_answers(&self, calls: u64, row: &'static str) {
         self.legacy_calls.add(Name(row), calls, || vec![KeyValue::new(names::ROW, row)]);
     }
 
-    /// A request was answered, or given up by its client.
+    /// Records a request that was answered, or given up by its client.
     pub(crate) fn legacy_call(&self, request: Request, answer: Answer, took: Duration) {
         let ((method, scheme, route), (status, row)) = (request, answer);
         self.legacy_answers(1, row);
@@ -290,41 +290,41 @@ impl Instruments {
                 attributes.push(KeyValue::new(names::HTTP_ROUTE, route));
             }
             if status.is_none_or(|status| status >= 500) {
-                // Of such an answer the row is the status.
+                // For these responses the row is the HTTP status.
                 attributes.push(KeyValue::new(names::ERROR_TYPE, row));
             }
             attributes
         });
     }
 
-    /// The hashes of so many legacy calls were missing or wrong.
+    /// Counts legacy calls whose hash was missing or wrong.
     pub(crate) fn hashes_failed(&self, calls: u64) {
         self.failed_hashes.add(calls, &[]);
     }
 
-    /// A transaction with so many updates is stored.
+    /// Records the number of updates in a stored transaction.
     pub(crate) fn transaction(&self, updates: usize) {
         self.batch.record(u64::try_from(updates).unwrap_or(u64::MAX), &[]);
     }
 
-    /// So many updates that came through a door and changed a group of fields are stored.
+    /// Counts stored updates by entry point and field group.
     pub(crate) fn updates(&self, updates: u64, door: &'static str, group: &'static str) {
         self.updates.add([door, group].map(Name), updates, || {
             vec![KeyValue::new(names::DOOR, door), KeyValue::new(names::GROUP, group)]
         });
     }
 
-    /// The change log has about so many entries.
+    /// Sets the approximate length of the change log.
     pub(crate) fn change_log(&self, entries: u64) {
         self.change_log.record(entries, &[]);
     }
 
-    /// One watches from now on, or no longer.
+    /// Adds to the number of watch streams; a negative number subtracts.
     pub(crate) fn watchers(&self, more: i64) {
         self.watchers.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// One who watches gets an entry of the change log.
+    /// Records the age of a change log entry at delivery.
     pub(crate) fn watch_lag(&self, age: Duration) {
         self.watch_lag.record(age.as_secs_f64(), &[]);
     }

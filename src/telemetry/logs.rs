@@ -1,4 +1,4 @@
-//! Logs: to standard error, and over OTLP where an endpoint is set.
+//! Logs on standard error, and over OTLP if an endpoint is set.
 
 use std::io::IsTerminal;
 
@@ -21,15 +21,15 @@ use super::{
     otlp::{self, Protocol, Signal},
 };
 
-/// What is logged: it can be changed while the program runs.
+/// The log filters. They can be replaced at run time.
 #[derive(Debug, Default)]
 pub struct Levels(Vec<reload::Handle<EnvFilter, Registry>>);
 
 impl Levels {
-    /// Logs from now on what `filter` lets through.
+    /// Replaces the log filters.
     ///
     /// # Errors
-    /// Where the filter cannot be read.
+    /// If the filter is invalid.
     pub fn set(&self, filter: &str) -> Result<(), TelemetryError> {
         for part in &self.0 {
             part.reload(parsed(filter)?).map_err(|error| TelemetryError(error.into()))?;
@@ -38,9 +38,9 @@ impl Levels {
     }
 }
 
-/// What is written to standard error.
+/// The layer that writes to standard error.
 pub(super) fn written(filter: &str, levels: &mut Levels) -> Result<Part, TelemetryError> {
-    // Libraries may tell at finer levels what they send and receive: secrets among it.
+    // At finer levels, libraries may log the data they send and receive, including secrets.
     let own = |metadata: &Metadata<'_>| is_own(metadata) || *metadata.level() <= Level::INFO;
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
@@ -51,7 +51,7 @@ pub(super) fn written(filter: &str, levels: &mut Levels) -> Result<Part, Telemet
     }
 }
 
-/// What is sent: nothing of libraries, as sending would make them tell of it.
+/// The OTLP layer, without library events: exporting would cause more of them.
 pub(super) fn sent(
     provider: &SdkLoggerProvider,
     filter: &str,
@@ -60,7 +60,7 @@ pub(super) fn sent(
     filtered(OpenTelemetryTracingBridge::new(provider), filter, is_own, levels)
 }
 
-/// Spans are nothing for logs: where they are not sent either, none is made.
+/// Adds the filters. Only events pass: logs need no spans.
 fn filtered(
     logs: impl Layer<Registry> + Send + Sync,
     filter: &str,
@@ -70,18 +70,18 @@ fn filtered(
     let (filter, handle) = reload::Layer::new(parsed(filter)?);
     levels.0.push(handle);
     let own = filter_fn(move |metadata| metadata.is_event() && own(metadata));
-    // Without a hint of its own it would hide the other's, and every trace point of every library would be looked at.
+    // Without a level hint this filter hides the other's: all trace events would be evaluated.
     let filter = filter.and(own.with_max_level_hint(LevelFilter::TRACE));
     Ok(logs.with_filter(filter).boxed())
 }
 
 fn parsed(filter: &str) -> Result<EnvFilter, TelemetryError> {
-    // Migrations tell of each step twice.
+    // Migrations log each step twice.
     EnvFilter::try_new(format!("sea_orm_migration=warn,{filter}"))
         .map_err(|error| TelemetryError(error.into()))
 }
 
-/// What sends; none where no endpoint is set.
+/// The OTLP log provider; `None` without an endpoint.
 pub(super) fn provider() -> Result<Option<SdkLoggerProvider>, TelemetryError> {
     let Some(protocol) = otlp::protocol(Signal::Logs)? else { return Ok(None) };
     let exporter = match protocol {

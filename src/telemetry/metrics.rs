@@ -1,4 +1,4 @@
-//! Metrics: one provider with two readers, OTLP where an endpoint is set and Prometheus where it is scraped.
+//! Metrics: one provider with two readers, OTLP if an endpoint is set, and Prometheus if scraped.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -18,10 +18,10 @@ use super::{
 
 use crate::trace::Span;
 
-/// What is scraped; none where nothing is measured for it.
+/// The Prometheus registry, if metrics are scraped.
 static SCRAPED: OnceLock<Registry> = OnceLock::new();
 
-/// Starts to measure, if it is `scraped` or sent. Without, no instrument is there and none costs anything.
+/// Starts metrics if they are `scraped` or exported. Otherwise no instrument exists or costs time.
 pub(super) fn start(scraped: bool) -> Result<Option<SdkMeterProvider>, TelemetryError> {
     let protocol = otlp::protocol(Signal::Metrics)?;
     if !scraped && protocol.is_none() {
@@ -40,7 +40,7 @@ pub(super) fn start(scraped: bool) -> Result<Option<SdkMeterProvider>, Telemetry
             .build()
             .map_err(|error| TelemetryError(error.into()))?;
         provider = provider.with_reader(reader);
-        // Set before only in a process that started twice, which no command does.
+        // `set` fails only in a process that starts twice, which no command does.
         let _ = SCRAPED.set(registry);
     }
     let provider = provider.build();
@@ -70,7 +70,7 @@ fn exporter(protocol: Protocol) -> Result<MetricExporter, TelemetryError> {
     exporter.map_err(|error| TelemetryError(error.into()))
 }
 
-/// A format of what is scraped.
+/// A scrape format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Prometheus' text format.
@@ -80,16 +80,16 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The one that a scraper wants, by what it accepts.
+    /// The format that a scraper accepts.
     pub(crate) fn accepted(accept: Option<&str>) -> Self {
-        // Prometheus names it first where it takes it at all.
+        // Prometheus lists OpenMetrics first if it accepts OpenMetrics at all.
         match accept {
             Some(accept) if accept.contains("application/openmetrics-text") => Self::OpenMetrics,
             _ => Self::Prometheus,
         }
     }
 
-    /// Its media type.
+    /// The media type.
     pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::Prometheus => prometheus::TEXT_FORMAT,
@@ -98,10 +98,10 @@ impl Format {
     }
 }
 
-/// Everything that was measured; nothing where nothing is.
+/// All metrics; empty if metrics are not scraped.
 ///
 /// # Errors
-/// Where it cannot be written down.
+/// If encoding fails.
 pub(crate) fn text(format: Format) -> prometheus::Result<String> {
     let families = SCRAPED.get().map(Registry::gather).unwrap_or_default();
     match format {
@@ -112,7 +112,7 @@ pub(crate) fn text(format: Format) -> prometheus::Result<String> {
     }
 }
 
-/// Keeps a call that has ended as an exemplar of a histogram, if its trace is kept: `labels` tell its series from others.
+/// Keeps an ended call as an exemplar, if its span is recorded. `labels` identify the series.
 pub(crate) fn exemplar(
     histogram: &'static str,
     span: &Span,

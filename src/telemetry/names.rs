@@ -1,4 +1,4 @@
-//! The names of telemetry, each once: those of OpenTelemetry's [semantic conventions] 1.44.0, and our own.
+//! All telemetry names: OpenTelemetry's [semantic conventions] 1.44.0, and our own.
 //!
 //! [semantic conventions]: https://github.com/open-telemetry/semantic-conventions/tree/v1.44.0/docs
 
@@ -9,16 +9,16 @@ macro_rules! names {
             pub(crate) const $constant: &str = $name;
         )*
 
-        /// All of them.
+        /// All names.
         #[cfg(test)]
         pub(crate) const ALL: &[&str] = &[$($name),*];
     };
 }
 
 names! {
-    /// How long a call took on the service's side, in seconds.
+    /// Duration of a call on the service's side, in seconds.
     RPC_SERVER_CALL_DURATION = "rpc.server.call.duration";
-    /// How long a call took on the door's side, in seconds.
+    /// Duration of a call on the gateway's side, in seconds.
     RPC_CLIENT_CALL_DURATION = "rpc.client.call.duration";
     /// `grpc`.
     RPC_SYSTEM_NAME = "rpc.system.name";
@@ -26,31 +26,31 @@ names! {
     RPC_METHOD = "rpc.method";
     /// The name of a gRPC code.
     RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code";
-    /// The class of an error; missing where there is none.
+    /// The class of an error; absent without an error.
     ERROR_TYPE = "error.type";
 
-    /// How long a request took, in seconds.
+    /// Duration of an HTTP request, in seconds.
     HTTP_SERVER_REQUEST_DURATION = "http.server.request.duration";
-    /// The method, or `_OTHER`.
+    /// The HTTP method, or `_OTHER`.
     HTTP_REQUEST_METHOD = "http.request.method";
-    /// The method, where it is `_OTHER`.
+    /// The HTTP method, if [`HTTP_REQUEST_METHOD`] is `_OTHER`.
     HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original";
     /// The path of the call.
     HTTP_ROUTE = "http.route";
-    /// The status.
+    /// The HTTP status.
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
-    /// Where a server is that was called: its name or address.
+    /// Name or address of the called server.
     SERVER_ADDRESS = "server.address";
-    /// Its port.
+    /// Port of the called server.
     SERVER_PORT = "server.port";
     /// `http` or `https`.
     URL_SCHEME = "url.scheme";
     /// The path of the call, without its query string.
     URL_PATH = "url.path";
 
-    /// How long a statement took, in seconds.
+    /// Duration of a statement, in seconds.
     DB_CLIENT_OPERATION_DURATION = "db.client.operation.duration";
-    /// The kind of database.
+    /// The database engine.
     DB_SYSTEM_NAME = "db.system.name";
     /// The first word of a statement.
     DB_OPERATION_NAME = "db.operation.name";
@@ -58,100 +58,100 @@ names! {
     DB_NAMESPACE = "db.namespace";
     /// The table of a statement.
     DB_COLLECTION_NAME = "db.collection.name";
-    /// Both.
+    /// The operation and the table.
     DB_QUERY_SUMMARY = "db.query.summary";
-    /// The code of a database's error.
+    /// Error code of the database.
     DB_RESPONSE_STATUS_CODE = "db.response.status_code";
 
-    /// How many connections a pool has.
+    /// Number of connections in a pool.
     DB_CLIENT_CONNECTION_COUNT = "db.client.connection.count";
-    /// How many it may have.
+    /// Maximum number of connections.
     DB_CLIENT_CONNECTION_MAX = "db.client.connection.max";
-    /// How many may be idle.
+    /// Maximum number of idle connections.
     DB_CLIENT_CONNECTION_IDLE_MAX = "db.client.connection.idle.max";
-    /// How many are kept ready.
+    /// Minimum number of idle connections.
     DB_CLIENT_CONNECTION_IDLE_MIN = "db.client.connection.idle.min";
-    /// How many wait for one.
+    /// Number of requests that wait for a connection.
     DB_CLIENT_CONNECTION_PENDING_REQUESTS = "db.client.connection.pending_requests";
-    /// Those who did not get one in time.
+    /// Number of acquire timeouts.
     DB_CLIENT_CONNECTION_TIMEOUTS = "db.client.connection.timeouts";
-    /// How long was waited for one, in seconds.
+    /// Time to acquire a connection, in seconds.
     DB_CLIENT_CONNECTION_WAIT_TIME = "db.client.connection.wait_time";
-    /// How long one was used, in seconds.
+    /// Time between acquire and release of a connection, in seconds.
     DB_CLIENT_CONNECTION_USE_TIME = "db.client.connection.use_time";
     /// `idle` or `used`.
     DB_CLIENT_CONNECTION_STATE = "db.client.connection.state";
     /// The name of a pool.
     DB_CLIENT_CONNECTION_POOL_NAME = "db.client.connection.pool.name";
 
-    /// How long the process has used processors, in seconds.
+    /// CPU time of the process, in seconds.
     PROCESS_CPU_TIME = "process.cpu.time";
     /// `user` or `system`.
     CPU_MODE = "cpu.mode";
-    /// How much memory it has, in bytes.
+    /// Memory of the process, in bytes.
     PROCESS_MEMORY_USAGE = "process.memory.usage";
-    /// How many files and connections it has open.
+    /// Number of open file descriptors.
     PROCESS_UNIX_FILE_DESCRIPTOR_COUNT = "process.unix.file_descriptor.count";
 
-    /// Answers to legacy calls.
+    /// Responses to legacy calls.
     LEGACY_CALLS = "m4.legacy.calls";
-    /// The row of the specification, or the HTTP status of what never reached the call.
+    /// The row of the specification, or the HTTP status of requests that never reached the call.
     ROW = "row";
     /// Legacy calls whose hash was missing or wrong.
     LEGACY_FAILED_HASHES = "m4.legacy.failed_hashes";
     /// Stored updates that changed a field of a group.
     UPDATES = "m4.updates";
-    /// Through which door.
+    /// The entry point of an update.
     DOOR = "door";
     /// A group of fields.
     GROUP = "group";
-    /// About how many entries the change log has.
+    /// Approximate number of change log entries.
     CHANGE_LOG_LENGTH = "m4.change_log.length";
-    /// How late entries of the change log come to those who watch, in seconds.
+    /// Age of change log entries when a watch stream delivers them, in seconds.
     WATCH_LAG = "m4.watch.lag";
-    /// How many watch.
+    /// Number of watch streams.
     WATCHERS = "m4.watchers";
-    /// How something ended: of calls the reason of an error, `OK` or `CANCELLED`.
+    /// Outcome of an operation. For calls: the reason of the error, `OK` or `CANCELLED`.
     OUTCOME = "outcome";
     /// Calls that were refused or given up.
     CALLS_SHED = "m4.calls.shed";
-    /// Why.
+    /// Why a call was refused or given up.
     REASON = "reason";
     /// Calls that were not answered OK.
     CALLS_FAILED = "m4.calls.failed";
-    /// Calls of the door that got no answer of the service.
+    /// Gateway calls that the service did not answer.
     DOOR_UNANSWERED = "m4.door.unanswered";
     /// Whether an update could be stored.
     READY = "m4.ready";
-    /// What keeps updates from being stored.
+    /// Whether a cause keeps updates from being stored.
     NOT_READY = "m4.not_ready";
-    /// Which cause.
+    /// A cause of [`NOT_READY`].
     CAUSE = "cause";
-    /// What was sent over OTLP.
+    /// OTLP exports.
     TELEMETRY_EXPORTS = "m4.telemetry.exports";
-    /// Of which signal: `traces`, `metrics` or `logs`.
+    /// An OTLP signal: `traces`, `metrics` or `logs`.
     SIGNAL = "signal";
     /// Calls under way.
     CALLS_IN_FLIGHT = "m4.calls.in_flight";
     /// Connections of clients by listener and state.
     CONNECTIONS = "m4.connections";
-    /// New connections that were closed because there was no room.
+    /// New connections that were closed at the connection limit.
     CONNECTIONS_REFUSED = "m4.connections.refused";
-    /// Connections that the service closed: to make room, at a timeout, or because they were old.
+    /// Connections that the service closed: to make room, at a timeout, or at their maximum age.
     CONNECTIONS_CLOSED = "m4.connections.closed";
     /// A listener: `grpc`, `http` or `admin`.
     LISTENER = "listener";
-    /// What a connection does: `idle`, `receiving`, `active` or `closing`.
+    /// State of a connection: `idle`, `receiving`, `active` or `closing`.
     STATE = "state";
     /// Bytes of a byte budget in use.
     MEMORY_BUDGET_USAGE = "m4.memory_budget.usage";
-    /// The largest number of them.
+    /// Size of a byte budget.
     MEMORY_BUDGET_LIMIT = "m4.memory_budget.limit";
     /// A byte budget: `messages`, `watch_entries` or `watch_responses`.
     BUDGET = "budget";
-    /// Stored values that this version does not know.
+    /// Stored values that are unknown to this version.
     STORAGE_UNKNOWN_VALUES = "m4.storage.unknown_values";
-    /// How many updates a transaction stored.
+    /// Number of updates in a transaction.
     WRITER_BATCH = "m4.writer.batch";
 }
 
@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// The sources, below a folder.
+    /// All Rust sources below a folder.
     fn sources(folder: &Path) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for entry in fs::read_dir(folder).unwrap() {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn fields_of_lines_have_names_that_stand_here() {
-        // Names of fields must be literals in the macros.
+        // Field names must be literals in the macros.
         let prefixes = ["rpc.", "http.", "db.", "url.", "error.", "network.", "server.", "client."];
         let mut count = 0;
         for (path, text) in sources(Path::new("src")) {
@@ -200,7 +200,7 @@ mod tests {
         assert!(count >= 4, "{count} names were found");
     }
 
-    /// The names that metrics have, and those that their attributes have.
+    /// The names of metrics, and the names of their attributes.
     fn measured() -> [BTreeSet<&'static str>; 2] {
         let lines = include_str!("names.rs").lines().map(str::trim);
         let constants: BTreeMap<_, _> =
@@ -214,7 +214,7 @@ mod tests {
             include_str!("instruments/statements.rs"),
             include_str!("instruments/unknown.rs"),
             include_str!("process.rs"),
-            // What is told of each database.
+            // Attributes of each database.
             include_str!("../storage/connect/mod.rs"),
         ];
         let instruments = instruments.concat();
@@ -239,7 +239,7 @@ mod tests {
             let cells: Vec<_> = row.split('|').collect();
             let quoted = |cell: &'static str| cell.split('`').skip(1).step_by(2);
             named.extend(quoted(cells[1]));
-            // Some values stand there, too.
+            // The cells also contain some attribute values.
             labelled.extend(quoted(cells[2]).filter(|word| ALL.contains(word)));
         }
         let [metrics, attributes] = measured();
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_names_of_older_conventions_are_gone() {
-        // Written so that this file does not have them.
+        // Joined at run time, so that this file does not contain the names.
         let old = [
             ["rpc.server", "duration"],
             ["rpc.client", "duration"],

@@ -1,4 +1,4 @@
-//! Metrics as OpenMetrics 1.0 writes them, which knows exemplars; the Prometheus library writes its own text format only.
+//! OpenMetrics 1.0 text with exemplars. The Prometheus library writes only its own text format.
 //!
 //! See the [specification](https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md).
 
@@ -11,7 +11,7 @@ use super::exemplars;
 /// The media type.
 pub(super) const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Writes families of metrics down, with their exemplars.
+/// Encodes metric families with their exemplars.
 pub(super) fn text(families: &[MetricFamily]) -> Result<String, fmt::Error> {
     let mut text = String::new();
     for family in families {
@@ -19,7 +19,7 @@ pub(super) fn text(families: &[MetricFamily]) -> Result<String, fmt::Error> {
             MetricType::COUNTER => (family.name(), "counter"),
             MetricType::GAUGE => (family.name(), "gauge"),
             MetricType::HISTOGRAM => (family.name(), "histogram"),
-            // The exporter makes neither.
+            // The exporter creates neither type.
             MetricType::SUMMARY | MetricType::UNTYPED => continue,
         };
         let name = full.strip_suffix("_total").filter(|_| kind == "counter").unwrap_or(full);

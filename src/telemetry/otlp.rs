@@ -1,4 +1,4 @@
-//! What all signals over OTLP have in common: whether and how they are sent, by the standard variables.
+//! Settings that all OTLP signals share, from the standard environment variables.
 
 use std::{
     env, fs,
@@ -31,25 +31,22 @@ use tokio_rustls::rustls::{
 
 use super::{SERVICE_NAME, TelemetryError};
 
-/// The largest answer of a receiver, in bytes.
+/// Maximum size of a receiver's response, in bytes.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
-/// How long a receiver may take to answer, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
+/// Export timeout, unless `OTEL_EXPORTER_OTLP_TIMEOUT` sets another.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is sent.
+/// A telemetry signal.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Signal {
-    /// Traces.
     Traces,
-    /// Metrics.
     Metrics,
-    /// Logs.
     Logs,
 }
 
 impl Signal {
-    /// Its name.
+    /// The name in logs and metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Traces => "traces",
@@ -58,7 +55,7 @@ impl Signal {
         }
     }
 
-    /// Its word in the names of variables.
+    /// The word in variable names.
     fn word(self) -> &'static str {
         match self {
             Self::Traces => "TRACES",
@@ -68,7 +65,7 @@ impl Signal {
     }
 }
 
-/// How it is sent.
+/// The OTLP transport.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Protocol {
     /// OTLP/gRPC.
@@ -77,10 +74,10 @@ pub(super) enum Protocol {
     Http,
 }
 
-/// How a signal is sent; none where it is not: without an endpoint, or switched off.
+/// The protocol of a signal; `None` if the signal has no endpoint or is disabled.
 ///
 /// # Errors
-/// Where the protocol is not known.
+/// If the protocol is unknown.
 pub(super) fn protocol(signal: Signal) -> Result<Option<Protocol>, TelemetryError> {
     let word = signal.word();
     let any = |name: &str| setting(signal, name);
@@ -99,13 +96,13 @@ pub(super) fn protocol(signal: Signal) -> Result<Option<Protocol>, TelemetryErro
     }
 }
 
-/// What a variable of the exporter of a signal says, or that of all.
+/// A setting of a signal's exporter, or else of all exporters.
 fn setting(signal: Signal, name: &str) -> Option<String> {
     let own = value(&format!("OTEL_EXPORTER_OTLP_{}_{name}", signal.word()));
     own.or_else(|| value(&format!("OTEL_EXPORTER_OTLP_{name}")))
 }
 
-/// The certificate and the key with which a sender proves itself, as PEM; none where it does not.
+/// The client certificate and its key as PEM, if set.
 fn identity(signal: Signal) -> Result<Option<[Vec<u8>; 2]>, TelemetryError> {
     let (certificate, key) = (file(signal, "CLIENT_CERTIFICATE")?, file(signal, "CLIENT_KEY")?);
     if certificate.is_some() != key.is_some() {
@@ -115,7 +112,7 @@ fn identity(signal: Signal) -> Result<Option<[Vec<u8>; 2]>, TelemetryError> {
     Ok(certificate.zip(key).map(|(certificate, key)| [certificate, key]))
 }
 
-/// What is in the file that a variable of the exporter of a signal names.
+/// The content of the file that an exporter setting names.
 fn file(signal: Signal, name: &str) -> Result<Option<Vec<u8>>, TelemetryError> {
     let read = |path| {
         fs::read(path).map_err(|error| {
@@ -126,10 +123,10 @@ fn file(signal: Signal, name: &str) -> Result<Option<Vec<u8>>, TelemetryError> {
     setting(signal, name).map(read).transpose()
 }
 
-/// The TLS of an exporter over gRPC; none where its endpoint has none.
+/// The TLS of a gRPC exporter; `None` if its endpoint is not `https://`.
 ///
 /// # Errors
-/// Where a file cannot be read.
+/// If a file cannot be read.
 pub(super) fn grpc_tls(signal: Signal) -> Result<Option<ClientTlsConfig>, TelemetryError> {
     if !setting(signal, "ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("https://")) {
         return Ok(None);
@@ -144,18 +141,18 @@ pub(super) fn grpc_tls(signal: Signal) -> Result<Option<ClientTlsConfig>, Teleme
     Ok(Some(tls))
 }
 
-/// A variable; one that is empty counts as not set.
+/// An environment variable; an empty value counts as not set.
 fn value(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Who sends.
+/// The resource that sends telemetry.
 pub(super) fn resource() -> Resource {
     let own = [
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("service.instance.id", instance().to_owned()),
     ];
-    // What the environment says is the last word.
+    // The environment takes precedence.
     let mut resource = Resource::builder_empty().with_attributes(own).with_detectors(&[
         Box::new(SdkProvidedResourceDetector),
         Box::new(TelemetryResourceDetector),
@@ -169,12 +166,12 @@ pub(super) fn resource() -> Resource {
     resource.build()
 }
 
-/// The id of this process, made up anew each time: without it, what two replicas send would be one's.
+/// A random id of this process. Without the id, the telemetry of two replicas would mix.
 fn instance() -> &'static str {
     static INSTANCE: OnceLock<String> = OnceLock::new();
     INSTANCE.get_or_init(|| {
         let random = RandomIdGenerator::default().new_trace_id().to_string();
-        // As a UUID of version 4 is written.
+        // In the format of a UUID version 4.
         format!(
             "{}-{}-4{}-a{}-{}",
             &random[..8],
@@ -186,8 +183,8 @@ fn instance() -> &'static str {
     })
 }
 
-/// Posts over HTTP or HTTPS. The exporters' threads have no runtime of their own: requests run on that in which this was
-/// made.
+/// An HTTP(S) client. Exporter threads have no tokio runtime, so requests run on the creator's
+/// runtime.
 #[derive(Debug)]
 struct Poster {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -198,7 +195,7 @@ struct Poster {
 /// The client of an exporter over HTTP. Needs a tokio runtime.
 ///
 /// # Errors
-/// Where TLS cannot be set up.
+/// If TLS cannot be set up.
 pub(super) fn http_client(signal: Signal) -> Result<impl HttpClient + 'static, TelemetryError> {
     let mut roots = RootCertStore::empty();
     match file(signal, "CERTIFICATE")? {
@@ -243,7 +240,7 @@ impl HttpClient for Poster {
             let body = Limited::new(body, LARGEST_ANSWER).collect().await?.to_bytes();
             Ok(Response::from_parts(parts, body))
         };
-        // A timeout is made where the runtime is.
+        // `tokio::time::timeout` must run inside the runtime.
         let patience = self.patience;
         self.runtime.spawn(async move { tokio::time::timeout(patience, exchange).await }).await??
     }

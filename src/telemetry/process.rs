@@ -1,11 +1,11 @@
-//! What is measured of the process itself, where the system tells: on Linux.
+//! Metrics of the process itself, on Linux.
 
 use opentelemetry::{KeyValue, metrics::Meter};
 use procfs::{page_size, process::Process, ticks_per_second};
 
 use super::names;
 
-/// Has the process looked at whenever metrics are read.
+/// Observes the process at each collection.
 pub(super) fn observe(meter: &Meter) {
     meter
         .f64_observable_counter(names::PROCESS_CPU_TIME)

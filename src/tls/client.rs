@@ -1,4 +1,4 @@
-//! TLS of a client: a door towards its upstream, and the health check.
+//! Client TLS: from the gateway to its upstream, and for the health check.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use tokio_rustls::rustls::{
 
 use super::{File, ServerFiles, Source, TlsError, provider};
 
-/// The files of a door's TLS towards its upstream.
+/// The files for TLS from the gateway to its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientFiles {
     /// The authorities that issue the upstream's certificate.
     pub authorities: File,
-    /// The door's own certificate and its private key.
+    /// The gateway's certificate and private key.
     pub own: Option<(File, File)>,
 }
 
@@ -47,8 +47,8 @@ impl Source for ClientFiles {
     }
 }
 
-/// A client that asks its own listener, whatever the name in its certificate. Where the listener demands a client's
-/// certificate it shows the listener's own.
+/// The health check's client for its own listener. The client does not verify the certificate. If
+/// the listener requests client certificates, the client presents the listener's certificate.
 pub(crate) fn healthcheck_client_config(listener: &ServerFiles) -> Result<ClientConfig, TlsError> {
     let (certificate, key) = (&listener.certificate, &listener.key);
     let builder = ClientConfig::builder_with_provider(provider())

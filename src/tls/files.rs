@@ -1,4 +1,4 @@
-//! What is made of files, and made again when they change. Connections that live keep what they began with.
+//! Reloads TLS configurations when their files change. Open connections keep their configuration.
 
 use std::{
     fmt,
@@ -11,43 +11,43 @@ use tokio_util::sync::CancellationToken;
 
 use super::{File, TlsError};
 
-/// How often the files are read again.
+/// The interval between two reads of the files.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// What can be made of files.
+/// The files of a configuration.
 pub trait Source: Clone + Send + Sync + 'static {
-    /// What is made of them.
+    /// The configuration.
     type Made: Send + Sync + 'static;
 
     /// The files.
     fn files(&self) -> Vec<&File>;
 
-    /// Makes it of what they hold, in their order.
+    /// Makes the configuration from the contents of [`Self::files`], in the same order.
     ///
     /// # Errors
-    /// Where one of them cannot be used.
+    /// A file cannot be used.
     fn make(&self, contents: &[Vec<u8>]) -> Result<Self::Made, TlsError>;
 }
 
-/// Something made of files that follows their changes.
+/// A configuration that follows changes of its files.
 #[derive(Clone)]
 pub struct Reloading<S: Source>(Arc<Shared<S>>);
 
 struct Shared<S: Source> {
     source: S,
     current: RwLock<Arc<S::Made>>,
-    /// A digest of what the files held at first.
+    /// The digests of the first contents.
     first: Digests,
 }
 
-/// A digest of each file: keys must not lie in memory twice.
+/// A digest of each file: private keys must not be in memory twice.
 type Digests = Vec<[u8; 20]>;
 
 impl<S: Source> Reloading<S> {
     /// Reads the files.
     ///
     /// # Errors
-    /// Where one of them cannot be read or used.
+    /// A file cannot be read or used.
     pub fn read(source: S) -> Result<Self, TlsError> {
         let (contents, first) = contents(&source)?;
         let current = RwLock::new(Arc::new(source.make(&contents)?));
@@ -59,12 +59,12 @@ impl<S: Source> Reloading<S> {
         &self.0.source
     }
 
-    /// What the files make now.
+    /// The current configuration.
     pub(crate) fn current(&self) -> Arc<S::Made> {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Follows changes of the files until `stop`. Of files that cannot be used nothing is taken, and a line in the log says so.
+    /// Follows changes of the files until `stop`. Files that cannot be used are logged and ignored.
     pub(crate) async fn follow(self, stop: CancellationToken) {
         let mut seen = Ok(self.0.first.clone());
         loop {
@@ -82,7 +82,7 @@ impl<S: Source> Reloading<S> {
         }
     }
 
-    /// Takes what the files hold, if it is not what was seen `before`. Answers what is seen now.
+    /// Reloads the files if their digests differ from `before`. Returns the current digests.
     fn look(&self, before: Result<Digests, TlsError>) -> Result<Digests, TlsError> {
         let read = contents(&self.0.source);
         let now = read.as_ref().map(|(_, digests)| digests.clone()).map_err(Clone::clone);
@@ -102,7 +102,7 @@ impl<S: Source> Reloading<S> {
 }
 
 impl<S: Source> fmt::Debug for Reloading<S> {
-    /// Without what the files hold.
+    /// Omits the contents of the files.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<_> = self.0.source.files().iter().map(|file| file.key).collect();
         formatter.debug_struct("Reloading").field("keys", &keys).finish_non_exhaustive()
@@ -119,7 +119,7 @@ fn contents(source: &impl Source) -> Result<(Vec<Vec<u8>>, Digests), TlsError> {
 mod tests {
     use super::*;
 
-    /// A file of which what it holds is made, if it is `good`.
+    /// Makes the file's content if the content starts with `good`.
     impl Source for File {
         type Made = Vec<u8>;
 

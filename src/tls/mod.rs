@@ -1,5 +1,5 @@
-//! TLS on the listeners and towards a door's upstream. Certificates and keys are files that a configuration key names; they
-//! are read again when they change.
+//! TLS on the listeners and from the gateway to its upstream. Configuration keys name the files of
+//! certificates and private keys. Changed files are read again.
 
 mod client;
 mod files;
@@ -21,7 +21,7 @@ pub use server::{ClientCertificates, Protocol, ServerFiles, SubjectAltName};
 
 /// TLS of a listener.
 pub type ServerTls = Reloading<ServerFiles>;
-/// TLS towards a door's upstream.
+/// TLS from the gateway to its upstream.
 pub type ClientTls = Reloading<ClientFiles>;
 
 /// A file, and the configuration key that names it.
@@ -29,17 +29,17 @@ pub type ClientTls = Reloading<ClientFiles>;
 pub struct File {
     /// The configuration key.
     pub key: &'static str,
-    /// The file.
+    /// The file's path.
     pub path: PathBuf,
 }
 
-/// Why files cannot be used. Tells nothing of what they hold.
+/// Why a file cannot be used. Never contains the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} {problem}")]
 pub struct TlsError {
     /// The configuration key of the file.
     pub key: &'static str,
-    /// What is wrong.
+    /// The problem, as the end of a sentence that begins with `key`.
     pub problem: String,
 }
 
@@ -53,20 +53,20 @@ impl File {
         TlsError { key: self.key, problem: problem.into() }
     }
 
-    /// The certificates in what the file holds, one at least.
+    /// The certificates in the file's content, at least one.
     fn certificates(&self, content: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content).collect();
         let certificates = certificates.ok().filter(|certificates| !certificates.is_empty());
         certificates.ok_or_else(|| self.wrong("must name a PEM file with a certificate"))
     }
 
-    /// The private key in what the file holds.
+    /// The private key in the file's content.
     fn private_key(&self, content: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
         PrivateKeyDer::from_pem_slice(content)
             .map_err(|_| self.wrong("must name a PEM file with a private key"))
     }
 
-    /// The authorities in what the file holds.
+    /// The authorities in the file's content.
     fn authorities(&self, content: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
         let mut authorities = RootCertStore::empty();
         for certificate in self.certificates(content)? {
@@ -75,13 +75,13 @@ impl File {
         Ok(Arc::new(authorities))
     }
 
-    /// What rustls says of it, such as that key and certificate do not match.
+    /// An error of rustls, such as a key that does not match its certificate.
     fn unfit(&self, error: &rustls::Error) -> TlsError {
         self.wrong(format!("cannot be used: {error}"))
     }
 }
 
-/// The one provider of cryptography.
+/// The cryptography provider.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

@@ -1,4 +1,4 @@
-//! TLS of a listener, and whom a client's certificate names.
+//! TLS of a listener, and the names in a client's certificate.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{
 
 use super::{File, Source, TlsError, provider};
 
-/// What is spoken on a listener.
+/// The protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -19,25 +19,25 @@ pub enum Protocol {
     Http2,
 }
 
-/// What is demanded of clients' certificates.
+/// The policy for client certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
-    /// The authorities that issue them.
+    /// The authorities that issue client certificates.
     pub authorities: File,
-    /// Whether a client must have one; else it may.
+    /// Whether a client certificate is required or optional.
     pub required: bool,
 }
 
 /// The files of a listener's TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// The listener's certificate, with those between it and its authority.
+    /// The listener's certificate, with its intermediate certificates.
     pub certificate: File,
-    /// Its private key.
+    /// The private key.
     pub key: File,
-    /// Whose certificates are accepted; without, none is asked for.
+    /// The policy for client certificates; `None` requests no certificate.
     pub clients: Option<ClientCertificates>,
-    /// What is spoken.
+    /// The protocol.
     pub protocol: Protocol,
 }
 
@@ -77,7 +77,7 @@ impl Source for ServerFiles {
         };
         made.alpn_protocols = vec![protocol.to_vec()];
         if self.clients.is_some() {
-            // In a session that is resumed the client's certificate would not be looked at again: it may have expired.
+            // A resumed session skips verification of the client's certificate, even if expired.
             made.session_storage = Arc::new(NoServerSessionStorage {});
             made.send_tls13_tickets = 0;
         }
@@ -96,7 +96,7 @@ pub enum SubjectAltName {
 }
 
 impl SubjectAltName {
-    /// The name that a configured text means: a URI where it contains `://`, else a DNS name.
+    /// Parses a configured name: a URI if the text contains `://`, else a DNS name.
     pub fn of(text: &str) -> Self {
         if text.contains("://") { Self::Uri(text.to_owned()) } else { Self::Dns(text.to_owned()) }
     }

@@ -1,4 +1,4 @@
-//! Large answers that nobody reads.
+//! Large responses that the client does not read.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 
 on_sqlite!(watchers_that_do_not_read_are_bounded, unread_lists_are_bounded);
 
-/// The bytes of each comment.
+/// Bytes per comment.
 const COMMENT: usize = 60_000;
 
 /// Gives carol one long comment after another.
@@ -38,7 +38,7 @@ pub async fn write_comments(program: &Program, count: usize) {
     }
 }
 
-/// Keeps 64 calls open on each of some connections without reading their answers.
+/// Keeps 64 calls open on each connection and reads no response.
 async fn hold_unread(
     to: SocketAddr,
     connections: usize,
@@ -60,7 +60,7 @@ async fn hold_unread(
                         requests.send_request(head(method, None, None), false)?;
                     body.send_data(request, true)?;
                     let mut body = answer.await?.into_body();
-                    // Nothing may be sent; it ends when the server gives up.
+                    // The window is 0: the stream ends when the server gives up.
                     while body.data().await.transpose()?.is_some() {}
                     Ok::<_, h2::Error>(())
                 });
@@ -74,14 +74,14 @@ async fn hold_unread(
     .await;
 }
 
-/// Keeps 512 watches open that read nothing.
+/// Keeps 512 watches open and reads nothing.
 pub async fn hold_watchers(to: SocketAddr, length: Duration) {
     let request =
         WatchUserDetailsRequest { acting_username: "admin".to_owned(), ..Default::default() };
     hold_unread(to, 8, "WatchUserDetails", request.encode_to_vec(), length).await;
 }
 
-/// Keeps 256 lists of changes open, each answered with up to 4 MB of which nothing is read.
+/// Keeps 256 lists of changes open and reads nothing. Each response has up to 4 MB.
 pub async fn hold_unread_lists(to: SocketAddr, length: Duration) {
     let request = ListUserDetailsChangesRequest {
         page_size: 1000,

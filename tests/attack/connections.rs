@@ -1,4 +1,4 @@
-//! More connections than a listener has room for, and clients that are slow on purpose.
+//! More connections than a listener accepts, and slow clients.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -23,14 +23,14 @@ on_sqlite!(
     large_heads_of_slow_bodies_leave_room,
 );
 
-/// How often a slow client sends a byte.
+/// Interval between two bytes of a slow client.
 const SLOW_BYTE: Duration = Duration::from_millis(900);
-/// The descriptors of this process that are not for attackers.
+/// File descriptors of this process that attackers must not use.
 const OWN_DESCRIPTORS: usize = 500;
 /// The default of `http.body_limit`.
 const BODY_LIMIT: usize = 262_144;
 
-/// Keeps so many connections open on which nothing is sent.
+/// Keeps `count` silent connections open.
 pub async fn hold_idle(count: usize, to: SocketAddr, length: Duration) {
     swarm(count, length, move |number| async move {
         connect(to, number).await?.read_u8().await.map(drop)
@@ -38,7 +38,7 @@ pub async fn hold_idle(count: usize, to: SocketAddr, length: Duration) {
     .await;
 }
 
-/// Sends pipelined requests on 1,024 connections and reads no answer.
+/// Sends pipelined requests on 1,024 connections and reads no response.
 pub async fn hold_pipelined(to: SocketAddr, length: Duration) {
     swarm(1024, length, move |number| async move {
         let mut stream = connect(to, number).await?;
@@ -51,7 +51,7 @@ pub async fn hold_pipelined(to: SocketAddr, length: Duration) {
     .await;
 }
 
-/// Keeps so many heads open of which the bytes come slowly.
+/// Keeps `count` request heads open and sends their bytes slowly.
 pub async fn hold_slow_heads(count: usize, to: SocketAddr, length: Duration) {
     swarm(count, length, move |number| async move {
         let mut stream = connect(to, number).await?;
@@ -64,7 +64,7 @@ pub async fn hold_slow_heads(count: usize, to: SocketAddr, length: Duration) {
     .await;
 }
 
-/// Lets a new client come while an attack goes on.
+/// Lets a new client call during an attack.
 async fn with_new_client(victim: &Victim, attack: impl Future<Output = ()>) {
     let arrive = async {
         sleep(ATTACK / 2).await;
@@ -100,7 +100,7 @@ async fn slow_heads_leave_room(database: TestDatabase) {
     victim.check(healthy).await;
 }
 
-/// Keeps 1,020 bodies open of which the last bytes come slowly.
+/// Keeps 1,020 bodies open and sends their last bytes slowly.
 pub async fn hold_slow_bodies(to: SocketAddr, length: Duration) {
     swarm(1020, length, move |number| async move {
         let mut stream = connect(to, number).await?;
@@ -118,7 +118,7 @@ pub async fn hold_slow_bodies(to: SocketAddr, length: Duration) {
     .await;
 }
 
-/// Keeps 1,020 requests open whose heads are large and whose bodies come slowly.
+/// Keeps 1,020 requests with large heads open and sends their bodies slowly.
 async fn hold_large_heads(to: SocketAddr, length: Duration) {
     swarm(1020, length, move |number| async move {
         let mut stream = connect(to, number).await?;

@@ -1,4 +1,4 @@
-//! A healthy client: it updates over gRPC and over HTTP at a steady rate and notes what it gets.
+//! A healthy client: it updates over gRPC and HTTP at a steady rate and records the outcomes.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -30,16 +30,16 @@ use crate::{
 
 /// The address of healthy clients. Attackers use others.
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-/// How often each caller calls: less often than a debug build can answer beside an attack on two cores.
+/// Interval between calls. A debug build can keep up with it beside an attack on two cores.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// The longest that a caller waits.
+/// Timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Slower calls count as failed.
 const SLOW: Duration = Duration::from_secs(1);
-/// How many calls in a hundred must be right and fast.
+/// The percentage of calls that must be correct and fast.
 const GOOD_PERCENT: usize = 99;
 
-/// What one caller got.
+/// The outcomes of one caller's calls.
 #[derive(Default)]
 struct Calls {
     total: usize,
@@ -49,7 +49,7 @@ struct Calls {
 }
 
 impl Calls {
-    /// Notes a call that was due at this time: a caller that is held up also delays the calls behind.
+    /// Records a call from its due time: a delayed caller also delays its next calls.
     fn add(&mut self, due: Instant, answer: Result<(), String>) {
         let took = due.elapsed();
         self.total += 1;
@@ -75,7 +75,7 @@ impl Calls {
         );
     }
 
-    /// Checks that the calls were answered, each within [`CALL_TIMEOUT`].
+    /// Checks that calls were answered within [`CALL_TIMEOUT`].
     fn check_answered(&self, name: &str) {
         let answered = self.total - self.wrong.len();
         eprintln!("{name}: {answered} of {} calls are answered, {} slow", self.total, self.slow);
@@ -98,7 +98,7 @@ pub struct Healthy {
 }
 
 impl Healthy {
-    /// Begins to call.
+    /// Starts the calls.
     pub fn start(program: &Program, token: Option<&'static str>) -> Self {
         let stop = CancellationToken::new();
         let (mut grpc, http) = (Grpc::new(program, token), Http::new(program));
@@ -125,7 +125,7 @@ impl Healthy {
         Self { token, stop, grpc, http }
     }
 
-    /// Stops it, and checks only that its calls were answered: the attackers and the program share
+    /// Stops the calls and checks only that they were answered: the attackers and the program share
     /// the processors.
     pub async fn check_answered(self) {
         self.stop.cancel();
@@ -133,7 +133,7 @@ impl Healthy {
         self.http.await.unwrap().check_answered("HTTP");
     }
 
-    /// Stops it, checks what it got, and lets a new client call both listeners and a probe.
+    /// Stops the calls, checks their outcomes, and lets a new client call the listeners.
     pub async fn check(self, program: &Program) {
         self.stop.cancel();
         self.grpc.await.unwrap().check("gRPC");
@@ -142,14 +142,14 @@ impl Healthy {
     }
 }
 
-/// Lets a new client call both listeners and a probe, and checks that it is fast.
+/// Calls both listeners and a probe as a new client, and checks that the calls are fast.
 pub async fn check_new_client(program: &Program, token: Option<&'static str>) {
     let begun = Instant::now();
     call_as_new_client(program, token).await;
     assert!(begun.elapsed() < SLOW * 3 / 2, "{:?}", begun.elapsed());
 }
 
-/// Lets a new client call both listeners and a probe.
+/// Calls both listeners and a probe as a new client.
 pub async fn call_as_new_client(program: &Program, token: Option<&'static str>) {
     Grpc::new(program, token).update(0).await.unwrap();
     Http::new(program).update(0).await.unwrap();
@@ -169,7 +169,7 @@ impl Grpc {
         Self { users: UserDetailsServiceClient::new(channel), token }
     }
 
-    /// Updates alice. Like any client it repeats a call once whose connection was closed.
+    /// Updates alice. Like any client, retries once if the connection was closed.
     async fn update(&mut self, number: usize) -> Result<(), String> {
         let city = format!("City {number}");
         let call = async {
@@ -198,7 +198,7 @@ impl Grpc {
     }
 }
 
-/// Whether a call got no answer because of its connection.
+/// Whether a call failed because of its connection.
 fn is_of_connection(status: &tonic::Status) -> bool {
     let is_error = std::error::Error::source(status).is_some();
     is_error && matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown)
@@ -217,7 +217,7 @@ impl Http {
         Self { client, address: program.http }
     }
 
-    /// Updates bob. Like any client it repeats a call once whose connection was closed.
+    /// Updates bob. Like any client, retries once if the connection was closed.
     async fn update(&self, number: usize) -> Result<(), String> {
         let target = target("admin", "4", &format!("phone={number}"));
         let call = async {

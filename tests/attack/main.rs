@@ -1,4 +1,4 @@
-//! Attacks on the real program with little memory. A healthy client calls meanwhile and must not notice.
+//! Attacks on the real program with little memory. A healthy client must not notice them.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Messages that grow, and messages that never end.
+//! Decompression bombs, and messages that never end.
 
 use std::{future::poll_fn, net::SocketAddr, time::Duration};
 
@@ -21,13 +21,13 @@ on_sqlite!(
 );
 
 const TOKEN: &str = "a token of the attack suite";
-/// How many empty updates a bomb holds: 4 MB, when it is no longer compressed.
+/// Empty updates in a bomb: 4 MB after decompression.
 const BOMB_UPDATES: usize = 2_000_000;
-/// What an unfinished message announces, and how much of it comes.
+/// The announced size of an unfinished message, and the bytes that are sent of it.
 const ANNOUNCED: usize = 4_000_000;
 const SENT: usize = ANNOUNCED - 1000;
 
-/// A message of a few hundred bytes.
+/// A compressed message of less than 1,000 bytes.
 fn bomb() -> Bytes {
     // Field 1 of a batch, with length 0.
     let updates = [0x0a, 0].repeat(BOMB_UPDATES);
@@ -36,7 +36,7 @@ fn bomb() -> Bytes {
     message(true, bytes.len(), &bytes)
 }
 
-/// Sends bombs on 32 connections. Each answer must be one of `codes` and come in time.
+/// Sends bombs on 32 connections. Each response must have one of `codes` and arrive in time.
 pub async fn send_bombs(
     to: SocketAddr,
     codes: &'static [Code],
@@ -90,7 +90,7 @@ async fn a_call_without_a_token_is_answered_after_its_headers(database: TestData
     victim.check(healthy).await;
 }
 
-/// Keeps 256 unfinished messages open on each of 4 connections. A refused message makes room for the next.
+/// Keeps 256 unfinished messages open on each of 4 connections and replaces refused messages.
 pub async fn hold_unfinished_messages(to: SocketAddr, length: Duration) {
     swarm(4, length, move |number| async move {
         let requests = http2(to, number, 65_535).await?;
@@ -107,7 +107,7 @@ pub async fn hold_unfinished_messages(to: SocketAddr, length: Duration) {
     .await;
 }
 
-/// Sends most of a message, and then nothing until the answer comes.
+/// Sends most of a message, then waits for the response.
 async fn hold_unfinished_message(
     requests: h2::client::SendRequest<Bytes>,
 ) -> Result<(), h2::Error> {

@@ -17,9 +17,9 @@ use crate::{
 
 on_sqlite!(all_attacks_at_once_are_bounded);
 
-/// How long the attacks go on together.
+/// How long the attacks run together.
 const MIX: Duration = Duration::from_secs(12);
-/// The answers to attacks that are not let through.
+/// The status codes of refused attacks.
 const REFUSED: &[Code] = &[Code::InvalidArgument, Code::ResourceExhausted, Code::DeadlineExceeded];
 
 async fn all_attacks_at_once_are_bounded(database: TestDatabase) {
@@ -31,7 +31,7 @@ async fn all_attacks_at_once_are_bounded(database: TestDatabase) {
     let (grpc, http) = (victim.program.grpc.unwrap(), victim.program.http);
     let healthy = Healthy::start(&victim.program, None);
     let attacks = async {
-        // For the watchers and the lists. Messages of their size are refused later.
+        // Comments for the watches and lists. Messages of this size are refused later.
         write_comments(&victim.program, 60).await;
         let attacks = [
             send_bombs(grpc, REFUSED, MIX * 2, MIX).boxed(),

@@ -1,4 +1,4 @@
-//! Clients that break the rules of good clients: raw gRPC streams and raw sockets.
+//! Clients that misuse the protocols: raw gRPC streams and raw sockets.
 
 use std::{
     future::Future,
@@ -15,12 +15,12 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-/// How long an attacker whose connection was closed waits before it comes back.
+/// Backoff of an attacker whose connection was closed.
 const RETURN: Duration = Duration::from_secs(1);
-/// The longest time to an answer of a program that has one attack to stand.
+/// Timeout for a response of a program under a single attack.
 pub const ANSWER: Duration = Duration::from_secs(10);
 
-/// Connects from one of 16 loopback addresses, with a small buffer for answers.
+/// Connects from one of 16 loopback addresses, with a small receive buffer.
 pub async fn connect(to: SocketAddr, number: usize) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     let last = u8::try_from(number % 16).unwrap_or_default();
@@ -29,7 +29,7 @@ pub async fn connect(to: SocketAddr, number: usize) -> std::io::Result<TcpStream
     socket.connect(to).await
 }
 
-/// Lets `count` attackers behave in a way until a time; those whose connection ends come back.
+/// Runs `count` attackers for a time. An attacker whose connection ends comes back.
 pub async fn swarm<F: Future<Output = std::io::Result<()>> + Send + 'static>(
     count: usize,
     length: Duration,
@@ -47,12 +47,12 @@ pub async fn swarm<F: Future<Output = std::io::Result<()>> + Send + 'static>(
         }));
     }
     while let Some(ended) = attackers.join_next().await {
-        // A failed task would be an attack that did not happen.
+        // A task that panics would be an attack that did not happen.
         let _: Result<(), _> = ended.unwrap();
     }
 }
 
-/// A connection that speaks HTTP/2, and lets the server send so many bytes of each message.
+/// Opens an HTTP/2 connection. `window` is the initial window of each stream, in bytes.
 pub async fn http2(
     to: SocketAddr,
     number: usize,
@@ -68,7 +68,7 @@ pub async fn http2(
     requests.ready().await.map_err(std::io::Error::other)
 }
 
-/// The head of a call.
+/// The request head of a call.
 pub fn head(method: &str, encoding: Option<&str>, token: Option<&str>) -> Request<()> {
     let path = format!("http://x/m4.userdetails.v1.UserDetailsService/{method}");
     let mut request = Request::post(path);
@@ -82,7 +82,7 @@ pub fn head(method: &str, encoding: Option<&str>, token: Option<&str>) -> Reques
     request.body(()).unwrap()
 }
 
-/// A message with its prefix, which may announce more bytes than there are.
+/// A message with its gRPC prefix, which may announce more bytes than `bytes` has.
 pub fn message(is_compressed: bool, announced: usize, bytes: &[u8]) -> Bytes {
     let mut message = BytesMut::with_capacity(5 + bytes.len());
     message.put_u8(is_compressed.into());
@@ -91,7 +91,7 @@ pub fn message(is_compressed: bool, announced: usize, bytes: &[u8]) -> Bytes {
     message.freeze()
 }
 
-/// The status of an answer, from its head or its trailers, which must come in time.
+/// The gRPC status from the head or the trailers of a response, which must arrive in time.
 pub async fn status(answer: ResponseFuture, longest: Duration) -> Result<i32, h2::Error> {
     let read = async {
         let (head, mut body) = answer.await?.into_parts();
@@ -112,7 +112,7 @@ fn status_in(headers: &HeaderMap) -> Option<i32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-/// Makes one call on a connection and reads its status.
+/// Makes one call on a connection and returns its status.
 pub async fn call(
     requests: &SendRequest<Bytes>,
     head: Request<()>,
@@ -121,7 +121,7 @@ pub async fn call(
 ) -> Result<i32, h2::Error> {
     let mut requests = requests.clone().ready().await?;
     let (answer, mut body) = requests.send_request(head, false)?;
-    // The answer may come before the message is read.
+    // The server may answer before it reads the message.
     let _ = body.send_data(message, true);
     status(answer, longest).await
 }

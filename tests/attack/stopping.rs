@@ -20,11 +20,11 @@ on_sqlite!(
     a_second_signal_ends_at_once,
 );
 
-/// The signal of a process that aborts, as where memory cannot be allocated.
+/// The signal of a process that aborts, for example after a failed allocation.
 const SIGABRT: i32 = 6;
 /// The drain deadline, in seconds.
 const DRAIN: &str = "3";
-/// How much later than at the deadline the process may end.
+/// How long after the deadline the process may end.
 const MARGIN: Duration = Duration::from_secs(2);
 
 async fn stop_during(mut victim: Victim, attack: impl Future<Output = ()> + Send + 'static) {
@@ -57,7 +57,7 @@ async fn a_second_signal_ends_at_once(database: TestDatabase) {
     let attack = tokio::spawn(hold_slow_bodies(victim.program.http, ATTACK));
     sleep(ATTACK / 4).await;
     victim.program.signal("TERM");
-    // It has begun to stop when it takes no connections any more.
+    // A program that accepts no connections has begun to stop.
     while tokio::net::TcpStream::connect(victim.program.http).await.is_ok() {
         sleep(Duration::from_millis(20)).await;
     }

@@ -21,7 +21,7 @@ use crate::{
 
 on_sqlite!(forged_tokens_are_refused_fast);
 
-/// A token without a MAC, with a digest that anybody can compute.
+/// A token without a MAC. Anyone can compute its digest.
 #[derive(Clone, PartialEq, Message)]
 struct Unsigned {
     #[prost(bytes = "vec", tag = "1")]
@@ -69,7 +69,7 @@ fn requests() -> Vec<(&'static str, Bytes)> {
         .collect()
 }
 
-/// Sends forged tokens on 8 connections. Each answer must be one of `codes` and come in time.
+/// Sends forged tokens on 8 connections. Each response must have one of `codes` and arrive in time.
 pub async fn send_forged(
     to: SocketAddr,
     codes: &'static [Code],

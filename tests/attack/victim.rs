@@ -1,4 +1,4 @@
-//! The attacked program, and the memory that it may use.
+//! The attacked program and its memory limits.
 
 use std::{process::Command, sync::OnceLock, time::Duration};
 
@@ -12,20 +12,20 @@ use crate::{
     support::{database::TestDatabase, until},
 };
 
-/// `RLIMIT_DATA` of the program, and the bound of its resident memory, in KiB.
+/// `RLIMIT_DATA` of the program, and the limit of its resident memory, in KiB.
 const MEMORY_KIB: u64 = 256 * 1024;
-/// The bound of its anonymous memory some time after an attack, in KiB.
+/// The limit of its anonymous memory some time after an attack, in KiB.
 const RELEASED_KIB: u64 = MEMORY_KIB / 3;
-/// The variables of the image that bound what glibc keeps of freed memory.
+/// Variables of the container image that limit the freed memory which glibc retains.
 pub const ALLOCATOR: [(&str, &str); 3] = [
     ("MALLOC_ARENA_MAX", "2"),
     ("MALLOC_MMAP_THRESHOLD_", "16384"),
     ("MALLOC_TRIM_THRESHOLD_", "131072"),
 ];
-/// How long an attack goes on.
+/// Duration of an attack.
 pub const ATTACK: Duration = Duration::from_secs(4);
 
-/// Only one attack runs at a time: each needs the machine's two cores.
+/// Attacks run one at a time: each needs the machine's two cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// A program on demo data with a memory limit.
@@ -48,14 +48,14 @@ impl Victim {
         Self { program, _alone: alone }
     }
 
-    /// Checks what every attack must leave behind: a live program, bounded memory, and answers to new clients.
+    /// Checks that the program lives, its memory is bounded, and new clients get answers.
     pub async fn check(&self, healthy: Healthy) {
         self.check_memory();
         healthy.check(&self.program).await;
         self.check_memory();
     }
 
-    /// Checks that the process lives and that its peak of resident memory is within the limit.
+    /// Checks that the process lives and its peak of resident memory is within the limit.
     pub fn check_memory(&self) {
         let pid = i32::try_from(self.program.id()).unwrap();
         let status = Process::new(pid).and_then(|process| process.status());
@@ -70,7 +70,7 @@ impl Victim {
         assert!(data <= MEMORY_KIB, "{data} KiB of data");
     }
 
-    /// Waits until the memory that an attack took is back with the system.
+    /// Waits until the program has released the memory of an attack.
     pub async fn wait_for_release(&self) {
         let pid = i32::try_from(self.program.id()).unwrap();
         let process = Process::new(pid).unwrap();
@@ -86,7 +86,7 @@ impl Victim {
     }
 }
 
-/// How many descriptors this process may open: its limit is raised to the hard limit once.
+/// The file descriptor limit of this process, once raised to the hard limit.
 pub fn descriptors() -> usize {
     static DESCRIPTORS: OnceLock<usize> = OnceLock::new();
     *DESCRIPTORS.get_or_init(|| {

@@ -1,36 +1,36 @@
-//! What must hold of updates, the change log, the rows and the watches, whatever has failed meanwhile.
+//! Invariants of updates, the change log, rows and watches, whatever has failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-/// One update that a writer has sent, with its repeats.
+/// An update that a writer has sent, including its retries.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     pub user_id: i64,
-    /// No other attempt has it.
+    /// Unique among all attempts.
     pub value: String,
-    /// Which replica got it first.
+    /// The index of the replica that got the update first.
     pub replica: usize,
     pub begun: Instant,
     pub outcome: Outcome,
-    /// What the other replica answered to a read after the acknowledgement, where one was sent.
+    /// The response of the other replica to a read after the acknowledgement, if a read was sent.
     pub read: Option<String>,
 }
 
-/// What its writer knows of an update.
+/// The outcome of an update, as far as its writer knows.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// It was answered as stored. `before` is the value before it, where the answer says so.
+    /// The update is stored. `before` is the previous value, if the response contains it.
     Acknowledged { at: Instant, before: Option<String> },
-    /// It may be stored or not.
+    /// The update may be stored or not.
     Unknown,
-    /// It got an answer that no failure of a database server explains.
+    /// A response that no failure of a database server explains.
     Unexpected(String),
 }
 
 impl Attempt {
-    /// When it was acknowledged.
+    /// The time of the acknowledgement.
     pub fn acknowledged(&self) -> Option<Instant> {
         match self.outcome {
             Outcome::Acknowledged { at, .. } => Some(at),
@@ -57,7 +57,7 @@ pub struct Row {
     pub value: String,
 }
 
-/// What a subscription has received.
+/// A change that a subscription has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub id: i64,
@@ -65,18 +65,18 @@ pub struct Seen {
     pub new: String,
 }
 
-/// All that was observed.
+/// Everything that was observed.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub attempts: Vec<Attempt>,
-    /// The change log, by user and version.
+    /// The change log, ordered by user and version.
     pub log: Vec<Entry>,
     pub rows: Vec<Row>,
-    /// What each subscription has received, in this order.
+    /// The changes that each subscription has received, in this order.
     pub watches: Vec<Vec<Seen>>,
 }
 
-/// Every violation, in words; none where all holds.
+/// Describes every violation. Empty if all invariants hold.
 pub fn violations(history: &History) -> Vec<String> {
     let mut found = Vec::new();
     attempts(history, &mut found);
@@ -90,7 +90,7 @@ pub fn violations(history: &History) -> Vec<String> {
     found
 }
 
-/// Each acknowledged update is in the log once, each other one at most once, and nothing else is.
+/// An acknowledged update is in the log once, another update at most once, and nothing else is.
 fn attempts(history: &History, found: &mut Vec<String>) {
     let mut logged: BTreeMap<(i64, &str), Vec<&Entry>> = BTreeMap::new();
     for entry in &history.log {
@@ -120,7 +120,7 @@ fn attempts(history: &History, found: &mut Vec<String>) {
     }
 }
 
-/// The versions of each user follow each other, and each entry begins where the one before ends.
+/// A user's versions are consecutive, and each old value is the previous new value.
 fn chains(history: &History, found: &mut Vec<String>) {
     for pair in history.log.windows(2).filter(|pair| pair[0].user_id == pair[1].user_id) {
         if pair[1].version != pair[0].version + 1 || pair[1].old != pair[0].new {
@@ -133,7 +133,7 @@ fn chains(history: &History, found: &mut Vec<String>) {
     }
 }
 
-/// An update that was acknowledged before another one of its user began is before it in the log.
+/// An update that is acknowledged before another update of its user begins comes first in the log.
 fn order(history: &History, found: &mut Vec<String>) {
     let key = |attempt: &'_ Attempt| (attempt.user_id, attempt.value.clone());
     let sent: BTreeMap<_, _> = history.attempts.iter().map(|own| (key(own), own)).collect();
@@ -155,7 +155,7 @@ fn order(history: &History, found: &mut Vec<String>) {
     }
 }
 
-/// A read after an acknowledged update answers that update or a later one.
+/// A read after an acknowledged update returns that update or a later update.
 fn reads(history: &History, found: &mut Vec<String>) {
     let key = |entry: &'_ Entry| (entry.user_id, entry.new.clone());
     let versions: BTreeMap<_, _> =
@@ -169,7 +169,7 @@ fn reads(history: &History, found: &mut Vec<String>) {
     }
 }
 
-/// Each row is what the last entry of its user says.
+/// Each row matches the last entry of its user.
 fn rows(history: &History, found: &mut Vec<String>) {
     let last: BTreeMap<_, _> = history.log.iter().map(|entry| (entry.user_id, entry)).collect();
     for row in &history.rows {
@@ -185,7 +185,7 @@ fn rows(history: &History, found: &mut Vec<String>) {
     }
 }
 
-/// A subscription has received every entry once, and the entries of a user in their order.
+/// A subscription receives every entry once, and the entries of a user in log order.
 fn watch(history: &History, received: &[Seen], found: &mut impl FnMut(String)) {
     let seen =
         |entry: &Entry| Seen { id: entry.id, user_id: entry.user_id, new: entry.new.clone() };

@@ -1,4 +1,4 @@
-//! Three Galera nodes: behind HAProxy, and with a replica of the service on each of two nodes.
+//! Three Galera nodes: behind HAProxy, and with a service replica on each of two nodes.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use crate::{
 };
 
 const NODES: usize = 3;
-/// The deadline of calls: the default.
+/// The default deadline of calls.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The user of HAProxy's health check, as the containers create it.
+/// The user of HAProxy's health check, created as in the containers.
 const HEALTH: &str = include_str!("../../deploy/galera/health.sql");
 
-/// The nodes of a cluster.
+/// The nodes of a Galera cluster.
 struct Cluster {
     nodes: Vec<Server>,
 }
 
 impl Cluster {
-    /// Starts the nodes with the configuration of the containers, where their programs are installed.
+    /// Starts nodes with the containers' configuration. `None` if the programs are not installed.
     async fn start() -> Option<Self> {
         let provider = galera_provider()?;
         let groups: Vec<_> = (0..NODES).map(|_| free_port()).collect();
@@ -42,7 +42,7 @@ impl Cluster {
                     ("/usr/lib/galera/libgalera_smm.so", &provider.display().to_string()),
                     ("galera-1,galera-2,galera-3", &addresses),
                     ("pc.wait_prim_timeout=PT5M", &format!("pc.wait_prim_timeout=PT5M;{options}")),
-                    // The other one is a package of its own.
+                    // The containers' method, mariabackup, is a separate package.
                     ("wsrep_sst_method = mariabackup", "wsrep_sst_method = rsync"),
                 ],
             );
@@ -58,14 +58,14 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// HAProxy in front of them with the configuration of the containers.
+    /// Starts HAProxy in front of the nodes, with the configuration of the containers.
     fn haproxy(&self) -> Option<Server> {
         let port = free_port();
         let node = |number: usize| format!("127.0.0.1:{}", self.nodes[number].port);
         let configuration = replaced(
             include_str!("../../deploy/haproxy.cfg"),
             &[
-                // The container engine's name server.
+                // The DNS server of the container engine.
                 ("resolvers docker\n    nameserver docker 127.0.0.11:53\n    hold valid 5s\n", ""),
                 (" resolvers docker init-addr last,libc,none", ""),
                 ("bind :3306", &format!("bind 127.0.0.1:{port}")),
@@ -114,7 +114,7 @@ impl Cluster {
         self.until_synced(number).await;
     }
 
-    /// Waits until HAProxy gives every connection to the first node.
+    /// Waits until HAProxy sends every connection to the first node.
     async fn until_moved_back(&self) {
         let query = "SELECT CAST(count(*) AS CHAR) FROM information_schema.processlist \
                      WHERE db = 'm4'";
@@ -129,7 +129,7 @@ impl Cluster {
         .await;
     }
 
-    /// Cuts a node off from the group, or joins it again.
+    /// Isolates a node from the group, or rejoins it.
     async fn isolate(&self, number: usize, is_isolated: bool) {
         let isolate = u8::from(is_isolated);
         let server = self.database(number, "mysql");
@@ -137,7 +137,7 @@ impl Cluster {
         server.execute(&set).await;
     }
 
-    /// Checks that every node holds the same.
+    /// Checks that all nodes hold the same data.
     async fn check_equal(&self) {
         let expected = stored::read(&self.database(0, "m4")).await;
         for number in 1..NODES {
@@ -149,7 +149,7 @@ impl Cluster {
     }
 }
 
-/// A text with each of some parts replaced; each must be there.
+/// Replaces parts of a text. The text must contain each part.
 fn replaced(text: &str, parts: &[(&str, &str)]) -> String {
     parts.iter().fold(text.to_owned(), |text, (part, other)| {
         assert!(text.contains(part), "{part} is not in {text}");
@@ -157,7 +157,7 @@ fn replaced(text: &str, parts: &[(&str, &str)]) -> String {
     })
 }
 
-/// Two replicas, each with the URL of its database.
+/// Starts two replicas, each with its own database URL.
 async fn replicas(urls: [String; 2]) -> Vec<Program> {
     let mut programs = Vec::new();
     for url in urls {

@@ -1,4 +1,4 @@
-//! The replicas' callers: writers at both entry points, and a subscription on each replica.
+//! The load on the replicas: writers at both entry points, and a subscription on each replica.
 
 use std::{
     collections::BTreeSet,
@@ -25,13 +25,13 @@ use crate::{
     writers::{Replica, WRITERS, Writer},
 };
 
-/// How many writers write on a further replica.
+/// The number of writers on an additional replica.
 const OTHER_WRITERS: usize = 2;
 
-/// How many errors of a replica's log a failed test tells.
+/// The number of log errors per replica that a failed test shows.
 const ERRORS: usize = 10;
 
-/// Writers and subscriptions, until [`Load::finish`].
+/// Writers and subscriptions that run until [`Load::finish`].
 pub struct Load {
     replicas: Vec<Replica>,
     deadline: Duration,
@@ -46,7 +46,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts to call replicas whose calls have this deadline, and waits until each one acknowledges
+    /// Starts to call replicas with this deadline, and waits until each replica acknowledges
     /// updates.
     pub async fn start(cluster: &'static str, programs: &[Program], deadline: Duration) -> Self {
         let replicas: Vec<_> = programs.iter().map(Replica::of).collect();
@@ -76,7 +76,7 @@ impl Load {
         load
     }
 
-    /// Starts writers on one more replica, which no recovery is measured on.
+    /// Starts writers on an additional replica. The recovery report excludes this replica.
     pub fn write_on(&mut self, program: &Program) -> Others {
         let (index, stop) = (self.replicas.len(), CancellationToken::new());
         let mut writers = JoinSet::new();
@@ -89,23 +89,23 @@ impl Load {
         Others { index, writers, stop }
     }
 
-    /// Says whether two servers accept writes: replicas may read the old primary.
+    /// Sets whether two servers accept writes: replicas may then read the old primary.
     pub fn split_brain(&self, is_split: bool) {
         self.split_brain.store(is_split, Ordering::Relaxed);
     }
 
-    /// A fault that happens now.
+    /// A fault that begins now.
     pub fn fault(&self, name: &'static str) -> Fault {
         Fault { name, begun: Instant::now() }
     }
 
-    /// Waits until every replica acknowledges updates, and notes how long that took.
+    /// Waits until every replica acknowledges updates, and records the recovery time.
     pub async fn recovered(&mut self, fault: Fault) {
         self.until_acknowledged(fault.name).await;
         self.report.add(&fault, self.replicas.len(), &self.attempts.lock().unwrap());
     }
 
-    /// How many updates a replica has acknowledged since a moment.
+    /// The number of updates that one replica, or any replica, has acknowledged since a moment.
     pub fn acknowledged_since(&self, moment: Instant, replica: Option<usize>) -> usize {
         let attempts = self.attempts.lock().unwrap();
         let of_replica = |own: &&Attempt| replica.is_none_or(|replica| own.replica == replica);
@@ -113,7 +113,7 @@ impl Load {
         times.filter(|at| *at > moment).count()
     }
 
-    /// Waits until every replica has acknowledged an update that began from now on.
+    /// Waits until every replica has acknowledged an update that begins after this call.
     async fn until_acknowledged(&self, fault: &str) {
         let moment = Instant::now();
         until(&format!("every replica acknowledges updates after: {fault}"), || async {
@@ -126,7 +126,7 @@ impl Load {
         .await;
     }
 
-    /// Ends the load, and checks all that was observed against what is stored.
+    /// Stops the load, and checks the history against the stored data.
     pub async fn finish(self, database: &TestDatabase, programs: &[Program]) {
         self.stop.cancel();
         self.writers.join_all().await;
@@ -155,7 +155,7 @@ impl Load {
     }
 }
 
-/// The writers on a further replica, until [`Others::stop`].
+/// Writers on an additional replica that run until [`Others::stop`].
 pub struct Others {
     pub index: usize,
     writers: JoinSet<()>,
@@ -163,7 +163,7 @@ pub struct Others {
 }
 
 impl Others {
-    /// Ends them, once their calls are answered.
+    /// Stops the writers after their calls are answered.
     pub async fn stop(self) {
         self.stop.cancel();
         self.writers.join_all().await;

@@ -1,7 +1,7 @@
-//! Clusters of real database servers whose nodes are killed, frozen and cut off while two replicas of the
-//! service are written to. Afterwards every acknowledged update must be stored exactly once.
+//! Clusters of real database servers. Nodes are killed, frozen and isolated while two service
+//! replicas are written to. Afterwards every acknowledged update must be stored exactly once.
 //!
-//! `CLUSTER_TEST_ROUNDS` says how often each fault happens; 1 unless it is set.
+//! `CLUSTER_TEST_ROUNDS` sets how often each fault happens. The default is 1.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -39,7 +39,7 @@ fn rounds() -> u32 {
     std::env::var("CLUSTER_TEST_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap())
 }
 
-/// Waits for its turn: one cluster at a time has the machine's cores.
+/// Clusters run one at a time: each needs the machine's cores.
 async fn alone() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
     ONE_AT_A_TIME.lock().await

@@ -1,4 +1,4 @@
-//! A PostgreSQL primary with a synchronous standby, which is promoted by hand.
+//! A PostgreSQL primary with a synchronous standby that is promoted manually.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::{
 
 /// The deadline of calls: longer than [`PARTITION`].
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How long the standby is cut off, and how long an old primary goes on: longer than a session's
-/// statements may take.
+/// How long the standby is isolated, and how long an old primary goes on: longer than the statement
+/// timeout of a session.
 const PARTITION: Duration = Duration::from_secs(14);
-/// What is on its way when the standby is cut off may still arrive.
+/// Data in flight may still arrive after the standby is isolated.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
-/// Two servers, each with a relay through which its standby reaches it.
+/// Two servers, each with a relay to which its standby connects.
 struct Pair {
     servers: [Server; 2],
     relays: [Relay; 2],
@@ -34,7 +34,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Starts them where PostgreSQL is installed.
+    /// Starts both servers. `None` if PostgreSQL is not installed.
     async fn start() -> Option<Self> {
         let primary = Server::postgres(&[])?;
         let primary_relay = Relay::to(format!("127.0.0.1:{}", primary.port), Line::Open).await;
@@ -49,7 +49,7 @@ impl Pair {
         Some(pair)
     }
 
-    /// The URL of a replica: both servers, in their order.
+    /// The database URL of a replica: both servers, in their order.
     fn url(&self) -> String {
         let [first, second] = self.servers.each_ref().map(|server| server.port);
         let hosts = format!("127.0.0.1:{first},127.0.0.1:{second}");
@@ -70,7 +70,7 @@ impl Pair {
         1 - self.primary
     }
 
-    /// What an operator does once the primary is lost: commits wait for no standby, as there is none.
+    /// Promotes the standby like an operator. Commits wait for no standby, as none is left.
     async fn promote(&mut self) {
         let standby = self.server(self.standby());
         standby.execute("ALTER SYSTEM SET synchronous_standby_names = ''").await;
@@ -79,16 +79,15 @@ impl Pair {
         self.primary = self.standby();
     }
 
-    /// What an operator does with the old primary, which must be down: it becomes the synchronous
-    /// standby.
+    /// Makes the old primary, which must be down, the synchronous standby.
     async fn rejoin(&mut self) {
         let (standby, relay) = (self.standby(), self.relays[self.primary].address.port());
-        // The relay runs on the test's runtime.
+        // The relay runs on the test's runtime, which must not block.
         tokio::task::block_in_place(|| self.servers[standby].restart_as_standby(relay));
         self.wait_for_standby().await;
     }
 
-    /// Has commits wait for the standby, and waits until they do.
+    /// Makes commits wait for the standby, and waits until the standby is synchronous.
     async fn wait_for_standby(&self) {
         let primary = self.server(self.primary);
         primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await;
@@ -101,7 +100,7 @@ impl Pair {
         .await;
     }
 
-    /// Checks that the standby holds the same as the primary.
+    /// Checks that the standby holds the same data as the primary.
     async fn check_equal(&self) {
         let expected = stored::read(&self.database(self.primary)).await;
         until("the standby holds the same", || async {
@@ -111,7 +110,7 @@ impl Pair {
     }
 }
 
-/// Starts a replica on some hosts.
+/// Starts a replica with a database URL.
 async fn replica(url: String) -> Program {
     let database = TestDatabase { kind: Kind::Postgres, url };
     let deadline = DEADLINE.as_secs().to_string();
@@ -144,7 +143,7 @@ async fn updates_survive_the_promotion_of_a_synchronous_standby() {
     pair.check_equal().await;
 }
 
-/// Cuts the standby off: nothing is acknowledged meanwhile.
+/// Isolates the standby. Nothing is acknowledged meanwhile.
 async fn partition(pair: &Pair, load: &mut Load) {
     let relay = &pair.relays[pair.primary];
     relay.set(Line::Stalled);
@@ -158,8 +157,8 @@ async fn partition(pair: &Pair, load: &mut Load) {
     load.recovered(fault).await;
 }
 
-/// Freezes the primary, promotes the standby, and has the old primary go on. A replica that still
-/// writes to it gets nothing acknowledged.
+/// Freezes the primary, promotes the standby, and thaws the old primary. A replica that still
+/// writes to the old primary gets no acknowledgement.
 async fn split_brain(pair: &mut Pair, load: &mut Load) {
     let old = pair.primary;
     let straggler = replica(pair.database(old).url).await;
@@ -183,7 +182,7 @@ async fn split_brain(pair: &mut Pair, load: &mut Load) {
     sleep(PARTITION).await;
     let acknowledged = load.acknowledged_since(begun, Some(others.index));
     assert_eq!(acknowledged, 0, "the old primary has acknowledged updates");
-    // It does not know whether that city is still the one.
+    // The old primary cannot know whether this city is still current.
     let unchanged = straggler.set_city(&city, "").await;
     assert!(unchanged.is_err(), "the old primary has acknowledged an update that changes nothing");
     load.recovered(fault).await;

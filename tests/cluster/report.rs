@@ -1,4 +1,4 @@
-//! How long each recovery took.
+//! Recovery times.
 
 use std::{fmt::Write as _, io::Write as _, time::Duration};
 
@@ -6,16 +6,16 @@ use tokio::time::Instant;
 
 use crate::checker::Attempt;
 
-/// A fault, or the end of one.
+/// A fault, or its end.
 pub struct Fault {
     pub name: &'static str,
     pub begun: Instant,
 }
 
-/// What a fault cost the replica that it cost most.
+/// The cost of a fault for the most affected replica.
 struct Recovery {
     fault: &'static str,
-    /// Until an update was acknowledged that began after the fault.
+    /// Time until the acknowledgement of an update that began after the fault.
     first: Duration,
     /// The longest time without an acknowledged update.
     pause: Duration,
@@ -33,7 +33,7 @@ impl Report {
         Self { cluster, begun: Instant::now(), recoveries: Vec::new() }
     }
 
-    /// Adds what a fault cost, once every replica acknowledges updates again.
+    /// Adds the cost of a fault, once every replica acknowledges updates again.
     pub fn add(&mut self, fault: &Fault, replicas: usize, attempts: &[Attempt]) {
         let (mut first, mut pause) = (Duration::ZERO, Duration::ZERO);
         for replica in 0..replicas {
@@ -53,7 +53,7 @@ impl Report {
         self.recoveries.push(Recovery { fault: fault.name, first, pause });
     }
 
-    /// Writes the table to the terminal: the test runner hides what a test that passes prints.
+    /// Writes to the terminal: the test runner hides the output of tests that pass.
     pub fn print(&self, attempts: &[Attempt], entries: usize) {
         let acknowledged = attempts.iter().filter(|own| own.acknowledged().is_some()).count();
         let mut table = format!(

@@ -1,4 +1,4 @@
-//! What a database server has stored.
+//! The data that a database server has stored.
 
 use sea_orm::{ConnectionTrait, Statement};
 
@@ -8,7 +8,7 @@ use crate::{
     writers::{FIRST_USER, LAST_USER},
 };
 
-/// Inserts the users of the writers.
+/// Inserts the writers' users.
 pub async fn insert_users(database: &TestDatabase) {
     let row = |id| format!("({id}, 'user {id}', 'user', 0, 0, '')");
     let rows: Vec<_> = (FIRST_USER..=LAST_USER).map(row).collect();
@@ -16,7 +16,7 @@ pub async fn insert_users(database: &TestDatabase) {
     database.execute(&format!("INSERT INTO accounts ({columns}) VALUES {}", rows.join(", "))).await;
 }
 
-/// The change log, by user and version, and the rows of the writers' users.
+/// Reads the change log by user and version, and the rows of the writers' users.
 pub async fn read(database: &TestDatabase) -> (Vec<Entry>, Vec<Row>) {
     let text = match database.kind {
         Kind::MariaDb => "CHAR",
@@ -53,7 +53,7 @@ pub async fn read(database: &TestDatabase) -> (Vec<Entry>, Vec<Row>) {
     (log.iter().map(entry).collect(), rows.iter().map(row).collect())
 }
 
-/// The old and the new city of an entry, which changes nothing else.
+/// The old and new city of an entry that changes only the city.
 fn city(changes: &str) -> (String, String) {
     let changes: serde_json::Value = serde_json::from_str(changes).unwrap();
     let [change] = &**changes.as_array().unwrap() else { panic!("{changes}") };

@@ -1,4 +1,4 @@
-//! Subscriptions that come back with their last token whenever their stream ends.
+//! Subscriptions that resume with their last token whenever their stream ends.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use crate::{
     writers::Replica,
 };
 
-/// How long to wait after a failure.
+/// Backoff after a failure.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A subscription to every user on one replica.
@@ -41,8 +41,8 @@ struct Received {
 impl Watcher {
     /// Subscribes, and waits until the stream has begun.
     ///
-    /// In a split brain its token may be refused as beyond the end of the log: the replica may read the
-    /// old primary, whose log ends earlier.
+    /// In a split brain the replica may read the old primary, whose log ends earlier. The replica
+    /// may then refuse the token as beyond the end of the log.
     pub async fn start(replica: Replica, split_brain: Arc<AtomicBool>) -> Self {
         let received = Arc::<Mutex<Received>>::default();
         let stop = CancellationToken::new();
@@ -61,12 +61,12 @@ impl Watcher {
         watcher
     }
 
-    /// How many changes it has received.
+    /// The number of changes received.
     pub fn count(&self) -> usize {
         self.received.lock().unwrap().changes.len()
     }
 
-    /// Ends it, and answers all that it has received.
+    /// Stops the subscription, and returns all changes received.
     pub async fn stop(self) -> Vec<Seen> {
         self.stop.cancel();
         self.task.await.unwrap();
@@ -81,7 +81,7 @@ async fn follow(replica: Replica, received: &Mutex<Received>, split_brain: &Atom
     let request = WatchUserDetailsRequest { resume_token, ..Default::default() };
     let ended = async {
         let mut stream = replica.users().watch_user_details(request).await?.into_inner();
-        // It says something every few seconds, also where there is nothing to tell.
+        // The stream sends a heartbeat every few seconds.
         while let Some(response) = timeout(CONDITION_TIMEOUT, stream.message()).await.unwrap()? {
             let mut received = received.lock().unwrap();
             received.changes.extend(response.change.map(seen));

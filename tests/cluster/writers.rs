@@ -1,4 +1,4 @@
-//! Writers: each sends one update after the other, with values that no other one has.
+//! Writers: each sends one update after another, with unique values.
 
 use std::{
     net::SocketAddr,
@@ -32,20 +32,20 @@ use crate::{
     support::app::{send, set_city, target},
 };
 
-/// The least time between two updates of a writer: the servers' own work needs the machine, too.
+/// Minimum interval between updates of a writer: the servers need the machine, too.
 const PACE: Duration = Duration::from_millis(50);
-/// How much longer than its deadline the service may take to answer.
+/// How long after its deadline the service may answer.
 const ANSWER_SLACK: Duration = Duration::from_secs(10);
-/// The least id of a writer's user.
+/// The first id of the writers' users.
 pub const FIRST_USER: i64 = 1001;
-/// How many writers have a user of their own; the others share users.
+/// The number of writers with a user of their own. The other writers share users.
 const OWN_USERS: usize = 8;
-/// How many writers there are: each entry point is used on both replicas, with both kinds of users.
+/// The number of writers: each entry point is used on both replicas, with both kinds of users.
 pub const WRITERS: usize = 16;
-/// The largest id of a writer's user.
+/// The last id of the writers' users.
 pub const LAST_USER: i64 = FIRST_USER + 9;
 
-/// Where a replica of the service listens.
+/// The addresses of a service replica.
 #[derive(Clone, Copy, Debug)]
 pub struct Replica {
     pub grpc: SocketAddr,
@@ -57,7 +57,7 @@ impl Replica {
         Self { grpc: program.grpc.unwrap(), http: program.http }
     }
 
-    /// A client of gRPC.
+    /// A gRPC client.
     pub fn users(self) -> UserDetailsServiceClient<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap();
         UserDetailsServiceClient::new(endpoint.connect_lazy())
@@ -68,7 +68,7 @@ impl Replica {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     Grpc,
-    /// With a request id: repeated, on both replicas by turns, until it is answered.
+    /// With a request id: retried, on both replicas in turn, until the service answers.
     Repeated,
     Legacy,
 }
@@ -84,13 +84,13 @@ pub struct Writer {
     users: Vec<UserDetailsServiceClient<Channel>>,
     http: Client<HttpConnector, Full<Bytes>>,
     answer_timeout: Duration,
-    /// Whether two servers accept writes at present: what is read may be old.
+    /// Whether two servers accept writes at present: a read may return old data.
     split_brain: Arc<AtomicBool>,
     sent: u64,
 }
 
 impl Writer {
-    /// The writer of a number below [`WRITERS`], on one of two replicas.
+    /// The writer with a number below [`WRITERS`], on one of two replicas.
     pub fn new(
         number: usize,
         replicas: &[Replica],
@@ -114,13 +114,13 @@ impl Writer {
         }
     }
 
-    /// A writer over gRPC, with the user of the writer before, on a replica that others do not use.
+    /// A gRPC writer on an additional replica. It shares the user of an earlier writer.
     pub fn on_another(number: usize, replica: Replica, index: usize, deadline: Duration) -> Self {
         let writer = Self::new(number % OWN_USERS, &[replica], deadline, Arc::default());
         Self { number, entry: Entry::Grpc, replica: index, ..writer }
     }
 
-    /// Sends one update, and says what became of it.
+    /// Sends one update, and returns its outcome.
     pub async fn update(&mut self) -> Attempt {
         let value = format!("w{}-{:06}", self.number, self.sent);
         self.sent += 1;
@@ -150,7 +150,7 @@ impl Writer {
         Attempt { user_id, value, replica, begun, outcome, read }
     }
 
-    /// What the other replica answers, where it does and must have what was acknowledged.
+    /// Reads on the other replica. `None` if the replica fails or may read old data.
     async fn read(&self) -> Option<String> {
         let mut users = self.users.get((self.replica + 1) % self.replicas.len())?.clone();
         let request = GetUserDetailsRequest { user_id: self.user_id, ..Default::default() };
@@ -188,7 +188,7 @@ impl Writer {
         }
     }
 
-    /// The same by the legacy call.
+    /// Sends the update as a legacy call.
     async fn call(&self, value: &str) -> Outcome {
         let target = target("admin", &self.user_id.to_string(), &format!("city={value}"));
         let address = self.replicas[self.replica].http;

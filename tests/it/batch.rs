@@ -1,4 +1,4 @@
-//! Batches: all or none, or each on its own.
+//! Batches: atomic, or each update on its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,7 +27,7 @@ on_every_engine!(
     an_answer_that_would_be_too_large_says_less,
 );
 
-// Only on SQLite one writer serves all.
+// Only SQLite has a single writer.
 on_sqlite!(single_updates_go_between_batches);
 
 fn update(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
@@ -123,7 +123,7 @@ async fn all_are_stored_or_none(database: TestDatabase) {
     let last = stored[4].as_ref().unwrap();
     assert_eq!(last.user_details.clone().unwrap(), app.read(3).await);
     assert_eq!((app.city(3).await, app.city(5).await), ("Riga".to_owned(), "Kaunas".to_owned()));
-    // Managers have the same rights here as for one update.
+    // Managers have the same rights in a batch as for one update.
     let as_assigned = BatchUpdateUserDetailsRequest {
         acting_username: "assigned".to_owned(),
         ..batch(vec![update(4, "Bonn"), update(5, "Bonn")])
@@ -180,7 +180,7 @@ async fn a_bad_batch_is_refused(database: TestDatabase) {
     assert_eq!(entries(&database).await, 0);
 }
 
-/// Adds users from 1001 to an id.
+/// Adds the users from 1001 to `last`.
 async fn crowd(database: &TestDatabase, last: i64) {
     let rows: Vec<_> =
         (1001..=last).map(|id| format!("({id}, 'user {id}', 'user', 0, 0, '')")).collect();
@@ -188,7 +188,7 @@ async fn crowd(database: &TestDatabase, last: i64) {
     database.execute(&format!("{insert}{}", rows.join(", "))).await;
 }
 
-/// What a batch changes of a user: many of them the same fields as others, some other fields.
+/// The batch changes the same fields of many users, and other fields of some users.
 async fn each_user_gets_what_is_its_own(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     crowd(&database, 1200).await;
@@ -252,7 +252,7 @@ async fn a_thousand_are_stored_beside_others(database: TestDatabase) {
     assert_eq!(entries(&database).await, 2000 + 40);
 }
 
-/// Where one writer serves all, updates that wait for it get their turn between batches.
+/// With a single writer, queued single updates run between batches.
 async fn single_updates_go_between_batches(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     crowd(&database, 1800).await;
@@ -268,8 +268,8 @@ async fn single_updates_go_between_batches(database: TestDatabase) {
     panic!("{rounds:?}");
 }
 
-/// Makes four batches and many single updates at once. Answers how many single updates were stored
-/// between each two batches.
+/// Makes four batches and many single updates at once. Returns the number of single updates stored
+/// between consecutive batches.
 async fn singles_between_batches(app: &TestApp, database: &TestDatabase, round: usize) -> Vec<i64> {
     let before = entries(database).await;
     let city = format!("Bonn {round}");
@@ -279,7 +279,7 @@ async fn singles_between_batches(app: &TestApp, database: &TestDatabase, round: 
     });
     let batches = join_all(batches);
     let done = AtomicBool::new(false);
-    // So many that some are queued whenever a batch ends, on a busy machine too.
+    // Enough callers that some updates are queued whenever a batch ends, even on a busy machine.
     let singles = (0..32).map(|caller| {
         let done = &done;
         async move {
@@ -293,7 +293,7 @@ async fn singles_between_batches(app: &TestApp, database: &TestDatabase, round: 
         }
     });
     let batches = async {
-        // Singles are under way.
+        // Wait until single updates are under way.
         while entries(database).await == before {}
         let answers = batches.await;
         done.store(true, Ordering::Relaxed);
@@ -345,7 +345,7 @@ async fn an_answer_that_would_be_too_large_says_less(database: TestDatabase) {
     let request = UpdateUserDetailsRequest { user_details: Some(commented), ..update(3, "") };
     app.update(request).await.unwrap();
 
-    // Each answer has the comment.
+    // Each result contains the comment.
     let cities = |number| batch((0..number).map(|city| update(3, &city.to_string())).collect());
     let details = |answer: &BatchUpdateUserDetailsResponse| -> Vec<UserDetails> {
         let one = |result: &UpdateUserDetailsResult| match result.result.as_ref().unwrap() {

@@ -70,7 +70,7 @@ async fn compressed_bodies_are_decoded(database: TestDatabase) {
         assert!(answer.body.contains("successfully"), "{coding}: {}", answer.body);
         assert_eq!(city(&app).await, stored);
     }
-    // Credentials may stand in the body too.
+    // Credentials may be in the body, too.
     let json = format!(
         r#"{{"u": "admin", "user_id": 3, "hash": "{}", "city": "json"}}"#,
         hash("admin", "3")
@@ -101,7 +101,7 @@ async fn a_body_that_cannot_be_read_is_never_absent(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let target = target("admin", "3", "county=Never");
     let no_boundary = ("content-type", "multipart/form-data");
-    // It must not be searched for: that would take longer for each of its characters.
+    // The parser must not search for this boundary: the time grows with its length.
     let long_boundary = format!("multipart/form-data; boundary={}", "-".repeat(60_000));
     let cut_gzip = gzip(b"city=x")[..12].to_vec();
     let log = "SELECT count(*) FROM change_log";
@@ -136,7 +136,7 @@ async fn a_body_that_cannot_be_read_is_never_absent(database: TestDatabase) {
         assert!(messages[0].contains(fault), "{fault}: {}", messages[0]);
         assert_eq!(database.number(log).await, 0, "{headers:?}");
     }
-    // An empty body is absent, whatever its headers say.
+    // An empty body counts as absent, whatever its headers say.
     for headers in [vec![JSON], vec![MULTIPART, GZIP], vec![("content-type", "text/plain")]] {
         let answer = app.send(Method::POST, &target, &headers, "").await;
         assert!(answer.body.contains("successfully"), "{}", answer.body);
@@ -259,7 +259,7 @@ async fn inexact_json_numbers_are_explained(database: TestDatabase) {
     let send = async |body: &'static str| {
         app.send(Method::POST, &target("admin", "3", ""), &[JSON], body).await
     };
-    // The first is what PHP before 7.1 makes of 19.95.
+    // PHP before 7.1 encodes 19.95 like the first value.
     for body in [
         r#"{"tax1_value": 19.949999999999999}"#,
         r#"{"tax1_value": 1e2}"#,

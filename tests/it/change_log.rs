@@ -1,4 +1,4 @@
-//! One entry for each stored change: who, when, through which door, and what, and nothing else.
+//! One entry for each stored change: who, when, through which entry point, and what.
 
 use m4_user_details::proto::{Address, Taxes, UpdateUserDetailsRequest, UserDetails};
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ async fn an_entry_tells_who_when_where_and_what(database: TestDatabase) {
     );
 }
 
-/// The rules do not stand alone: the schema refuses what they would.
+/// The schema itself refuses invalid references and duplicate usernames.
 async fn references_and_usernames_are_guarded(database: TestDatabase) {
     let _app = TestApp::start(&database).await;
     let connection = database.connect().await;
@@ -102,7 +102,7 @@ async fn references_and_usernames_are_guarded(database: TestDatabase) {
         let failed = sea_orm::ConnectionTrait::execute_unprepared(&connection, sql).await;
         assert!(failed.unwrap_err().sql_err().is_some(), "{sql}");
     }
-    // Usernames differ by case alone.
+    // Usernames are case-sensitive.
     let other = "UPDATE accounts SET username = 'ALICE' WHERE id = 4";
     sea_orm::ConnectionTrait::execute_unprepared(&connection, other).await.unwrap();
 }

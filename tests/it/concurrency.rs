@@ -1,4 +1,4 @@
-//! Changes at the same time: none is lost, none is overwritten unseen.
+//! Concurrent changes: none is lost, and none is overwritten unseen.
 
 use futures_util::future::join_all;
 use m4_user_details::{
@@ -50,7 +50,7 @@ async fn of_two_updates_with_one_etag_exactly_one_succeeds(database: TestDatabas
 
 async fn fifty_updates_of_different_fields_all_hold(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    // Every field that may have a value of its own, and again those that are texts: fifty in all.
+    // The fields that can get a new value. Some are updated twice: there are fifty updates.
     let value = |kind, number: usize| match kind {
         Kind::Count => Some(Leaf::Int32(77)),
         Kind::Hour => Some(Leaf::Int32(17)),
@@ -65,7 +65,7 @@ async fn fifty_updates_of_different_fields_all_hold(database: TestDatabase) {
     let mut expected: Vec<_> = Vec::new();
     let mut calls = Vec::new();
     for (number, field) in fields.iter().cycle().take(50).enumerate() {
-        // A field that comes twice gets the same value twice.
+        // A repeated field gets the same value again.
         let leaf = value(field.kind(), number % fields.len()).unwrap();
         let mut details = UserDetails::default();
         details.set(*field, leaf.clone());
@@ -83,7 +83,7 @@ async fn fifty_updates_of_different_fields_all_hold(database: TestDatabase) {
     }
 }
 
-/// The old value of each entry is the new value of the one before it.
+/// Each entry's old value is the previous entry's new value.
 async fn every_version_of_a_contended_field_is_logged_once(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let calls =

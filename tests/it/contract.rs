@@ -1,4 +1,4 @@
-//! The protos and the field table agree, and the service tells of itself.
+//! The protos match the field table, the README is complete, and health and reflection answer.
 
 use std::collections::BTreeSet;
 

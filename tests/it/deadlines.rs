@@ -1,4 +1,4 @@
-//! Calls that are given up, by their deadline or because the caller goes away.
+//! Calls that end early: at their deadline, or when the caller goes away.
 
 use std::{
     collections::HashSet,
@@ -23,14 +23,14 @@ on_every_engine!(
     no_commit_is_torn_when_callers_go_away,
 );
 
-// On SQLite a reader does not wait for a writer.
+// SQLite readers do not wait for writers.
 on_servers!(a_read_is_waited_for_no_longer_than_its_caller_waits);
 
-/// How long a statement waits for a lock where its caller sets no deadline.
+/// The lock timeout of a statement whose caller sets no deadline.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 async fn an_update_waits_for_a_lock_no_longer_than_its_caller(database: TestDatabase) {
-    // What is under way keeps its room until it has ended.
+    // A call holds its permit until it has ended.
     let app = TestApp::start_with(&database, &[("max_in_flight", "1")]).await;
     let lock = database.lock_alice().await;
     // A busy machine may delay one attempt, but hardly each of several.
@@ -62,7 +62,7 @@ async fn an_update_without_a_short_deadline_waits_until_the_lock_is_free(databas
     let lock = database.lock_alice().await;
     let mut users = app.users();
     let update = tokio::spawn(async move {
-        // A read below may have the place.
+        // A read below may hold the permit.
         loop {
             match users.update_user_details(set_city(3, "York")).await {
                 Err(error) if error.code() == Code::ResourceExhausted => {}
@@ -91,7 +91,7 @@ async fn no_commit_is_torn_when_callers_go_away(database: TestDatabase) {
             let mut acknowledged = Vec::new();
             for call in 0..40 {
                 let (user_id, city) = (3 + (caller + call) % 3, format!("{caller} {call}"));
-                // Somewhere in the middle of it; and now and then not at all.
+                // Drop most calls midway, and let some finish.
                 let patience = match call % 8 {
                     7 => Duration::from_secs(60),
                     _ => Duration::from_micros((caller * 7919 + call * 104_729) as u64 % 30_000),
@@ -107,7 +107,7 @@ async fn no_commit_is_torn_when_callers_go_away(database: TestDatabase) {
         }
     });
     let acknowledged: Vec<_> = join_all(callers).await.into_iter().flatten().collect();
-    // What was begun is finished.
+    // A stop finishes every call that has begun.
     app.stop().await.unwrap();
     let app = TestApp::start(&database).await;
 
@@ -153,7 +153,7 @@ async fn a_read_is_waited_for_no_longer_than_its_caller_waits(database: TestData
         ($table:literal, $method:ident, $request:expr) => {
             let transaction = database.begin().await;
             transaction.execute(&format!("{lock} {} {mode}", $table)).await;
-            // A busy machine may let the deadline pass before the statement is begun.
+            // On a busy machine the deadline may pass before the statement begins.
             let (mut has_waited, mut deadline) = (false, Duration::from_millis(250));
             while !has_waited {
                 assert!(deadline < Duration::from_secs(30), "the statement waits for no lock");

@@ -1,5 +1,5 @@
-//! The schema of the last release, recorded as SQL: this version brings it up to date, and the statements
-//! of the last release still run on it.
+//! The schema of the last release, recorded as SQL. This version migrates it, and the statements of
+//! the last release still run on it.
 
 use m4_user_details::{proto::ListUserDetailsChangesRequest, storage::migrate};
 use m4_user_details_migrations::steps;
@@ -16,10 +16,10 @@ on_every_engine!(
     a_new_schema_looks_to_the_last_release_like_its_own,
 );
 
-/// The steps that the last release has.
+/// The migration steps of the last release.
 const STEPS: i64 = 26;
 
-/// Makes the schema of the last release.
+/// Creates the schema of the last release.
 async fn load(database: &TestDatabase) {
     let schema = match database.kind {
         Kind::Sqlite => include_str!("../schema/v0.1.0/sqlite.sql"),
@@ -34,7 +34,7 @@ async fn load(database: &TestDatabase) {
     connection.close().await.unwrap();
 }
 
-/// What the last release writes for one update of alice, with a request id.
+/// Writes an update of alice with a request id, as the last release does.
 async fn update_as_the_last_release(database: &TestDatabase, version: i64) {
     let changes = r#"[{"field":"address.city","old":"","new":"Bonn"}]"#;
     let id = format!("0f8fad5b-d9cb-469f-a165-70867728950{version}");
@@ -79,7 +79,7 @@ async fn the_schema_of_the_last_release_is_brought_up_to_date(database: TestData
                  expire_time, revoke_time, last_used_time) \
                  VALUES ('0', 'crm', '00', 'read', NULL, 1, NULL, 1, NULL)";
     database.execute(token).await;
-    // A service that has a token is closed to callers without one.
+    // A service with tokens refuses callers without a token.
     database.execute("DELETE FROM service_tokens").await;
     migrate(&database.options(), false).await.unwrap();
     let later = i64::try_from(steps().len()).unwrap() - STEPS;
@@ -101,7 +101,7 @@ async fn the_schema_of_the_last_release_is_brought_up_to_date(database: TestData
     assert_eq!(etags, ["3-2", "3-3", "3-4", "3-5"]);
 }
 
-/// It does not start where it finds a step that it does not know.
+/// The last release does not start if it finds an unknown step.
 async fn a_new_schema_looks_to_the_last_release_like_its_own(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let last = "SELECT max(version) FROM seaql_migrations";

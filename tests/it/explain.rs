@@ -1,4 +1,4 @@
-//! `ExplainLegacyCall`: what it says is what the door answers, and nothing is stored.
+//! `ExplainLegacyCall`: the explanation matches the gateway's response, and nothing is stored.
 
 use ::http::Method;
 use m4_user_details::proto::{
@@ -38,7 +38,7 @@ async fn explain(app: &TestApp, request: ExplainLegacyCallRequest) -> ExplainLeg
     app.legacy().explain_legacy_call(request).await.unwrap().into_inner()
 }
 
-/// Explains a call and then makes it: both must answer the same.
+/// Explains a call, then makes it. Both results must match.
 async fn compare(app: &TestApp, request: ExplainLegacyCallRequest) -> ExplainLegacyCallResponse {
     let explained = explain(app, request.clone()).await;
     let method = match &*request.method {
@@ -138,7 +138,7 @@ async fn switches_are_explained_as_the_door_answers(database: TestDatabase) {
     assert!(explained.explanation.contains("allow_api"));
     app.stop().await.unwrap();
 
-    // Without any secret key it is disabled too, and no hash can be told.
+    // Without a secret key the API is disabled, too, and no hash can be computed.
     let keys = [("grpc.token", "internal"), ("grpc.token_own_name", "true")];
     let app = TestApp::start_config(&config(&database.url, &keys), false).await;
     let mut settings = tonic::Request::new(UpdateSettingsRequest {
@@ -256,7 +256,7 @@ async fn invalid_parameters_are_told_whichever_check_decides(database: TestDatab
         let invalid = explained.invalid_parameters.iter();
         invalid.map(|own| (own.name.clone(), own.field.clone())).collect::<Vec<_>>()
     };
-    // What the door finds, what the service finds in a value alone, and what it finds in its data.
+    // Faults that the gateway finds, faults in a value alone, and faults that need stored data.
     let parameters = "bd=x&hidden=7&city=%00&currency_id=77&state=ok";
     let own = |name: &str, field: &str| (name.to_owned(), field.to_owned());
     let wrong = target("admin", "3", parameters).replace("hash=", "hash=0");
@@ -308,7 +308,7 @@ async fn a_hash_is_explained_and_told_only_where_asked_for(database: TestDatabas
         ("1234", LegacyHashVerdict::NoSha1),
         (&"0".repeat(40), LegacyHashVerdict::Wrong),
     ] {
-        // A whole URL does as well, and so does one without its scheme.
+        // The scheme and the host of the URL are optional.
         for before in ["https://billing.example", "billing.example", ""] {
             let url = format!("{before}{PATH}?u=admin&user_id=3&hash={sent}#fragment");
             let told = explain(&app, request(&url)).await.hash.unwrap();

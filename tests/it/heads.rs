@@ -27,7 +27,7 @@ async fn comment(app: &TestApp) -> String {
     app.read(3).await.comment.unwrap().comment.unwrap()
 }
 
-/// Text with each byte percent-encoded.
+/// Percent-encodes every byte.
 fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         write!(encoded, "%{byte:02X}").unwrap();
@@ -58,7 +58,7 @@ async fn a_comment_of_any_allowed_size_may_stand_in_the_url(database: TestDataba
             assert_eq!(app.read(3).await.address.unwrap().city, Some(sent.len().to_string()));
         }
     }
-    // One byte more is the value's fault, and no fault of the request.
+    // With one more byte the value is at fault, not the request.
     let request = format!(
         "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         target("admin", "3", &format!("comment={plain}x"))
@@ -143,7 +143,7 @@ async fn heads_are_refused_in_xml(database: TestDatabase) {
         }
     }
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 0);
-    // A head that is still incomplete is not refused.
+    // An incomplete head is not refused.
     let mut stream = TcpStream::connect(app.http).await.unwrap();
     stream.write_all(line.as_bytes()).await.unwrap();
     stream.write_all(b"Connection: cl").await.unwrap();
@@ -160,7 +160,7 @@ async fn the_answer_to_a_refused_head_has_its_method_and_version(database: TestD
     assert!(head.starts_with("HTTP/1.1 400 ") && head.ends_with("\r\n\r\n"), "{head}");
     let old = raw::exchange(app.http, b"GET /< HTTP/1.0\r\n\r\n").await;
     assert!(old.starts_with("HTTP/1.0 400 "), "{old}");
-    // Nothing that a client sends passes for a note of the reader.
+    // A client cannot forge the internal marks of the head reader.
     let answer = app.send(Method::POST, "/", &[("refusal", "400"), ("long-query", "x")], "").await;
     assert_eq!(answer.status.as_u16(), 404);
 }

@@ -1,4 +1,4 @@
-//! What never reaches the call, and what does not depend on it.
+//! Requests that never reach the call, and responses that do not depend on it.
 
 use ::http::{Method, StatusCode};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -78,7 +78,7 @@ async fn too_many_updates_at_once_are_refused(database: TestDatabase) {
     let lock = database.lock_alice().await;
     let mut calls: FuturesUnordered<_> =
         (0..5).map(|_| app.call("admin", "3", "city=First")).collect();
-    // One is under way and waits for the lock; the others are refused at once.
+    // One call waits for the lock; the others are refused immediately.
     for _ in 0..4 {
         let refused = calls.next().await.unwrap();
         assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
@@ -108,7 +108,7 @@ async fn a_request_target_of_60_kib_is_answered(database: TestDatabase) {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("successfully"), "{answer}");
-    // One that is so long that its credentials cannot be carried is not accepted, and not a fault.
+    // Credentials that are too long to forward count as a wrong hash, not as a fault.
     let long = format!("{PATH}?u={}&user_id=3&hash=00", "a".repeat(50 * 1024));
     let answer = app.send(Method::POST, &long, &[], "").await;
     assert!(answer.body.contains("Incorrect hash"), "{}", answer.body);

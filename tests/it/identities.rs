@@ -1,4 +1,4 @@
-//! Service tokens: their scopes, their lists of fields, their end.
+//! Service tokens: scopes, field lists, expiry and revocation.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use m4_user_details::{
@@ -119,7 +119,6 @@ fn move_to(city: &str) -> UpdateUserDetailsRequest {
     UpdateUserDetailsRequest { user_id: 3, user_details: Some(details), ..Default::default() }
 }
 
-/// Clears fields of alice.
 fn clear(path: &str) -> UpdateUserDetailsRequest {
     let update_mask = Some(FieldMask { paths: vec![path.to_owned()] });
     UpdateUserDetailsRequest { user_id: 3, update_mask, ..Default::default() }
@@ -129,7 +128,7 @@ fn batch(requests: Vec<UpdateUserDetailsRequest>) -> BatchUpdateUserDetailsReque
     BatchUpdateUserDetailsRequest { requests, ..Default::default() }
 }
 
-/// Calls an RPC with a token in a way that succeeds where the token and the acting account may do so.
+/// Calls an RPC with a token. The call succeeds if the token and the acting account permit it.
 async fn call(app: &TestApp, rpc: &str, token: &str, acting: &str) -> Result<(), Status> {
     let acting_username = acting.to_owned();
     let (mut users, mut settings) = (app.users(), app.settings());
@@ -188,7 +187,7 @@ async fn call(app: &TestApp, rpc: &str, token: &str, acting: &str) -> Result<(),
     }
 }
 
-/// The etag of alice, as far as a token may read it.
+/// The etag of alice; empty if the token may not read.
 async fn read_etag(app: &TestApp, token: &str) -> String {
     read(app, token, "admin").await.map(|alice| alice.etag).unwrap_or_default()
 }
@@ -201,7 +200,7 @@ fn assert_denied(status: &Status, what: &str) {
 
 async fn every_rpc_takes_its_scope(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    // For `RevertUserDetailsChange`, which without an etag needs that nothing was changed since.
+    // Without an etag, `RevertUserDetailsChange` needs a change that no later change touches.
     app.update(hide()).await.unwrap();
     for scope in Scope::ALL {
         let token = token(&database, &[scope], None, None).await;
@@ -223,7 +222,7 @@ async fn every_rpc_takes_its_scope(database: TestDatabase) {
                     assert_denied(&status, &what);
                 }
             }
-            // No scope gives an account what it has not.
+            // A scope gives an account no rights that it lacks.
             assert_denied(&call(&app, rpc, &token, "alice").await.unwrap_err(), &what);
         }
     }
@@ -247,7 +246,7 @@ async fn a_list_of_fields_bounds_every_way_of_changing(database: TestDatabase) {
     let dry = UpdateUserDetailsRequest { validate_only: true, ..clear("address") };
     let mut wrong = hide();
     wrong.user_details.as_mut().unwrap().general.as_mut().unwrap().call_limit = Some(-1);
-    // `hide` would change nothing: it is refused for what it names.
+    // `hide` would change nothing: it is refused because of the fields that it names.
     let refused =
         [hide(), by_name, whole, clear("general.call_limit"), clear("address"), dry, wrong];
     for request in &refused {
@@ -256,7 +255,7 @@ async fn a_list_of_fields_bounds_every_way_of_changing(database: TestDatabase) {
         let requests = vec![move_to("never"), request.clone()];
         let status = users.batch_update_user_details(with(&token, batch(requests))).await;
         let status = status.unwrap_err();
-        // All of a batch act as one.
+        // All updates of a batch act as one account.
         if request.acting_username.is_empty() {
             assert_denied(&status, &format!("{request:?}"));
             assert!(status.message().starts_with("requests[1]: "), "{status:?}");
@@ -280,7 +279,7 @@ async fn a_list_of_fields_bounds_every_way_of_changing(database: TestDatabase) {
         .map(|own| matches!(own.result, Some(UpdateResult::Response(_))))
         .collect();
     assert_eq!(stored, [false, true, false]);
-    // With a hash every field can be changed through the door.
+    // A hash would permit changes of every field through the gateway.
     let explain = |include_hash| {
         let acting_username = "admin".to_owned();
         let request =
@@ -324,12 +323,11 @@ async fn changes_in_its_own_name_bear_the_name_of_the_token(database: TestDataba
     app.users().update_user_details(with(&token, by_name)).await.unwrap();
     let actor = "SELECT actor_id FROM change_log WHERE service IS NULL";
     assert_eq!(database.number(actor).await, 2);
-    // Either way the log tells which service called.
+    // In both cases the log names the calling service.
     let calls = "SELECT count(*) FROM change_log WHERE identity = 'crm'";
     assert_eq!(database.number(calls).await, 2);
 }
 
-/// Waits until a token is accepted.
 async fn until_it_is_known(app: &TestApp, token: &str) {
     until("the token is accepted", || async move {
         let outcome = read(app, token, "admin").await;
@@ -338,7 +336,6 @@ async fn until_it_is_known(app: &TestApp, token: &str) {
     .await;
 }
 
-/// Waits until a token is refused.
 async fn until_it_is_refused(app: &TestApp, token: &str) {
     until("the token is refused", || async move {
         let outcome = read(app, token, "admin").await;
@@ -347,7 +344,7 @@ async fn until_it_is_refused(app: &TestApp, token: &str) {
     .await;
 }
 
-/// An application whose clock the test sets.
+/// An application with a clock that the test sets.
 async fn start_with_clock(database: &TestDatabase) -> (TestApp, TestClock) {
     let clock = TestClock::at_present();
     let environment =
@@ -365,7 +362,7 @@ async fn a_token_expires(database: TestDatabase) {
     assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "UNAUTHENTICATED"));
     clock.advance(minute - TimeDelta::microseconds(1));
     read(&app, &living, "admin").await.unwrap();
-    // To the moment, though tokens are read but once a second.
+    // Exactly on time, although tokens are read only once a second.
     clock.advance(TimeDelta::microseconds(1));
     let status = read(&app, &living, "admin").await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
@@ -382,7 +379,7 @@ async fn a_revoked_token_is_refused_on_every_replica(database: TestDatabase) {
     }
     revoke(&database, &one).await;
     tokio::join!(until_it_is_refused(&left, &one), until_it_is_refused(&right, &one));
-    // Another one of the same name stays.
+    // Another token with the same name stays valid.
     for app in [&left, &right] {
         assert_eq!(read(app, &other, "admin").await.unwrap().username, "alice");
     }
@@ -420,7 +417,7 @@ async fn the_first_token_closes_what_was_open_for_good(database: TestDatabase) {
     revoke(&database, &token).await;
     until_it_is_refused(&app, &token).await;
     assert!(closed().await);
-    // The door in the same process needs none.
+    // The gateway in the same process needs no token.
     assert!(app.call("admin", "3", "hidden=1").await.body.contains("successfully"));
 }
 
@@ -452,7 +449,7 @@ async fn the_last_use_of_a_token_is_noted(database: TestDatabase) {
     };
     until("the use is noted", is_noted_now).await;
     let noted = clock.now().timestamp_micros();
-    // Not again within a minute, though the tokens were read anew: the second token is known.
+    // Not again within a minute. The tokens were read anew: the second token is accepted.
     clock.advance(TimeDelta::seconds(59));
     let second = token(&database, &[Scope::Read], None, None).await;
     until_it_is_known(&app, &second).await;

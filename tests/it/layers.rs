@@ -1,5 +1,5 @@
-//! The layers around every RPC, seen by a client that speaks HTTP/2 itself: it stalls, sends broken
-//! messages, and does not read.
+//! The layers around every RPC, seen by a raw HTTP/2 client: it stalls, sends broken messages, and
+//! does not read.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -41,13 +41,13 @@ on_sqlite!(
     a_batch_that_grows_by_what_is_stored_is_refused,
 );
 
-/// The longest that anything here is waited for.
+/// Timeout of every wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 const GET: &str = "/m4.userdetails.v1.UserDetailsService/GetUserDetails";
 const UPDATE: &str = "/m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 const BATCH: &str = "/m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
 
-/// A connection whose client grants a window of so many bytes to each answer.
+/// A connection that grants each response a window of this many bytes.
 async fn connect(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
     let socket = TcpStream::connect(address).await.unwrap();
     let mut builder = client::Builder::new();
@@ -66,7 +66,7 @@ fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Request<()
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
-/// A message with its prefix.
+/// A message with its gRPC prefix.
 fn frame(message: &[u8], is_compressed: bool) -> Bytes {
     let mut frame = vec![u8::from(is_compressed)];
     frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
@@ -74,8 +74,8 @@ fn frame(message: &[u8], is_compressed: bool) -> Bytes {
     frame.into()
 }
 
-/// Reads an answer to its end, and grants the window for it. Answers its HTTP status, its gRPC
-/// status and its message.
+/// Reads a response to its end, and grants the window for it. Returns the HTTP status, the gRPC
+/// status and the message.
 async fn read(answer: http::Response<RecvStream>) -> (StatusCode, Status, Vec<u8>) {
     let (parts, mut body) = answer.into_parts();
     let mut message = Vec::new();
@@ -90,7 +90,7 @@ async fn read(answer: http::Response<RecvStream>) -> (StatusCode, Status, Vec<u8
     (parts.status, status, message)
 }
 
-/// Begins a call, whose message is still to be sent.
+/// Begins a call. Its message is not yet sent.
 async fn begin(
     client: &mut SendRequest<Bytes>,
     request: Request<()>,
@@ -99,7 +99,7 @@ async fn begin(
     client.send_request(request, false).unwrap()
 }
 
-/// A whole call on a connection of its own.
+/// A complete call on its own connection.
 async fn call(
     address: SocketAddr,
     path: &str,
@@ -108,7 +108,7 @@ async fn call(
 ) -> (StatusCode, Status, Vec<u8>) {
     let mut client = connect(address, 65_535).await;
     let (answer, mut stream) = begin(&mut client, post(address, path, headers)).await;
-    // A call that is refused may be over before its message is sent.
+    // A refused call may end before its message is sent.
     let _ = stream.send_data(body, true);
     read(timeout(PATIENCE, answer).await.unwrap().unwrap()).await
 }
@@ -172,7 +172,7 @@ async fn messages_that_cannot_be_read_are_refused(database: TestDatabase) {
         (frame(b"\xff\xff\xff", false), "is not a valid encoding of the request message"),
         (Bytes::from_static(&[7, 0, 0, 0, 0]), "is not a valid encoding of the request message"),
         (frame(b"no encoding is named", true), "is not a valid encoding of the request message"),
-        // The user id is text.
+        // The user id is a string.
         (frame(b"\x0a\x01x", false), "is not a valid encoding of the request message"),
         (large, "is larger than grpc.message_limit allows"),
     ] {
@@ -259,7 +259,7 @@ async fn a_large_message_is_handled_beside_small_ones(database: TestDatabase) {
 
 async fn an_answer_that_is_not_read_ends_at_the_deadline(database: TestDatabase) {
     let app = TestApp::start_with(&database, &[("deadline_seconds", "1")]).await;
-    // Answers have no window at all.
+    // Responses have no window at all.
     let mut client = connect(app.grpc, 0).await;
     let (answer, mut stream) = begin(&mut client, post(app.grpc, UPDATE, &[GRPC])).await;
     stream.send_data(frame(&set_city(3, "Unread").encode_to_vec(), false), true).unwrap();
@@ -312,7 +312,7 @@ async fn a_batch_that_grows_by_what_is_stored_is_refused(database: TestDatabase)
     assert!(refused.message().contains("4 MiB"), "{refused:?}");
     assert_eq!(app.read(4).await.address.unwrap().city.as_deref(), Some("Large"));
     assert_eq!(batch(false, 50).await.unwrap().into_inner().results.len(), 50);
-    // The results have no room for the comments.
+    // The results are too large to contain the comments.
     let results = batch(true, 200).await.unwrap().into_inner().results;
     assert_eq!(results.len(), 200);
     for result in results {

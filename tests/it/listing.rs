@@ -1,4 +1,4 @@
-//! Lists of users and of the change log: filters, orders, pages, and who sees what.
+//! Lists of users and of the change log: filters, orders, pages and visibility.
 
 use m4_user_details::proto::{
     Address, ListUserDetailsChangesRequest, ListUserDetailsChangesResponse, ListUserDetailsRequest,
@@ -53,7 +53,7 @@ impl TestApp {
         self.users().list_user_details_changes(request).await.map(tonic::Response::into_inner)
     }
 
-    /// The ids of every page, and that each page but the last is full.
+    /// The ids of every page. Each page but the last must be full.
     async fn pages(&self, mut request: ListUserDetailsRequest) -> Vec<i64> {
         let mut ids = Vec::new();
         loop {
@@ -81,7 +81,7 @@ impl TestApp {
     }
 }
 
-/// Adds plain users 101 to 120, of which three pairs differ by case or script alone.
+/// Adds plain users 101 to 120. Some usernames differ only by case or diacritics.
 async fn crowd(database: &TestDatabase) {
     for id in 101..=120 {
         let name = match id {
@@ -91,7 +91,7 @@ async fn crowd(database: &TestDatabase) {
             104 => "žoe".to_owned(),
             _ => format!("crowd_{id}"),
         };
-        // Times repeat: users with the same one follow each other by id.
+        // Times repeat: users with equal times are ordered by id.
         let (time, flag) = (id / 3, if id % 2 == 0 { "TRUE" } else { "FALSE" });
         database
             .execute(&format!(
@@ -168,7 +168,7 @@ async fn filters_apply_together(database: TestDatabase) {
                 responsible_manager_id: Some(6),
                 ..none()
             },
-            // Bob's manager is 6 as well; he was changed last.
+            // Bob's manager is also 6, and bob was changed last.
             vec![117, 118, 119, 120, 4],
         ),
     ] {
@@ -312,7 +312,7 @@ async fn a_bad_list_is_refused(database: TestDatabase) {
         );
         assert!(status.message().contains(field), "{status}");
     }
-    // Another size is no other list.
+    // Another page size is not another list.
     let next = ListUserDetailsRequest { page_token: next_page_token, ..ordered("username", 2) };
     assert_eq!(app.list(next).await.unwrap().user_details.len(), 2);
 }
@@ -417,7 +417,7 @@ async fn the_change_log_tells_which_service_called(database: TestDatabase) {
         row(None, "crm", "crm", "grpc", "To Vilnius", ""),
     ];
     assert_eq!(told, expected);
-    // By name, and only what it did in its own name.
+    // The exact name, and only changes that the service made in its own name.
     for (service, expected) in [
         ("crm", &["To Bonn", "To Vilnius"][..]),
         ("portal", &["To Kaunas"]),
@@ -438,7 +438,7 @@ async fn the_change_log_tells_which_service_called(database: TestDatabase) {
     }
 }
 
-/// MariaDB by itself ignores spaces at the end when it compares.
+/// By default, MariaDB ignores trailing spaces in comparisons.
 async fn a_space_at_the_end_of_what_is_filtered_by_counts(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     app.update(set_city(3, "Bonn")).await.unwrap();
@@ -550,7 +550,7 @@ async fn a_change_is_reverted_unless_a_later_one_touched_its_fields(database: Te
         assert_eq!(reason(&app.revert(request).await.unwrap_err()), "CHANGE_NOT_FOUND");
     }
 
-    // The change of the address touched none of its fields.
+    // The later change of the address touched none of the reverted fields.
     let request = RevertUserDetailsChangeRequest { reason: "A mistake".to_owned(), ..revert() };
     let answer = app.revert(request).await.unwrap();
     assert_eq!(answer.changed_fields, changes[0].changed_fields);
@@ -563,7 +563,7 @@ async fn a_change_is_reverted_unless_a_later_one_touched_its_fields(database: Te
     let logged = app.changes(ListUserDetailsChangesRequest::default()).await.unwrap().changes;
     assert_eq!((logged.len(), logged[2].reason.as_str()), (3, "A mistake"));
 
-    // Now its fields hold something else.
+    // Now the reverted fields have later values.
     assert_eq!(reason(&app.revert(revert()).await.unwrap_err()), "CHANGED_SINCE");
     let stale = RevertUserDetailsChangeRequest { etag: stored.etag, ..revert() };
     assert_eq!(reason(&app.revert(stale).await.unwrap_err()), "ETAG_MISMATCH");
@@ -573,7 +573,7 @@ async fn a_change_is_reverted_unless_a_later_one_touched_its_fields(database: Te
     assert_eq!(forced.changed_fields.unwrap().paths, ["address.city"]);
     assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("Vilnius"));
 
-    // A value that came back is still one that later changes touched.
+    // A restored value still counts as touched by later changes.
     for city in ["One", "Two", "One"] {
         app.move_to(4, city, "").await;
     }

@@ -1,4 +1,4 @@
-//! How large SQLite's write-ahead log gets.
+//! The maximum size of SQLite's write-ahead log.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ fn update(city: &str) -> Update {
     }
 }
 
-/// As the README says.
+/// The limit in the README.
 const MOST_BYTES: u64 = 132_000_000 + 132_000_000 / 8;
 
 async fn the_log_is_bounded_beside_those_who_read(database: TestDatabase) {
@@ -50,7 +50,7 @@ async fn the_log_is_bounded_beside_those_who_read(database: TestDatabase) {
     store.prepare(true).await.unwrap();
     let log = PathBuf::from(format!("{}-wal", database.url.strip_prefix("sqlite://").unwrap()));
     let size = || fs::metadata(&log).unwrap().len();
-    // One of these reads at any time: each begins before the other one ends.
+    // The reads overlap: each begins before the other ends.
     let mut readers = tokio::task::JoinSet::new();
     for begins in [0, 20] {
         let connection = database.connect().await;
@@ -66,7 +66,7 @@ async fn the_log_is_bounded_beside_those_who_read(database: TestDatabase) {
             }
         });
     }
-    // Somebody else stores much, and leaves it in the log.
+    // Another connection stores much, and leaves it in the log.
     let filling = database.connect().await;
     let begin =
         "PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = OFF; CREATE TABLE large (content)";

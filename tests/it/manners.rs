@@ -1,4 +1,4 @@
-//! Connections that grow old or die, and messages that are compressed, or too large.
+//! Old and dead connections, and messages that are compressed or too large.
 
 use std::{
     sync::atomic::Ordering,
@@ -36,12 +36,12 @@ on_sqlite!(
     a_message_that_is_too_large_is_refused_even_if_it_was_small_on_the_way,
 );
 
-/// One whose other end is gone says nothing any more, not even that.
+/// A dead client sends nothing, not even a FIN.
 async fn a_connection_that_is_dead_is_ended(database: TestDatabase) {
     let app = TestApp::start_with(&database, &[("grpc.keepalive_seconds", "1")]).await;
     for answers in [false, true] {
         let mut client = TcpStream::connect(app.grpc).await.unwrap();
-        // The preface, and settings that set nothing.
+        // The preface and an empty SETTINGS frame (RFC 9113, section 3.4).
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
         let mut pings = 0;
@@ -74,7 +74,7 @@ async fn an_old_connection_takes_no_new_calls_and_finishes_those_under_way(datab
     let (channel, connections) = counted(app.grpc);
     let mut users = UserDetailsServiceClient::new(channel.clone());
 
-    // Two that are under way when the connection grows old: a call, and a stream without end.
+    // A call and an endless stream are under way when the connection reaches its maximum age.
     let lock = database.lock_alice().await;
     let mut call_users = users.clone();
     let call =
@@ -86,7 +86,7 @@ async fn an_old_connection_takes_no_new_calls_and_finishes_those_under_way(datab
     while connections.load(Ordering::Relaxed) == 1 {
         assert!(begun.elapsed() < CONDITION_TIMEOUT, "it never grows old");
         let request = GetUserDetailsRequest { user_id: 4, ..GetUserDetailsRequest::default() };
-        // One that the client was about to send on the old connection it gives back.
+        // The client cancels a call that it was about to send on the old connection.
         if let Err(error) = users.get_user_details(request).await {
             assert_eq!(error.code(), Code::Cancelled, "{error:?}");
         }
@@ -126,7 +126,7 @@ async fn messages_are_compressed_where_the_client_asks(database: TestDatabase) {
         let mut health = health.send_compressed(encoding).accept_compressed(encoding);
         health.check(HealthCheckRequest::default()).await.unwrap();
     }
-    // Who asks for none gets none.
+    // A client that accepts no compression gets none.
     let request = GetUserDetailsRequest { user_id: 3, ..GetUserDetailsRequest::default() };
     let answer = app.users().get_user_details(request).await.unwrap();
     assert!(!answer.metadata().contains_key("grpc-encoding"));

@@ -1,4 +1,4 @@
-//! Migrations beside calls: no step keeps writers waiting, and one replica migrates at a time.
+//! Migrations during calls: no step blocks writers, and one replica migrates at a time.
 
 use std::{
     sync::{
@@ -37,7 +37,7 @@ mod only_mariadb {
     super::on_engine!(mariadb, MariaDb, a_lease_of_a_replica_that_died_expires);
 }
 
-/// The longest that a call may take while a step waits for its lock.
+/// The maximum duration of a call while a step waits for its lock.
 const LONGEST_CALL: Duration = Duration::from_secs(3);
 
 fn with(step: Step) -> Vec<Step> {
@@ -74,7 +74,7 @@ async fn fill(database: &TestDatabase) {
     database.execute(&insert).await;
 }
 
-/// Reads the accounts as a dump does, until the transaction ends.
+/// Reads the accounts like a dump, in a snapshot that lasts until the transaction ends.
 async fn dump(database: &TestDatabase) -> Transaction {
     let dump = database.begin().await;
     match database.kind {
@@ -90,7 +90,7 @@ fn migrating(database: &TestDatabase, steps: Vec<Step>) -> JoinHandle<Result<(),
     tokio::spawn(async move { migrate_by(&options, &steps, false).await })
 }
 
-/// Updates a user until it is stopped. Answers how many calls there were, and how long the longest one took.
+/// Updates a user until stopped. Returns the number of calls and the longest duration.
 fn writing(
     app: &Arc<TestApp>,
     user_id: i64,
@@ -109,7 +109,7 @@ fn writing(
     })
 }
 
-/// How often the step was seen to wait for its lock.
+/// Waits until the step has waited for its lock this many times.
 async fn wait_for_attempts(database: &TestDatabase, attempts: usize) {
     let waiting = match database.kind {
         Kind::Postgres => {
@@ -142,7 +142,7 @@ async fn an_index_is_built_beside_a_long_reader_without_delaying_writers(databas
         if database.kind == Kind::MariaDb {
             return wait_for_attempts(&database, 3).await;
         }
-        // It waits for the dump, and nobody waits for it.
+        // The index waits for the dump, and no call waits for the index.
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                        AND query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock' \
                        AND now() - query_start > interval '4 seconds'";
@@ -208,7 +208,7 @@ async fn a_lock_of_an_earlier_version_is_waited_for(database: TestDatabase) {
     let other = database.begin().await;
     other.execute("SELECT pg_advisory_lock(7233451094662811)").await;
     let migration = migrating(&database, steps());
-    // A look that finds the lock taken ends so.
+    // An attempt that finds the lock taken ends with ROLLBACK.
     let looked = "SELECT count(*) FROM pg_stat_activity \
                   WHERE datname = current_database() AND query = 'ROLLBACK'";
     until("it has looked", || async { database.number(looked).await > 0 }).await;
@@ -233,7 +233,7 @@ async fn a_lease_of_a_replica_that_died_expires(database: TestDatabase) {
 async fn a_step_that_is_marked_keeps_older_programs_out(database: TestDatabase) {
     let marked = column().incompatible("a city's name may be longer");
     migrate_by(&database.options(), &with(marked.clone()), true).await.unwrap();
-    // The program that knows the step runs, and so does a newer one.
+    // A program that knows the step starts.
     migrate_by(&database.options(), &with(marked), true).await.unwrap();
     let refused = migrate(&database.options(), true).await.unwrap_err();
     let OpenError::Newer { step, reason } = &refused else { panic!("{refused:?}") };

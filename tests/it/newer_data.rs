@@ -1,5 +1,4 @@
-//! Data of a newer version, and data that no version has written: what is not known is skipped, and
-//! harms nothing else.
+//! Data of a newer version, and corrupt data. Unknown values are skipped and harm nothing else.
 
 use m4_user_details::{
     domain::{
@@ -37,12 +36,12 @@ on_every_engine!(
     known_scopes_hold_beside_unknown_ones,
 );
 
-// Columns of servers hold nothing of another type.
+// Server columns hold no values of another type.
 on_sqlite!(a_value_of_another_type_harms_no_other_row);
 
 const ID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 
-/// Stores an entry of alice's as a newer version would.
+/// Stores an entry of alice as a newer version does.
 async fn log(database: &TestDatabase, version: i64, door: &str, changes: &str) {
     database
         .execute(&format!(
@@ -64,7 +63,7 @@ fn paths(change: &UserDetailsChange) -> Vec<&str> {
 
 const LATER: &str = r#"{"field":"general.later","old":null,"new":"1"}"#;
 const CITY: &str = r#"{"field":"address.city","old":"Vilnius","new":"Bonn"}"#;
-/// A word that only a newer version knows.
+/// A value that only a newer version knows.
 const LIST: &str = r#"{"field":"lists.enable_static_list","old":"no","new":"greylist","more":[1]}"#;
 
 async fn an_entry_is_kept_without_what_is_unknown(database: TestDatabase) {
@@ -126,7 +125,7 @@ async fn a_change_that_is_known_in_part_is_not_reverted(database: TestDatabase) 
         assert!(refused.message().contains("newer version"), "{}", refused.message());
     }
     assert_eq!(app.read(3).await.etag, etag);
-    // An unknown field of a later change is none of the fields of this one.
+    // An unknown field of a later change does not conflict with this change.
     database.execute("DELETE FROM change_log WHERE version = 3").await;
     log(&database, 3, "grpc", &format!("[{LATER}]")).await;
     let request = revert(entries[0].change_id, "");
@@ -134,7 +133,7 @@ async fn a_change_that_is_known_in_part_is_not_reverted(database: TestDatabase) 
     assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("Vilnius"));
 }
 
-/// The ids of users, in pages of a size.
+/// The ids of the listed users, read in pages of `page_size`.
 async fn listed(app: &TestApp, order_by: &str, page_size: i32) -> Vec<i64> {
     let order_by = order_by.to_owned();
     let mut request =
@@ -174,7 +173,7 @@ async fn a_bad_row_is_left_out_of_every_page(database: TestDatabase) {
             assert_eq!(listed(&app, order_by, page_size).await, expected, "{order_by} {page_size}");
         }
     }
-    // The row itself is a defect, and no other row is.
+    // Only the corrupt row itself fails.
     let get = |user_id| GetUserDetailsRequest { user_id, acting_username: "admin".to_owned() };
     let failed = app.users().get_user_details(get(4)).await.unwrap_err();
     assert_eq!((failed.code(), &*reason(&failed)), (Code::Internal, "INTERNAL"));
@@ -202,7 +201,7 @@ async fn a_stored_answer_is_kept_without_what_is_unknown(database: TestDatabase)
         (r#""address.city":"#, r#""general.later":"1","address.city":"#),
         (r#""user""#, r#""reseller""#),
     ] {
-        // Only PostgreSQL has a type of its own for JSON, which writes spaces.
+        // Only PostgreSQL has a separate JSON type, which writes spaces.
         let (column, cast) = match database.kind {
             Kind::Postgres => ("replace(answer::text, ': ', ':')", "::json"),
             Kind::Sqlite | Kind::MariaDb => ("answer", ""),
@@ -226,11 +225,11 @@ async fn unknown_settings_change_nothing(database: TestDatabase) {
     }
     let other = TestApp::start(&database).await;
     call_is_answered(&other, "success").await;
-    // What this version does not know is not lost when it changes other settings.
+    // A change of other settings keeps unknown values.
     crate::settings::set(&app, None, Some(true)).await;
     let recipes = "SELECT value FROM settings WHERE name = 'hash_recipes'";
     assert_eq!(database.text(recipes).await, "sha256 u,user_id");
-    // Without a recipe that it knows no hash is right.
+    // Without a known recipe, no hash is valid.
     database.execute("UPDATE settings SET value = 'sha256' WHERE name = 'hash_recipes'").await;
     call_is_answered(&other, "Incorrect hash").await;
 }
@@ -257,7 +256,7 @@ async fn known_scopes_hold_beside_unknown_ones(database: TestDatabase) {
     let broken = format!("UPDATE service_tokens SET token_hash = 'x' WHERE id = '{broken}'");
     database.execute(&broken).await;
     database.execute("UPDATE service_tokens SET scopes = 'later read', fields = 'later.x'").await;
-    // Another replica, which has read no token yet.
+    // Another replica, which has not read the tokens yet.
     let other = TestApp::start(&database).await;
     until("the token is known", || async { read(&other, &texts[0], "admin").await.is_ok() }).await;
     let refused = other.users().update_user_details(with(&texts[0], set_city(3, "Bonn"))).await;

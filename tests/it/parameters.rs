@@ -1,5 +1,5 @@
-//! Each parameter: good values are stored and read back over gRPC exactly, bad ones are told and change
-//! nothing.
+//! Parameters: valid values are stored and read back over gRPC exactly. Invalid values are reported
+//! and change nothing.
 
 use std::collections::BTreeSet;
 
@@ -61,7 +61,7 @@ fn field(name: &str) -> Field {
     FIELDS.into_iter().find(|field| field.name() == name).unwrap()
 }
 
-/// A parameter, a value, and what is stored of it.
+/// Parameters with valid values and the stored value.
 fn good() -> Vec<(&'static str, String, Leaf)> {
     let mut good = Vec::new();
     let mut add = |name, text: &str, leaf| good.push((name, text.to_owned(), leaf));
@@ -134,7 +134,7 @@ fn good() -> Vec<(&'static str, String, Leaf)> {
     good
 }
 
-/// A parameter and a value that is not allowed; a text is its percent-encoded form.
+/// Parameters with invalid values. Texts are percent-encoded.
 fn bad() -> Vec<(&'static str, String)> {
     let mut bad = Vec::new();
     let mut add = |name, values: &[&str]| {
@@ -253,7 +253,7 @@ async fn bad_values_are_told_and_change_nothing(database: TestDatabase) {
         seen.insert(name);
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let target = crate::support::app::target("admin", "4", "");
-        // Something valid beside it must not be stored either.
+        // A valid parameter beside the invalid value must not be stored either.
         let beside = if name == "clientid" { "county" } else { "clientid" };
         let body = format!("{name}={value}&{beside}=beside");
         let answer = app.send(::http::Method::POST, &target, &form, body).await;
@@ -269,7 +269,7 @@ async fn bad_values_are_told_and_change_nothing(database: TestDatabase) {
         assert_eq!(app.read(4).await, before, "{name}={value}");
     }
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 0);
-    // The responsible manager has a row of its own; see there.
+    // The responsible manager has its own row; see `rows`.
     seen.insert("responsible_manager_id");
     let all: BTreeSet<&str> = FIELDS.into_iter().flat_map(Field::parameters).collect();
     assert_eq!(seen, all);
@@ -283,7 +283,7 @@ async fn dates_take_missing_parts_from_the_stored_date(database: TestDatabase) {
         let set = format!("{year}=2024&{month}=1&{day}=31");
         let steps = [
             (set, true, date(2024, 1, 31)),
-            // 31 February, which is no day; the stored date stays.
+            // 31 February does not exist; the stored date stays.
             (format!("{month}=2"), false, date(2024, 1, 31)),
             (format!("{month}=2&{day}=29"), true, date(2024, 2, 29)),
             (format!("{year}=2023"), false, date(2024, 2, 29)),
@@ -291,12 +291,12 @@ async fn dates_take_missing_parts_from_the_stored_date(database: TestDatabase) {
             (format!("{year}=1900"), false, date(2000, 2, 29)),
             (format!("{year}=1900&{day}=1"), true, date(1900, 2, 1)),
             (format!("{year}=9999&{month}=12&{day}=31"), true, date(9999, 12, 31)),
-            // One or two parts sent empty are invalid.
+            // One or two empty parts are invalid.
             (format!("{year}="), false, date(9999, 12, 31)),
             (format!("{year}=&{month}="), false, date(9999, 12, 31)),
             (format!("{year}=2020&{month}=&{day}="), false, date(9999, 12, 31)),
             (format!("{year}=&{month}=&{day}="), true, None),
-            // Nothing is stored that a part could be taken from.
+            // No stored date supplies the missing parts.
             (format!("{year}=2020&{month}=5"), false, None),
             (format!("{day}=5"), false, None),
             (String::new(), true, None),
@@ -346,7 +346,7 @@ async fn lists_need_their_pools(database: TestDatabase) {
     }
 }
 
-/// Exact at the ends of the range and for a number that binary floating point cannot hold; in the column too.
+/// Exact at the limits, and for a value without an exact binary form; in the column, too.
 async fn decimals_are_exact(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     for (sent, micros) in [("999999999999.999999", 999_999_999_999_999_999), ("19.95", 19_950_000)]

@@ -1,4 +1,4 @@
-//! Whatever is sent, the door answers well-formed XML, and changes nothing without a right hash.
+//! The gateway always answers well-formed XML, and changes nothing without a valid hash.
 
 use std::sync::LazyLock;
 
@@ -41,7 +41,7 @@ fn runner(cases: u32) -> TestRunner {
     })
 }
 
-/// Names that mean something, and some that do not.
+/// Known and unknown parameter names.
 fn name() -> impl Strategy<Value = String> {
     let known: Vec<String> =
         FIELDS.into_iter().flat_map(Field::parameters).map(str::to_owned).collect();
@@ -49,7 +49,7 @@ fn name() -> impl Strategy<Value = String> {
     prop_oneof![select(known), select(special), "[a-z%+_\\[\\]]{0,12}"]
 }
 
-/// Any bytes that may stand in a request target.
+/// Any text that a request target may contain.
 fn target_text(longest: usize) -> impl Strategy<Value = String> {
     string_regex(&format!("([!$'()*,./0-9:;=?@A-Za-z_~+&-]|%[0-9a-fA-F]{{2}}|%){{0,{longest}}}"))
         .unwrap()
@@ -128,7 +128,7 @@ fn any_parameters_with_a_right_hash_are_answered_in_well_formed_xml() {
     let right = format!("u=admin&user_id=3&hash={}", hash("admin", "3"));
     runner(1000)
         .run(&(query(), body()), |(query, (kind, body))| {
-            // The last of two wins, so the credentials stand last.
+            // The last value wins, so the credentials are at the end.
             let target = format!("{PATH}?{query}&{right}");
             let before = RUNTIME.block_on(sqlite.app.read(3));
             let headers = [("content-type", kind.as_str())];
@@ -145,7 +145,7 @@ fn any_parameters_with_a_right_hash_are_answered_in_well_formed_xml() {
         .unwrap();
 }
 
-/// A valid value of a field; none for the ids and dates that are not to be set.
+/// A valid value of a field; none for the ids and dates that stay unset.
 fn value(field: Field) -> BoxedStrategy<Option<Leaf>> {
     let text = |pattern: &str| {
         string_regex(pattern).unwrap().prop_map(|text| Some(Leaf::Text(text))).boxed()
@@ -169,7 +169,7 @@ fn value(field: Field) -> BoxedStrategy<Option<Leaf>> {
         Kind::Email => text("([a-z.!#+]{1,20}@[a-z0-9]{1,10}(\\.[a-z]{1,5}){0,3})?"),
         Kind::Decimal { negative } => {
             let sign = if negative { i64::MIN } else { 0 };
-            // Canonical: no needless zeros.
+            // Canonical form: no trailing zeros.
             (0..1_000_000_000_000_000_000_i64, any::<bool>())
                 .prop_map(move |(micros, minus)| {
                     let micros = if minus && sign != 0 { -micros } else { micros };

@@ -1,4 +1,4 @@
-//! Request ids: a repeat gets the first answer, through whichever replica it comes, and changes nothing.
+//! Request ids: a retry on any replica gets the first response and changes nothing.
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
@@ -65,7 +65,7 @@ async fn a_repeat_gets_the_first_answer(database: TestDatabase) {
     assert_eq!(entries(&database).await, 2);
     let logged = "SELECT request_id FROM change_log ORDER BY id LIMIT 1";
     assert_eq!(database.text(logged).await, ID);
-    // Nor does a repeat change anything of an update that changed nothing.
+    // A retry of an update that changed nothing also changes nothing.
     let id = ID.replace('0', "1");
     let same = app.update(update(4, "Bonn", "")).await.unwrap().user_details.unwrap();
     let first = app.update(update(4, "Bonn", &id)).await.unwrap();
@@ -110,7 +110,7 @@ async fn an_id_is_for_one_request(database: TestDatabase) {
         assert_eq!(reason(&status), "INVALID_REQUEST");
         assert!(status.message().contains("request_id"), "{status}");
     }
-    // Of two at once, for different users, one wins.
+    // Of two concurrent updates of different users, one wins.
     let id = ID.replace('f', "a");
     let (one, two) = tokio::join!(
         replicas[0].update(update(4, "Bonn", &id)),
@@ -121,7 +121,7 @@ async fn an_id_is_for_one_request(database: TestDatabase) {
     assert_eq!(entries(&database).await, 2);
 }
 
-/// Stores the token of a service.
+/// Stores a service token.
 async fn token(database: &TestDatabase, name: &str) -> String {
     let mut random = [0; RANDOM_BYTES];
     SystemRandom::new().fill(&mut random).unwrap();
@@ -143,14 +143,14 @@ async fn two_services_may_use_the_same_id(database: TestDatabase) {
             UpdateUserDetailsRequest { acting_username: "admin".to_owned(), ..update(3, city, ID) };
         app.users().update_user_details(with(token, request)).await.map(Response::into_inner)
     };
-    // A token is known within a second.
+    // The service accepts a new token within a second.
     let first = loop {
         match update_as(&crm, "Bonn").await {
             Err(status) if status.code() == Code::Unauthenticated => tokio::task::yield_now().await,
             answer => break answer.unwrap(),
         }
     };
-    // The same account, id and content: the answers are each service's own.
+    // Same account, id and content: each service gets its own response.
     let second = loop {
         match update_as(&erp, "Bonn").await {
             Err(status) if status.code() == Code::Unauthenticated => tokio::task::yield_now().await,
@@ -165,12 +165,12 @@ async fn two_services_may_use_the_same_id(database: TestDatabase) {
         let status = update_as(token, "Kaunas").await.unwrap_err();
         assert_eq!(reason(&status), "REQUEST_ID_REUSED");
     }
-    // Beside the two answers there is the copy of the first one.
+    // The table holds both responses and a copy of the first.
     assert_eq!(database.number("SELECT count(*) FROM requests").await, 3);
     assert_eq!(database.text("SELECT request_id FROM change_log").await, ID);
 }
 
-/// Version 0.1.0 looks for the id alone, and compares the content.
+/// Version 0.1.0 looks up only the id, and compares the content.
 async fn an_old_replica_finds_the_answer_of_a_new_one(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let crm = token(&database, "crm").await;
@@ -189,7 +189,7 @@ async fn an_old_replica_finds_the_answer_of_a_new_one(database: TestDatabase) {
     assert_eq!(database.number("SELECT count(*) FROM requests").await, 4);
     let repeat = update_as_crm(ID).await.unwrap();
     assert_eq!(repeat.changed_fields.unwrap().paths, ["address.city"]);
-    // A caller without identity has the id alone as its key, and does not get the copy.
+    // A caller without identity uses the id alone as its key, and does not get the copy.
     database.execute("DELETE FROM service_tokens").await;
     let other = TestApp::start(&database).await;
     let second = other.update(update(4, "Kaunas", ID)).await.unwrap();
@@ -200,7 +200,7 @@ async fn an_old_replica_finds_the_answer_of_a_new_one(database: TestDatabase) {
 
 async fn an_answer_that_an_earlier_version_stored_is_found(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    // Callers without a token have no identity, so their ids are stored as earlier versions did.
+    // Callers without a token have no identity: earlier versions stored ids like this.
     let first =
         UpdateUserDetailsRequest { acting_username: "admin".to_owned(), ..update(3, "Bonn", ID) };
     let answer = app.update(first.clone()).await.unwrap();
@@ -214,7 +214,7 @@ async fn an_answer_that_an_earlier_version_stored_is_found(database: TestDatabas
     };
     assert_eq!(repeat(first.clone()).await.unwrap(), answer);
     assert_eq!(entries(&database).await, 1);
-    // With other content it may be another service's.
+    // With other content the id may belong to another service.
     let other = UpdateUserDetailsRequest { user_id: 4, ..first };
     assert_eq!(repeat(other).await.unwrap().user_details.unwrap().user_id, 4);
     assert_eq!(entries(&database).await, 2);
@@ -227,7 +227,7 @@ async fn what_was_refused_or_only_checked_may_come_again(database: TestDatabase)
     assert_eq!(reason(&app.update(update(3, "\u{1}", ID)).await.unwrap_err()), "INVALID_DETAILS");
     app.update(update(3, "Bonn", ID)).await.unwrap();
     assert_eq!(entries(&database).await, 1);
-    // Who may no longer act gets no answer again.
+    // An account that lost its rights gets no stored response.
     let as_manager = UpdateUserDetailsRequest {
         acting_username: "manager".to_owned(),
         ..update(4, "Bonn", &ID.replace('0', "1"))
@@ -249,12 +249,12 @@ async fn old_answers_and_entries_are_swept(database: TestDatabase) {
     store.sweep(now + hour * 25, None).await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM requests").await, 0);
     assert_eq!(entries(&database).await, 1);
-    // The newest entry says where the log ends.
+    // The sweep keeps the newest entry: it marks the end of the log.
     store.sweep(now + hour * 25, Some(hour * 24)).await.unwrap();
     assert_eq!(entries(&database).await, 1);
-    // Now it is another request.
+    // The id is free again: this is a new request.
     app.update(update(4, "Kaunas", ID)).await.unwrap();
-    // More than one portion.
+    // More rows than the sweep deletes at a time.
     let many: Vec<_> = (0..1100).map(|number| format!("('{number}', '', 0, '{{}}')")).collect();
     let insert = "INSERT INTO requests (id, content, answer_time, answer) VALUES ";
     database.execute(&format!("{insert}{}", many.join(", "))).await;

@@ -1,4 +1,4 @@
-//! Where the parameters of a legacy call may stand.
+//! The places for the parameters of a legacy call.
 
 use ::http::{Method, StatusCode};
 
@@ -41,7 +41,7 @@ async fn parameters_stand_in_query_form_multipart_or_json(database: TestDatabase
         part("user_id", "3"),
         part("hash", &hash),
         part("city", "multipart\r\nwith lines"),
-        // A file is no text part.
+        // A file is not a text part.
         part("state\"; filename=\"x", "file"),
         "--XX--\r\n".to_owned(),
     ]
@@ -64,7 +64,7 @@ async fn parameters_stand_in_query_form_multipart_or_json(database: TestDatabase
     let user = app.read(3).await;
     assert_eq!(user.general.unwrap().hidden, Some(true));
     assert_eq!(user.address.unwrap().state.as_deref(), Some("Vilnius"));
-    // Both paths, with and without a slash at the end.
+    // Both paths, with and without a trailing slash.
     for path in [PATH, "/api/user_details_update"] {
         for slash in ["", "/"] {
             let answer =
@@ -142,7 +142,7 @@ async fn json_values_are_read_as_their_text(database: TestDatabase) {
         answer.body.lines().filter_map(|line| line.trim().strip_prefix("<message>")).collect();
     assert_eq!(found.len(), messages.len(), "{}", answer.body);
     assert!(found.iter().zip(messages).all(|(found, message)| found.starts_with(message)));
-    // A nested value is no text that could be hashed.
+    // A nested value has no text to hash.
     let nested = format!(r#"{{"u": ["admin"], "user_id": 3, "hash": "{}"}}"#, hash("admin", "3"));
     let answer = app.send(Method::POST, PATH, &[JSON], nested).await;
     assert!(answer.body.contains("Incorrect hash"));

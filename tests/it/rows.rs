@@ -1,4 +1,4 @@
-//! The rows of checks of a legacy call, in their order, byte for byte.
+//! The rows of checks of a legacy call, in order, byte for byte.
 
 use ::http::{Method, StatusCode};
 
@@ -26,14 +26,14 @@ on_every_engine!(
 const SUCCESS: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<page>\n  <status>\n    \
      <success>User was updated successfully</success>\n  </status>\n</page>\n";
 
-/// An answer without `<page>`.
+/// A response without `<page>`.
 fn bare(error: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<status>\n  <error>{error}</error>\n</status>\n"
     )
 }
 
-/// An answer with `<page>`.
+/// A response with `<page>`.
 fn page(error: &str, messages: &[&str]) -> String {
     let messages: String =
         messages.iter().map(|text| format!("    <message>{text}</message>\n")).collect();
@@ -78,7 +78,7 @@ async fn row_1_api_is_disabled(database: TestDatabase) {
     assert_answer(&app.call("admin", "3", "hidden=1").await, SUCCESS);
     app.stop().await.unwrap();
 
-    // Without any secret key it is disabled too.
+    // Without a secret key the API is disabled, too.
     let config = crate::support::app::config(&database.url, &[]);
     let app = TestApp::start_config(&config, false).await;
     assert_answer(&app.call("admin", "3", "hidden=1").await, &bare("API Requests are disabled"));
@@ -116,7 +116,7 @@ async fn row_3_the_hash_is_incorrect(database: TestDatabase) {
         format!("u=Admin&user_id=3&hash={right}"),
         format!("u=admin&user_id=03&hash={right}"),
         format!("u=admin&user_id=3&hash={}", hash("", "3")),
-        // Bytes that are not UTF-8, which are no part of any hash.
+        // Bytes that are not UTF-8 are not part of any hash.
         format!("u=%ff&user_id=3&hash={}", hash("\u{fffd}", "3")),
         format!("u=admin&user_id=%ff&hash={}", hash("admin", "")),
         "u=admin&user_id=3&hash=%ff".to_owned(),
@@ -130,7 +130,7 @@ async fn row_3_the_hash_is_incorrect(database: TestDatabase) {
 
     let upper = format!("{PATH}?u=admin&user_id=3&hash={}", right.to_uppercase());
     assert_answer(&app.send(Method::POST, &upper, &[], "").await, SUCCESS);
-    // The scheme is a plain concatenation: this is its weakness, not ours.
+    // The legacy scheme concatenates without a separator: this collision is its known weakness.
     let same = format!("{PATH}?u=admin&user_id=13&hash={}", hash("admin1", "3"));
     let answer = app.send(Method::POST, &same, &[], "").await;
     assert_answer(&answer, &page("User was not found", &[]));
@@ -138,7 +138,7 @@ async fn row_3_the_hash_is_incorrect(database: TestDatabase) {
 
 async fn row_4_the_acting_account_may_not_act(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    // Unknown, in other case, with a space, a plain user, blocked, none; and names that no account can bear.
+    // Unknown, other case, with a space, a plain user, blocked, empty; and invalid usernames.
     let long = "a".repeat(300);
     for username in
         ["nobody", "Admin", "admin%20", "ADMIN", "alice", "locked", "", "%00", "a%0db", &long]
@@ -201,7 +201,7 @@ async fn row_7_the_user_is_not_found(database: TestDatabase) {
     }
     let without = format!("{PATH}?u=admin&hidden=1&hash={}", hash("admin", ""));
     assert_answer(&app.send(Method::POST, &without, &[], "").await, &unknown);
-    // Neither managers nor admins are users; and who shows only assigned users does not find others.
+    // Managers and admins are not users. A manager with assigned users only finds no others.
     for (username, user_id) in
         [("admin", "2"), ("manager", "1"), ("assigned", "3"), ("assigned", "5")]
     {
@@ -209,7 +209,7 @@ async fn row_7_the_user_is_not_found(database: TestDatabase) {
     }
     assert_answer(&app.call("assigned", "4", "hidden=1").await, SUCCESS);
     assert_answer(&app.call("manager", "4", "hidden=0").await, SUCCESS);
-    // An id may have leading zeros and spaces around it; the hash is over the text as sent.
+    // An id may have leading zeros and surrounding spaces; the hash covers the text as sent.
     let spaced = format!("{PATH}?u=admin&user_id=+0003+&hash={}", hash("admin", " 0003 "));
     assert_answer(&app.send(Method::POST, &spaced, &[], "").await, SUCCESS);
 }
@@ -283,7 +283,7 @@ async fn row_10_everything_is_stored(database: TestDatabase) {
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 1);
 }
 
-/// A call that several rows would refuse is answered by the first of them.
+/// If several rows would refuse a call, the first of them answers.
 async fn earlier_rows_come_first(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let invalid = "hidden=7&responsible_manager_id=abc";

@@ -43,7 +43,7 @@ on_every_engine!(
     who_is_one_too_many_is_told_when_to_come_again,
 );
 
-// SQLite does not tell who waits for its lock.
+// SQLite does not report which statements wait for its lock.
 on_servers!(an_update_that_was_begun_is_finished_after_its_caller_has_gone);
 
 const INVALID_REQUEST: (&str, Code) = ("INVALID_REQUEST", Code::InvalidArgument);
@@ -102,7 +102,7 @@ async fn a_mask_is_a_bound(database: TestDatabase) {
     let answer = app.update(masked(3, details.clone(), &["address.city"])).await.unwrap();
     assert_eq!(answer.changed_fields.unwrap().paths, ["address.city"]);
     assert_eq!(app.read(3).await.general.unwrap().call_limit, Some(10));
-    // A group clears what it names and the update does not have.
+    // A group in the mask clears its fields that the update does not set.
     app.update(masked(3, details, &["address"])).await.unwrap();
     let address = app.read(3).await.address.unwrap();
     assert_eq!((address.city.as_deref(), address.phone.as_deref()), (Some("Kaunas"), Some("")));
@@ -143,7 +143,7 @@ async fn a_path_that_a_mask_names_twice_is_told(database: TestDatabase) {
         assert!(status.message().contains(&problem), "{status}");
     }
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 0);
-    // A group beside one of its fields names nothing twice.
+    // A group and one of its fields are not duplicates.
     app.update(masked(3, city("Kaunas"), &["address.city", "address"])).await.unwrap();
     assert_eq!(app.read(3).await.address.unwrap().phone.as_deref(), Some(""));
 }
@@ -279,7 +279,7 @@ async fn every_reason_has_its_code_and_details(database: TestDatabase) {
     app.update(as_account("assigned", 4)).await.unwrap();
 }
 
-/// All of them fit into what a gRPC client accepts as trailers by default.
+/// All violations fit into the default trailer limit of a gRPC client.
 async fn every_violation_is_told_at_once(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let mut details = UserDetails::default();
@@ -341,7 +341,7 @@ async fn a_user_id_must_be_given(database: TestDatabase) {
         ("INVALID_REQUEST", "user_id")
     );
 
-    // A negative id is an unknown user's. The legacy call has its own rows.
+    // A negative id belongs to no user. The legacy call has its own rows.
     let unknown = app.update(update(-1, city("York"))).await.unwrap_err();
     assert_eq!(reason(&unknown), "USER_NOT_FOUND");
     for (target, error) in [
@@ -411,7 +411,7 @@ async fn a_token_is_required_where_one_is_configured(database: TestDatabase) {
         Some("Basic a token of internal callers"),
         Some("M4-Legacy x"),
         Some("M4-Legacy !.!.!.!.!"),
-        // A right hash, but from one who is not the door.
+        // A valid hash, but not from the gateway.
         Some(legacy.to_header().as_str()),
     ] {
         let status = call(authorization, "admin").await.unwrap_err();
@@ -422,10 +422,10 @@ async fn a_token_is_required_where_one_is_configured(database: TestDatabase) {
     }
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 0);
     let right = Some("Bearer a token of internal callers");
-    // It says nothing about acting in its own name.
+    // The token does not permit acting in its own name.
     assert_eq!(reason(&call(right, "").await.unwrap_err()), "ACCESS_DENIED");
     call(right, "admin").await.unwrap();
-    // The door in the process needs none.
+    // The gateway in the process needs no token.
     assert!(app.call("admin", "3", "city=Vilnius").await.body.contains("successfully"));
 }
 
@@ -444,7 +444,7 @@ async fn a_caller_may_act_in_its_own_name_where_its_token_says_so(database: Test
     assert_eq!(database.number("SELECT count(*) FROM change_log WHERE actor_id IS NULL").await, 1);
 }
 
-/// As a door of its own calls, which needs no token on demo data.
+/// Calls like a standalone gateway, which needs no token on demo data.
 async fn a_legacy_call_has_its_reasons_over_grpc(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let call = |method: &str, user_id: &str, hash: &str, target: i64| {
@@ -455,7 +455,7 @@ async fn a_legacy_call_has_its_reasons_over_grpc(database: TestDatabase) {
             method: method.to_owned(),
             address: "192.0.2.1".to_owned(),
         };
-        // Whom the message says to act as does not count.
+        // The acting username of the message is ignored.
         let message = UpdateUserDetailsRequest {
             acting_username: "manager".to_owned(),
             ..update(target, city("Kaunas"))
@@ -481,7 +481,7 @@ async fn a_legacy_call_has_its_reasons_over_grpc(database: TestDatabase) {
     crate::settings::set(&app, Some(false), None).await;
     let status = call("POST", "3", &right, 3).await.unwrap_err();
     assert_eq!(reason(&status), "API_DISABLED");
-    // It is for this one call only.
+    // The legacy credentials are valid for this one RPC only.
     let mut request = Request::new(GetUserDetailsRequest::default());
     let credentials = LegacyCredentials::from_header("M4-Legacy YQ.MQ.MDA.UE9TVA.").unwrap();
     let authorization = credentials.to_header().parse().unwrap();
@@ -521,7 +521,7 @@ async fn who_is_one_too_many_is_told_when_to_come_again(database: TestDatabase) 
     let lock = database.lock_alice().await;
     let mut calls: FuturesUnordered<_> =
         (0..3).map(|_| app.update(update(3, city("Kaunas")))).collect();
-    // One is under way and waits for the lock; the others are refused at once, and so is whoever reads.
+    // One call waits for the lock; the others are refused immediately, reads included.
     let mut refused = Vec::new();
     for _ in 0..2 {
         refused.push(calls.next().await.unwrap().unwrap_err());
@@ -540,7 +540,7 @@ async fn who_is_one_too_many_is_told_when_to_come_again(database: TestDatabase) 
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 2);
 }
 
-/// The types whose names others rely on.
+/// Type names that clients rely on.
 #[test]
 fn the_contract_has_the_agreed_types() {
     let _ = General { currency_id: Some(1_i64), call_limit: Some(1_i32), ..General::default() };

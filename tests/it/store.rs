@@ -1,4 +1,4 @@
-//! The store, unchanged on every engine.
+//! The storage suite, identical on every engine.
 
 use chrono::{DateTime, NaiveDate};
 use futures_util::future::join_all;
@@ -90,7 +90,7 @@ async fn it_answers_only_when_it_is_prepared(database: TestDatabase) {
     apply(&store, update("admin", 3, "x")).await.unwrap();
 }
 
-/// Good and bad ones, of several users, some of them of one user: they share transactions.
+/// Valid and invalid updates of several users, some of the same user, share transactions.
 async fn updates_at_once_do_not_harm_each_other(database: TestDatabase) {
     let store = prepared(&database).await;
     let mut updates = Vec::new();
@@ -131,7 +131,7 @@ async fn updates_at_once_do_not_harm_each_other(database: TestDatabase) {
     assert_eq!(database.number(never).await, 0);
 }
 
-/// The same fields, of every type of column, of several users at once: a server stores them by one statement.
+/// The same fields of several users, with every column type: a server stores them in one statement.
 async fn updates_at_once_store_each_its_own_values(database: TestDatabase) {
     let store = prepared(&database).await;
     for round in 0..6 {
@@ -177,7 +177,7 @@ async fn a_locked_user_does_not_hold_up_others(database: TestDatabase) {
         async move { apply(&store, update).await }
     }));
     let waiting = tokio::spawn(waiting);
-    // The lock is held until these are done.
+    // The lock is held until these updates are done.
     for number in 0..5 {
         apply(&store, update("admin", 4, &format!("City {number}"))).await.unwrap();
         assert!(store.ready().await.is_ok());
@@ -215,7 +215,7 @@ async fn a_right_that_is_withdrawn_meanwhile_holds_for_an_update_that_waited(
     assert!(matches!(refused, Err(Error::NotAuthorized)), "{refused:?}");
 }
 
-/// Whatever was looked at before its transaction.
+/// The batch ignores reads from before its transaction.
 async fn a_batch_that_waited_goes_by_what_is_stored_then(database: TestDatabase) {
     let options = Options { max_in_flight: 1, ..database.options() };
     let store = SqlStore::new(options).unwrap();

@@ -31,7 +31,7 @@ fn update(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
     UpdateUserDetailsRequest { request_id, ..set_city(user_id, city) }
 }
 
-/// A service that keeps its change log for a day and sweeps all the time.
+/// A service that keeps its change log for a day and sweeps every 20 ms.
 async fn start(database: &TestDatabase, clock: &TestClock) -> TestApp {
     let environment = Environment {
         clock: Arc::new(clock.clone()),
@@ -46,7 +46,7 @@ async fn expired_rows_are_deleted(database: TestDatabase) {
     let clock = TestClock::at_present();
     let app = start(&database, &clock).await;
     let mut users = app.users();
-    // Alice's rows become older than a day, the next ones almost a day old, and the last ones are new.
+    // Alice's rows expire, bob's rows are almost a day old, and carol's rows are new.
     for (user_id, hours) in [(3, 2), (4, 23), (5, 0)] {
         users.update_user_details(update(user_id, "Bonn")).await.unwrap();
         clock.advance(TimeDelta::hours(hours));
@@ -61,7 +61,7 @@ async fn expired_rows_are_deleted(database: TestDatabase) {
     assert_eq!(left.iter().map(|change| change.user_id).collect::<Vec<_>>(), [4, 5]);
     assert_eq!(database.number(answers).await, 2);
 
-    // A request id is taken while its answer is stored, and free afterwards.
+    // A request id is taken while its response is stored, and free afterwards.
     for user_id in [4, 5] {
         let status = users.update_user_details(update(user_id, "York")).await.unwrap_err();
         assert_eq!(reason(&status), "REQUEST_ID_REUSED");
@@ -74,13 +74,13 @@ async fn a_token_is_refused_once_entries_behind_it_were_deleted(database: TestDa
     let clock = TestClock::at_present();
     let app = start(&database, &clock).await;
     let mut watch = Watch::start(&app, everything()).await.unwrap();
-    // A watch of one user, and changes of another one.
+    // A watch of bob, and changes of alice.
     let bob = WatchUserDetailsRequest { user_id: Some(4), ..everything() };
     let mut of_bob = Watch::start(&app, bob.clone()).await.unwrap();
     let before = watch.token.clone();
     clock.was_set(true);
     clock.advance(TimeDelta::days(2));
-    // The time alone refuses no token.
+    // The time alone invalidates no token.
     drop(Watch::start(&app, behind(&before)).await.unwrap());
     for city in ["Bonn", "Bern"] {
         app.users().update_user_details(set_city(3, city)).await.unwrap();
@@ -97,7 +97,7 @@ async fn a_token_is_refused_once_entries_behind_it_were_deleted(database: TestDa
     assert_eq!(reason(&refused), "INVALID_REQUEST");
     assert!(refused.message().contains("older than the change log is kept"), "{refused}");
     drop(Watch::start(&app, behind(&after)).await.unwrap());
-    // The position of a watch goes on with entries that are not its own.
+    // The position of a watch also advances past the entries of other users.
     let resumable = async {
         loop {
             of_bob.response().await.unwrap();
@@ -120,12 +120,12 @@ async fn nothing_is_deleted_after_the_clock_was_set(database: TestDatabase) {
     }
     clock.was_set(true);
     clock.advance(TimeDelta::days(2));
-    // Many sweeps would have deleted it by then.
+    // Long enough for many sweeps.
     for number in 0..20 {
         users.update_user_details(set_city(5, &number.to_string())).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // A repeat still gets its first answer.
+    // A retry still gets its first response.
     users.update_user_details(update(3, "Bonn")).await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM requests").await, 2);
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 22);

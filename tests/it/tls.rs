@@ -1,4 +1,4 @@
-//! TLS on both listeners, and what a client's certificate proves.
+//! TLS on both listeners, and authentication by client certificate.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -35,7 +35,7 @@ on_sqlite!(
     who_is_slow_to_agree_on_tls_keeps_nobody_waiting,
 );
 
-/// A service with TLS on both listeners, and whoever issues the certificates.
+/// A service with TLS on both listeners, and the authority of its certificates.
 struct Secured {
     app: TestApp,
     authority: Authority,
@@ -67,7 +67,7 @@ impl Secured {
         secured
     }
 
-    /// The health check's own client has a certificate, which is never in the way.
+    /// Uses a client certificate, which every configuration accepts.
     async fn wait_until_ready(&self) {
         let own = self.authority.issue(&["probe.internal"]);
         until("the service is ready", || async {
@@ -201,7 +201,7 @@ async fn the_name_in_a_certificate_is_an_identity_with_its_scopes(database: Test
     let actor = database.text("SELECT service FROM change_log").await;
     assert_eq!(actor, "billing");
 
-    // A URI is no DNS name, whatever its text.
+    // A URI is not a DNS name, whatever its text.
     let uri = secured.authority.issue_uri("billing.internal");
     let stranger = secured.authority.issue(&["stranger.internal"]);
     for own in [None, Some(stranger), Some(uri)] {
@@ -239,7 +239,7 @@ async fn who_is_slow_to_agree_on_tls_keeps_nobody_waiting(database: TestDatabase
         slow.push(TcpStream::connect(secured.app.grpc).await.unwrap());
         slow.push(TcpStream::connect(secured.app.http).await.unwrap());
     }
-    // Those who keep silent are waited for ten seconds.
+    // The service waits ten seconds for silent clients.
     let limit = Duration::from_secs(9);
     let answered = tokio::time::timeout(limit, read(secured.users(None))).await;
     answered.expect("it is not kept waiting").unwrap();

@@ -1,4 +1,4 @@
-//! Watching the change log: every change once, in the order of each user, however often the watch is taken up again.
+//! Watching the change log: every change once, in the order of each user, also after resuming.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -71,10 +71,10 @@ async fn seal(
     key.seal(Purpose::Watch, &request, &token.encode_to_vec())
 }
 
-/// Longer than anything here takes.
+/// Timeout of every wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A watch, behind its first response.
+/// A watch, after its first response.
 pub(crate) struct Watch {
     responses: Streaming<WatchUserDetailsResponse>,
     pub(crate) token: String,
@@ -99,7 +99,7 @@ impl Watch {
         Ok(response)
     }
 
-    /// The next change, past signs that there is none.
+    /// The next change; skips heartbeats.
     pub(crate) async fn change(&mut self) -> Result<UserDetailsChange, Status> {
         let change = async {
             loop {
@@ -111,7 +111,7 @@ impl Watch {
         timeout(PATIENCE, change).await.expect("no change")
     }
 
-    /// The status with which it ends.
+    /// The status that ends the watch.
     async fn end(&mut self) -> Status {
         loop {
             if let Err(status) = self.response().await {
@@ -157,7 +157,7 @@ async fn a_change_comes_with_what_is_logged_of_it(database: TestDatabase) {
     seen.sort_by_key(|change| change.change_id);
     assert_eq!(seen, listed);
     assert_eq!(seen[1].door, "legacy");
-    // What changes nothing is not logged, and so not told.
+    // An update that changes nothing is neither logged nor sent.
     set_city(&app, 3, "York").await;
     set_city(&app, 3, "Leeds").await;
     let next = watch.change().await.unwrap();
@@ -193,7 +193,7 @@ async fn a_watch_of_one_user_has_no_other(database: TestDatabase) {
 async fn a_new_watch_is_not_told_what_was_stored_before(database: TestDatabase) {
     let writer = TestApp::start(&database).await;
     let reader = TestApp::start(&database).await;
-    // It keeps the reader of that replica going, which hears of what the other one stores a little later.
+    // Keeps the replica's log reader running. It sees changes of the other replica a little later.
     let _other = Watch::start(&reader, everything()).await.unwrap();
     for number in 0..20 {
         for request in [everything(), of(3)] {
@@ -217,7 +217,7 @@ async fn a_manager_watches_what_it_may_read(database: TestDatabase) {
     for user_id in [3, 4, 5, 4] {
         assert_eq!(auditor.change().await.unwrap().user_id, user_id);
     }
-    // bob alone has it as his responsible manager; it may be taken up again.
+    // Only bob is assigned to this manager. The watch can be resumed.
     assert_eq!(assigned.change().await.unwrap().user_id, 4);
     let request = WatchUserDetailsRequest {
         resume_token: assigned.token.clone(),
@@ -243,7 +243,7 @@ async fn a_withdrawn_right_ends_a_watch(database: TestDatabase) {
         .execute("UPDATE accounts SET show_only_assigned_users = TRUE WHERE username = 'manager'")
         .await;
     assert_eq!(reason(&auditor.end().await), "ACCESS_DENIED");
-    // Its scope is another one now: it may come back for that.
+    // The manager's scope has changed: a retry gets the new scope.
     assert_eq!(manager.end().await.code(), Code::Unavailable);
 }
 
@@ -282,7 +282,7 @@ async fn a_watch_that_is_killed_and_resumed_sees_every_change_once(database: Tes
         for round in 0..=RESUMED {
             let app = &replicas[round % 2];
             let mut watch = Watch::start(app, behind(&token)).await.unwrap();
-            // Killed in the midst of it, often with changes on their way to the client.
+            // Killed midway, often with changes in flight to the client.
             let last = round == RESUMED;
             let portion = CHANGES / (RESUMED + 10);
             while seen.len() < CHANGES && (last || seen.len() < (round + 1) * portion) {
@@ -319,11 +319,11 @@ async fn a_change_that_commits_out_of_order_is_not_missed(database: TestDatabase
          '[{\"field\": \"address.city\", \"old\": \"\", \"new\": \"slow\"}]')",
     )
     .await;
-    // This one draws its id later and commits first.
+    // This update gets its id later and commits first.
     set_city(&app, 3, "fast").await;
     let city = |change: UserDetailsChange| change.details.unwrap().address.unwrap().city.unwrap();
     assert_eq!(city(watch.change().await.unwrap()), "fast");
-    // From here, and from before the reader of a replica that starts now.
+    // Resume from here, and start a new watch, on a replica that starts now.
     let token = watch.token.clone();
     let other = TestApp::start(&database).await;
     let mut resumed = Watch::start(&other, behind(&token)).await.unwrap();
@@ -364,7 +364,7 @@ async fn a_portion_that_commits_late_is_told_to_its_end_whoever_is_killed_within
     let before = watch.token.clone();
     slow.commit().await;
     let city = |change: UserDetailsChange| change.details.unwrap().address.unwrap().city.unwrap();
-    // The stream itself, one that is taken up from before it, and one that is killed within each portion.
+    // The open stream, a stream resumed from before the portion, and streams killed within it.
     let mut behind_all = Watch::start(&app, behind(&before)).await.unwrap();
     for number in 0..LATE {
         assert_eq!(city(watch.change().await.unwrap()), number.to_string());
@@ -387,7 +387,7 @@ async fn one_who_does_not_listen_holds_up_nobody_and_misses_nothing(database: Te
     let app = TestApp::start(&database).await;
     let mut slow = Watch::start(&app, everything()).await.unwrap();
     let mut quick = Watch::start(&app, everything()).await.unwrap();
-    // More than what waits on the way to a client, and in the service for it.
+    // More data than the buffers on the way to a client hold.
     let long = "x".repeat(250);
     let write = async {
         for portion in 0..CHANGES / 50 {
@@ -436,18 +436,18 @@ async fn a_service_that_stops_ends_its_watches(database: TestDatabase) {
 }
 
 async fn a_log_that_lost_its_end_ends_watches_and_refuses_their_tokens(database: TestDatabase) {
-    // As after a restore, or after a failover to a standby that was behind.
+    // As after a restore, or after a failover to a lagging standby.
     let loss = "DELETE FROM change_log WHERE id > 2";
     watches_end_and_their_tokens_are_refused(database, loss, &[4]).await;
 }
 
 async fn a_log_that_has_grown_again_ends_watches_and_refuses_their_tokens(database: TestDatabase) {
-    // The same, and two other changes were stored since.
+    // As above, and two other changes were stored since.
     let other = "UPDATE change_log SET change_time = change_time + 1 WHERE id > 2";
     watches_end_and_their_tokens_are_refused(database, other, &[3, 3, 4]).await;
 }
 
-/// Entries of the log are lost behind the second one. Whoever has seen no more is told of these users.
+/// Loses the log entries after the second. A watch from there receives changes of `users`.
 async fn watches_end_and_their_tokens_are_refused(
     database: TestDatabase,
     loss: &str,
@@ -475,7 +475,7 @@ async fn watches_end_and_their_tokens_are_refused(
         assert_eq!(reason(&refused), "INVALID_REQUEST", "{refused}");
         assert!(refused.message().contains("beyond the end"), "{refused}");
     }
-    // A position that the log still has goes on.
+    // A watch resumes at a position that is still in the log.
     let mut watch = Watch::start(&app, behind(&early)).await.unwrap();
     set_city(&app, 4, "e").await;
     for user_id in users {
@@ -495,9 +495,9 @@ async fn a_bad_token_is_refused(database: TestDatabase) {
         behind(&"A".repeat(100_000)),
         behind(&watch.token[..watch.token.len() - 2]),
         behind(&String::from_utf8(forged).unwrap()),
-        // Of another request.
+        // A token of another request.
         WatchUserDetailsRequest { resume_token: watch.token.clone(), ..of(3) },
-        // Not authenticated, as earlier versions issued them.
+        // A token without authentication, as earlier versions issued it.
         behind(
             &URL_SAFE_NO_PAD
                 .encode(Token { position: vec![0], told: now.timestamp() }.encode_to_vec()),
@@ -508,7 +508,7 @@ async fn a_bad_token_is_refused(database: TestDatabase) {
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert!(refused.message().contains("resume_token"), "{refused}");
     }
-    // The same key is valid on every replica, and after a restart.
+    // Replicas share the key, also after a restart.
     let other = TestApp::start(&database).await;
     Watch::start(&other, behind(&watch.token)).await.unwrap();
     let now = seal(&database, &everything(), &Position::default(), now).await;

@@ -1,5 +1,4 @@
-//! Ids of the change log that are missing: awaited while a transaction may still store them, and no
-//! longer.
+//! Missing ids of the change log: the watch waits only while a transaction may still store them.
 
 use std::time::Duration;
 
@@ -24,11 +23,11 @@ on_postgres!(an_id_is_awaited_until_every_transaction_of_its_time_has_ended);
 const TAKE_ID: &str = "INSERT INTO change_log (user_id, version, change_time, door, changes) \
                        VALUES (5, 2, 1800000000000000, 'grpc', \
                        '[{\"field\": \"address.city\", \"old\": \"\", \"new\": \"slow\"}]')";
-/// Far longer than it takes to see that a transaction has ended, and far shorter than any transaction
-/// may take.
+/// Far longer than the detection of an ended transaction, and far shorter than the transaction
+/// timeout.
 const SEEN_WITHIN: Duration = Duration::from_secs(40);
 
-/// The position of the last response.
+/// The position in the token of the last response.
 async fn position(database: &TestDatabase, watch: &Watch) -> Position {
     let secret = database.text("SELECT secret FROM token_keys").await;
     let key = TokenKey::new(&hex::decode(secret).unwrap().try_into().unwrap());
@@ -54,7 +53,7 @@ async fn an_id_is_awaited_until_every_transaction_of_its_time_has_ended(database
     let [(first, last)] = *missing else { panic!("{missing:?}") };
     assert_eq!(last - first, 1, "both ids are missing");
 
-    // Dropped, it is rolled back. The other one goes on.
+    // Dropping the transaction rolls it back. The other transaction goes on.
     drop(rolled_back);
     for number in 1..=30 {
         set_city(&app, 3, &number.to_string()).await;

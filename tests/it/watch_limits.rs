@@ -1,4 +1,4 @@
-//! The limits of watching: memory of clients that do not read, places per caller, and tokens of
+//! Limits of watches: memory of clients that do not read, watches per caller, and tokens of
 //! positions with many gaps.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
@@ -31,11 +31,11 @@ on_sqlite!(
 );
 on_servers!(a_position_with_many_gaps_has_a_small_token_that_loses_nothing);
 
-/// Longer than anything here takes.
+/// Timeout of every wait in these tests.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const COMMENT_BYTES: usize = 60_000;
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 async fn until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !condition() {
@@ -57,12 +57,12 @@ fn endpoint(app: &TestApp) -> Endpoint {
     Endpoint::from_shared(format!("http://{}", app.grpc)).unwrap()
 }
 
-/// A watch on a connection of its own, of which nothing is read.
+/// A watch on its own connection. The client reads nothing.
 async fn unread(app: &TestApp, token: &str) -> Option<Streaming<WatchUserDetailsResponse>> {
     unread_at(endpoint(app), token).await
 }
 
-/// The same on a connection with settings of its own.
+/// Like [`unread`], on a connection with custom settings.
 async fn unread_at(endpoint: Endpoint, token: &str) -> Option<Streaming<WatchUserDetailsResponse>> {
     let mut client = UserDetailsServiceClient::new(endpoint.connect().await.unwrap());
     match client.watch_user_details(behind(token)).await {
@@ -79,7 +79,7 @@ async fn unread_at(endpoint: Endpoint, token: &str) -> Option<Streaming<WatchUse
 async fn clients_that_do_not_read_take_bounded_memory(database: TestDatabase) {
     const CHANGES: usize = 40;
     const CLIENTS: usize = 200;
-    /// What is read at the moment when the limit is reached.
+    /// Data that is being read when the limit is reached, in bytes.
     const OVERSHOOT: usize = 2 << 20;
     let app = TestApp::start(&database).await;
     let mut healthy = Watch::start(&app, everything()).await.unwrap();
@@ -98,7 +98,7 @@ async fn clients_that_do_not_read_take_bounded_memory(database: TestDatabase) {
             () = sleep(Duration::from_millis(1)) => largest = largest.max(budget.used()),
         }
     };
-    // Small changes come through while others do not read.
+    // Small changes arrive while other clients do not read.
     for number in 0..CHANGES {
         set_comment(&app, number).await;
         set_city(&app, 4, &number.to_string()).await;
@@ -115,10 +115,10 @@ async fn clients_that_do_not_read_take_bounded_memory(database: TestDatabase) {
     set_city(&app, 4, "during").await;
     let change = timeout(TIMEOUT, cities.change()).await.unwrap().unwrap();
     assert_eq!(change.details.unwrap().address.unwrap().city.unwrap(), "during");
-    // The memory comes back when the clients go.
+    // The memory is released when the clients go.
     drop((streams, healthy, cities));
     until(|| budget.used() == 0).await;
-    // One that reads gets every change, from where it was.
+    // A client that reads gets every change from its position on.
     let mut resumed = Watch::start(&app, behind(&before)).await.unwrap();
     let mut ids = BTreeSet::new();
     for _ in 0..CHANGES * 3 + 1 {
@@ -129,10 +129,10 @@ async fn clients_that_do_not_read_take_bounded_memory(database: TestDatabase) {
 async fn a_caller_that_does_not_read_leaves_room_for_the_responses_of_others(
     database: TestDatabase,
 ) {
-    /// Their responses have more bytes than all callers may have.
+    /// Their responses exceed the memory of all callers.
     const CLIENTS: usize = 200;
     const GREEDY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-    /// Less than two responses.
+    /// Smaller than two responses.
     const WINDOW: u32 = 65_535;
     let app = TestApp::start(&database).await;
     let mut healthy = Watch::start(&app, everything()).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_caller_that_does_not_read_leaves_room_for_the_responses_of_others(
         set_comment(&app, number).await;
         healthy.change().await.unwrap();
         if number == 2 {
-            // The first responses fill the windows of their clients, and the next ones wait.
+            // The first responses fill the windows of their clients; the next responses wait.
             until(|| budget.responses_used() > 3 << 20).await;
         }
     }
@@ -161,7 +161,7 @@ async fn a_caller_has_a_quarter_of_the_places(database: TestDatabase) {
         let some = join_all((0..16).map(|_| unread(&app, ""))).await;
         streams.extend(some.into_iter().map(Option::unwrap));
     }
-    // Another connection, as one connection has no more streams than that.
+    // Another connection: one connection has no more streams.
     assert!(unread(&app, "").await.is_none());
     drop(streams.pop());
     let deadline = Instant::now() + TIMEOUT;
@@ -185,13 +185,13 @@ async fn a_position_with_many_gaps_has_a_small_token_that_loses_nothing(database
                 .await;
         }
     };
-    // At irregular distances, so that equal gaps are not told together.
+    // Irregular distances, so that equal gaps are not merged.
     let visible: Vec<_> = (0..GAPS).map(|number| 2 + 3 * number + number % 2).collect();
     insert(&visible).await;
     let mut watch = Watch::start(&app, everything()).await.unwrap();
     let token = watch.token.clone();
     assert!((1000..4096).contains(&token.len()), "{}", token.len());
-    // Entries that commit late: below the gaps that a token lists, and above them.
+    // Entries that commit late: within the gaps that a token lists, and above them.
     let late = [101, 50_001, 99_999];
     insert(&late).await;
     for id in late {
@@ -204,7 +204,7 @@ async fn a_position_with_many_gaps_has_a_small_token_that_loses_nothing(database
         let id = resumed.change().await.unwrap().change_id;
         assert!(seen.insert(id), "{id} came twice in one stream");
     }
-    // What may come again lies behind the gaps that the token lists.
+    // Only entries above the gaps that the token lists may repeat.
     let again = seen.iter().filter(|id| !late.contains(id)).min().unwrap();
     assert!(*again > 1000, "{again}");
 }

@@ -1,4 +1,4 @@
-//! What is told of calls where nothing is sent over OTLP, or where their callers do not stay.
+//! Telemetry of calls without OTLP export, and of calls whose callers go away.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-// On SQLite a reader does not wait for a writer.
+// SQLite readers do not wait for writers.
 on_servers!(a_statement_that_nobody_waits_for_is_measured);
 
 on_sqlite!(
@@ -30,7 +30,7 @@ on_sqlite!(
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// Waits for lines of the log with a message.
+/// Waits for `count` log lines with a message.
 async fn wait_for_lines(program: &Program, message: &str, count: usize) -> Vec<Value> {
     for _ in 0..3000 {
         let log = program.log();
@@ -66,7 +66,7 @@ async fn the_callers_trace_is_told_where_none_is_kept(database: TestDatabase) {
     let mut kept: Vec<_> = answer.changes.iter().map(|change| &*change.trace_id).collect();
     kept.sort_unstable();
     assert_eq!(kept, ["", TRACE, TRACE, TRACE]);
-    // What the door answers itself has the trace, too.
+    // Log lines of the gateway's own responses have the trace, too.
     door.send(Method::PUT, PATH, &[("traceparent", TRACEPARENT)]).await;
     let lines = wait_for_lines(&door, "legacy call", 1).await;
     assert_eq!(lines[0]["fields"]["trace_id"], TRACE);
@@ -86,7 +86,7 @@ async fn the_end_of_a_watch_is_told(database: TestDatabase) {
     let method = "m4.userdetails.v1.UserDetailsService/WatchUserDetails";
     assert_eq!((&line["door"], &line["rpc.method"]), (&"grpc".into(), &method.into()));
     let ended = format!("m4_calls_failed_total{{outcome=\"CANCELLED\",rpc_method=\"{method}\"}} 1");
-    // It is measured before its line is written.
+    // The call is measured before its line is written.
     let scraped = program.ask_admin("/metrics").await.body;
     assert!(scraped.contains(&ended), "{scraped}");
 

@@ -297,7 +297,7 @@ fn settings_are_read_and_changed() {
         run(&arguments, &[("M4_DATABASE_URL", &url)])
     };
     let get = || text(&settings(&["get"]).stdout);
-    // It makes no database where there is none.
+    // The command does not create a missing database.
     assert_ends(&settings(&["get"]), 1);
     assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &url)]), 0);
     assert_eq!(get(), "allow_api=on\nallow_get_api=off\nhash_recipes=u,user_id\n");
@@ -326,12 +326,12 @@ async fn without_authentication_it_serves_this_machine_only() {
         let errors = text(&output.stderr);
         assert!(errors.contains("--insecure") && errors.contains("M4_GRPC_TOKEN"), "{errors}");
     }
-    // Everybody knows the secret key of the demo data.
+    // The secret key of the demo data is public.
     let wide = [variables[0], ("M4_GRPC_LISTEN", "127.0.0.1:0"), ("M4_HTTP_LISTEN", "0.0.0.0:0")];
     let output = run(&["serve", "--demo"], &wide);
     assert_ends(&output, 2);
     assert!(text(&output.stderr).contains("M4_API_SECRET_KEY"), "{}", text(&output.stderr));
-    // Also where it is configured.
+    // The key is refused even if it is configured.
     for arguments in [&["serve", "--demo"][..], &["serve"]] {
         for key in ["M4_API_SECRET_KEY", "M4_API_SECRET_KEY_PREVIOUS"] {
             let output = run(arguments, &[&wide[..], &[(key, "secret"), token]].concat());

@@ -1,4 +1,4 @@
-//! Subcommands on every engine, and what they must not tell.
+//! Subcommands on every engine, and secrets that their output must not contain.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ on_every_engine!(
     demo_data_is_refused_beside_other_data,
 );
 
-/// Everything that it has said.
+/// All output of a command.
 fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -38,7 +38,7 @@ async fn migrating_twice_is_migrating_once(database: TestDatabase) {
     for _ in 0..2 {
         assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &database.url)]), 0);
         let shared = database.number("SELECT count(*) FROM seaql_migrations").await;
-        // Version 0.1.0 does not start on a database with a step here that it does not know.
+        // Version 0.1.0 does not start if this table has an unknown step.
         assert_eq!(shared, 26);
         assert_eq!(database.number("SELECT count(*) FROM schema_steps").await, steps - shared);
         assert_eq!(database.number("SELECT count(*) FROM accounts").await, 0);
@@ -89,7 +89,7 @@ async fn demo_data_is_refused_beside_other_data(database: TestDatabase) {
     }
     assert_eq!(database.number("SELECT count(*) FROM accounts").await, 1);
     assert_eq!(database.number("SELECT count(*) FROM settings").await, 0);
-    // Without demo data it serves what there is.
+    // Without `--demo` the program serves the existing data.
     let program = Program::serve(&[], &variables).await;
     program.wait_for_status("/readyz", StatusCode::OK).await;
 }
@@ -114,7 +114,7 @@ fn the_demo_ends_in_order_when_it_is_interrupted() {
     assert!(sent.unwrap().success() && served.is_some(), "{}", told(&output));
     assert_ends(&output, 0);
     assert_eq!(told(&output), "");
-    // It takes its temporary database with it.
+    // The program deletes its temporary database.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -152,7 +152,7 @@ fn a_secret_key_of_any_characters_is_taken_verbatim() {
     }
 }
 
-/// A variable that cannot be read is an error: passed over, it would leave a default in force.
+/// An unreadable variable is an error: ignoring it would keep a default in force.
 #[test]
 fn a_variable_that_is_no_text_is_an_error() {
     for name in ["M4_API_SECRET_KEY", "M4_GRPC_TOKEN", "M4_DATABASE_URL"] {

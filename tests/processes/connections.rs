@@ -1,4 +1,4 @@
-//! Connections that do nothing keep no other client out, not even at the same address.
+//! Idle connections keep no other client out, not even at the same address.
 
 use std::{
     io,
@@ -38,13 +38,13 @@ on_sqlite!(
     a_file_at_its_size_limit_does_not_end_the_service,
 );
 
-/// How long a call of a healthy client may take; long, as other tests run at the same time.
+/// Timeout of a healthy client's call; long, as other tests run at the same time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Few connections, so that an attack is short.
+/// Low limits keep an attack short.
 const FEW: [(&str, &str); 2] =
     [("M4_CONNECTIONS_MAX", "64"), ("M4_CONNECTIONS_MAX_PER_ADDRESS", "48")];
 
-/// Opens connections, and sends the same on each.
+/// Opens connections, and sends the same bytes on each.
 async fn connect_many(address: SocketAddr, count: usize, sent: &[u8]) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for _ in 0..count {
@@ -56,7 +56,7 @@ async fn connect_many(address: SocketAddr, count: usize, sent: &[u8]) -> Vec<Tcp
     connections
 }
 
-/// A request on a new connection, and its response.
+/// Sends a request on a new connection, and returns the response.
 async fn send(address: SocketAddr, method: &str, target: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -66,7 +66,7 @@ async fn send(address: SocketAddr, method: &str, target: &str) -> io::Result<Str
     Ok(response)
 }
 
-/// Calls once over each listener. Returns what went wrong.
+/// Calls once over each listener. Returns the failure.
 async fn call(program: &Program) -> Result<(), String> {
     let request = GetUserDetailsRequest { user_id: 3, acting_username: "admin".to_owned() };
     let mut users = program.users();
@@ -88,7 +88,7 @@ async fn call(program: &Program) -> Result<(), String> {
     Ok(())
 }
 
-/// Asserts that a client is served during an attack, and while its connections stay.
+/// Asserts that a client is served during an attack, and while the attack's connections stay.
 async fn assert_serves(program: &Program, attack: impl Future<Output = Vec<TcpStream>>) {
     let mut attack = std::pin::pin!(attack);
     let mut held = None;
@@ -111,7 +111,7 @@ async fn assert_serves(program: &Program, attack: impl Future<Output = Vec<TcpSt
 
 async fn idle_connections_keep_no_client_out(database: TestDatabase) {
     descriptors::raise_limit().unwrap();
-    // The defaults.
+    // The default limits.
     let program = Program::demo(&database, &[]).await;
     let client = program.users();
     let request = || GetUserDetailsRequest { user_id: 3, acting_username: "admin".to_owned() };
@@ -119,7 +119,7 @@ async fn idle_connections_keep_no_client_out(database: TestDatabase) {
     for address in [program.http, program.grpc.unwrap(), program.admin.unwrap()] {
         assert_serves(&program, connect_many(address, 1100, b"")).await;
     }
-    // A client whose idle connection was closed connects again.
+    // A client reconnects after its idle connection was closed.
     client.clone().get_user_details(request()).await.unwrap();
 }
 
@@ -176,7 +176,7 @@ async fn a_connection_that_was_closed_to_make_room_is_counted(database: TestData
     }
 }
 
-/// The value of a metric of a listener, over all series with a label.
+/// The sum of a listener's metric over all series with a label.
 fn value(metrics: &str, name: &str, listener: &str, label: &str) -> u64 {
     let series = metrics.lines().filter(|line| {
         line.starts_with(&format!("{name}{{"))
@@ -186,7 +186,7 @@ fn value(metrics: &str, name: &str, listener: &str, label: &str) -> u64 {
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
-/// Waits until so many connections were closed for each of these reasons.
+/// Waits until this many connections were closed for each reason.
 async fn wait_for_closed(program: &Program, expected: &[(&str, &str, u64)]) {
     until("all closed connections are counted", || async {
         let metrics = program.ask_admin("/metrics").await.body;
@@ -238,13 +238,13 @@ async fn a_connection_whose_client_does_not_read_is_counted(database: TestDataba
     let program = Program::demo(&database, &[]).await;
     let requests = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
     let mut deaf = TcpStream::connect(program.http).await.unwrap();
-    // It ends once the service has closed the connection.
+    // The loop ends once the service has closed the connection.
     let sent = async { while deaf.write_all(requests.as_bytes()).await.is_ok() {} };
     timeout(CONDITION_TIMEOUT, sent).await.expect("it is closed");
     wait_for_closed(&program, &[("http", "write_timeout", 1), ("http", "idle_timeout", 0)]).await;
 }
 
-/// Changes a limit of a running process; both the soft and the hard one.
+/// Changes both the soft and the hard limit of a running process.
 fn set_limit(program: &Program, limit: &str) {
     let process = program.id().to_string();
     let set = Command::new("prlimit").args(["--pid", &process, limit]).status().unwrap();
@@ -264,7 +264,7 @@ async fn few_descriptors_are_one_warning_and_fewer_connections(database: TestDat
     }
     assert_eq!(program.log().matches("file descriptors").count(), 1);
 
-    // Fewer than are open: nothing new can be accepted until a connection is closed.
+    // Fewer than are open: nothing can be accepted until a connection closes.
     let _idle = connect_many(program.http, 60, b"").await;
     call(&program).await.unwrap();
     set_limit(&program, "--nofile=80:300");

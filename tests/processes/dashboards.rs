@@ -1,4 +1,4 @@
-//! What dashboards and alerts ask for is there to be asked.
+//! Every metric and label that dashboards and alerts query exists.
 
 use std::{
     collections::BTreeSet,
@@ -26,25 +26,25 @@ use crate::{
 
 on_every_engine!(every_metric_and_label_of_a_dashboard_or_an_alert_is_there);
 
-/// How long something may take to be measured.
+/// Timeout for a metric to appear.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What Prometheus adds, and words of its language.
+/// Names that Prometheus adds, and words of its query language.
 const OF_PROMETHEUS: &str =
     "ALERTS alertname alertstate and count instance job le offset or sum unless up";
-/// What Prometheus' configuration adds, and what the metrics of the collector and of Jaeger begin with.
+/// The label of Prometheus' configuration, and the metric prefix of the collector and Jaeger.
 const OF_STACK: [&str; 2] = ["database", "otelcol_"];
 
-/// Names of which promtool complains.
+/// Names from OpenTelemetry's conventions that promtool rejects.
 const OF_CONVENTIONS: [&str; 2] =
     ["db_client_connection_count", "process_unix_file_descriptor_count"];
 
-/// The names of gRPC's codes.
+/// The names of gRPC status codes.
 const CODES: &str = "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND \
     ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE \
     UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED";
 
 async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_there(database: TestDatabase) {
-    // Nothing listens there: what is not taken is measured, too.
+    // No receiver listens there: failed exports are measured, too.
     let sent = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")];
     let service = Program::demo(&database, &sent).await;
     let door = Program::door(service.grpc.unwrap(), &sent).await;
@@ -59,7 +59,7 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_there(database: Te
     }
     let told = async { while watch.message().await.unwrap().unwrap().change.is_none() {} };
     timeout(PATIENCE, told).await.expect("a change is told");
-    // One that is given up.
+    // A call that ends at its deadline.
     let lock = database.lock_alice().await;
     let mut request = Request::new(set_city(3, "York"));
     request.set_timeout(Duration::from_millis(200));
@@ -114,7 +114,7 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_there(database: Te
     }
 }
 
-/// Has promtool check what was scraped, where there is promtool.
+/// Checks scraped metrics with promtool, if it is installed.
 fn check(text: &str) {
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]);
@@ -122,7 +122,7 @@ fn check(text: &str) {
     let mut promtool = match promtool.spawn() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             assert!(std::env::var_os("TEST_REQUIRE_ALL").is_none(), "there is no promtool");
-            // Straight to the terminal: the test runner hides what a test that passes prints.
+            // Write to the terminal: the test runner hides the output of tests that pass.
             let _ = writeln!(std::io::stderr(), "SKIPPED promtool: there is none");
             return;
         }
@@ -132,7 +132,7 @@ fn check(text: &str) {
     let output = promtool.wait_with_output().unwrap();
     let told = [output.stdout, output.stderr].concat();
     let told = String::from_utf8(told).unwrap();
-    // Two of the conventions' own names end as Prometheus would have histograms only end.
+    // Two names of the conventions have a suffix that Prometheus reserves for histograms.
     let is_allowed = |line: &str| {
         let suffix = " non-histogram and non-summary metrics should not have \"_count\" suffix";
         line.strip_suffix(suffix).is_some_and(|name| OF_CONVENTIONS.contains(&name))
@@ -170,7 +170,7 @@ fn every_file_that_a_container_gets_is_there() {
         }
     }
     assert!(count >= 9, "{count} were found");
-    // Grafana finds its dashboards where its provider looks.
+    // The dashboards are mounted where Grafana's provider looks.
     let provider = read("grafana/provisioning/dashboards/dashboards.yaml");
     let folder = provider.lines().find_map(|line| line.trim().strip_prefix("path: ")).unwrap();
     assert!(compose.contains(&format!("- ./deploy/grafana/dashboards:{folder}:ro\n")), "{folder}");
@@ -260,7 +260,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join("deploy").join(path)).unwrap()
 }
 
-/// The files of the dashboards.
+/// The paths of the dashboard files.
 fn dashboards() -> Vec<PathBuf> {
     let folder = fs::read_dir(root().join("deploy/grafana/dashboards")).unwrap();
     let paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
@@ -284,7 +284,7 @@ fn queries() -> Vec<String> {
     queries
 }
 
-/// The members of a name, wherever they are.
+/// Collects the members with this name, at any depth.
 fn members(json: &Value, name: &str, found: &mut Vec<Value>) {
     match json {
         Value::Object(own) => {
@@ -296,10 +296,10 @@ fn members(json: &Value, name: &str, found: &mut Vec<Value>) {
     }
 }
 
-/// The labels that a query wants to have a value, or not to have it, and the value: each of those of a pattern that has
-/// alternatives. Patterns with a `.` fit many.
+/// The labels that a query compares, with each value. Alternatives in a pattern are separate
+/// values; patterns with a `.` are skipped.
 fn wanted(query: &str) -> Vec<(String, String)> {
-    // Every second part stands between quotes.
+    // Every second part is inside quotes.
     let parts: Vec<_> = query.split('"').collect();
     let mut wanted = Vec::new();
     for pair in parts.chunks_exact(2) {
@@ -314,7 +314,7 @@ fn wanted(query: &str) -> Vec<(String, String)> {
 
 /// The names of metrics and labels in a query or a line of `/metrics`.
 fn words(text: &str) -> BTreeSet<String> {
-    // Every second part stands between quotes.
+    // Every second part is inside quotes.
     let bare: String = text.split('"').step_by(2).collect::<Vec<_>>().join("\"");
     let is_of_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let mut words = BTreeSet::new();
@@ -322,7 +322,7 @@ fn words(text: &str) -> BTreeSet<String> {
     while let Some(begin) = rest.find(is_of_word) {
         rest = &rest[begin..];
         let (word, after) = rest.split_at(rest.find(|c| !is_of_word(c)).unwrap_or(rest.len()));
-        // What a parenthesis follows is a function; `$` begins a variable of Grafana; digits begin numbers and spans of time.
+        // Skip functions, variables of Grafana (`$`), numbers and durations.
         let called = after.trim_start().starts_with('(');
         if !called && !word.starts_with(|c: char| c == '$' || c.is_numeric()) {
             words.insert(word.to_owned());

@@ -1,5 +1,5 @@
-//! What becomes of updates where SQLite cannot store them, or its files are not what they were. Nothing is acknowledged
-//! that is not stored.
+//! Updates while SQLite cannot store them, or after its files have changed. The service
+//! acknowledges only stored updates.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ on_sqlite!(
     a_file_that_must_not_be_written_is_refused_at_the_start,
 );
 
-/// The file of a database of a test.
+/// The database file of a test.
 fn file(database: &TestDatabase) -> PathBuf {
     database.url.strip_prefix("sqlite://").unwrap().into()
 }
@@ -38,7 +38,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     format!("{}{suffix}", path.display()).into()
 }
 
-/// Waits until it is not ready, and says why in its metrics and its log.
+/// Waits until the program is not ready and reports the cause in its metrics and its log.
 pub(crate) async fn not_ready(program: &Program, cause: &str) {
     program.wait_for_status("/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
     let told = format!("m4_not_ready{{cause=\"{cause}\"");
@@ -53,7 +53,7 @@ pub(crate) async fn not_ready(program: &Program, cause: &str) {
     assert!(program.log().contains(&format!("\"cause\":\"{cause}\"")), "{}", program.log());
 }
 
-/// Makes updates that must be refused as the storage does not take them.
+/// Makes updates that must be refused because the storage fails.
 async fn assert_refused(program: &Program, updates: u32) {
     for number in 0..updates {
         let refused = program.set_city(&format!("Nowhere {number}"), "").await.unwrap_err();
@@ -63,7 +63,7 @@ async fn assert_refused(program: &Program, updates: u32) {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.body);
 }
 
-/// Switches whether legacy calls may use GET.
+/// Sets whether legacy calls may use GET.
 async fn switch(program: &Program, allow: bool) -> Result<(), tonic::Status> {
     let settings = Settings { allow_get_api: Some(allow), ..Settings::default() };
     let request = UpdateSettingsRequest { settings: Some(settings), ..Default::default() };
@@ -71,7 +71,7 @@ async fn switch(program: &Program, allow: bool) -> Result<(), tonic::Status> {
     client.update_settings(request).await.map(drop)
 }
 
-/// Sets the soft limit of the size of files that the program may write.
+/// Sets the soft limit of the program's file size (`RLIMIT_FSIZE`).
 fn limit_files(program: &Program, bytes: &str) {
     let process = program.id().to_string();
     let limit = format!("--fsize={bytes}:");
@@ -133,7 +133,7 @@ async fn updates_beside_a_replaced_file_are_refused(database: TestDatabase) {
     fs::copy(&aside, &path).unwrap();
     assert_refused(&program, 12).await;
     not_ready(&program, "file_moved").await;
-    // The same file is put back.
+    // The same file is restored.
     fs::rename(&aside, &path).unwrap();
     program.wait_for_status("/readyz", StatusCode::OK).await;
     program.set_city("Bath", "").await.unwrap();
@@ -162,7 +162,7 @@ async fn a_corrupt_file_is_named_and_nothing_is_stored(database: TestDatabase) {
     let path = file(&database);
     let mut bytes = fs::read(&path).unwrap();
     bytes[4096..].fill(0xa5);
-    // The same file, with other content behind its first page.
+    // The same file, with other content after its first page.
     fs::write(&path, &bytes).unwrap();
     for round in 0..2 {
         let refused = program.set_city("Nowhere", "").await.unwrap_err();
@@ -206,7 +206,7 @@ async fn a_file_that_must_not_be_written_is_refused_at_the_start(_: TestDatabase
     let url = format!("sqlite://{}", path.display());
     let url = [("M4_DATABASE_URL", url.as_str())];
     assert_eq!(run(&["migrate", "--demo"], &url).status.code(), Some(0));
-    // Modes do not bind root: then the program runs as another user, who may not reach where it was built.
+    // File modes do not restrict root: run a copy of the program as another user instead.
     let is_root = rustix::process::geteuid().is_root();
     let program = folder.path().join("program");
     fs::copy(env!("CARGO_BIN_EXE_m4-user-details"), &program).unwrap();
@@ -229,7 +229,7 @@ async fn a_file_that_must_not_be_written_is_refused_at_the_start(_: TestDatabase
     ] {
         assert!(refused(arguments).contains("test.db"));
     }
-    // Its log is made beside it.
+    // SQLite creates its log in this folder.
     mode(&path, 0o666);
     mode(folder.path(), 0o555);
     assert!(!refused(&["migrate"]).contains("test.db"));

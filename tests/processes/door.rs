@@ -1,4 +1,4 @@
-//! The door in a process of its own against the service in another.
+//! A standalone gateway, and the service in another process.
 
 use http::{Method, StatusCode};
 use m4_user_details::proto::{
@@ -72,7 +72,7 @@ async fn a_door_proves_itself_with_a_token(database: TestDatabase) {
         let answer = door.call("admin", "3", "city=Wrong").await;
         assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(answer.body.contains("<status>\n  <error>User was not updated</error>"));
-        // It is not ready, and says why once.
+        // The gateway is not ready, and logs the reason once.
         for _ in 0..3 {
             let readiness = door.send(Method::GET, "/readyz", &[]).await;
             assert_eq!(readiness.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -84,7 +84,7 @@ async fn a_door_proves_itself_with_a_token(database: TestDatabase) {
         assert!(door.log().contains("door.token"), "{}", door.log());
     }
     door.wait_for_status("/readyz", StatusCode::OK).await;
-    // The probes are no legacy calls.
+    // Probes of the gateway are not legacy calls.
     let metrics = service.ask_admin("/metrics").await.body;
     let failed = metrics.lines().filter(|line| line.starts_with("m4_legacy_failed_hashes_total"));
     assert!(failed.into_iter().all(|line| line.ends_with(" 0")), "{metrics}");
@@ -112,7 +112,7 @@ async fn the_switches_bind_a_door_of_its_own_too(database: TestDatabase) {
         assert!(far.body.contains(expected), "{}", far.body);
         assert_eq!((far.status, &far.body), (near.status, &near.body));
     }
-    // A door with a token is none of a service that knows no token of doors.
+    // A service without a gateway token refuses a gateway with a token.
     let door = Program::door(service.grpc.unwrap(), &[("M4_DOOR_TOKEN", "door token")]).await;
     let answer = door.call("admin", "3", "city=Wrong").await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,4 +1,4 @@
-//! What is sent to an OTLP receiver, when, and what happens without one.
+//! OTLP export: what the program sends, when, and its behavior without a receiver.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,13 +53,12 @@ fn traceparent(flags: &str) -> String {
 const HTTP: &str = "POST /billing/api/user_details_update";
 const RPC: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 
-/// Waits until two calls through a door of its own have arrived whole, and answers their trace in the order of time.
+/// Waits until two calls through a standalone gateway have arrived. Returns their spans by time.
 async fn two_calls(receiver: &Receiver) -> Vec<Span> {
     for _ in 0..3000 {
         let mut spans = receiver.spans();
         spans.retain(|span| hex::encode(&span.trace_id) == TRACE);
-        // A process sends its spans in the order of their ends.
-        // An RPC has a span on each side.
+        // A process sends its spans in the order of their ends. An RPC has a span on each side.
         if [(HTTP, 2), (RPC, 4)]
             .iter()
             .all(|(name, count)| spans.iter().filter(|span| span.name == *name).count() == *count)
@@ -80,7 +79,7 @@ async fn an_update_is_these_spans_in_this_order(database: TestDatabase) {
     let service = Program::demo(&database, &variables).await;
     let door = Program::door(service.grpc.unwrap(), &variables).await;
     let headers = [("traceparent", &*traceparent("01"))];
-    // Wrong, so that the settings are read now; then right, with an id that must exist.
+    // A wrong hash first, which reads the settings; then a valid call with an id that must exist.
     let wrong = target("admin", "3", "city=Recognisable").replace("hash=", "hash=f");
     door.send(Method::POST, &wrong, &headers).await;
     let right = target("admin", "3", "city=Recognisable&currency_id=2");
@@ -98,7 +97,7 @@ async fn an_update_is_these_spans_in_this_order(database: TestDatabase) {
     let rpcs = clients.iter().map(|client| children(client[0])).collect::<Vec<_>>();
     assert_eq!((rpcs[0].len(), rpcs[1].len()), (1, 1));
     assert_eq!(attribute(rpcs[0][0], "outcome").as_deref(), Some("INCORRECT_HASH"));
-    // A client's mistake is no error of the server.
+    // A client error is not an error of the server.
     for span in [calls[0], rpcs[0][0]] {
         assert_ne!(span.status.as_ref().map_or(0, |own| own.code), StatusCode::Error as i32);
     }
@@ -150,7 +149,7 @@ async fn what_the_caller_does_not_sample_is_not_sent(database: TestDatabase) {
     let headers = [("traceparent", &*traceparent("00"))];
     let answer = program.send(Method::POST, &target("admin", "3", "city=x"), &headers).await;
     assert!(answer.body.contains("successfully"));
-    // One that is no traceparent begins a trace of its own.
+    // An invalid traceparent begins a new trace.
     let headers = [("traceparent", "nonsense")];
     program.send(Method::POST, &target("admin", "3", "city=y"), &headers).await;
     program.signal("TERM");
@@ -186,7 +185,7 @@ async fn spans_are_sent_even_if_calls_are_dropped_at_the_end(database: TestDatab
     assert!(receiver.spans().iter().any(|span| span.name == "COMMIT"), "{:?}", receiver.spans());
 }
 
-/// How long an exporter waits for its receiver by default.
+/// The default timeout of an exporter.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn a_receiver_that_is_away_holds_nothing_up(database: TestDatabase) {
@@ -209,14 +208,14 @@ async fn a_receiver_that_is_away_holds_nothing_up(database: TestDatabase) {
     }
 }
 
-/// What a receiver does that takes nothing.
+/// The behavior of a receiver that accepts nothing.
 #[derive(Clone, Copy, Debug)]
 enum Bad {
     Silent,
     Unavailable,
 }
 
-/// A receiver that takes nothing, over gRPC and HTTP, and how often it was asked.
+/// A receiver that accepts nothing, over gRPC and HTTP, and its number of requests.
 async fn bad_receiver(bad: Bad) -> (SocketAddr, Arc<AtomicUsize>) {
     let asked = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&asked);
@@ -281,7 +280,7 @@ async fn an_exporter_that_is_slow_or_refused_never_slows_a_call(database: TestDa
         }
         assert!(asked.load(Ordering::Relaxed) >= 3, "each signal was to be sent");
         if matches!(bad, Bad::Unavailable) {
-            // What was not taken is counted.
+            // Failed exports are counted.
             for signal in ["traces", "metrics", "logs"] {
                 let failed =
                     format!("m4_telemetry_exports_total{{outcome=\"failed\",signal=\"{signal}\"}}");
@@ -350,7 +349,7 @@ async fn what_is_sent_says_who_sends_it_as_the_standard_variables_have_it(databa
                 assert_eq!(sender.headers["authorization"], "Bearer token", "{signal}");
             }
             assert!(!program.log().contains("Bearer"), "{}", program.log());
-            // One process is one instance, and no other one is.
+            // Each process is one separate instance.
             assert_eq!(instances.len(), 1, "{instances:?}");
             assert!(seen.insert(instances.pop_first().unwrap()));
         }
@@ -372,7 +371,7 @@ async fn what_is_sent_over_http_is_compressed_if_that_is_wanted(database: TestDa
         program.signal("TERM");
         assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
         for signal in ["traces", "metrics", "logs"] {
-            // As it is told where it is unpacked.
+            // The receiver's gRPC service, which decompresses, gets this header.
             let headers = receiver.sender(signal).unwrap().headers;
             let told = headers.get("grpc-encoding").map(|told| told.to_str().unwrap());
             assert_eq!(told.unwrap_or_default(), compression, "{signal}");
@@ -383,7 +382,7 @@ async fn what_is_sent_over_http_is_compressed_if_that_is_wanted(database: TestDa
 
 #[test]
 fn an_endpoint_that_is_no_url_is_told() {
-    // It does not come as far as to open the database.
+    // The program ends before it opens the database.
     let url = "sqlite:///no/such/folder/x.db";
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "no url"), ("M4_DATABASE_URL", url)];
     let output =

@@ -1,4 +1,4 @@
-//! Full disks, of SQLite and of database servers. Nothing is acknowledged that is not stored.
+//! Full disks of SQLite and database servers. The service acknowledges only stored updates.
 
 use std::{
     fs::{self, File},
@@ -20,14 +20,14 @@ use crate::{
     },
 };
 
-/// How many updates a full disk may still take: in pages that have room.
+/// The maximum number of updates that fit into partly filled pages of a full disk.
 const MAX_UPDATES: usize = 10_000;
 
-/// A small file system in memory; unmounted when it is dropped.
+/// A small file system in memory; unmounted on drop.
 struct Disk(tempfile::TempDir);
 
 impl Disk {
-    /// None where this user must not mount a file system: the test is skipped.
+    /// `None` if this user must not mount a file system: the test is skipped.
     fn mount(mebibytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
@@ -37,7 +37,7 @@ impl Disk {
             fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
             return Some(Self(folder));
         }
-        // Straight to the terminal: the test runner hides what a test that passes prints.
+        // Write to the terminal: the test runner hides the output of tests that pass.
         let _ = writeln!(std::io::stderr(), "SKIPPED: this user must not mount a file system");
         None
     }
@@ -46,13 +46,13 @@ impl Disk {
         self.0.path()
     }
 
-    /// Takes all room that is left.
+    /// Fills the disk.
     fn fill(&self) {
         let mut file = File::create(self.folder().join("ballast")).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
-    /// Gives it back.
+    /// Frees the disk again.
     fn free(&self) {
         fs::remove_file(self.folder().join("ballast")).unwrap();
     }

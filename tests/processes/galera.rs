@@ -1,4 +1,4 @@
-//! A Galera cluster whose nodes are both written to: what one has acknowledged, the other one knows.
+//! A Galera cluster with writes on both nodes: each node knows the other's acknowledged updates.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 const CITY: &str = "SELECT city FROM accounts WHERE id = 3";
 const ENTRIES: &str = "SELECT count(*) FROM change_log";
 
-/// Two nodes, and a replica of the service on each; none where Galera is not installed.
+/// Two nodes with a service replica each. `None` if Galera is not installed.
 async fn cluster() -> Option<([Server; 2], [TestDatabase; 2], [Program; 2])> {
     let first = Server::galera(None)?;
     let second = Server::galera(Some(&first))?;
@@ -36,7 +36,7 @@ async fn cluster() -> Option<([Server; 2], [TestDatabase; 2], [Program; 2])> {
     }
     database(&nodes[0], "mysql").execute("CREATE DATABASE m4").await;
     let databases = [database(&nodes[0], "m4"), database(&nodes[1], "m4")];
-    // Both bring the schema up to date.
+    // Both replicas migrate the schema.
     let (first, second) =
         tokio::join!(Program::demo(&databases[0], &[]), Program::demo(&databases[1], &[]));
     assert_eq!(databases[1].number("SELECT count(*) FROM accounts").await, 8);
@@ -64,14 +64,14 @@ async fn an_update_by_turns_on_two_nodes_is_stored_each_time() {
         assert_eq!(database.number(ENTRIES).await, 2 * ROUNDS);
     }
 
-    // A node that is late in applying what the other one has acknowledged.
+    // A node that applies the other node's acknowledged updates late.
     let late = databases[1].connect().await;
     sea_orm::ConnectionTrait::execute_unprepared(&late, "FLUSH TABLES WITH READ LOCK")
         .await
         .unwrap();
     programs[0].set_city("Third", "").await.unwrap();
     let release = async {
-        // The update has long read the row by then, if it reads one that is old.
+        // Time for the update to read the row, if it would read old data.
         sleep(Duration::from_millis(500)).await;
         sea_orm::ConnectionTrait::execute_unprepared(&late, "UNLOCK TABLES").await.unwrap();
     };

@@ -1,4 +1,4 @@
-//! What the service says of itself while its database does not answer.
+//! Health and readiness while the database does not answer.
 
 use std::{
     net::SocketAddr,
@@ -34,7 +34,7 @@ on_postgres!(it_is_not_ready_where_nothing_can_be_written);
 on_sqlite!(it_is_alive_without_its_file);
 
 async fn it_serves_while_its_database_answers_and_not_otherwise(database: TestDatabase) {
-    // The database stands behind a proxy that can be cut.
+    // The database is behind a proxy that can be cut.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = listener.local_addr().unwrap();
     drop(listener);
@@ -66,7 +66,7 @@ async fn it_is_alive_without_its_file(_: TestDatabase) {
 
 async fn it_is_ready_while_calls_use_every_connection(database: TestDatabase) {
     let program = Program::demo(&database, &[("M4_DATABASE_MAX_CONNECTIONS", "3")]).await;
-    // Nobody reads or changes a user while this is open.
+    // While this transaction is open, no call reads or changes a user.
     let locking = database.begin().await;
     locking
         .execute(match database.kind {
@@ -90,7 +90,7 @@ async fn it_is_ready_while_calls_use_every_connection(database: TestDatabase) {
         lines.any(|line| !line.ends_with(" 0"))
     })
     .await;
-    // Longer than from one probe to the end of the next one.
+    // Longer than from one probe to the end of the next probe.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(3500) {
         assert_eq!(health(&program).await, ServingStatus::Serving, "{}", program.log());
@@ -105,7 +105,7 @@ async fn it_is_not_ready_where_nothing_can_be_written(database: TestDatabase) {
     for (read_only, status) in [("on", StatusCode::SERVICE_UNAVAILABLE), ("off", StatusCode::OK)] {
         let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = {read_only}");
         database.execute(&format!("BEGIN READ WRITE; {set}; COMMIT")).await;
-        // Sessions keep what they began with.
+        // Existing sessions keep their setting.
         let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
         database.execute(end).await;
@@ -147,7 +147,7 @@ async fn health(program: &Program) -> ServingStatus {
     client.check(HealthCheckRequest { service }).await.unwrap().get_ref().status()
 }
 
-/// A database's URL through the proxy, and the server's own address.
+/// The database URL through the proxy, and the server's own address.
 fn behind(url: &str, proxy: SocketAddr) -> (String, String) {
     let (scheme, rest) = url.split_once("://").unwrap();
     let (authority, path) = rest.split_once('/').unwrap();
@@ -155,7 +155,7 @@ fn behind(url: &str, proxy: SocketAddr) -> (String, String) {
     (format!("{scheme}://{user}@{proxy}/{path}"), server.to_owned())
 }
 
-/// Forwards connections until it is cut; then they break.
+/// Forwards connections until it is cut, which breaks them.
 async fn forward(proxy: SocketAddr, server: String, cut: CancellationToken) {
     let listener = TcpListener::bind(proxy).await.unwrap();
     let mut connections = JoinSet::new();

@@ -1,4 +1,4 @@
-//! `healthcheck`: which listener it asks, and what it makes of the answer.
+//! `healthcheck`: the listener that it asks, and its exit code.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ on_sqlite!(
     it_is_answered_while_clients_fill_the_http_listener,
 );
 
-/// Asks the listeners at these addresses. Returns the exit code, and what was written.
+/// Runs `healthcheck` with these addresses. Returns the exit code and standard error.
 fn ask(http: &str, admin: &str) -> (Option<i32>, String) {
     let output = run(&["healthcheck"], &[("M4_HTTP_LISTEN", http), ("M4_ADMIN_LISTEN", admin)]);
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -52,7 +52,7 @@ async fn it_is_answered_while_clients_fill_the_http_listener(database: TestDatab
         ("M4_DEADLINE_SECONDS", "60"),
     ];
     let program = Program::demo(&database, &variables).await;
-    // Updates wait for the lock, and connections with complete calls do not make room for others.
+    // Updates wait for the lock, and connections with complete calls are not closed for others.
     let lock = database.lock_alice().await;
     let call = target("admin", "3", "city=York");
     let mut calls = Vec::new();

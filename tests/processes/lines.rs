@@ -1,4 +1,4 @@
-//! The lines of the log: one for each call, also over OTLP, and the level that is read anew.
+//! Log lines: one for each call, also over OTLP, and reloading of the log level.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -39,10 +39,10 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const UPDATE: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 
-/// Stands for the address of a receiver.
+/// Placeholder for the address of a receiver.
 const ENDPOINT: &str = "ENDPOINT";
 
-/// The lines of calls, at info and above.
+/// The log lines of calls, at info and above.
 fn lines(program: &Program) -> Vec<Value> {
     let log = program.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -53,7 +53,7 @@ fn lines(program: &Program) -> Vec<Value> {
     of_calls.collect()
 }
 
-/// Waits until there are so many.
+/// Waits until there are `count` lines.
 async fn wait_for_lines(program: &Program, count: usize) -> Vec<Value> {
     for _ in 0..6000 {
         let lines = lines(program);
@@ -95,7 +95,7 @@ async fn a_refused_head_has_its_line_and_is_measured(database: TestDatabase) {
         assert!(count.ends_with(if number < 2 { " 1" } else { " 2" }), "{count}");
         assert!(!metrics.contains("secret") && !program.log().contains("secret"));
     }
-    // The admin listener refuses them too.
+    // The admin listener refuses such requests, too.
     let answer = raw::exchange(program.admin.unwrap(), b"GET /< HTTP/1.1\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert_eq!(program.ask_admin("/elsewhere").await.status, StatusCode::NOT_FOUND);
@@ -111,7 +111,7 @@ async fn each_call_has_one_line_that_says_who_acted(database: TestDatabase) {
     ];
     let service = Program::demo(&database, &variables).await;
     let door = Program::door(service.grpc.unwrap(), &variables).await;
-    // What the service answers it logs, whichever door it comes through.
+    // The service logs every call that it answers, from both gateways.
     let right = target("manager", "3", "city=Recognisable");
     let wrong = target("nobody", "3", "city=Recognisable");
     for program in [&service, &door] {
@@ -161,7 +161,7 @@ async fn each_call_has_one_line_that_says_who_acted(database: TestDatabase) {
     assert_eq!(told, [&by_door[..], &by_door[..], &over_grpc[..]].concat());
     assert_eq!(lines(&door), Vec::<Value>::new(), "{}", door.log());
 
-    // What does not come as far the door logs.
+    // The gateway logs calls that it answers itself.
     for program in [&service, &door] {
         let before = lines(program).len();
         let answer = program.send(Method::PUT, &right, &[]).await;
@@ -173,7 +173,7 @@ async fn each_call_has_one_line_that_says_who_acted(database: TestDatabase) {
         assert_eq!(all.len(), before + 1);
     }
 
-    // What was stored is told without its values.
+    // A stored change is logged without its values.
     let log = service.log();
     let stored: Vec<Value> = log
         .lines()
@@ -311,7 +311,7 @@ async fn lines_are_sent_with_their_trace_and_nothing_of_libraries(database: Test
         (TRACE.to_owned(), door.to_owned(), outcome.to_owned(), actor.to_owned())
     };
     assert_eq!(calls[..2], [line("legacy", "OK", "1"), line("legacy", "ACCESS_DENIED", "")]);
-    // One that nobody traced begins a trace.
+    // A call without a trace begins a trace.
     assert_eq!((calls.len(), &*calls[2].1), (3, "grpc"));
     assert!(calls[2].0.len() == 32 && calls[2].0 != TRACE);
     let stored = logs
@@ -323,7 +323,7 @@ async fn lines_are_sent_with_their_trace_and_nothing_of_libraries(database: Test
     for secret in ["ecognisable", "hash=", "nobody", "secret"] {
         assert!(!all.contains(secret), "{secret}");
     }
-    // It does not log that it sends logs, and so on without end.
+    // The export of logs does not log itself without end.
     assert!(logs.len() < 100, "{}", logs.len());
 }
 
@@ -382,7 +382,7 @@ async fn what_is_logged_is_read_anew_at_a_signal(database: TestDatabase) {
     assert_eq!(line["fields"]["filter"], "m4_user_details=debug,info");
     program.call("admin", "3", "city=Second").await;
     program.wait_for_line("a change is stored").await;
-    // A mistake changes nothing.
+    // An invalid level changes nothing.
     std::fs::write(&file, "log = 'm4_user_details=loud'").unwrap();
     program.signal("HUP");
     program.wait_for_line("what is logged stays as it was").await;

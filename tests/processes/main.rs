@@ -1,4 +1,4 @@
-//! The program as processes of its own: a door apart, signals, crashes, replicas, the command line, telemetry.
+//! The program in processes of its own: gateway, signals, crashes, replicas, commands, telemetry.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

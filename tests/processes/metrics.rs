@@ -1,4 +1,4 @@
-//! Metrics: what Prometheus scrapes, and what a real OTLP receiver gets.
+//! Metrics: the Prometheus endpoint, and export to a real OTLP receiver.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,7 +40,7 @@ on_every_engine!(
 
 on_servers!(who_waits_for_a_connection_is_seen);
 
-/// What was scraped: the value of each line without a `#`, by its name and labels.
+/// A scrape: the value of each sample, by its name and labels.
 struct Scraped {
     text: String,
     values: BTreeMap<String, f64>,
@@ -60,7 +60,7 @@ impl Scraped {
         Self { text: answer.body, values }
     }
 
-    /// The value of a line that has this name and these labels, maybe among others; 0 without one.
+    /// The sum of the samples with this name and at least these labels; 0 without any.
     fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let labels: Vec<_> =
             labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
@@ -71,7 +71,7 @@ impl Scraped {
         self.values.iter().filter(|(line, _)| is_meant(line)).map(|(_, value)| value).sum()
     }
 
-    /// The type that is told of a name.
+    /// The declared type of a metric.
     fn kind(&self, name: &str) -> &str {
         let line = format!("# TYPE {name} ");
         self.text.lines().find_map(|own| own.strip_prefix(&line)).unwrap_or_default()
@@ -82,7 +82,7 @@ impl Scraped {
     }
 }
 
-/// Scrapes until that is so.
+/// Scrapes until a condition holds.
 async fn until(program: &Program, is_so: impl Fn(&Scraped) -> bool) -> Scraped {
     for _ in 0..6000 {
         let scraped = Scraped::of(program).await;
@@ -100,7 +100,7 @@ async fn allow_api(program: &Program, allow_api: bool) {
     SettingsServiceClient::new(program.channel()).update_settings(request).await.unwrap();
 }
 
-/// A call that ends in each row.
+/// Calls, each with the row that it ends in.
 fn calls() -> Vec<(&'static str, Method, String)> {
     let wrong = format!("{PATH}?u=admin&user_id=3&hash=00");
     vec![
@@ -130,11 +130,11 @@ async fn a_legacy_call_whose_client_goes_away_is_counted(database: TestDatabase)
         answer = call => panic!("{answer:?}"),
         _ = begun => {}
     }
-    // One after the other: a scrape may come between them.
+    // The metrics are recorded one after the other: a scrape may come between them.
     let labels = [("error_type", "client_gone"), ("http_request_method", "POST")];
     until(&program, |scraped| {
         let measured = scraped.value("http_server_request_duration_seconds_count", &labels);
-        // What the door had asked of the service is told, too.
+        // The gateway's call to the service is recorded, too.
         let cancelled = [("rpc_response_status_code", "CANCELLED")];
         let asked = scraped.value("rpc_client_call_duration_seconds_count", &cancelled);
         (scraped.row("client_gone"), measured, asked) == (1.0, 1.0, 1.0)
@@ -183,15 +183,15 @@ async fn every_row_of_the_specification_is_counted(database: TestDatabase) {
     door.call("admin", "3", "").await;
     let scraped = Scraped::of(&service).await;
     assert_eq!(scraped.row("1"), 1.0);
-    // The service counts those of both doors.
+    // The service counts the failed hashes of both gateways.
     assert_eq!(scraped.value("m4_legacy_failed_hashes_total", &[]), 4.0);
-    // Those that came from the other process have changed nothing any more.
+    // The calls through the other process repeat the same values and change nothing.
     let group = |group| scraped.value("m4_updates_total", &[("door", "legacy"), ("group", group)]);
     assert_eq!(["address", "general", "comment", "taxes"].map(group), [1.0, 1.0, 1.0, 0.0]);
     let door_metrics = Scraped::of(&door).await;
     assert_eq!(door_metrics.row("1"), 1.0);
     drop(service);
-    // The storage, or what lies before it, is away.
+    // The service is down.
     door.call("admin", "3", "").await;
     let scraped = Scraped::of(&door).await;
     assert_eq!(scraped.row("503"), 1.0);
@@ -307,13 +307,13 @@ async fn calls_statements_and_connections_are_measured(database: TestDatabase) {
     for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/elsewhere", 404)] {
         assert_eq!(service.ask_admin(path).await.status.as_u16(), status, "{admin}{path}");
     }
-    // The listener of the legacy call has none of it.
+    // The legacy listener does not serve it.
     let answer = service.send(Method::GET, "/metrics", &[]).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
 }
 
 async fn who_waits_for_a_connection_is_seen(database: TestDatabase) {
-    // Of four connections two are for the writers, one is for reads, and one for what waits for a lock.
+    // Four connections: two for writers, one for reads, one for updates that wait for a lock.
     let service = Program::demo(&database, &[("M4_DATABASE_MAX_CONNECTIONS", "4")]).await;
     let lock = database.lock_alice().await;
     let calls = async { tokio::join!(service.set_city("One", ""), service.set_city("Two", "")) };
@@ -336,7 +336,7 @@ async fn who_waits_for_a_connection_is_seen(database: TestDatabase) {
     two.unwrap();
     let scraped = until(&service, |scraped| pending(scraped) == 0.0).await;
     assert!(waited(&scraped) >= before + held, "{}", scraped.text);
-    // The one that had the connection meanwhile used it as long.
+    // Meanwhile the other update held the connection for as long.
     assert!(scraped.value("db_client_connection_use_time_seconds_sum", &pool) >= held);
     assert_eq!(scraped.value("db_client_connection_timeouts_total", &pool), 0.0);
 }
@@ -345,7 +345,7 @@ async fn what_is_refused_or_given_up_is_counted(database: TestDatabase) {
     let variables = [("M4_MAX_IN_FLIGHT", "1"), ("M4_DEADLINE_SECONDS", "3")];
     let service = Program::demo(&database, &variables).await;
     let lock = database.lock_alice().await;
-    // Either may have the room first, but only what waits for the lock keeps it.
+    // Either call may get the permit first, but only the update that waits for the lock keeps it.
     let given_up = async {
         loop {
             let status = service.set_city("Late", "").await.unwrap_err();
@@ -393,7 +393,7 @@ async fn a_receiver_that_hangs_or_refuses_harms_no_call(database: TestDatabase) 
                 let answer = service.call("admin", "3", &format!("city={number}")).await;
                 assert!(answer.body.contains("successfully"), "{}", answer.body);
             }
-            // Twenty exporters' deadlines would be far more.
+            // Twenty export timeouts would take far longer.
             let took = begun.elapsed();
             assert!(took < Duration::from_secs(60), "{line:?}, {protocol}: {took:?}");
             assert_eq!(Scraped::of(&service).await.row("10"), 20.0);
@@ -422,7 +422,7 @@ async fn a_watch_is_measured(database: TestDatabase) {
     drop(stream);
     until(&service, |scraped| scraped.value("m4_watchers", &[]) == 0.0).await;
 
-    // One that comes back is not late with what it has missed, but with what comes then it may be.
+    // A resumed watch records no lag for missed changes, but may record lag for later changes.
     service.set_city("Missed", "").await.unwrap();
     let request = WatchUserDetailsRequest { resume_token: token, ..Default::default() };
     let mut stream = users.watch_user_details(request).await.unwrap().into_inner();
@@ -459,7 +459,7 @@ async fn calls_that_are_sampled_are_exemplars(database: TestDatabase) {
     let of = |series: &str| -> Vec<&str> {
         text.lines().filter(|line| line.starts_with(series)).collect()
     };
-    // It stands in one bucket, of those of the calls that ended so, and its value is of that bucket.
+    // An exemplar is in one bucket, with the outcome of its call, and its value fits the bucket.
     for (name, label) in [
         ("http_server_request_duration_seconds_bucket{", "http_response_status_code=\"200\""),
         ("rpc_server_call_duration_seconds_bucket{", "rpc_response_status_code=\"NOT_FOUND\""),
@@ -474,7 +474,7 @@ async fn calls_that_are_sampled_are_exemplars(database: TestDatabase) {
         let value: f64 = values.split_once(' ').unwrap().0.parse().unwrap();
         assert!(bound == "+Inf" || value <= bound.parse::<f64>().unwrap(), "{line}");
     }
-    // Otherwise it says what the other format says, once all is there that is looked at now and then.
+    // Otherwise both formats agree, once the periodic metrics exist.
     until(&service, |scraped| scraped.text.contains("m4_change_log_length ")).await;
     let text = service.ask_admin_with("/metrics", &[("accept", accepted)]).await.body;
     let of = |series: &str| -> Vec<&str> {
@@ -498,7 +498,7 @@ async fn calls_that_are_sampled_are_exemplars(database: TestDatabase) {
 async fn metrics_are_sent_over_otlp(database: TestDatabase) {
     let (receiver, collector) = Receiver::start().await;
     let endpoint = format!("http://{collector}");
-    // Nothing is sent before it ends: it must be flushed then.
+    // The interval is longer than the test: the exit must flush.
     let variables = [
         ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &*endpoint),
         ("OTEL_METRIC_EXPORT_INTERVAL", "600000"),

@@ -1,4 +1,4 @@
-//! What lies behind a process is away, says nothing, and is there again.
+//! The upstream of a process goes away, hangs, and comes back.
 
 use ::http::{Method, StatusCode};
 use tokio::time::timeout;
@@ -37,7 +37,7 @@ fn assert_unavailable(answer: &Answer) {
 async fn a_door_outlives_its_service_and_finds_it_again(database: TestDatabase) {
     let service = Program::demo(&database, &[]).await;
     let relay = Relay::to(service.grpc.unwrap(), Line::Cut).await;
-    // It starts without its service, with a database that it must not care for.
+    // The gateway starts without its service, and must not use the configured database.
     let nowhere = [("M4_DATABASE_URL", "postgres://127.0.0.1:1/x"), ("M4_DEADLINE_SECONDS", "2")];
     let door = Program::door(relay.address, &nowhere).await;
     assert_unavailable(&door.call("admin", "3", "").await);
@@ -51,7 +51,7 @@ async fn a_door_outlives_its_service_and_finds_it_again(database: TestDatabase) 
         assert_unavailable(&timeout(CONDITION_TIMEOUT, call).await.unwrap());
         door.wait_for_status("/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
         door.wait_for_status("/healthz", StatusCode::OK).await;
-        // What the door itself refuses it still refuses.
+        // The gateway still refuses invalid requests itself.
         let answer = door.send(Method::PUT, &target("admin", "3", ""), &[]).await;
         assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     }
@@ -68,10 +68,10 @@ async fn an_answer_that_breaks_anywhere_is_told_as_unavailable(database: TestDat
     let door = Program::door(relay.address, &[]).await;
     door.wait_for_status("/readyz", StatusCode::OK).await;
     let mut broken = 0;
-    // At every few bytes of what the service sends: frames of HTTP/2 have 9 bytes and more.
+    // Break after every few bytes of the response: HTTP/2 frames have 9 bytes or more.
     for bytes in (1..).step_by(3) {
         relay.break_after(usize::MAX);
-        // On a connection that has settled.
+        // On a settled connection.
         door.wait_for_status("/readyz", StatusCode::OK).await;
         door.call("admin", "3", "city=Whole").await;
         relay.break_after(bytes);
@@ -100,7 +100,7 @@ async fn a_database_that_says_nothing_is_given_up_and_found_again(database: Test
         assert_eq!(reason(&status), "UNAVAILABLE");
         relay.set(Line::Open);
         program.wait_for_status("/readyz", StatusCode::OK).await;
-        // Serving again means that it does, at once.
+        // Ready means that calls succeed immediately.
         program.set_city(&format!("Again {round}"), "").await.unwrap();
         let answer = program.call("admin", "3", "phone=1").await;
         assert!(answer.body.contains("successfully"), "{}", answer.body);
@@ -120,7 +120,7 @@ async fn it_stops_while_its_database_says_nothing(database: TestDatabase) {
         }
         program.wait_for_status("/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
         program.signal("TERM");
-        // No call is under way: it does not wait for the drain deadline.
+        // No call is under way: the program does not wait for the drain deadline.
         let code = program.ended().await.code();
         assert_eq!(code, Some(0), "{prepared} {line:?}: {}", program.log());
     }

@@ -1,4 +1,4 @@
-//! The points of metrics at a real OTLP receiver, each with all of its attributes.
+//! The points of metrics at a real OTLP receiver, each with all its attributes.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ fn points<const N: usize>(expected: [(&[(&str, &str)], u64); N]) -> Points {
     expected.into_iter().map(|(own, count)| (attributes(own), count)).collect()
 }
 
-/// A call that ended with a code, which may be an error of this side.
+/// The attributes of a call with a status code, which may be an error on this side.
 fn rpc<'a>(method: &'a str, code: &'a str, is_error: bool) -> Vec<(&'a str, &'a str)> {
     let mut own = vec![
         ("rpc.system.name", "grpc"),
@@ -38,7 +38,7 @@ fn rpc<'a>(method: &'a str, code: &'a str, is_error: bool) -> Vec<(&'a str, &'a 
     own
 }
 
-/// What a legacy call has that was answered.
+/// The attributes of an answered legacy call.
 const ANSWERED: [(&str, &str); 4] = [
     ("http.request.method", "POST"),
     ("http.response.status_code", "200"),
@@ -66,7 +66,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         assert_eq!(answer.status, StatusCode::OK);
     }
     while watch.message().await.unwrap().unwrap().change.is_none() {}
-    // While it watches.
+    // While the watch is open.
     let lag = points([(&[], 1)]);
     let watchers = receiver.wait_for(|receiver| {
         (receiver.points("m4.watch.lag") == lag).then(|| receiver.points("m4.watchers"))
@@ -81,7 +81,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
             "rpc.client.call.duration",
             points([
                 (&rpc(UPDATE, "OK", false), 1),
-                // What is no error of the service is one for who asked.
+                // A client error is an error on the client's side only.
                 (&rpc(UPDATE, "NOT_FOUND", true), 1),
             ]),
         ),
@@ -91,7 +91,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
                 (&rpc(UPDATE, "OK", false), 1),
                 (&rpc(UPDATE, "NOT_FOUND", false), 1),
                 (&rpc(UPDATE, "ABORTED", false), 1),
-                // It ended as the service did.
+                // The watch ended because the service stopped.
                 (&rpc(WATCH, "UNAVAILABLE", true), 1),
             ]),
         ),
@@ -124,7 +124,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
     ] {
         assert_eq!(receiver.happened(name), expected, "{name}");
     }
-    // What has not happened is told, too.
+    // Counters start at 0, before their first event.
     for (name, expected) in [
         ("m4.legacy.calls", 18),
         ("m4.legacy.failed_hashes", 1),
@@ -146,7 +146,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
     let pool = if database.kind == Kind::Sqlite { "read" } else { "all" };
     let pool = attributes(&[("db.client.connection.pool.name", pool)]);
     for name in ["db.client.connection.wait_time", "db.client.connection.use_time"] {
-        // A server's connections write, too.
+        // The connections of a server also write.
         let least = if database.kind == Kind::Sqlite { 1 } else { 3 };
         let used = receiver.points(name);
         assert!(used.len() == 1 && used[&pool] >= least, "{name}: {used:?}");
@@ -163,7 +163,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
     let statements = receiver.points("db.client.operation.duration");
     let at = named(&database.url).into_iter().map(|(key, value)| (key, value.to_string()));
     let at: Vec<_> = at.collect();
-    // What reads the log looks once more while the service stops, and may find no connection.
+    // The log reader may query once more while the service stops, and find no connection.
     let at_the_end = |own: &&BTreeMap<String, String>| {
         own["db.query.summary"] == "SELECT change_log" && own.contains_key("error.type")
     };
@@ -190,7 +190,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         let found = statements.iter().find(|(own, _)| own["db.query.summary"] == summary);
         found.map_or(0, |(_, count)| *count)
     };
-    // The others were refused before they changed anything.
+    // The other calls were refused before they changed anything.
     for (summary, expected) in [("UPDATE accounts", 1), ("INSERT change_log", 1), ("COMMIT", 1)] {
         assert_eq!(count(summary), expected, "{summary}: {statements:?}");
     }
@@ -257,9 +257,9 @@ async fn a_door_of_its_own_has_its_points(database: TestDatabase) {
             ]),
         ),
         ("m4.legacy.calls", points(rows)),
-        // Those that were refused were answered.
+        // Refused calls were answered.
         ("m4.door.unanswered", points([(&[], 1)])),
-        // It has no service in it, and no database.
+        // A standalone gateway has no service and no database.
         ("rpc.server.call.duration", points([])),
         ("db.client.operation.duration", points([])),
         ("db.client.connection.count", points([])),

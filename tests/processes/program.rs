@@ -28,13 +28,13 @@ use crate::support::{
     database::TestDatabase,
 };
 
-/// How often, every 10 ms, something is looked for before it is missed.
+/// The number of attempts, 10 ms apart, before a wait fails.
 const LOOKS: u32 = 6000;
 
-/// A drain deadline far behind the end of [`LOOKS`]: a program that waits for it is not seen to end.
+/// A drain deadline far beyond [`LOOKS`]: a wait fails if the program waits for this deadline.
 pub const DRAIN_SECONDS: &str = "600";
 
-/// A command of the program, with nothing of this environment's configuration.
+/// A command of the program, without this environment's configuration.
 pub fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_m4-user-details")), arguments, variables)
 }
@@ -55,7 +55,7 @@ pub fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     command(arguments, variables).output().unwrap()
 }
 
-/// A running `serve`; killed when it is dropped.
+/// A running `serve`; killed on drop.
 pub struct Program {
     child: Child,
     log: Arc<Mutex<String>>,
@@ -72,7 +72,7 @@ impl Program {
         Self::start(command(&arguments, &[]), variables).await
     }
 
-    /// The same with a limit of the shell's `ulimit`, such as `-n 300`.
+    /// Like [`Self::serve`], with a limit of the shell's `ulimit`, such as `-n 300`.
     pub async fn serve_limited(
         limit: &str,
         arguments: &[&str],
@@ -135,23 +135,23 @@ impl Program {
         program
     }
 
-    /// Starts a door of its own.
+    /// Starts a standalone gateway.
     pub async fn door(upstream: SocketAddr, variables: &[(&str, &str)]) -> Self {
         let upstream = format!("http://{upstream}");
         Self::serve(&["--door-only", "--upstream", &upstream], variables).await
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has logged until now.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits for a line of the log with this message.
+    /// Waits for a log line with this message.
     pub async fn wait_for_line(&mut self, message: &str) -> Value {
         for _ in 0..LOOKS {
             let log = self.log();
@@ -167,7 +167,7 @@ impl Program {
         panic!("no line says {message}: {}", self.log());
     }
 
-    /// Waits for a status of a path.
+    /// Waits until a path answers with a status.
     pub async fn wait_for_status(&self, path: &str, status: StatusCode) {
         for _ in 0..LOOKS {
             if self.send(Method::GET, path, &[]).await.status == status {
@@ -183,47 +183,47 @@ impl Program {
         send(&self.client, self.http, method, target, headers, Bytes::new()).await
     }
 
-    /// Reads a path of the listener for operators.
+    /// Reads a path of the admin listener.
     pub async fn ask_admin(&self, path: &str) -> Answer {
         self.ask_admin_with(path, &[]).await
     }
 
-    /// The same with some headers.
+    /// Reads a path of the admin listener, with headers.
     pub async fn ask_admin_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         send(&self.client, self.admin.unwrap(), Method::GET, path, headers, Bytes::new()).await
     }
 
-    /// How many RPCs it answers at present.
+    /// The number of RPCs in flight.
     pub async fn calls_in_flight(&self) -> u32 {
         let metrics = self.ask_admin("/metrics").await.body;
         let line = metrics.lines().find(|line| line.starts_with("m4_calls_in_flight"));
         line.and_then(|line| line.rsplit_once(' ')).map_or(0, |(_, calls)| calls.parse().unwrap())
     }
 
-    /// A hashed call.
+    /// Makes a legacy call with a valid hash.
     pub async fn call(&self, username: &str, user_id: &str, parameters: &str) -> Answer {
         self.send(Method::POST, &target(username, user_id, parameters), &[]).await
     }
 
-    /// A connection for gRPC.
+    /// A gRPC channel.
     pub fn channel(&self) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc.unwrap())).unwrap();
         endpoint.connect_lazy()
     }
 
-    /// A client of gRPC.
+    /// A gRPC client.
     pub fn users(&self) -> UserDetailsServiceClient<Channel> {
         UserDetailsServiceClient::new(self.channel())
     }
 
-    /// A user, read as admin.
+    /// Reads a user as admin.
     pub async fn read(&self, user_id: i64) -> UserDetails {
         let request = GetUserDetailsRequest { user_id, acting_username: "admin".to_owned() };
         let answer = self.users().get_user_details(request).await.unwrap();
         answer.into_inner().user_details.unwrap()
     }
 
-    /// Gives alice another city, over gRPC; with an etag only if it is the stored one.
+    /// Sets alice's city over gRPC. A non-empty etag must match the stored etag.
     pub async fn set_city(
         &self,
         city: &str,
@@ -243,14 +243,14 @@ impl Program {
         self.users().update_user_details(request).await.map(tonic::Response::into_inner)
     }
 
-    /// Sends it a signal, such as `TERM`.
+    /// Sends a signal, such as `TERM`.
     pub fn signal(&self, signal: &str) {
         let process = self.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &process]).status().unwrap();
         assert!(sent.success());
     }
 
-    /// Waits for its end.
+    /// Waits for the process to end.
     pub async fn ended(&mut self) -> ExitStatus {
         for _ in 0..LOOKS {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -261,7 +261,7 @@ impl Program {
         panic!("it does not end: {}", self.log());
     }
 
-    /// Ends it at once, as a crash does.
+    /// Kills the process, as a crash does.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! An OTLP receiver: over gRPC, and over HTTP.
+//! An OTLP receiver over gRPC and HTTP.
 
 use std::{
     collections::BTreeMap,
@@ -67,19 +67,19 @@ struct Received {
     senders: BTreeMap<&'static str, Sender>,
 }
 
-/// Who has sent a signal last.
+/// The last sender of a signal.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    /// What goes with the request.
+    /// The headers of the request.
     pub headers: HeaderMap,
-    /// What is told of the sender.
+    /// The attributes of the resource.
     pub resource: Vec<KeyValue>,
 }
 
-/// The points of a metric: how often something was, or how much, by its attributes. These are all that there are.
+/// The points of a metric: each has all its attributes, and a count or value.
 pub type Points = BTreeMap<BTreeMap<String, String>, u64>;
 
-/// Attributes, as [`Points`] have them.
+/// Attributes, as in [`Points`].
 pub fn attributes(own: &[(&str, &str)]) -> BTreeMap<String, String> {
     own.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -104,7 +104,7 @@ impl Receiver {
         (receiver, address)
     }
 
-    /// Receives over gRPC or HTTP, with TLS, from those who have a certificate of an authority.
+    /// Receives over gRPC or HTTP, with TLS, from clients with a certificate of an authority.
     pub async fn start_tls(own: &Own, clients: &Authority, http: bool) -> (Self, SocketAddr) {
         let (receiver, routes) = Self::routes();
         let routes = if http { routes } else { receiver.services().into_axum_router() };
@@ -146,14 +146,14 @@ impl Receiver {
         (receiver, address)
     }
 
-    /// The services of OTLP over gRPC.
+    /// The OTLP services over gRPC.
     fn services(&self) -> Routes {
         Routes::new(TraceServiceServer::new(self.clone()).accept_compressed(Gzip))
             .add_service(LogsServiceServer::new(self.clone()).accept_compressed(Gzip))
             .add_service(MetricsServiceServer::new(self.clone()).accept_compressed(Gzip))
     }
 
-    /// A receiver, and the routes of OTLP over HTTP to it: what comes goes on to the services of gRPC, which unpack it.
+    /// A receiver and its routes for OTLP over HTTP, which forward to the gRPC services.
     fn routes() -> (Self, Router) {
         let receiver = Self::default();
         let services = receiver.services().into_axum_router();
@@ -177,40 +177,40 @@ impl Receiver {
             frame.extend(body);
             let request = request.body(Body::from(frame)).unwrap();
             let answer = services.clone().oneshot(request).await;
-            // Of a call that went well the status comes behind the answer.
+            // A successful call has its status in the trailers.
             assert_eq!(answer.unwrap().headers().get("grpc-status"), None);
         };
         (receiver, Router::new().route("/v1/{signal}", post(hand_on)))
     }
 
-    /// The spans until now.
+    /// The spans so far.
     pub fn spans(&self) -> Vec<Span> {
         self.0.lock().unwrap().spans.clone()
     }
 
-    /// The spans of a trace until now.
+    /// The spans of a trace so far.
     pub fn spans_of(&self, trace: &str) -> Vec<Span> {
         let mut spans = self.spans();
         spans.retain(|span| hex::encode(&span.trace_id) == trace);
         spans
     }
 
-    /// The schemas of what has come until now.
+    /// The schema URLs so far.
     pub fn schemas(&self) -> Vec<String> {
         self.0.lock().unwrap().schemas.clone()
     }
 
-    /// The lines of the log until now, with their targets.
+    /// The log records so far, with their targets.
     pub fn logs(&self) -> Vec<(String, LogRecord)> {
         self.0.lock().unwrap().logs.clone()
     }
 
-    /// The metrics that came last.
+    /// The metrics of the last export.
     pub fn metrics(&self) -> Vec<Metric> {
         self.0.lock().unwrap().metrics.clone()
     }
 
-    /// The points of a metric, as they came last; none without the metric.
+    /// The points of a metric in the last export; empty without the metric.
     pub fn points(&self, name: &str) -> Points {
         let mut points = Points::new();
         let mut add = |own: &[KeyValue], count| {
@@ -241,19 +241,19 @@ impl Receiver {
         points
     }
 
-    /// Those points of a counter or a histogram whose events have happened.
+    /// The points of a counter or a histogram with at least one event.
     pub fn happened(&self, name: &str) -> Points {
         let mut points = self.points(name);
         points.retain(|_, count| *count > 0);
         points
     }
 
-    /// Who has sent a signal last: `traces`, `metrics` or `logs`; none where nobody did.
+    /// The last sender of a signal, `traces`, `metrics` or `logs`, if any.
     pub fn sender(&self, signal: &str) -> Option<Sender> {
         self.0.lock().unwrap().senders.get(signal).cloned()
     }
 
-    /// Waits until something has come.
+    /// Waits until `find` returns a value.
     pub async fn wait_for<T>(&self, find: impl Fn(&Self) -> Option<T>) -> T {
         for _ in 0..3000 {
             if let Some(found) = find(self) {
@@ -283,7 +283,7 @@ impl Receiver {
         }
     }
 
-    /// Each export has all of them anew.
+    /// Each export contains all metrics.
     fn take_metrics(&self, request: ExportMetricsServiceRequest) {
         let scopes = request.resource_metrics.into_iter().flat_map(|own| own.scope_metrics);
         self.0.lock().unwrap().metrics = scopes.flat_map(|scope| scope.metrics).collect();
@@ -346,7 +346,7 @@ pub fn attribute(span: &Span, key: &str) -> Option<String> {
     attribute_of(&span.attributes, key)
 }
 
-/// A value of an attribute, with its type.
+/// An attribute value with its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// A text.
@@ -388,7 +388,7 @@ pub fn told(span: &Span) -> BTreeMap<&str, Told> {
     told
 }
 
-/// What is told of a database by which URL it is known: its name, and where it is.
+/// The attributes of a database, from its URL: its name and address.
 pub fn named(url: &str) -> Vec<(&'static str, Told)> {
     if url.starts_with("sqlite:") {
         return Vec::new();
@@ -404,7 +404,7 @@ pub fn named(url: &str) -> Vec<(&'static str, Told)> {
     named
 }
 
-/// One of some attributes.
+/// Finds an attribute by its key.
 pub fn attribute_of(attributes: &[KeyValue], key: &str) -> Option<String> {
     let found = attributes.iter().find(|own| own.key == key)?;
     text(found.value.as_ref()?)

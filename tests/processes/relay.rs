@@ -1,4 +1,4 @@
-//! A relay of TCP between two processes, that can be stalled and cut.
+//! A TCP relay between two processes, which can be stalled and cut.
 
 use std::{
     net::SocketAddr,
@@ -14,18 +14,18 @@ use tokio::{
     sync::watch,
 };
 
-/// What a relay does.
+/// The state of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// Passes bytes on.
+    /// Forwards bytes.
     Open,
-    /// Keeps connections and what they send, and passes nothing on: a network that swallows packets.
+    /// Keeps connections and their data, and forwards nothing: a network that drops packets.
     Stalled,
-    /// Breaks connections, and new ones as soon as they are there.
+    /// Breaks connections, and new connections as soon as they open.
     Cut,
 }
 
-/// A relay; it ends with the test.
+/// A relay that ends with the test.
 pub struct Relay {
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -63,12 +63,12 @@ impl Relay {
         Self { address, connections, line: sender, lost: lost_sender, answers }
     }
 
-    /// How many connections it has accepted.
+    /// The number of accepted connections.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Relays to the server of a database; with it, the database's URL through the relay.
+    /// Relays to a database server. Also returns the database URL through the relay.
     pub async fn to_database(url: &str, line: Line) -> (Self, String) {
         let (scheme, rest) = url.split_once("://").unwrap();
         let (authority, path) = rest.split_once('/').unwrap();
@@ -78,13 +78,13 @@ impl Relay {
         (relay, url)
     }
 
-    /// Loses every connection that it has: from now on it swallows what comes on them, and closes none.
-    /// New connections pass.
+    /// Loses every existing connection: drops its data from now on, and closes none. New
+    /// connections pass.
     pub fn lose_connections(&self) {
         self.lost.send_replace(self.connections());
     }
 
-    /// Passes on so many bytes more of what the target sends, and breaks the connection in their midst.
+    /// Forwards this many more bytes from the target, then breaks the connection.
     pub fn break_after(&self, bytes: usize) {
         self.answers.store(bytes, Ordering::SeqCst);
     }
@@ -97,7 +97,7 @@ impl Relay {
 /// Whether a connection is lost.
 #[derive(Clone)]
 struct Lost {
-    /// How many connections are: the first ones.
+    /// The number of lost connections: the first ones.
     lost: watch::Receiver<usize>,
     number: usize,
 }
@@ -136,7 +136,7 @@ async fn copy(
     let mut bytes = vec![0; 64 * 1024];
     let mut passes = true;
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
-        // Input that nobody takes is read to its end: closing a socket with unread input sends RST.
+        // Drain unread input: closing a socket with unread input sends RST.
         if passes {
             passes = line.wait_for(|line| *line == Line::Open).await.is_ok()
                 && !lost.is_lost()
@@ -151,7 +151,7 @@ async fn copy(
     }
 }
 
-/// Takes as many of `bytes` as there is room for.
+/// Takes as many of `bytes` as the room allows.
 fn take(room: &AtomicUsize, bytes: usize) -> usize {
     let less =
         |room: usize| Some(if room == usize::MAX { room } else { room.saturating_sub(bytes) });

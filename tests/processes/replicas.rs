@@ -103,14 +103,14 @@ async fn batches_that_overlap_are_both_stored(database: TestDatabase) {
             store(&right, &cities[1], down.collect()),
         );
     }
-    // Of each batch one entry for each of its users: 250 of 8 batches.
+    // Each of the 8 batches has one entry for each of its 250 users.
     let once = "SELECT count(*) FROM (SELECT DISTINCT user_id, reason FROM change_log) AS entries";
     assert_eq!(database.number(once).await, 2000);
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 2000);
     let entries = "(SELECT count(*) FROM change_log WHERE user_id = accounts.id)";
     let astray = format!("SELECT count(*) FROM accounts WHERE version <> 1 + {entries}");
     assert_eq!(database.number(&astray).await, 0);
-    // What is stored is what the last entry says.
+    // Each row matches the last entry of its user.
     let last = "user_id = accounts.id AND change_log.version = accounts.version";
     let right = format!(
         "SELECT count(*) FROM accounts WHERE city = (SELECT reason FROM change_log WHERE {last})"
@@ -118,7 +118,7 @@ async fn batches_that_overlap_are_both_stored(database: TestDatabase) {
     assert_eq!(database.number(&right).await, 300);
 }
 
-/// Stores a batch that moves users to a city, again and again where it is told to come again.
+/// Stores a batch that moves users to a city. Retries while the service asks for it.
 async fn store(users: &Users, city: &str, ids: Vec<i64>) {
     let update = |id| UpdateUserDetailsRequest { reason: city.to_owned(), ..set_city(id, city) };
     let requests = ids.iter().copied().map(update).collect();
@@ -140,7 +140,7 @@ async fn store(users: &Users, city: &str, ids: Vec<i64>) {
     panic!("{city} is refused again and again");
 }
 
-/// A client that is connected, so that its calls go out at once.
+/// A connected client, so that its calls go out immediately.
 async fn connected(program: &Program) -> Users {
     let users = program.users();
     let request = GetUserDetailsRequest { user_id: 3, ..GetUserDetailsRequest::default() };
@@ -169,7 +169,7 @@ async fn a_setting_is_effective_on_the_other_replica(database: TestDatabase) {
 async fn a_watch_goes_on_at_another_replica_and_after_a_crash(database: TestDatabase) {
     let left = Program::demo(&database, &[]).await;
     let right = Program::demo(&database, &[]).await;
-    // A change that the other replica makes comes as well.
+    // The watch also receives changes of the other replica.
     let (_, token) = watch(&left, "", 0, async { left.read(3).await }).await;
     let stored = async { right.set_city("one", "").await.unwrap() };
     let (cities, token) = watch(&left, &token, 1, stored).await;
@@ -186,7 +186,7 @@ async fn a_watch_goes_on_at_another_replica_and_after_a_crash(database: TestData
     assert_eq!(cities, ["four", "five"]);
 }
 
-/// Watches from a token on, does something once the stream has begun, and answers the cities of so many changes and the last token.
+/// Resumes a watch and runs `meanwhile`. Returns the cities of the changes and the last token.
 async fn watch<T>(
     program: &Program,
     token: &str,

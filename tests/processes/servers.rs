@@ -1,5 +1,5 @@
-//! Servers as operators have them: connections that die, switchovers, poolers, and settings that are
-//! not the defaults.
+//! Servers as in production: dying connections, switchovers, poolers, and settings other than the
+//! defaults.
 
 use std::time::Duration;
 
@@ -39,10 +39,10 @@ on_postgres!(
     a_database_in_another_encoding_is_refused,
 );
 
-/// How many calls are sent at once.
+/// The number of concurrent calls.
 const CALLS: usize = 20;
 
-/// Has the server end every connection to the database but its own.
+/// Makes the server end every connection to the database except its own.
 async fn kill_connections(database: &TestDatabase) {
     match database.kind {
         Kind::Postgres => {
@@ -67,7 +67,7 @@ async fn kill_connections(database: &TestDatabase) {
     }
 }
 
-/// Sends calls at once.
+/// Sends [`CALLS`] concurrent calls.
 async fn send_calls(program: &Program, value: &str) -> Vec<Result<(), tonic::Status>> {
     let cities: Vec<_> = (0..CALLS).map(|number| format!("{value} {number}")).collect();
     let calls = cities.iter().map(|city| program.set_city(city, ""));
@@ -75,7 +75,7 @@ async fn send_calls(program: &Program, value: &str) -> Vec<Result<(), tonic::Sta
     outcomes.into_iter().map(|outcome| outcome.map(drop)).collect()
 }
 
-/// Sends calls at once, of which each must succeed.
+/// Sends concurrent calls, which must all succeed.
 async fn all_succeed(program: &Program, value: &str) {
     for outcome in send_calls(program, value).await {
         outcome.unwrap();
@@ -86,7 +86,7 @@ async fn a_connection_that_died_costs_no_call(database: TestDatabase) {
     let program = Program::demo(&database, &[]).await;
     for idle in [Duration::from_millis(1200), Duration::ZERO] {
         all_succeed(&program, "Before").await;
-        // It is what happens to a connection that is idle for so long that is tested.
+        // Test connections that have been idle for this long.
         tokio::time::sleep(idle).await;
         kill_connections(&database).await;
         all_succeed(&program, "After").await;
@@ -108,7 +108,7 @@ async fn connections_that_vanished_are_replaced_within_the_deadline(database: Te
     for round in 0..2 {
         all_succeed(&program, &format!("Before {round}")).await;
         let calls = send_calls(&program, "During");
-        // Some of them are under way.
+        // Some calls are under way.
         let (outcomes, ()) = tokio::join!(calls, async { relay.lose_connections() });
         for status in outcomes.into_iter().filter_map(Result::err) {
             assert_eq!(reason(&status), "UNAVAILABLE", "{status:?}");
@@ -124,7 +124,7 @@ async fn connections_that_vanished_are_replaced_within_the_deadline(database: Te
 async fn a_connection_that_vanished_while_another_replica_migrates_is_replaced(
     database: TestDatabase,
 ) {
-    // The lock of migrations, as another replica holds it.
+    // Another replica holds the migration lock.
     let (take, give) = match database.kind {
         Kind::Postgres => ("SELECT pg_advisory_lock(7233451094662811)", "SELECT 1"),
         Kind::MariaDb | Kind::Sqlite => (
@@ -170,7 +170,7 @@ async fn the_next_host_is_used_where_the_first_says_nothing(database: TestDataba
     let program = Program::serve(&["--demo"], &variables).await;
     program.wait_for_status("/readyz", StatusCode::OK).await;
     all_succeed(&program, "First").await;
-    // It still accepts connections, as a frozen server does.
+    // A frozen server still accepts connections.
     first.set(Line::Stalled);
     until("a call succeeds", || async { program.set_city("Second", "").await.is_ok() }).await;
     all_succeed(&program, "Second").await;
@@ -200,14 +200,14 @@ async fn writes_go_on_soon_after_the_server_accepts_them_again(database: TestDat
     let status = program.set_city("Never", "").await.unwrap_err();
     assert_eq!(reason(&status), "UNAVAILABLE", "{status:?}");
     program.read(3).await;
-    // The sessions that are there stay read-only: new ones are not.
+    // Existing sessions stay read-only; new sessions do not.
     let reset = format!(
         "SET transaction_read_only = off; \
          ALTER DATABASE {name} RESET default_transaction_read_only"
     );
     database.execute(&reset).await;
     let begun = Instant::now();
-    // Settings first: no update has closed the sessions meanwhile.
+    // Settings first: no update has closed the sessions yet.
     until("settings go on", || async {
         let settings = Settings { allow_get_api: Some(true), ..Settings::default() };
         let request = UpdateSettingsRequest {
@@ -223,7 +223,7 @@ async fn writes_go_on_soon_after_the_server_accepts_them_again(database: TestDat
     all_succeed(&program, "Again").await;
 }
 
-/// Runs a command to its end, and returns its exit code and what it wrote.
+/// Runs a command, and returns its exit code and output.
 fn ended(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let output = run(arguments, variables);
     let written = [output.stdout, output.stderr].concat();
@@ -266,7 +266,7 @@ async fn a_pooler_that_takes_its_servers_by_turns_is_refused(database: TestDatab
     let Some(pooler) = Server::pgbouncer(&database.url, by_turns) else { return skipped() };
     let name = database.text("SELECT current_database()::text").await;
     let url = pooler.url("postgres://postgres", &name);
-    // It has several servers by then.
+    // The pooler now has several server connections.
     let pooled = TestDatabase { kind: Kind::Postgres, url: url.clone() };
     let transactions = [pooled.begin().await, pooled.begin().await, pooled.begin().await];
     for transaction in transactions {
@@ -301,7 +301,7 @@ async fn a_database_in_another_encoding_is_refused(database: TestDatabase) {
     assert!(written.contains("LATIN1") && written.contains("UTF8"), "{written}");
 }
 
-/// The reason stands in the output of the test.
+/// The output of the test already states the reason.
 fn skipped() {}
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,7 +334,7 @@ async fn a_mariadb_with_other_defaults_stores_what_it_acknowledges() {
     program.wait_for_status("/readyz", StatusCode::OK).await;
     let call = program.call("admin", "5", "city=\\%22'").await;
     assert!(call.body.contains("successfully"), "{}", call.body);
-    // The server closes connections that are idle.
+    // The server closes idle connections.
     let closed = "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status \
                   WHERE variable_name = 'ABORTED_CLIENTS'";
     until("idle connections are closed", || async { database.number(closed).await > 0 }).await;
@@ -347,7 +347,7 @@ async fn a_mariadb_with_other_defaults_stores_what_it_acknowledges() {
     }
     assert_eq!(database.text("SELECT city FROM accounts WHERE id = 5").await, "\\\"'");
     drop(program);
-    // As a version that did not choose the engine has made it.
+    // As created by a version that did not set the engine.
     database.execute("ALTER TABLE requests ENGINE = MyISAM").await;
     let (code, written) = ended(&["migrate"], &variables);
     assert_eq!(code, Some(2), "{written}");

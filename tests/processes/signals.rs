@@ -1,4 +1,4 @@
-//! Stopping late, and crashing.
+//! Slow stops, and crashes.
 
 use std::{
     net::SocketAddr,
@@ -53,9 +53,9 @@ impl Drop for UnfinishedMessage {
 async fn slow_clients_are_cut_off_at_the_drain_deadline(database: TestDatabase) {
     let variables = [("M4_DRAIN_SECONDS", "2"), ("M4_DEADLINE_SECONDS", "60")];
     let mut program = Program::demo(&database, &variables).await;
-    // Its body never comes.
+    // The body of this call never arrives.
     let _begun = Begun::call(program.http, "3", "city=Never").await;
-    // Its responses are never read: at some time the service reads no more.
+    // This client never reads its responses: at some point the service stops reading.
     let mut unread = TcpStream::connect(program.http).await.unwrap();
     let requests = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000_000);
     let stalled = timeout(Duration::from_millis(500), unread.write_all(&requests)).await;
@@ -83,7 +83,7 @@ async fn a_second_signal_ends_it_at_once(database: TestDatabase) {
     }
 }
 
-/// The service has the whole request: its client must know that it may be stored or not.
+/// The service has the whole request: its client must learn that the outcome is unknown.
 async fn an_update_that_the_database_holds_up_makes_the_stop_a_failure(database: TestDatabase) {
     let variables = [("M4_DRAIN_SECONDS", "1"), ("M4_DEADLINE_SECONDS", "60")];
     let mut program = Program::demo(&database, &variables).await;
@@ -101,7 +101,7 @@ async fn an_answered_update_survives_a_crash(database: TestDatabase) {
     for round in 1..=5 {
         let program = Program::demo(&database, &[]).await;
         let city = format!("City {round}");
-        // Others are under way when it happens.
+        // Other calls are under way during the crash.
         let others = join_all((0..5).map(|_| program.call("admin", "4", "hidden=1")));
         let (answer, _) = join(program.set_city(&city, ""), others).await;
         answer.unwrap();

@@ -1,4 +1,4 @@
-//! The spans of each kind of call at a real OTLP receiver: their tree, names, kinds, attributes, statuses and links.
+//! Spans of each kind of call at a real OTLP receiver: tree, names, kinds, attributes and links.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -70,14 +70,14 @@ fn is_error(span: &Span) -> bool {
     span.status.as_ref().is_some_and(|own| own.code() == Outcome::Error)
 }
 
-/// A request with a message in a trace.
+/// A request in a trace.
 fn traced<T>(trace: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("traceparent", traceparent(trace).parse().unwrap());
     request
 }
 
-/// The span of an RPC on the server's side in a trace.
+/// The server span of an RPC in a trace.
 async fn server_span(receiver: &Receiver, trace: &str) -> Span {
     let find = |receiver: &Receiver| {
         let spans = receiver.spans_of(trace);
@@ -86,7 +86,7 @@ async fn server_span(receiver: &Receiver, trace: &str) -> Span {
     receiver.wait_for(find).await
 }
 
-/// The settings of the legacy call.
+/// Changes a setting of the legacy call.
 fn set(database: &TestDatabase, setting: &str) {
     let url = [("M4_DATABASE_URL", database.url.as_str())];
     assert!(run(&["settings", "set", setting], &url).status.success());
@@ -98,7 +98,7 @@ async fn each_row_of_the_legacy_call_is_told_on_both_sides(database: TestDatabas
     let service = Program::demo(&database, &borrowed(&variables)).await;
     let door = Program::door(service.grpc.unwrap(), &borrowed(&variables)).await;
     let wrong = target("admin", "3", "").replace("hash=", "hash=0");
-    // Where there are no managers' rights, `auditor` has none to change.
+    // Without manager rights, `auditor` may change nothing.
     let rows = [
         (3, Method::POST, wrong, "UNAUTHENTICATED", "INCORRECT_HASH"),
         (4, Method::POST, target("nobody", "3", ""), "PERMISSION_DENIED", "ACCESS_DENIED"),
@@ -132,7 +132,7 @@ async fn each_row_of_the_legacy_call_is_told_on_both_sides(database: TestDatabas
         for (number, program) in [(row, &door), (row + 100, &service)] {
             let trace = trace(number);
             if row < 3 {
-                // Effective within two seconds: asked in other traces until then.
+                // A setting is effective within two seconds: poll in other traces until then.
                 let expected = if row == 1 { "API Requests" } else { "GET Requests" };
                 while !program.send(method.clone(), &call, &[]).await.body.contains(expected) {
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -173,14 +173,14 @@ async fn each_row_of_the_legacy_call_is_told_on_both_sides(database: TestDatabas
             let mut on_server = expected.clone();
             on_server.insert("outcome", outcome.into());
             assert_eq!(told(&server), on_server, "{row}");
-            // A client's mistake is an error on the client's side, and none of the server.
+            // A client error is an error of the client span, not of the server span.
             assert!(!is_error(&http) && !is_error(&server), "{row}");
             assert_eq!(is_error(client), code != "OK", "{row}");
             if code != "OK" {
                 expected.insert("error.type", code.into());
             }
             if program.grpc.is_none() {
-                // A door of its own calls somebody.
+                // A standalone gateway has a server address.
                 expected.insert("server.address", "127.0.0.1".into());
                 expected.insert("server.port", i64::from(service.grpc.unwrap().port()).into());
             }
@@ -239,7 +239,7 @@ async fn an_event_of_a_watch_links_to_the_call_that_caused_it(database: TestData
     let stored = database.text("SELECT traceparent FROM change_log").await;
     assert_eq!(stored, format!("00-{}-{}-01", trace(2), hex::encode(&cause.span_id)));
 
-    // What is not sampled tells its trace, too.
+    // A change without a sampled trace has its trace id, too.
     let headers = [("traceparent", &*traceparent(&trace(3)).replace("-01", "-00"))];
     program.send(Method::POST, &target("admin", "3", "city=Other"), &headers).await;
     let change = watch.message().await.unwrap().unwrap().change.unwrap();
@@ -265,7 +265,7 @@ async fn a_deadline_that_runs_out_is_the_servers_error(database: TestDatabase) {
     let span = server_span(&receiver, &trace(1)).await;
     assert_eq!(attribute(&span, "rpc.response.status_code").as_deref(), Some("NOT_FOUND"));
     assert_eq!((is_error(&span), attribute(&span, "error.type")), (false, None));
-    // Its statement went well.
+    // The statement itself succeeded.
     let statement = receiver
         .wait_for(|receiver| {
             let mut spans = receiver.spans_of(&trace(1)).into_iter();
@@ -294,7 +294,7 @@ async fn a_deadline_that_runs_out_is_the_servers_error(database: TestDatabase) {
         assert_eq!(attribute(&span, key).as_deref(), Some("DEADLINE_EXCEEDED"));
     }
     if database.kind != Kind::Sqlite {
-        // The statement that waited for the lock was ended by the database, with a code of its own.
+        // The database ended the waiting statement, with its own error code.
         let failed = receiver
             .wait_for(|receiver| {
                 let mut spans = receiver.spans_of(&trace(2)).into_iter();
@@ -308,7 +308,7 @@ async fn a_deadline_that_runs_out_is_the_servers_error(database: TestDatabase) {
     lock.release().await;
 }
 
-/// A service that does nothing but keep the headers of what comes.
+/// A service that only keeps the request headers.
 async fn headers_of(kept: Arc<Mutex<Vec<HeaderMap>>>) -> SocketAddr {
     let keep = async move |headers: HeaderMap| {
         kept.lock().unwrap().push(headers);
@@ -330,7 +330,7 @@ async fn a_door_hands_on_the_trace_and_its_baggage(_: TestDatabase) {
     let sent = traceparent(&trace(1));
     let headers = [("traceparent", &*sent), ("baggage", "tenant=Recognisable")];
     let sends = Program::door(upstream, &borrowed(&variables)).await;
-    // One that sends no spans stands in nobody's way.
+    // A gateway without span export still forwards the trace context.
     let silent = Program::door(upstream, &[("M4_LOG", "trace")]).await;
     for door in [&sends, &silent] {
         let answer = door.send(Method::POST, &target("admin", "3", ""), &headers).await;
@@ -349,7 +349,7 @@ async fn a_door_hands_on_the_trace_and_its_baggage(_: TestDatabase) {
     assert!(kept.iter().all(|headers| headers["baggage"] == "tenant=Recognisable"), "{kept:?}");
     assert!(!format!("{:?}", receiver.spans()).contains("Recognisable"));
     assert!(!(sends.log() + &silent.log()).contains("Recognisable"));
-    // A service that is away is an error of the door.
+    // An unavailable service is an error of the gateway.
     let http = receiver
         .wait_for(|receiver| {
             let mut spans = receiver.spans_of(&trace(1)).into_iter();
@@ -383,7 +383,7 @@ async fn a_receivers_certificate_is_of_the_authority_that_is_configured(database
     for (number, protocol) in [(0, "http/protobuf"), (10, "grpc")] {
         let http = protocol != "grpc";
         let (receiver, address) = Receiver::start_tls(&own, &authority, http).await;
-        // One that has another authority, or shows nothing, tells nothing; and the call does not care.
+        // With a wrong authority or no client certificate, the export fails and the call succeeds.
         for (number, authority, shows, told) in [
             (number, &Authority::new(), true, false),
             (number + 1, &authority, false, false),
@@ -449,7 +449,7 @@ async fn one_that_is_sampled_has_its_statements_though_others_are_not(database: 
     };
     for round in 0..10 {
         let lock = database.lock_alice().await;
-        // They gather behind the one that waits for the lock, or are stored meanwhile.
+        // These updates queue behind the update that waits for the lock, or are stored meanwhile.
         let others = (0..8).map(|number| {
             let mut users = service.users();
             let request = update(3 + number % 2, format!("{round} {number}"));
@@ -461,7 +461,7 @@ async fn one_that_is_sampled_has_its_statements_though_others_are_not(database: 
         let request = traced(&trace(round), update(4, format!("sampled {round}")));
         let sampled =
             tokio::spawn(async move { users.update_user_details(request).await.unwrap() });
-        // Alice's four updates wait for the lock, and the sampled one may wait behind them.
+        // Alice's four updates wait for the lock, and the sampled update may wait behind them.
         until("the sampled one waits, or is stored", || async {
             sampled.is_finished() || service.calls_in_flight().await >= 5
         })
@@ -477,9 +477,9 @@ async fn one_that_is_sampled_has_its_statements_though_others_are_not(database: 
     }
     let request = ListUserDetailsChangesRequest { page_size: 1000, ..Default::default() };
     let listed = service.users().list_user_details_changes(request).await.unwrap().into_inner();
-    // Each change tells its trace, of which most are not kept.
+    // Each change has its trace id. Most of these traces are not sampled.
     assert!(listed.changes.iter().all(|change| change.trace_id.len() == 32), "{listed:?}");
-    // One whose user was locked has that of its own transaction, and that of those which went on without it.
+    // A sampled update that waits for a lock has its own COMMIT besides the COMMIT of the others.
     let spans = receiver.spans();
     let commits = spans.iter().filter(|span| span.name == "COMMIT");
     let kept: BTreeSet<_> = commits.map(|span| hex::encode(&span.trace_id)).collect();
@@ -492,7 +492,7 @@ async fn of_sampled_ones_that_share_a_transaction_one_has_its_statements_and_the
     let (receiver, address) = Receiver::start().await;
     let mut variables = to(address);
     variables.push(("OTEL_TRACES_SAMPLER", "parentbased_always_off".to_owned()));
-    // On a server they wait for each other; on SQLite they gather while the one before them commits.
+    // On a server updates queue; on SQLite they gather while the previous transaction commits.
     variables.push(("M4_GATHER_MILLISECONDS", "100".to_owned()));
     let service = Program::demo(&database, &borrowed(&variables)).await;
     let users = service.users();
@@ -506,7 +506,7 @@ async fn of_sampled_ones_that_share_a_transaction_one_has_its_statements_and_the
         let other = |number| Request::new(set_city(3, &format!("{round} {number}")));
         let sampled = [4, 5].map(|user| set_city(user, &format!("sampled {round}")));
         let mut calls: Vec<_> = (0..4).map(other).map(call).collect();
-        // Each changes a user whom no other one changes: nothing keeps them out of a transaction.
+        // No other update changes these users, so nothing keeps them out of a transaction.
         calls.extend(traces.iter().zip(sampled).map(|(trace, own)| call(traced(trace, own))));
         calls.extend((4..8).map(other).map(call));
         for call in calls {
@@ -514,7 +514,7 @@ async fn of_sampled_ones_that_share_a_transaction_one_has_its_statements_and_the
         }
         let servers =
             [server_span(&receiver, &traces[0]).await, server_span(&receiver, &traces[1]).await];
-        // What was done for a call has been sent before its own span.
+        // The other spans of a call arrive before its server span.
         let has =
             |trace: &str, name: &str| receiver.spans_of(trace).iter().any(|span| span.name == name);
         let [one, other] = &servers;

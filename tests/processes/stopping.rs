@@ -1,4 +1,4 @@
-//! What must not keep the program from stopping in order, what is finished before it does, and what a crash leaves.
+//! Stopping in order, the calls that a stop finishes, and the data after a crash.
 
 use std::{
     net::SocketAddr,
@@ -34,7 +34,7 @@ on_every_engine!(
     a_crash_leaves_every_change_with_its_entry,
 );
 
-/// A legacy call of which the service has begun to read the body: it has asked for it.
+/// A legacy call whose body the service has begun to read: it has sent `100 Continue`.
 pub struct Begun(TcpStream, String);
 
 impl Begun {
@@ -75,7 +75,7 @@ async fn every_call_that_was_begun_is_answered_through_both_doors(database: Test
     let mut program = Program::demo(&database, &[]).await;
     let (http, grpc) = (program.http, program.grpc.unwrap());
     let users = program.users();
-    // The channel is connected before, so that calls go out at once.
+    // Connect the channel first, so that calls go out immediately.
     program.read(3).await;
     users.clone().get_user_details(read_alice()).await.unwrap();
     let locked = database.lock_alice().await;
@@ -90,11 +90,11 @@ async fn every_call_that_was_begun_is_answered_through_both_doors(database: Test
             ..UpdateUserDetailsRequest::default()
         };
         let mut call = Box::pin(async move { users.update_user_details(request).await });
-        // Polled once, it has been handed to the connection.
+        // After one poll the connection has the call.
         assert!(timeout(Duration::ZERO, &mut call).await.is_err());
         rpcs.push(tokio::spawn(call));
     }
-    // A read does not wait for the lock; one on the same connection arrives after what was sent before.
+    // A read does not wait for the lock. It arrives after earlier calls on the same connection.
     users.clone().get_user_details(read_alice()).await.unwrap();
     let legacy = ["0", "1", "2"].map(|number| async move {
         Begun::call(http, "3", &format!("phone=legacy+{number}")).await
@@ -135,7 +135,7 @@ async fn a_door_of_its_own_finishes_what_it_has_begun(database: TestDatabase) {
     assert_eq!(database.text("SELECT city FROM accounts WHERE id = 3").await, "Begun");
 }
 
-/// Balancers and clients watch health for as long as they live.
+/// Load balancers and clients watch health for as long as they live.
 async fn a_client_that_watches_health_does_not_hold_it_up(database: TestDatabase) {
     let mut program = Program::demo(&database, &[("M4_DRAIN_SECONDS", DRAIN_SECONDS)]).await;
     let mut client = HealthClient::new(program.channel());
@@ -143,27 +143,27 @@ async fn a_client_that_watches_health_does_not_hold_it_up(database: TestDatabase
     let mut watch = client.watch(request).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     program.signal("TERM");
-    // It is told that the end has come, and then let go.
+    // The client gets NOT_SERVING, then the stream ends.
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
 }
 
 async fn idle_connections_do_not_hold_it_up(database: TestDatabase) {
-    // What a client has sent before it fell silent, to HTTP and to gRPC.
+    // Bytes that a client sends before it falls silent, over HTTP and gRPC.
     let half = "POST /api/user_details_update HTTP/1.1\r\nHost: x\r\n";
     for (sent, over_grpc) in [("", false), (half, false), ("", true), ("PRI * HTTP", true)] {
         let mut program = Program::demo(&database, &[("M4_DRAIN_SECONDS", DRAIN_SECONDS)]).await;
         let address = if over_grpc { program.grpc.unwrap() } else { program.http };
         let mut silent = TcpStream::connect(address).await.unwrap();
         silent.write_all(sent.as_bytes()).await.unwrap();
-        // A tool that has asked what there is, and might ask again.
+        // A reflection client that keeps its stream open.
         let (_asks, questions) = tokio::sync::mpsc::channel::<ServerReflectionRequest>(1);
         let questions = futures_util::stream::unfold(questions, |mut questions| async {
             questions.recv().await.map(|question| (question, questions))
         });
         let mut reflection = ServerReflectionClient::new(program.channel());
         let _answers = reflection.server_reflection_info(questions).await.unwrap();
-        // Others have asked before, and might ask again.
+        // Clients with idle connections.
         let kept_alive = program.users();
         kept_alive.clone().get_user_details(read_alice()).await.unwrap();
         program.call("admin", "3", "").await;

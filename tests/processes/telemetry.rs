@@ -27,7 +27,7 @@ const PARENT: &str = "b7ad6b7169203331";
 async fn one_trace_runs_from_the_http_request_to_the_database(database: TestDatabase) {
     let (receiver, collector) = Receiver::start().await;
     let endpoint = format!("http://{collector}");
-    // Nothing is sent before it ends: it must be flushed then.
+    // The delay is longer than the test: the exit must flush.
     let variables =
         [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "600000")];
     let mut service = Program::demo(&database, &variables).await;
@@ -74,7 +74,7 @@ async fn one_trace_runs_from_the_http_request_to_the_database(database: TestData
         let below = |parent: &[u8]| -> Vec<_> {
             trace.iter().filter(|span| span.parent_span_id == parent).copied().collect()
         };
-        // What is read before it, settings and tokens, stands beside it.
+        // Earlier reads, of settings and tokens, are siblings of the transaction.
         let (transactions, before): (Vec<_>, Vec<_>) =
             below(&rpc.span_id).into_iter().partition(|span| span.name == "transaction");
         assert_eq!(transactions.len(), 1);

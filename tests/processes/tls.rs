@@ -1,4 +1,4 @@
-//! TLS between processes: a door of its own, the health check, and what the start refuses.
+//! TLS between processes: standalone gateway, health check, and refusals at start.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,7 @@ async fn a_door_does_not_feel_that_its_connections_grow_old(database: TestDataba
     let relay = Relay::to(service.grpc.unwrap(), Line::Open).await;
     let door = Program::door(relay.address, &[]).await;
     door.wait_for_status("/readyz", StatusCode::OK).await;
-    // It has connected again twice.
+    // The gateway has reconnected twice.
     let enough = || relay.connections() >= 3;
     let callers = (0..16).map(|caller| {
         let door = &door;
@@ -104,7 +104,7 @@ async fn a_door_does_not_feel_that_its_connections_grow_old(database: TestDataba
 }
 
 async fn a_door_says_by_when_it_wants_an_answer_and_does_not_wait_longer(database: TestDatabase) {
-    // One that accepts connections and never says a word.
+    // A listener that accepts connections and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let second = [("M4_DEADLINE_SECONDS", "1")];
     let door = Program::door(silent.local_addr().unwrap(), &second).await;
@@ -115,12 +115,12 @@ async fn a_door_says_by_when_it_wants_an_answer_and_does_not_wait_longer(databas
     // The default deadline is ten seconds.
     assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
 
-    // The service's own deadline is longer: the door's is what ends the call there.
+    // The service's own deadline is longer: the gateway's deadline ends the call there.
     let mut service = Program::demo(&database, &[]).await;
     let door = Program::door(service.grpc.unwrap(), &second).await;
     door.wait_for_status("/readyz", StatusCode::OK).await;
     let lock = database.lock_alice().await;
-    // On a machine that is busy the door may give up a moment before the service does, which then says nothing.
+    // On a busy machine the gateway may give up first. The service then logs nothing.
     while !service.log().contains("\"message\":\"call\"") {
         assert!(begun.elapsed() < CONDITION_TIMEOUT, "it is never ended in time");
         let answer = door.call("admin", "3", "city=Late").await;

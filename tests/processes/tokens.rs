@@ -1,4 +1,4 @@
-//! `token`: what it makes, lists and revokes, and what running services make of it.
+//! `token`: create, list and revoke, and the effect on running services.
 
 use std::process::Output;
 
@@ -14,7 +14,7 @@ use crate::{
 
 on_every_engine!(a_token_is_made_used_and_revoked_on_every_replica);
 
-/// What a command wrote to standard output; it must have ended with a code.
+/// Checks the exit code of a command, and returns its standard output.
 fn ends(output: &Output, code: i32) -> String {
     let told = format!("{output:?}");
     assert_eq!(output.status.code(), Some(code), "{told}");
@@ -29,7 +29,7 @@ async fn read(program: &Program, token: &str) -> Result<(), Status> {
     program.users().get_user_details(request).await.map(drop)
 }
 
-/// Waits until a replica takes a token, or takes it no more.
+/// Waits until a replica accepts a token, or refuses it.
 async fn until_taken(program: &Program, token: &str, taken: bool) {
     until("the replica has read the tokens", || async {
         match read(program, token).await {
@@ -88,7 +88,7 @@ fn a_token_that_cannot_be_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("test.db").display());
     let variables = [("M4_DATABASE_URL", &*url)];
-    // It makes no database where there is none.
+    // The command does not create a missing database.
     ends(&run(&["token", "list"], &variables), 1);
     ends(&run(&["migrate"], &variables), 0);
     for wrong in [
@@ -129,11 +129,14 @@ fn jwts_are_configured_as_a_whole() {
 async fn where_tokens_are_demanded_others_may_reach_it() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    let wide = [("M4_DATABASE_URL", &*url), ("M4_GRPC_LISTEN", "0.0.0.0:0")];
-    let demanded = [wide[0], wide[1], ("M4_GRPC_REQUIRE_TOKEN", "true")];
-    // The URL is not there: it starts all the same.
+    // Everybody knows the secret key of the demo data.
+    let key = ("M4_API_SECRET_KEY", "a key of the operator");
+    let wide = [("M4_DATABASE_URL", &*url), ("M4_GRPC_LISTEN", "0.0.0.0:0"), key];
+    let demanded = [&wide[..], &[("M4_GRPC_REQUIRE_TOKEN", "true")]].concat();
+    // The URL is unreachable: the program starts anyway.
     let jwks = ("M4_JWT_JWKS", "http://127.0.0.1:1/jwks");
-    let jwt = [wide[0], wide[1], jwks, ("M4_JWT_ISSUER", "x"), ("M4_JWT_AUDIENCE", "x")];
+    let jwt = [jwks, ("M4_JWT_ISSUER", "x"), ("M4_JWT_AUDIENCE", "x")];
+    let jwt = [&wide[..], &jwt].concat();
     for variables in [&demanded[..], &jwt] {
         let mut program = Program::serve(&["--demo"], variables).await;
         program.wait_for_status("/readyz", StatusCode::OK).await;

@@ -1,4 +1,4 @@
-//! Messages that are received slowly, and answers that are not read.
+//! Messages that arrive slowly, and responses that are not read.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use m4_user_details::proto::{GetUserDetailsRequest, WatchUserDetailsRequest};
@@ -19,7 +19,7 @@ on_sqlite!(
 
 const SERVICE: &str = "/m4.userdetails.v1.UserDetailsService/";
 
-/// Sends a message on a connection whose answers have no window, and returns the answer's body.
+/// Sends a message on a connection without a response window. Returns the response body.
 async fn send_without_window<M: Message>(
     program: &Program,
     method: &str,

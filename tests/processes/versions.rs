@@ -1,4 +1,4 @@
-//! Versions side by side: a schema that a newer version has changed, and rows that it has written.
+//! Versions side by side: a schema and rows that a newer version has changed.
 
 use std::{
     process::Stdio,
@@ -24,7 +24,7 @@ on_every_engine!(
     demo_data_that_cannot_be_filled_leaves_an_empty_database,
 );
 
-// On SQLite nobody waits within the transaction.
+// On SQLite no statement waits within the transaction.
 on_servers!(demo_data_is_all_or_nothing_where_the_program_is_killed_midway);
 
 fn told(arguments: &[&str], database: &TestDatabase) -> (Option<i32>, String) {
@@ -90,7 +90,7 @@ async fn a_schema_that_is_marked_as_incompatible_is_refused_in_words(database: T
     program.wait_for_status("/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
     program.wait_for_status("/healthz", StatusCode::OK).await;
     assert_eq!(program.set_city("Bonn", "").await.unwrap_err().code(), Code::Unavailable);
-    // The database of before is back.
+    // The database accepts this version again.
     database.execute("DELETE FROM schema_incompatible").await;
     program.wait_for_status("/readyz", StatusCode::OK).await;
     assert_eq!(database.number(steps).await, before);
@@ -172,7 +172,7 @@ async fn demo_data_that_cannot_be_filled_leaves_an_empty_database(database: Test
 
 async fn demo_data_is_all_or_nothing_where_the_program_is_killed_midway(database: TestDatabase) {
     assert_done(&["migrate"], &database);
-    // The mark is the last row: it waits for this transaction.
+    // The demo mark is the last row: it waits for this transaction.
     let other = database.begin().await;
     other.execute("INSERT INTO settings (name, value) VALUES ('demo', 'other')").await;
     let variables = [("M4_DATABASE_URL", &*database.url)];
@@ -206,7 +206,7 @@ async fn demo_data_is_all_or_nothing_where_the_program_is_killed_midway(database
     assert_empty(&database).await;
     let begun = Instant::now();
     assert_done(&["migrate", "--demo"], &database);
-    // On MariaDB the lease of a program that was killed expires.
+    // On MariaDB the lease of a killed program expires.
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert_eq!(database.number("SELECT count(*) FROM accounts").await, 8);
 }

@@ -1,4 +1,4 @@
-//! The real application on real sockets, and clients for both doors.
+//! The real application on real sockets, and clients for both entry points.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -31,8 +31,8 @@ use tonic_types::StatusExt;
 
 use super::{database::TestDatabase, until};
 
-/// A client that sends `grpc-timeout` and has no timer of its own, so that it gets the answer of the
-/// service. tonic's channel has one: its status has no details.
+/// A client that sends `grpc-timeout` but has no timer of its own, so it gets the service's
+/// response. The timer of tonic's channel returns a status without details.
 pub type UntimedUsers = UserDetailsServiceClient<Client<HttpConnector, tonic::body::Body>>;
 
 /// A client without a timer of its own.
@@ -57,7 +57,7 @@ pub struct TestApp {
     running: JoinHandle<Result<(), RunError>>,
 }
 
-/// What a legacy client gets.
+/// The response to a legacy call.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -77,12 +77,12 @@ pub fn config(url: &str, keys: &[(&'static str, &str)]) -> Config {
     Config::read(&Layers::new(None, |_| None, flags)).unwrap()
 }
 
-/// The hash of a call with the demo data's secret key.
+/// The hash of a call, with the secret key of the demo data.
 pub fn hash(username: &str, user_id: &str) -> String {
     hex::encode(Sha1::digest(format!("{username}{user_id}secret")))
 }
 
-/// The target of a hashed call.
+/// The request target of a call with a valid hash.
 pub fn target(username: &str, user_id: &str, parameters: &str) -> String {
     let hash = hash(username, user_id);
     let separator = if parameters.is_empty() { "" } else { "&" };
@@ -120,7 +120,7 @@ impl TestApp {
         app
     }
 
-    /// Starts, and does not wait until it is ready.
+    /// Starts, and does not wait for readiness.
     pub async fn launch(config: &Config, demo: bool) -> Self {
         Self::run(Application::service(config, demo).await.unwrap())
     }
@@ -137,7 +137,7 @@ impl TestApp {
         Self { http, grpc, channel, watch_budget, client, stop, running }
     }
 
-    /// Waits until the service says that it is ready; what it waits for is bounded.
+    /// Waits until the service reports that it is ready.
     pub async fn wait_until_ready(&self) {
         until("the service is ready", || async {
             self.send(Method::GET, "/readyz", &[], "").await.status == StatusCode::OK
@@ -145,7 +145,7 @@ impl TestApp {
         .await;
     }
 
-    /// Stops it as SIGTERM does.
+    /// Stops the application as SIGTERM does.
     pub async fn stop(self) -> Result<(), RunError> {
         self.stop.cancel();
         drop((self.client, self.channel));
@@ -175,19 +175,19 @@ impl TestApp {
         send(&self.client, self.http, method, target, headers, body.into()).await
     }
 
-    /// A hashed call with these parameters in its query string.
+    /// Makes a legacy call with these parameters in its query string.
     pub async fn call(&self, username: &str, user_id: &str, parameters: &str) -> Answer {
         self.send(Method::POST, &target(username, user_id, parameters), &[], "").await
     }
 
-    /// A user, read over gRPC as admin.
+    /// Reads a user over gRPC as admin.
     pub async fn read(&self, user_id: i64) -> UserDetails {
         let request = GetUserDetailsRequest { user_id, acting_username: "admin".to_owned() };
         let answer = self.users().get_user_details(request).await.unwrap();
         answer.into_inner().user_details.unwrap()
     }
 
-    /// An update over gRPC.
+    /// Updates a user over gRPC.
     pub async fn update(
         &self,
         request: UpdateUserDetailsRequest,
@@ -196,7 +196,7 @@ impl TestApp {
     }
 }
 
-/// A request that gives a user another city.
+/// A request that sets a user's city.
 pub fn set_city(user_id: i64, city: &str) -> UpdateUserDetailsRequest {
     let address = Address { city: Some(city.to_owned()), ..Address::default() };
     let details = UserDetails { address: Some(address.into()), ..UserDetails::default() };
@@ -234,7 +234,7 @@ pub fn reason(status: &Status) -> String {
     info.reason
 }
 
-/// The fields that an error says are invalid, with what is allowed.
+/// The invalid fields of an error, each with its allowed values.
 pub fn violations(status: &Status) -> Vec<(String, String)> {
     let violations = status.get_details_bad_request().map(|details| details.field_violations);
     violations.into_iter().flatten().map(|own| (own.field, own.description)).collect()

@@ -30,7 +30,7 @@ impl TestClock {
         self.micros.fetch_add(by.num_microseconds().unwrap(), Ordering::SeqCst);
     }
 
-    /// From now on the clock says that it was just set to another time, or that it never was.
+    /// Sets whether the clock reports that it was just set to another time.
     pub fn was_set(&self, was_set: bool) {
         self.was_set.store(was_set, Ordering::SeqCst);
     }

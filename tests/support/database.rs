@@ -1,4 +1,4 @@
-//! A database of its own for each test.
+//! A separate database for each test.
 
 use std::{
     env,
@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use super::until;
 
-/// How long a server may take to answer where it may not answer at all.
+/// Timeout for a server that may not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An engine.
+/// A database engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Sqlite,
@@ -36,7 +36,7 @@ impl TestDatabase {
         Options::of(self.url.clone())
     }
 
-    /// A connection of the test's own.
+    /// Opens a connection for the test.
     pub async fn connect(&self) -> DatabaseConnection {
         let mut options = sea_orm::ConnectOptions::new(self.url.clone());
         options.sqlx_logging(false).max_connections(1);
@@ -52,7 +52,7 @@ impl TestDatabase {
         text
     }
 
-    /// The same where the server may not answer the query.
+    /// Like [`Self::text`], for a server that may not answer.
     pub async fn try_text(&self, query: &str) -> Result<String, DbErr> {
         let asked = async {
             let mut options = sea_orm::ConnectOptions::new(self.url.clone());
@@ -68,7 +68,7 @@ impl TestDatabase {
         timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| Err(silent()))
     }
 
-    /// The number that a query of one row and column answers.
+    /// The number in the single row and column of a query.
     pub async fn number(&self, query: &str) -> i64 {
         let connection = self.connect().await;
         let row = connection.query_one_raw(statement(&connection, query)).await.unwrap().unwrap();
@@ -77,7 +77,7 @@ impl TestDatabase {
         number
     }
 
-    /// Keeps the service from changing alice; on SQLite, anybody.
+    /// Keeps the service from changing alice. On SQLite, locks all users.
     pub async fn lock_alice(&self) -> Lock {
         let connection = self.connect().await;
         let (begin, lock) = match self.kind {
@@ -91,7 +91,7 @@ impl TestDatabase {
         Lock(connection)
     }
 
-    /// How many statements wait for a lock. A server only: SQLite does not tell.
+    /// The number of statements that wait for a lock. Servers only: SQLite does not report it.
     pub async fn lock_waits(&self) -> i64 {
         let query = match self.kind {
             Kind::Sqlite => panic!("SQLite does not tell who waits for its lock"),
@@ -99,8 +99,8 @@ impl TestDatabase {
                 "SELECT count(*) FROM pg_stat_activity \
                  WHERE datname = current_database() AND wait_event_type = 'Lock'"
             }
-            // It names the state for locks of tables only. `innodb_trx` is no help: it is not
-            // refreshed while it is read more often than every 100 ms.
+            // `state` shows only table locks. `innodb_trx` is not refreshed while it is read more
+            // often than every 100 ms.
             Kind::MariaDb => {
                 "SELECT count(*) FROM information_schema.processlist WHERE db = database() \
                  AND id <> connection_id() AND (state LIKE 'Waiting for %' \
@@ -110,12 +110,12 @@ impl TestDatabase {
         self.number(query).await
     }
 
-    /// Waits until a statement waits for a lock. A server only.
+    /// Waits until a statement waits for a lock. Servers only.
     pub async fn until_a_lock_is_waited_for(&self) {
         until("a statement waits for a lock", || async { self.lock_waits().await > 0 }).await;
     }
 
-    /// Begins a transaction of the test's own.
+    /// Begins a transaction for the test.
     pub async fn begin(&self) -> Transaction {
         let connection = self.connect().await;
         connection.execute_unprepared("BEGIN").await.unwrap();
@@ -130,7 +130,7 @@ impl TestDatabase {
     }
 }
 
-/// A transaction of the test's own.
+/// A transaction of the test.
 pub struct Transaction(DatabaseConnection);
 
 impl Transaction {
@@ -143,7 +143,7 @@ impl Transaction {
     }
 }
 
-/// Keeps the service from changing alice.
+/// A lock that keeps the service from changing alice.
 pub struct Lock(DatabaseConnection);
 
 impl Lock {
@@ -156,8 +156,8 @@ fn statement(connection: &DatabaseConnection, sql: &str) -> Statement {
     Statement::from_string(connection.get_database_backend(), sql)
 }
 
-/// Runs a test in a new database, which is gone afterwards. Without a server of this kind the test is skipped, unless
-/// `TEST_REQUIRE_ALL=1` is set: then it fails.
+/// Runs a test in a new database, and drops it afterwards. Without a server of this kind the test
+/// is skipped, or fails if `TEST_REQUIRE_ALL=1` is set.
 pub fn run<F>(kind: Kind, test: impl FnOnce(TestDatabase) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -175,7 +175,7 @@ where
     };
     let Ok(server) = env::var(variable) else {
         assert!(env::var_os("TEST_REQUIRE_ALL").is_none(), "{variable} is not set");
-        // Straight to the terminal: the test runner hides what a test that passes prints.
+        // Write to the terminal: the test runner hides the output of tests that pass.
         let _ = writeln!(std::io::stderr(), "SKIPPED on {kind:?}: {variable} is not set");
         return;
     };
@@ -200,7 +200,7 @@ fn name() -> String {
     format!("m4_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A server's URL with another database.
+/// Replaces the database in a server's URL.
 fn with_name(url: &str, name: &str) -> String {
     let (base, query) = url.split_once('?').map_or((url, ""), |(base, query)| (base, query));
     let host = base.find("://").map_or(0, |scheme| scheme + 3);

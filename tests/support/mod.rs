@@ -1,4 +1,4 @@
-//! What the integration tests share: a database of its own for each test, and the real application on real sockets.
+//! Shared by integration tests: a database per test, and the real application on real sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,10 +18,10 @@ pub mod tls;
 
 use std::time::{Duration, Instant};
 
-/// The longest wait for a condition: far longer than it takes on a busy machine.
+/// Timeout of a condition: far longer than a busy machine needs.
 pub const CONDITION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Looks every 10 ms until a condition holds.
+/// Polls every 10 ms until a condition holds.
 pub async fn until<F: Future<Output = bool>>(condition: &str, holds: impl Fn() -> F) {
     let begun = Instant::now();
     while !holds().await {
@@ -30,8 +30,8 @@ pub async fn until<F: Future<Output = bool>>(condition: &str, holds: impl Fn() -
     }
 }
 
-/// A module with the named tests on one engine, each in a database of its own. Without a server of
-/// that engine, each test says that it is skipped.
+/// A module with the named tests on one engine, each in its own database. Without a server of that
+/// engine, the tests are skipped.
 macro_rules! on_engine {
     ($module:ident, $kind:ident, $($name:ident),*) => {
         mod $module {
@@ -44,8 +44,8 @@ macro_rules! on_engine {
 }
 pub(crate) use on_engine;
 
-/// Runs each of the named `async fn(TestDatabase)` on SQLite: for what does not depend on the
-/// storage, and for what only SQLite has.
+/// Runs each of the named `async fn(TestDatabase)` on SQLite: for tests that do not depend on the
+/// engine, and for features of SQLite only.
 macro_rules! on_sqlite {
     ($($name:ident),* $(,)?) => {
         mod only_sqlite {
@@ -66,7 +66,7 @@ macro_rules! on_every_engine {
 }
 pub(crate) use on_every_engine;
 
-/// Runs each of the named `async fn(TestDatabase)` on every server: for what SQLite does not have.
+/// Runs each of the named `async fn(TestDatabase)` on every server: for features that SQLite lacks.
 macro_rules! on_servers {
     ($($name:ident),* $(,)?) => {
         mod only_servers {

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::CONDITION_TIMEOUT;
 
-/// A server that listens on a port; killed when it is dropped.
+/// A server that listens on a port; killed on drop.
 pub struct ServerProcess {
     owner: Owner,
     program: PathBuf,
@@ -42,7 +42,7 @@ impl ServerProcess {
         process
     }
 
-    /// Starts it again after [`Self::kill`], and waits until it listens.
+    /// Restarts the server after [`Self::kill`], and waits until it listens.
     pub fn restart(&mut self) {
         self.child = spawn(&self.owner, &self.program, &self.arguments, &self.log);
         self.wait_until_it_listens();
@@ -57,19 +57,19 @@ impl ServerProcess {
         }
     }
 
-    /// Stops every process of the server where it is. Its sockets stay open.
+    /// Stops every process of the server (SIGSTOP). Its sockets stay open.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Has a frozen server go on.
+    /// Resumes a frozen server.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
     /// Kills every process of the server, as the loss of its machine does.
     pub fn kill(&mut self) {
-        // A parent that stands still starts no more children.
+        // A stopped parent starts no more children.
         let parent = Pid::from_child(&self.child);
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             let _ = kill_process(parent, Signal::STOP);
@@ -109,7 +109,7 @@ fn spawn(owner: &Owner, program: &Path, arguments: &[OsString], log: &Path) -> C
     command.spawn().unwrap()
 }
 
-/// The children of a process, and their children. PostgreSQL gives each a session of its own.
+/// All descendants of a process. PostgreSQL gives each child its own session.
 fn descendants(parent: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let children = threads.flat_map(|thread| {
@@ -126,7 +126,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// This user where root starts the server, and else whoever starts it.
+    /// `user` if root starts the server, otherwise the current user.
     pub fn of(user: &'static str) -> Self {
         let is_root = fs::metadata("/proc/self").is_ok_and(|own| {
             use std::os::unix::fs::MetadataExt;
@@ -135,17 +135,17 @@ impl Owner {
         Self { name: is_root.then_some(user), parent: env::temp_dir() }
     }
 
-    /// Whoever starts the server.
+    /// The current user.
     pub fn current() -> Self {
         Self { name: None, parent: env::temp_dir() }
     }
 
-    /// Has its folders in another one than that of temporary files.
+    /// Creates its folders in `parent` instead of the temporary folder.
     pub fn within(self, parent: &Path) -> Self {
         Self { parent: parent.to_owned(), ..self }
     }
 
-    /// A folder for its files, and one in it that it owns.
+    /// A temporary folder, and a data folder in it that this user owns.
     pub fn folder(&self) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir_in(&self.parent).unwrap();
         if self.name.is_some() {
@@ -156,7 +156,7 @@ impl Owner {
         (folder, data)
     }
 
-    /// A new folder that it owns.
+    /// Creates a folder that this user owns.
     pub fn create_folder(&self, folder: &Path) {
         fs::create_dir(folder).unwrap();
         fs::set_permissions(folder, PermissionsExt::from_mode(0o700)).unwrap();
@@ -167,7 +167,7 @@ impl Owner {
         chown(folder, fields.next().unwrap(), fields.next().unwrap()).unwrap();
     }
 
-    /// A command that this user runs.
+    /// A command that runs as this user.
     pub fn command(&self, program: &Path) -> Command {
         let Some(name) = self.name else { return Command::new(program) };
         let mut command = Command::new("setpriv");
@@ -177,8 +177,8 @@ impl Owner {
     }
 }
 
-/// A program, on the path or below one of some folders. Without it the test is skipped, unless
-/// `TEST_REQUIRE_ALL=1` is set: then it fails.
+/// Finds a program on the path or below one of the folders. Without it the test is skipped, or
+/// fails if `TEST_REQUIRE_ALL=1` is set.
 pub fn installed(program: &str, folders: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let below = folders.iter().flat_map(|folder| {
@@ -189,7 +189,7 @@ pub fn installed(program: &str, folders: &[&str]) -> Option<PathBuf> {
     let found = found.filter(|file| file.is_file()).max();
     if found.is_none() {
         assert!(env::var_os("TEST_REQUIRE_ALL").is_none(), "{program} is not installed");
-        // Straight to the terminal: the test runner hides what a test that passes prints.
+        // Write to the terminal: the test runner hides the output of tests that pass.
         let _ = writeln!(std::io::stderr(), "SKIPPED: {program} is not installed");
     }
     found

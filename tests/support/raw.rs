@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a connection may take to end.
+/// Timeout for a connection to end.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Sends bytes, closes the sending side, and reads until the server closes the connection.

@@ -1,4 +1,4 @@
-//! Database servers of a test's own, with settings that servers in the field have; and proxies in front of them.
+//! Database servers for single tests, with settings found in production, and their proxies.
 
 use std::{
     env,
@@ -9,26 +9,26 @@ use std::{
 
 use super::process::{Owner, ServerProcess, free_port, installed, run};
 
-/// Begins a cluster instead of joining it.
+/// Starts a new cluster instead of joining a cluster.
 const NEW_CLUSTER: &str = "--wsrep-new-cluster";
 
-/// A server on a free port of the loopback address; killed when it is dropped.
+/// A server on a free port of the loopback address; killed on drop.
 pub struct Server {
     process: ServerProcess,
     folder: tempfile::TempDir,
     pub port: u16,
-    /// Where a node of a Galera cluster finds it.
+    /// The port of Galera's group communication.
     group: u16,
 }
 
 impl Server {
-    /// A PostgreSQL server with further settings, such as `fsync=off`. None where the program is not
+    /// A PostgreSQL server with further settings, such as `fsync=off`. `None` if the program is not
     /// installed: the test is skipped.
     pub fn postgres(settings: &[&str]) -> Option<Self> {
         Self::postgres_in(&env::temp_dir(), settings)
     }
 
-    /// The same with its files in a folder.
+    /// Like [`Self::postgres`], with its files in a folder.
     pub fn postgres_in(folder: &Path, settings: &[&str]) -> Option<Self> {
         let create = |owner: &Owner, programs: &Path, data: &Path| {
             let mut create = owner.command(&programs.join("initdb"));
@@ -63,8 +63,8 @@ impl Server {
         Some(Self::start(owner, programs.join("postgres"), arguments, folder, port))
     }
 
-    /// Starts a PostgreSQL server that was killed as a standby of the server on a port, with nothing of
-    /// what it held.
+    /// Restarts a killed PostgreSQL server, without its old data, as a standby of the server on a
+    /// port.
     pub fn restart_as_standby(&mut self, primary: u16) {
         let programs = postgres_programs().unwrap();
         let (owner, data) = (self.process.owner(), self.folder.path().join("data"));
@@ -79,12 +79,12 @@ impl Server {
         Self::mariadb_in(&env::temp_dir(), options)
     }
 
-    /// The same with its files in a folder.
+    /// Like [`Self::mariadb`], with its files in a folder.
     pub fn mariadb_in(folder: &Path, options: &[&str]) -> Option<Self> {
         Self::mariadb_with(Owner::of("mysql").within(folder), "", options, 0)
     }
 
-    /// A node of a Galera cluster: its first one, or another one that joins it.
+    /// The first node of a Galera cluster, or a node that joins it.
     pub fn galera(first: Option<&Self>) -> Option<Self> {
         let provider = galera_provider()?;
         let group = free_port();
@@ -105,7 +105,7 @@ impl Server {
         Self::mariadb_with(Owner::of("mysql"), "", &options, group)
     }
 
-    /// A node of a Galera cluster with a configuration file; the first node begins the cluster.
+    /// A Galera node with a configuration file. The first node starts the cluster.
     pub fn galera_configured(configuration: &str, group: u16, is_first: bool) -> Option<Self> {
         let receive = format!("--wsrep-sst-receive-address=127.0.0.1:{}", free_port());
         let mut options = vec!["--wsrep-node-address=127.0.0.1", &receive];
@@ -147,7 +147,7 @@ impl Server {
         Some(Self { group, ..server })
     }
 
-    /// A `PgBouncer` in front of the server of a database URL; `pool_mode` is `session` or `transaction`.
+    /// A `PgBouncer` in front of a database; `pool_mode` is `session` or `transaction`.
     pub fn pgbouncer(url: &str, pool_mode: &str) -> Option<Self> {
         let program = installed("pgbouncer", &["/usr/sbin"])?;
         let owner = Owner::of("postgres");
@@ -165,7 +165,7 @@ impl Server {
         Some(Self::start(owner, program, vec!["--quiet".into(), file.into()], folder, port))
     }
 
-    /// HAProxy with a configuration in which it listens on `port`.
+    /// HAProxy with a configuration that listens on `port`.
     pub fn haproxy(configuration: &str, port: u16) -> Option<Self> {
         let program = installed("haproxy", &["/usr/sbin"])?;
         let owner = Owner::current();
@@ -181,33 +181,33 @@ impl Server {
         ))
     }
 
-    /// The URL of a database on it.
+    /// The URL of a database on this server.
     pub fn url(&self, scheme_and_user: &str, database: &str) -> String {
         format!("{scheme_and_user}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Stops all of it where it is. Its sockets stay open.
+    /// Stops all processes of the server. Its sockets stay open.
     pub fn freeze(&self) {
         self.process.freeze();
     }
 
-    /// Has it go on after [`Self::freeze`].
+    /// Resumes the server after [`Self::freeze`].
     pub fn thaw(&self) {
         self.process.thaw();
     }
 
-    /// Kills all of it, as the loss of its machine does.
+    /// Kills all processes of the server, as the loss of its machine does.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again after [`Self::kill`], on the same port and data; a node of a cluster joins it.
+    /// Restarts the server after [`Self::kill`] with its port and data. A cluster node rejoins.
     pub fn restart(&mut self) {
         self.process.arguments.retain(|argument| argument != NEW_CLUSTER);
         self.process.restart();
     }
 
-    /// What it has logged.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -227,11 +227,11 @@ impl Server {
 
 fn postgres_programs() -> Option<PathBuf> {
     let initdb = installed("initdb", &["/usr/lib/postgresql", "/usr/local/pgsql"])?;
-    // A link may lead to it, and to the other programs none.
+    // `initdb` may be a link in a folder without the other programs.
     fs::canonicalize(initdb).unwrap().parent().map(PathBuf::from)
 }
 
-/// Fills an empty folder with a copy of the server on a port, which begins as its standby.
+/// Fills an empty folder with a standby's copy of the server on a port.
 fn copy_primary(owner: &Owner, programs: &Path, data: &Path, primary: u16) {
     let mut copy = owner.command(&programs.join("pg_basebackup"));
     let port = primary.to_string();
@@ -240,14 +240,14 @@ fn copy_primary(owner: &Owner, programs: &Path, data: &Path, primary: u16) {
     run(copy);
 }
 
-/// The Galera library, where the program that copies nodes is installed, too.
+/// The Galera library. Also requires rsync, which copies nodes.
 pub fn galera_provider() -> Option<PathBuf> {
     let provider = installed("libgalera_smm.so", &["/usr/lib/galera", "/usr/lib64/galera-4"])?;
     installed("rsync", &["/usr/bin"])?;
     Some(provider)
 }
 
-/// The addresses of a node of a Galera cluster.
+/// The provider options with the addresses of a Galera node.
 pub fn provider_options(group: u16) -> String {
     let receive = free_port();
     format!("gmcast.listen_addr=tcp://127.0.0.1:{group};ist.recv_addr=127.0.0.1:{receive}")

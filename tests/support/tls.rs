@@ -1,4 +1,4 @@
-//! Certificates, and clients that speak TLS.
+//! Certificates and TLS clients.
 
 use std::{
     io,
@@ -29,7 +29,7 @@ use tokio_rustls::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-/// Who issues certificates.
+/// A certificate authority.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, as PEM.
@@ -56,7 +56,7 @@ impl Authority {
         self.issue_until(names, 4000)
     }
 
-    /// One that has expired.
+    /// An expired certificate.
     pub fn issue_expired(&self, names: &[&str]) -> Own {
         self.issue_until(names, 2001)
     }
@@ -65,7 +65,7 @@ impl Authority {
         self.issue_for(names.iter().map(Self::name).collect(), year)
     }
 
-    /// A certificate with a name of type URI, whatever its text.
+    /// A certificate with a URI name, whatever its text.
     pub fn issue_uri(&self, uri: &str) -> Own {
         self.issue_for(vec![SanType::URI(uri.try_into().unwrap())], 4000)
     }
@@ -88,12 +88,12 @@ impl Authority {
         Own { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    /// A client that trusts this authority.
+    /// The configuration of a client that trusts this authority.
     pub fn client(&self, own: Option<&Own>) -> ClientConfig {
         self.client_of(own, &[&TLS12, &TLS13])
     }
 
-    /// One that speaks these versions only.
+    /// The same for these versions of TLS only.
     pub fn client_of(
         &self,
         own: Option<&Own>,
@@ -112,7 +112,7 @@ impl Authority {
     }
 }
 
-/// Files with certificates.
+/// A folder of certificate files.
 pub struct Files(tempfile::TempDir);
 
 impl Files {
@@ -124,7 +124,7 @@ impl Files {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file as a whole.
+    /// Writes a file atomically.
     pub fn write(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         std::fs::write(format!("{path}.new"), content).unwrap();
@@ -152,7 +152,7 @@ pub async fn connect(
     TlsConnector::from(Arc::new(config)).connect(address.ip().into(), stream).await
 }
 
-/// One HTTP request over TLS, and the whole answer.
+/// Sends one HTTP request over TLS, and returns the response.
 pub async fn request(address: SocketAddr, config: ClientConfig, head: &str) -> io::Result<String> {
     let mut stream = connect(address, config, "http/1.1").await?;
     let request = format!("{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -164,7 +164,7 @@ pub async fn request(address: SocketAddr, config: ClientConfig, head: &str) -> i
 
 /// A channel over TLS.
 pub fn channel(address: SocketAddr, config: ClientConfig) -> Channel {
-    // It does not speak TLS itself.
+    // The connector speaks TLS, not the endpoint.
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let endpoint = endpoint.origin(format!("https://{address}").parse().unwrap());
     endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
@@ -173,7 +173,7 @@ pub fn channel(address: SocketAddr, config: ClientConfig) -> Channel {
     }))
 }
 
-/// A channel in the clear, and how many connections it has made.
+/// A plaintext channel, and the number of its connections.
 pub fn counted(address: SocketAddr) -> (Channel, Arc<AtomicUsize>) {
     let made = Arc::new(AtomicUsize::new(0));
     let counter = made.clone();

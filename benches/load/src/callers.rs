@@ -27,29 +27,29 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::measured::Run;
 
-/// The first id of the users that are changed.
+/// The first id of the updated users.
 pub(crate) const FIRST_ID: i64 = 1001;
-/// How many connections callers over gRPC share.
+/// Number of connections that gRPC callers share.
 const CHANNELS: usize = 4;
-/// How long the last answers of a run may take.
+/// Timeout for the last responses of a run.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is called.
+/// The call to make, and its address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Call {
-    /// `UpdateUserDetails` at this address.
+    /// `UpdateUserDetails`.
     Update(SocketAddr),
-    /// The same, with a connection for each caller, as legacy calls have.
+    /// `UpdateUserDetails` with one connection per caller, like legacy calls.
     UpdateApart(SocketAddr),
-    /// `BatchUpdateUserDetails` of [`BATCH`] users at this address.
+    /// `BatchUpdateUserDetails` of [`BATCH`] users.
     Batch(SocketAddr),
-    /// The next page of this list of users at this address.
+    /// The next page of a list.
     Page(SocketAddr, Listed),
-    /// `GetUserDetails` at this address.
+    /// `GetUserDetails`.
     Get(SocketAddr),
-    /// The health check at this address: what a call costs that does nothing.
+    /// The health check: the cost of an empty call.
     Ping(SocketAddr),
-    /// The legacy call at this address.
+    /// The legacy call.
     Legacy(SocketAddr),
 }
 
@@ -66,27 +66,27 @@ impl Call {
         }
     }
 
-    /// How many connections so many callers have, where they may share them.
+    /// Number of connections for `callers` callers over gRPC.
     fn connections(self, callers: usize) -> usize {
         if matches!(self, Self::UpdateApart(_)) { callers } else { CHANNELS.min(callers) }
     }
 }
 
-/// A list of users. All of them are in it.
+/// A list request. Every list contains all users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Listed {
     /// By username.
     ByUsername,
     /// By id.
     ById,
-    /// Those that are not hidden, by username.
+    /// Not hidden, by username.
     Visible,
-    /// Those that were changed since a time; all at the same time.
+    /// Updated since a time; all users have the same update time.
     Updated,
 }
 
 impl Listed {
-    /// Each of them.
+    /// All lists.
     pub(crate) const ALL: [Self; 4] = [Self::ByUsername, Self::ById, Self::Visible, Self::Updated];
 
     fn request(self) -> ListUserDetailsRequest {
@@ -108,14 +108,14 @@ impl Listed {
     }
 }
 
-/// How many updates a batch has.
+/// Number of updates in a batch.
 pub(crate) const BATCH: usize = 1000;
 
-/// When each update was sent, by its city, and when its event was there; none where nobody asks.
+/// Send time and event arrival of each update, by city; `None` while nothing is recorded.
 type Sent = HashMap<String, (Instant, Option<Instant>)>;
 static SENT: Mutex<Option<Sent>> = Mutex::new(None);
 
-/// Begins, or ends, to remember when updates are sent. Answers what was remembered.
+/// Starts or stops recording send times. Returns the previous recording.
 pub(crate) fn remember_sending(begin: bool) -> Sent {
     std::mem::replace(&mut *SENT.lock().unwrap(), begin.then(HashMap::new)).unwrap_or_default()
 }
@@ -126,7 +126,7 @@ fn sending(value: u64) {
     }
 }
 
-/// The event of an update is there.
+/// Records the arrival of an update's event.
 pub(crate) fn arrived(city: &str) {
     if let Some(sent) = &mut *SENT.lock().unwrap() {
         let (_, arrived) = sent.get_mut(city).expect("a change is told that was stored before");
@@ -135,22 +135,22 @@ pub(crate) fn arrived(city: &str) {
     }
 }
 
-/// The values of the next update: every one is new, so that every update changes something. No user was filled with one, and
-/// pgbench makes up smaller ones.
+/// The next update value. Every value is new, so every update changes the user. Filled users and
+/// pgbench have smaller values.
 static NEXT: AtomicU64 = AtomicU64::new(2_000_000_000);
 
-/// A new value for each update.
+/// Returns a new value for each update.
 pub(crate) fn next_value() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Runs `callers` at once for a time, each with its next call as soon as it has the answer. They are dealt out evenly
-/// among several calls.
+/// Runs `callers` in parallel for `time`. Each sends its next call when the response is there. The
+/// callers are spread evenly over `calls`.
 pub(crate) async fn run(calls: &[Call], callers: usize, users: i64, time: Duration) -> Run {
     run_on(calls, callers, 0..users, time).await
 }
 
-/// The same on some of the users.
+/// Like [`run`], on a range of users.
 pub(crate) async fn run_on(
     calls: &[Call],
     callers: usize,
@@ -184,7 +184,7 @@ pub(crate) async fn run_on(
     Run::new(times.concat(), begun.elapsed())
 }
 
-/// The id of one of the users that are changed.
+/// A random id of an updated user.
 pub(crate) fn random_user(users: i64) -> i64 {
     random_of(&(0..users))
 }
@@ -193,17 +193,17 @@ fn random_of(users: &Range<i64>) -> i64 {
     FIRST_ID + rand::random_range(users.clone())
 }
 
-/// Connections for calls over gRPC; they connect when they are used.
+/// gRPC channels; they connect on first use.
 pub(crate) fn channels(address: SocketAddr, number: usize) -> Vec<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     (0..number).map(|_| endpoint.connect_lazy()).collect()
 }
 
-/// One caller, with its connection.
+/// A caller with its connection.
 enum Caller {
     Update(UserDetailsServiceClient<Channel>),
     Batch(UserDetailsServiceClient<Channel>),
-    /// With the token of the next page.
+    /// With the request for the next page.
     Page(UserDetailsServiceClient<Channel>, Box<ListUserDetailsRequest>),
     Get(UserDetailsServiceClient<Channel>),
     Ping(HealthClient<Channel>),
@@ -271,12 +271,12 @@ impl Caller {
     }
 }
 
-/// A read.
+/// A read request.
 pub(crate) fn read(user_id: i64) -> GetUserDetailsRequest {
     GetUserDetailsRequest { user_id, acting_username: "admin".to_owned() }
 }
 
-/// An update of three fields.
+/// An update request for three fields.
 pub(crate) fn update(user_id: i64) -> UpdateUserDetailsRequest {
     let value = next_value();
     sending(value);
@@ -329,7 +329,7 @@ pub(crate) async fn is_ready(address: SocketAddr) -> bool {
     get(address, "/readyz").await == 200
 }
 
-/// The status of the answer to a GET.
+/// The HTTP status of a GET request.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> u16 {
     send(&mut connect(address).await, http::Method::GET, path).await.0
 }

@@ -1,4 +1,4 @@
-//! The databases that are measured: made, filled, checked, and dropped.
+//! The benchmark's databases: create, fill, check and drop.
 
 use std::{
     path::PathBuf,
@@ -14,31 +14,31 @@ use tempfile::TempDir;
 
 use crate::{callers::FIRST_ID, engine::Engine, fill};
 
-/// How long a server may take to let a database go.
+/// Timeout for dropping a database.
 const DROP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Numbers the databases of this process.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
-/// A database of the benchmark's own, with users.
+/// A database of the benchmark, filled with users.
 pub(crate) struct Database {
-    /// Its engine.
+    /// The engine.
     pub(crate) engine: Engine,
-    /// Where the service finds it.
+    /// The URL for the service.
     pub(crate) url: String,
-    /// How many users it has that are changed.
+    /// Number of users that are updated.
     pub(crate) users: i64,
-    /// How many entries the log was filled with.
+    /// Number of change log entries after filling.
     pub(crate) log_rows: i64,
     folder: TempDir,
     connection: DatabaseConnection,
-    /// The last entry that the log was filled with.
+    /// The id of the last filled change log entry.
     last_filled: i64,
     acknowledged: usize,
 }
 
 impl Database {
-    /// A new database with so many users, and so many entries in its log.
+    /// Creates a database with this number of users and change log entries.
     pub(crate) async fn filled(engine: &Engine, users: i64, log_rows: i64) -> Self {
         let folder = tempfile::tempdir_in("target").unwrap();
         let url = match engine.server() {
@@ -59,21 +59,21 @@ impl Database {
         Self { engine, url, users, log_rows, folder, connection, last_filled, acknowledged: 0 }
     }
 
-    /// The file of a database on SQLite.
+    /// The file of an SQLite database.
     pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("load.db")
     }
 
-    /// Counts updates that were acknowledged.
+    /// Counts acknowledged updates.
     pub(crate) fn acknowledge(&mut self, updates: usize) {
         self.acknowledged += updates;
     }
 
-    /// Demands that exactly the acknowledged updates are stored, each with its entry in the log, and that each user has the
-    /// values of one update, which its newest entry tells.
+    /// Asserts that exactly the acknowledged updates are stored, each with its change log entry.
+    /// Each user must have the values of one update, the newest entry.
     pub(crate) async fn check(&self) {
         let new = format!("SELECT count(*) FROM change_log WHERE id > {}", self.last_filled);
-        // The limit calls its door by its own name.
+        // The limit writes 'limit' into the column `door`.
         let stored = number(&self.connection, &format!("{new} AND door <> 'limit'")).await;
         let logged = number(&self.connection, &new).await;
         let versions = number(&self.connection, "SELECT sum(version - 1) FROM accounts").await;
@@ -81,7 +81,7 @@ impl Database {
         println!("{name}: {acknowledged} updates acknowledged so far, {stored} stored");
         assert_eq!(stored, i64::try_from(acknowledged).unwrap(), "what is acknowledged is stored");
         assert_eq!(logged, versions, "every change has its entry");
-        // What an update writes hangs together by the one number in it, and no two have the same.
+        // All values of an update derive from one number, which is unique.
         let (text, city, number_type) = match self.connection.get_database_backend() {
             DbBackend::MySql => ("CHAR", "CONCAT('%\"', a.city, '\"%')", "SIGNED"),
             _ => ("TEXT", "'%\"' || a.city || '\"%'", "BIGINT"),
@@ -103,13 +103,13 @@ impl Database {
         );
     }
 
-    /// The number that a statement answers.
+    /// The number that a query returns.
     pub(crate) async fn number(&self, sql: &str) -> f64 {
         let number = number(&self.connection, sql).await;
         number.to_string().parse().unwrap()
     }
 
-    /// Has every page of the tables and their indexes read.
+    /// Reads every page of the tables and their indexes.
     pub(crate) async fn read_all(&self) {
         let tables = ["accounts", "change_log"];
         if matches!(self.engine, Engine::Postgres(_)) {
@@ -124,13 +124,13 @@ impl Database {
         }
     }
 
-    /// Lets go of it.
+    /// Closes the connection.
     pub(crate) async fn close(self) {
         self.connection.close().await.unwrap();
     }
 }
 
-/// Drops every database that this process has made on an engine's server.
+/// Drops all databases of this process on an engine's server.
 pub(crate) async fn drop_all(engine: &Engine) {
     let Some(server) = engine.server() else { return };
     let connection = connect(server).await;
@@ -150,19 +150,19 @@ pub(crate) async fn drop_all(engine: &Engine) {
     connection.close().await.unwrap();
 }
 
-/// How the names of this process' databases begin.
+/// The name prefix of this process's databases.
 fn prefix() -> String {
     format!("m4_load_{}_", std::process::id())
 }
 
-/// A pool of one connection.
+/// A connection pool with one connection.
 pub(crate) async fn connect(url: &str) -> DatabaseConnection {
     let mut options = ConnectOptions::new(url);
     options.sqlx_logging(false).min_connections(1).max_connections(1);
     SeaOrm::connect(options).await.unwrap()
 }
 
-/// Runs statements that have no answer.
+/// Runs statements without a result.
 pub(crate) async fn execute(database: &DatabaseConnection, sql: &str) {
     database.execute_unprepared(sql).await.unwrap();
 }

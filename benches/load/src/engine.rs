@@ -1,4 +1,4 @@
-//! The engines that can be measured here.
+//! The database engines to measure.
 
 use std::env;
 
@@ -14,7 +14,7 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    /// The engines that are wanted and available. None wanted means all.
+    /// The wanted engines that are available. An empty `wanted` means all.
     pub(crate) fn available(wanted: &[String]) -> Vec<Self> {
         let server = |variable: &str| {
             env::var(variable).map_err(|_| eprintln!("{variable} is not set: left out")).ok()
@@ -33,7 +33,7 @@ impl Engine {
         engines
     }
 
-    /// Its name for people.
+    /// The display name.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Sqlite => "SQLite",
@@ -42,7 +42,7 @@ impl Engine {
         }
     }
 
-    /// The URL of its server, where it has one.
+    /// The server's URL; `None` for SQLite.
     pub(crate) fn server(&self) -> Option<&str> {
         match self {
             Self::Sqlite => None,

@@ -1,4 +1,4 @@
-//! Fills a database. The server makes the rows itself: none of them is sent to it.
+//! Fills a database with rows that the server generates.
 
 use std::ops::Range;
 
@@ -11,16 +11,16 @@ use crate::{
     limit::CHANGES,
 };
 
-/// How many rows are stored in one transaction.
+/// Number of rows per transaction.
 const AT_ONCE: i64 = 100_000;
 /// 2026-01-01 00:00:00 UTC, in microseconds.
 const CREATED: i64 = 1_767_225_600_000_000;
 
-/// Fills the accounts with users, and the log with entries of theirs.
+/// Inserts users and their change log entries.
 pub(crate) async fn fill(url: &str, name: &str, users: i64, log_rows: i64) {
     let database = connect(url).await;
     let backend = database.get_database_backend();
-    // What is made refers to what is there, so nobody need look, and it need not survive a crash.
+    // Generated rows have valid references and need not survive a crash.
     execute(
         &database,
         match backend {
@@ -50,13 +50,13 @@ pub(crate) async fn fill(url: &str, name: &str, users: i64, log_rows: i64) {
     );
     let label = format!("{name}: users");
     insert(&database, &label, &accounts, FIRST_ID..FIRST_ID + users).await;
-    // Multiplied by a prime, ids spread over the users as those of real changes do.
+    // The prime spreads entries over the users, like real changes.
     let change_log = format!(
         "INSERT INTO change_log (user_id, version, change_time, actor_id, service, door, changes) \
          SELECT {FIRST_ID} + (id * 7919) % {users}, 2, {CREATED} + id, 1, NULL, 'legacy', '{CHANGES}' FROM"
     );
     insert(&database, &format!("{name}: log"), &change_log, 1..1 + log_rows).await;
-    // What filling has left to do is not done at the cost of what is measured.
+    // Finish deferred work now, so that it does not slow the measured runs.
     let rest: &[&str] = match backend {
         DbBackend::Postgres => &["VACUUM ANALYZE accounts, change_log", "CHECKPOINT"],
         DbBackend::Sqlite => &["PRAGMA wal_checkpoint(TRUNCATE)"],
@@ -68,7 +68,7 @@ pub(crate) async fn fill(url: &str, name: &str, users: i64, log_rows: i64) {
     database.close().await.unwrap();
 }
 
-/// Inserts a row for each id, with progress on standard error.
+/// Inserts one row per id, with progress on standard error.
 async fn insert(database: &DatabaseConnection, label: &str, insert: &str, ids: Range<i64>) {
     let style = "{msg} {wide_bar} {human_pos} of {human_len}, {eta} left";
     let progress = ProgressBar::new(u64::try_from(ids.end - ids.start).unwrap())
@@ -83,7 +83,7 @@ async fn insert(database: &DatabaseConnection, label: &str, insert: &str, ids: R
                 "(WITH RECURSIVE ids (id) AS (SELECT {first} UNION ALL SELECT id + 1 FROM ids \
                  WHERE id < {last}) SELECT id FROM ids)"
             ),
-            // A table that MariaDB's engine SEQUENCE makes up.
+            // MariaDB's engine SEQUENCE generates this table.
             _ => format!("(SELECT seq AS id FROM seq_{first}_to_{last}) AS ids"),
         };
         execute(database, &format!("{insert} {rows}")).await;

@@ -1,4 +1,4 @@
-//! The goals, and what became of them.
+//! The performance goals and their results.
 
 use std::ops::RangeInclusive;
 
@@ -11,13 +11,13 @@ use crate::{
     scenes::{Choice, Played},
 };
 
-/// A bound of a figure.
+/// The bound of a figure.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Bound {
-    /// It is to be this or more.
+    /// The minimum.
     AtLeast(f64),
-    /// It is to be this or less.
+    /// The maximum.
     AtMost(f64),
 }
 
@@ -39,26 +39,26 @@ impl std::fmt::Display for Bound {
     }
 }
 
-/// A goal that was measured, or a figure without a goal for comparison.
+/// A goal with its measured figure. A figure without bounds is for comparison only.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Goal {
     /// The engine's name.
     engine: &'static str,
-    /// What is measured.
+    /// The name of the figure.
     goal: &'static str,
-    /// What it is.
+    /// The measured figure.
     figure: f64,
-    /// What it must be.
+    /// The required bound.
     must: Option<Bound>,
-    /// What it should be.
+    /// The bound to aim at.
     aim: Option<Bound>,
-    /// Whether it is what it must be.
+    /// Whether the required bound is met.
     met: Option<bool>,
-    /// Whether it is what it should be.
+    /// Whether the aim is met.
     aim_met: Option<bool>,
 }
 
-/// The goals of everything that was measured.
+/// The goals of all results.
 pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     let mut goals: Vec<Goal> = results.engines.iter().flat_map(of_engine).collect();
     let size = Some(results.binary);
@@ -74,7 +74,7 @@ fn most(bound: f64) -> Option<Bound> {
     Some(Bound::AtMost(bound))
 }
 
-/// A goal, if it was measured.
+/// A goal, if its figure was measured.
 fn goal(
     engine: &'static str,
     goal: &'static str,
@@ -119,19 +119,19 @@ fn of_engine(played: &Played) -> Vec<Goal> {
         own("one caller: p50 of an empty call ÷ limit", alone(Path::Ping), None, None),
         own(
             "door ÷ RPC",
-            ratio(rows, any.clone(), Path::EntryPoint, Path::Rpc),
+            ratio(rows, any.clone(), Path::Gateway, Path::Rpc),
             least(0.9),
             least(1.0),
         ),
         own(
             "door ÷ RPC with as many connections",
-            ratio(rows, any.clone(), Path::EntryPoint, Path::RpcApart),
+            ratio(rows, any.clone(), Path::Gateway, Path::RpcApart),
             None,
             None,
         ),
         own(
             "door of its own ÷ RPC",
-            ratio(rows, any, Path::FarDoor, Path::Rpc),
+            ratio(rows, any, Path::StandaloneGateway, Path::Rpc),
             least(0.9),
             least(1.0),
         ),
@@ -233,7 +233,7 @@ fn find(rows: &[Row], path: Path, callers: usize) -> Option<&Row> {
     rows.iter().find(|row| row.path == path && row.case.callers == callers)
 }
 
-/// The rate of a path by that of another: the worst over numbers of callers.
+/// Rate of `path` ÷ rate of `other`: the minimum over caller counts.
 fn ratio(rows: &[Row], callers: RangeInclusive<usize>, path: Path, other: Path) -> Option<f64> {
     let own = rows.iter().filter(|row| row.path == path && callers.contains(&row.case.callers));
     let ratios = own.filter_map(|row| {
@@ -242,7 +242,7 @@ fn ratio(rows: &[Row], callers: RangeInclusive<usize>, path: Path, other: Path) 
     ratios.reduce(f64::min)
 }
 
-/// The rate of a row's path by that on the smallest table with an empty log, which comes first.
+/// Rate of a row ÷ rate of its path on the smallest table with an empty log, the first row.
 pub(crate) fn to_smallest(rows: &[Row], row: &Row) -> Option<f64> {
     find(rows, row.path, row.case.callers).map(|first| row.figures.rate / first.figures.rate)
 }
@@ -259,7 +259,7 @@ fn long_log(rows: &[Row]) -> Option<f64> {
     worst(rows, |row| row.path == Path::Rpc && row.case.log_rows == longest)
 }
 
-/// The rate of some rows by that on the smallest table: the worst over numbers of callers.
+/// Rate of the chosen rows ÷ rate on the smallest table: the minimum over caller counts.
 fn worst(rows: &[Row], chosen: impl Fn(&Row) -> bool) -> Option<f64> {
     let own = rows.iter().filter(|row| chosen(row));
     own.filter_map(|row| to_smallest(rows, row)).reduce(f64::min)

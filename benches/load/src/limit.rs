@@ -1,4 +1,4 @@
-//! The limit: the same statements without the service.
+//! The limit: the statements of an update without the service.
 
 use std::{
     path::Path,
@@ -17,17 +17,17 @@ const ACTOR: &str = "SELECT a.id, a.username, a.account_type, a.blocked, a.show_
      LEFT JOIN manager_group_rights r ON r.manager_group_id = a.manager_group_id AND r.name = 'users' WHERE a.username = 'admin'";
 const USER: &str = "SELECT id, version, account_type, responsible_manager_id, call_limit, hidden, city FROM accounts";
 
-/// How many connections the limit has at most: a server takes 100 or so, and the service has some of them.
+/// Maximum number of connections. A server takes about 100, and the service has some of them.
 const MOST_CONNECTIONS: usize = 64;
 
-/// How much longer pgbench runs: its time begins before it connects, and its first statements are not prepared yet.
+/// Extra run time of pgbench: it connects and prepares its statements within its run time.
 const CONNECTING: Duration = Duration::from_secs(2);
 
-/// What an entry of the log says of an update of three fields.
+/// The changes in a change log entry for an update of three fields.
 pub(crate) const CHANGES: &str = "[{\"field\":\"general.call_limit\",\"old\":1,\"new\":2},{\"field\":\"general.hidden\",\"old\":true,\"new\":false},\
      {\"field\":\"address.city\",\"old\":\"City 12345\",\"new\":\"City 12346\"}]";
 
-/// pgbench with prepared statements.
+/// Runs pgbench with prepared statements.
 pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duration) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("update.sql");
@@ -59,8 +59,8 @@ pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duratio
     read_times(folder.path(), time)
 }
 
-/// What pgbench logged of each transaction: client, number, microseconds, script, and when it ended in seconds and
-/// microseconds. Those that ended in the last `time` count.
+/// Reads pgbench's log of transactions: client, number, microseconds, script, and the end in
+/// seconds and microseconds. Transactions that ended in the last `time` count.
 fn read_times(folder: &Path, time: Duration) -> Run {
     let mut transactions = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -82,9 +82,9 @@ fn read_times(folder: &Path, time: Duration) -> Run {
     Run { done, ..Run::new(times, time.min(last - first)) }
 }
 
-/// A loop on the raw driver: each caller has a connection of its own, without a pool.
+/// A loop on the raw driver; each caller has its own connection, without a pool.
 pub(crate) async fn mariadb(url: &str, callers: usize, users: i64, time: Duration) -> Run {
-    // Connecting is no part of the run.
+    // Connecting does not count.
     let mut connections = Vec::new();
     for _ in 0..callers.min(MOST_CONNECTIONS) {
         connections.push(MySqlConnection::connect(url).await.unwrap());
@@ -123,7 +123,7 @@ async fn update_mariadb(connection: &mut MySqlConnection, id: i64) {
     transaction.commit().await.unwrap();
 }
 
-/// A loop on raw rusqlite, with so many updates in each commit.
+/// A loop on raw rusqlite with `per_commit` updates in each commit.
 pub(crate) fn sqlite(file: &Path, per_commit: usize, users: i64, time: Duration) -> Run {
     let mut connection = rusqlite::Connection::open(file).unwrap();
     connection

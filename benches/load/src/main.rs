@@ -1,8 +1,8 @@
-//! Measures the service beside the limit on the same work: `cargo run --release -p m4-user-details-load`.
+//! Compares the service with the limit: `cargo run --release -p m4-user-details-load`.
 //!
-//! For each engine it makes a database of its own, fills it, starts the release build, and plays the scenes: every
-//! path in interleaved rounds, the start, overload, two replicas, and tables of several sizes. After each scene it
-//! checks that just the updates that were acknowledged are there. At the end it prints what became of the goals.
+//! For each engine it creates and fills a database, starts the release build, and plays the scenes.
+//! After each scene it checks that exactly the acknowledged updates are stored. At the end it
+//! prints the goals and their results.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 #![allow(
     clippy::unwrap_used,
@@ -34,22 +34,22 @@ use crate::engine::Engine;
 /// What to measure.
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Arguments {
-    /// How many users the database has.
+    /// Number of users in the database.
     #[arg(long, default_value_t = 100_000)]
     users: i64,
-    /// How many seconds each path runs in each round.
+    /// Seconds per path and round.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// How many rounds.
+    /// Number of rounds.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// How many callers at once.
+    /// Numbers of parallel callers.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 512])]
     callers: Vec<usize>,
-    /// Which engines: sqlite, postgres, mariadb. The servers are those of `TEST_POSTGRES_URL` and `TEST_MYSQL_URL`.
+    /// Engines: sqlite, postgres, mariadb. Servers: `TEST_POSTGRES_URL`, `TEST_MYSQL_URL`.
     #[arg(long, value_delimiter = ',')]
     engines: Vec<String>,
-    /// Which scenes.
+    /// Scenes to play.
     #[arg(
         long,
         value_delimiter = ',',
@@ -57,25 +57,25 @@ pub(crate) struct Arguments {
         default_value = "paths,start,overload,replicas,settings,gather,batch,telemetry,watch,list"
     )]
     scenes: Vec<Scene>,
-    /// In the scene of sizes: how many users the tables have; as many as `--users` if none is given.
+    /// Scene `sizes`: numbers of users in the tables; `--users` by default.
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<i64>,
-    /// In the scene of sizes: how many entries the logs have that are compared with an empty one.
+    /// Scene `sizes`: lengths of change logs to compare with an empty one.
     #[arg(long, value_delimiter = ',')]
     log_rows: Vec<i64>,
-    /// Another build of the program, which is measured beside this one.
+    /// Another build of the program to compare with this build.
     #[arg(long)]
     before: Option<std::path::PathBuf>,
-    /// The program beside this one is built already.
+    /// Do not build the program.
     #[arg(long)]
     no_build: bool,
-    /// Where the results go.
+    /// The folder for the results.
     #[arg(long, default_value = "target/load")]
     out: std::path::PathBuf,
 }
 
 impl Arguments {
-    /// How long each path runs in each round.
+    /// Run time of each path in each round.
     fn time(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
@@ -84,25 +84,25 @@ impl Arguments {
 /// A scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scene {
-    /// Every path at every number of callers, and the service's memory.
+    /// Every path at every caller count, and the service's memory.
     Paths,
-    /// From the start to the first answer.
+    /// From start to first response.
     Start,
-    /// Four times as many calls as the service can answer.
+    /// Four times the service's capacity.
     Overload,
-    /// Two replicas beside one; not on SQLite.
+    /// Two replicas compared with one; not on SQLite.
     Replicas,
-    /// Legacy calls while the settings are believed for a second, beside settings that are read for each.
+    /// Legacy calls with cached settings, compared with uncached settings.
     Settings,
-    /// Updates that wait for others to share a transaction, beside those that do not; not on SQLite.
+    /// Updates that wait to share a transaction, compared with updates that do not; not on SQLite.
     Gather,
-    /// Batches of 1000 updates, and single ones beside them.
+    /// Batches of 1000 updates, and single updates beside batches.
     Batch,
     /// Pages of the list, on tables of two sizes.
     List,
-    /// Telemetry beside none.
+    /// Telemetry compared with no telemetry.
     Telemetry,
-    /// Those who watch.
+    /// Subscriptions.
     Watch,
     /// Tables and logs of several sizes.
     Sizes,
@@ -116,7 +116,7 @@ async fn main() {
     }
     let mut results = report::Results::new(program::stripped_size());
     for engine in Engine::available(&arguments.engines) {
-        // In a task, so that no failure leaves a database behind.
+        // A task catches a panic, so that no failure leaves a database behind.
         let scenes = tokio::spawn(scenes::play(engine.clone(), arguments.clone()));
         let played = scenes.await;
         database::drop_all(&engine).await;

@@ -1,4 +1,4 @@
-//! What was measured, in figures.
+//! Results as figures.
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use crate::{
     profile::{Cost, Used},
 };
 
-/// What one run of a path measured.
+/// The result of one run of a path.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
-    /// How many calls were answered in each second.
+    /// Calls per second.
     pub(crate) rate: f64,
-    /// The time of each call.
+    /// The duration of each call.
     pub(crate) times: Vec<Duration>,
-    /// How many calls there were, with those whose times do not count.
+    /// Number of calls, including calls whose durations do not count.
     pub(crate) done: usize,
-    /// What they used, where it was looked at.
+    /// Resources used, if measured.
     pub(crate) used: Used,
 }
 
 impl Run {
-    /// The calls that were answered within a time.
+    /// A run of calls with these durations, all within a time.
     pub(crate) fn new(times: Vec<Duration>, within: Duration) -> Self {
         let (rate, done) = (count(times.len()) / within.as_secs_f64(), times.len());
         Self { rate, times, done, used: Used::default() }
     }
 }
 
-/// Some runs of the same in figures: the rate is their median, the times are those of all their calls.
+/// Several runs of a path: the median rate, and percentiles over all calls.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Figures {
-    /// Calls a second.
+    /// Calls per second.
     pub(crate) rate: f64,
     /// Milliseconds.
     pub(crate) p50: f64,
@@ -41,12 +41,12 @@ pub(crate) struct Figures {
     pub(crate) p99: f64,
     /// Milliseconds.
     pub(crate) p999: f64,
-    /// What one call costs; nothing where nobody looked.
+    /// Cost per call; zero if not measured.
     pub(crate) cost: Cost,
 }
 
 impl Figures {
-    /// The figures of some runs.
+    /// The figures of several runs.
     pub(crate) fn of(runs: &[Run]) -> Self {
         let mut times: Vec<Duration> = runs.iter().flat_map(|run| &run.times).copied().collect();
         times.sort();
@@ -64,16 +64,16 @@ impl Figures {
     }
 }
 
-/// Where and how a path was run.
+/// The conditions of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Case {
     /// The engine's name.
     pub(crate) engine: &'static str,
-    /// How many users the database has.
+    /// Number of users in the database.
     pub(crate) users: i64,
-    /// How many entries the log had before.
+    /// Number of change log entries before the run.
     pub(crate) log_rows: i64,
-    /// How many callers at once.
+    /// Number of parallel callers.
     pub(crate) callers: usize,
 }
 
@@ -91,7 +91,7 @@ struct Series {
 pub(crate) struct Measured(Vec<Series>);
 
 impl Measured {
-    /// Adds a run. `peak` is the most memory that the service had meanwhile, in MB.
+    /// Adds a run. `peak` is the service's peak memory, in MB.
     pub(crate) fn add(&mut self, case: Case, path: Path, run: Run, peak: Option<f64>) {
         match self.0.iter_mut().find(|own| own.path == path && own.case == case) {
             Some(own) => {
@@ -102,7 +102,7 @@ impl Measured {
         }
     }
 
-    /// The rows of the table, each beside the limit in the same case.
+    /// The rows of the table, each with its ratio to the limit in the same case.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let row = |own: &Series| Row {
             case: own.case,
@@ -127,23 +127,23 @@ impl Measured {
 /// A row of the table.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Row {
-    /// Where and how.
+    /// The conditions.
     #[serde(flatten)]
     pub(crate) case: Case,
-    /// What.
+    /// The path.
     pub(crate) path: Path,
-    /// What was measured.
+    /// The figures.
     #[serde(flatten)]
     pub(crate) figures: Figures,
-    /// The most memory that the service had meanwhile, in MB.
+    /// The service's peak memory, in MB.
     pub(crate) peak: Option<f64>,
-    /// The rate by that of the limit.
+    /// Rate ÷ rate of the limit.
     pub(crate) to_limit: Option<f64>,
-    /// The median time by that of the limit.
+    /// p50 ÷ p50 of the limit.
     pub(crate) p50_to_limit: Option<f64>,
 }
 
-/// The middle one; of an even number, the mean of the two in the middle. None of nothing.
+/// The median; `None` without values.
 pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut figures: Vec<f64> = figures.into_iter().collect();
     figures.sort_by(f64::total_cmp);
@@ -153,12 +153,12 @@ pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(*lower, *upper))
 }
 
-/// A number of things, for a rate.
+/// A count as a floating-point number.
 pub(crate) fn count(number: usize) -> f64 {
     f64::from(u32::try_from(number).unwrap())
 }
 
-/// A time in milliseconds.
+/// A duration in milliseconds.
 pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

@@ -1,4 +1,4 @@
-//! The paths of an update, or of a read, and where they are run.
+//! The measured paths of an update or a read, and the programs on these paths.
 
 use std::{iter, time::Duration};
 
@@ -14,53 +14,53 @@ use crate::{
     program::Program,
 };
 
-/// A path.
+/// A measured path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Path {
-    /// The same statements without the service; on SQLite one commit each.
+    /// The statements without the service; on SQLite one commit per update.
     Limit,
     /// On SQLite: 32 updates in each commit.
     LimitOf32,
-    /// A call over gRPC that does nothing: what the protocol costs.
+    /// An empty gRPC call: the cost of the protocol.
     Ping,
     /// `UpdateUserDetails`; callers share four connections.
     Rpc,
-    /// The same, with a connection for each caller.
+    /// `UpdateUserDetails` with one connection per caller.
     RpcApart,
     /// The legacy call, in the service's process.
-    EntryPoint,
-    /// The legacy call through a door of its own.
-    FarDoor,
+    Gateway,
+    /// The legacy call through a standalone gateway.
+    StandaloneGateway,
     /// `GetUserDetails`.
     Get,
 }
 
 impl Path {
-    /// Every path, in the order in which they are run.
+    /// All paths, in run order.
     pub(crate) const ALL: [Self; 8] = [
         Self::Limit,
         Self::LimitOf32,
         Self::Ping,
         Self::Rpc,
         Self::RpcApart,
-        Self::EntryPoint,
-        Self::FarDoor,
+        Self::Gateway,
+        Self::StandaloneGateway,
         Self::Get,
     ];
 
-    /// Whether it goes through the service.
+    /// Whether the path goes through the service.
     fn is_served(self) -> bool {
         !matches!(self, Self::Limit | Self::LimitOf32)
     }
 }
 
-/// A service on a database, and a door of its own where there is one.
+/// A service on a database, and an optional standalone gateway.
 pub(crate) struct Stage {
     /// The database.
     pub(crate) database: Database,
-    /// The service on it.
+    /// The service.
     pub(crate) service: Program,
-    /// The door.
+    /// The standalone gateway.
     pub(crate) door: Option<Program>,
 }
 
@@ -71,7 +71,7 @@ impl Stage {
         Self { database, service, door: None }
     }
 
-    /// Runs a path for a time and adds what it measured, unless there is no such path here.
+    /// Runs a path for a time and adds the result. Skips a path that this stage does not have.
     pub(crate) async fn run(
         &mut self,
         path: Path,
@@ -81,7 +81,7 @@ impl Stage {
     ) {
         self.service.forget_peak();
         if path == Path::LimitOf32 && self.database.engine != Engine::Sqlite
-            || path == Path::FarDoor && self.door.is_none()
+            || path == Path::StandaloneGateway && self.door.is_none()
         {
             return;
         }
@@ -89,7 +89,7 @@ impl Stage {
         let run = self.measure(path, callers, time);
         let run = profile::of(&self.database, &programs, run).await;
         let database = &mut self.database;
-        if matches!(path, Path::Rpc | Path::RpcApart | Path::EntryPoint | Path::FarDoor) {
+        if matches!(path, Path::Rpc | Path::RpcApart | Path::Gateway | Path::StandaloneGateway) {
             database.acknowledge(run.times.len());
         }
         let (name, users) = (database.engine.name(), database.users);
@@ -113,14 +113,16 @@ impl Stage {
             Path::Ping => Call::Ping(self.service.grpc()),
             Path::Rpc => Call::Update(self.service.grpc()),
             Path::RpcApart => Call::UpdateApart(self.service.grpc()),
-            Path::EntryPoint => Call::Legacy(self.service.http),
-            Path::FarDoor => Call::Legacy(self.door.as_ref().expect("there is a door").http),
+            Path::Gateway => Call::Legacy(self.service.http),
+            Path::StandaloneGateway => {
+                Call::Legacy(self.door.as_ref().expect("there is a door").http)
+            }
             Path::Get => Call::Get(self.service.grpc()),
         };
         callers::run(&[call], callers, *users, time).await
     }
 
-    /// Checks what is stored, and ends the programs.
+    /// Checks the database and stops the programs.
     pub(crate) async fn end(self) -> Database {
         self.database.check().await;
         if let Some(door) = self.door {

@@ -1,4 +1,4 @@
-//! Throughput and p99 as curves.
+//! Plots of throughput and p99.
 
 use std::path::Path as File;
 
@@ -9,14 +9,14 @@ use crate::{
     path::Path,
 };
 
-/// One curve of a chart, with the number by which its colour is picked.
+/// A curve of a chart; `color` is an index of the palette.
 struct Curve {
     label: String,
     color: usize,
     points: Vec<(f64, f64)>,
 }
 
-/// Throughput and p99 against callers, a row of charts for each engine.
+/// Throughput and p99 by callers; one row of charts per engine.
 pub(crate) fn against_callers(rows: &[Row], file: &File) {
     draw(rows, file, "callers", |rows, value| {
         let curve = |(color, path): (usize, Path)| {
@@ -28,7 +28,7 @@ pub(crate) fn against_callers(rows: &[Row], file: &File) {
     });
 }
 
-/// Throughput and p99 against the number of users, a row of charts for each engine.
+/// Throughput and p99 by number of users; one row of charts per engine.
 pub(crate) fn against_users(rows: &[Row], file: &File) {
     draw(rows, file, "users", |rows, value| {
         let mut curves: Vec<Curve> = Vec::new();
@@ -44,7 +44,7 @@ pub(crate) fn against_users(rows: &[Row], file: &File) {
     });
 }
 
-/// Draws two charts for each engine, of the curves that its rows make with one of their figures.
+/// Draws the two charts of each engine: throughput and p99.
 fn draw(
     rows: &[Row],
     file: &File,

@@ -1,5 +1,5 @@
-//! Where the time of a call goes: what each process uses of the processors and reads from files, and what the database
-//! does for it, by the counters of the kernel and of the database.
+//! Where the time of a call goes: CPU time and file reads of each process, and the work of the
+//! database, from the counters of the kernel and the database.
 
 use std::{
     fs,
@@ -17,13 +17,13 @@ use crate::{
     program::Program,
 };
 
-/// How long a tick of the kernel's clock is, as `/proc` tells times: a hundred a second on every Linux.
+/// Clock tick of `/proc`, in seconds: 100 Hz on every Linux.
 const TICK: f64 = 0.01;
 
-/// What was used until a moment, or between two.
+/// Resources used so far, or between two readings.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
-    /// How long that was, in seconds.
+    /// Wall-clock time, in seconds.
     time: f64,
     client: Process,
     service: Process,
@@ -32,12 +32,12 @@ pub(crate) struct Used {
     log_bytes: f64,
 }
 
-/// What processes used.
+/// Resources used by processes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Process {
-    /// Seconds of a processor.
+    /// CPU seconds.
     processor: f64,
-    /// Bytes read from files, from the system's cache or the disk.
+    /// Bytes read from files, in the page cache or on disk.
     read: f64,
 }
 
@@ -82,27 +82,27 @@ impl AddAssign for Process {
     }
 }
 
-/// What one call costs.
+/// Resources per call.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Cost {
-    /// Microseconds of a processor in the callers; on SQLite the limit's as well.
+    /// CPU microseconds of the callers; on SQLite also of the limit.
     pub(crate) client: f64,
-    /// Microseconds of a processor in the service and the door.
+    /// CPU microseconds of the service and the gateway.
     pub(crate) service: f64,
-    /// Microseconds of a processor in the database's server.
+    /// CPU microseconds of the database server.
     pub(crate) server: f64,
-    /// How many processors were busy with all of it.
+    /// Number of busy processors.
     pub(crate) busy: f64,
-    /// Bytes read from files by whoever has the database open.
+    /// Bytes read from files by the processes that have the database open.
     pub(crate) read: f64,
-    /// Transactions of the database that wrote; none on SQLite, which does not count them.
+    /// Writing transactions of the database; 0 on SQLite, which has no such counter.
     pub(crate) transactions: f64,
-    /// Bytes that the database wrote to its log; none on SQLite, which does not count them.
+    /// Bytes written to the database's log; 0 on SQLite, which has no such counter.
     pub(crate) log_bytes: f64,
 }
 
 impl Cost {
-    /// The cost of one of all the calls of some runs.
+    /// The average cost per call over all runs.
     pub(crate) fn of(runs: &[Run]) -> Self {
         let mut used = Used::default();
         let mut calls = 0.0;
@@ -118,7 +118,7 @@ impl Cost {
             service: each(service.processor * 1e6),
             server: each(server.processor * 1e6),
             busy: processors / f64::max(time, f64::MIN_POSITIVE),
-            // With a server, nobody else reads its files; without one, the service or the limit does.
+            // Only the server reads its files; without a server, the service or the limit does.
             read: each(if server.processor > 0.0 {
                 server.read
             } else {
@@ -130,7 +130,7 @@ impl Cost {
     }
 }
 
-/// Runs something, and finds what it used.
+/// Runs `run` and measures its resources.
 pub(crate) async fn of(
     database: &Database,
     programs: &[&Program],
@@ -168,14 +168,14 @@ async fn read(database: &Database, programs: &[&Program]) -> Used {
             };
             used.transactions = counter(&status("com_commit")).await;
             used.log_bytes = counter(&status("innodb_os_log_written")).await;
-            // The kernel does not count what is read past its cache.
+            // The kernel does not count direct I/O.
             used.server.read = counter(&status("innodb_data_read")).await;
         }
     }
     used
 }
 
-/// What all processes of a program used.
+/// The resources of all processes of a program.
 fn processes(program: &str) -> Process {
     let mut used = Process::default();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -187,12 +187,12 @@ fn processes(program: &str) -> Process {
     used
 }
 
-/// What a process used, and its children that have ended. What cannot be read, as that of other people's processes,
-/// counts for nothing.
+/// The resources of a process and its ended children. Unreadable values count as 0, for example for
+/// processes of other users.
 fn process(id: &str) -> Process {
     let file =
         |name| fs::read_to_string(Path::new("/proc").join(id).join(name)).unwrap_or_default();
-    // The name of the program, in parentheses, may have spaces. The times are the 14th to the 17th field, see proc(5).
+    // The program name in parentheses may contain spaces. Fields 14 to 17 are times; see proc(5).
     let stat = file("stat");
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
     let ticks = fields.skip(11).take(4).filter_map(|field| field.parse::<f64>().ok());

@@ -1,4 +1,4 @@
-//! The release build as a process of its own.
+//! The release build, run as a separate process.
 
 use std::{
     net::SocketAddr,
@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long the program may take to be ready, and to end.
+/// Timeout for starting and for stopping the program.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Builds the program.
@@ -24,7 +24,7 @@ pub(crate) fn build() {
     assert!(Command::new(cargo).args(arguments).status().unwrap().success());
 }
 
-/// The size of the stripped program, in MB.
+/// Size of the stripped program, in MB.
 pub(crate) fn stripped_size() -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let stripped = folder.path().join("stripped");
@@ -38,12 +38,12 @@ fn binary() -> PathBuf {
     std::env::current_exe().unwrap().with_file_name("m4-user-details")
 }
 
-/// How the program is run: on free ports, without anything of this process' configuration.
+/// The command on free ports, without this process's configuration.
 pub(crate) fn command(arguments: &[&str]) -> tokio::process::Command {
     command_of(&binary(), arguments)
 }
 
-/// The same of another build.
+/// Like [`command`], for another build.
 fn command_of(binary: &Path, arguments: &[&str]) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(binary);
     for (name, _) in std::env::vars() {
@@ -57,7 +57,7 @@ fn command_of(binary: &Path, arguments: &[&str]) -> tokio::process::Command {
         .env("M4_GRPC_LISTEN", "127.0.0.1:0")
         .env("M4_HTTP_LISTEN", "127.0.0.1:0")
         .env("M4_ADMIN_LISTEN", "127.0.0.1:0")
-        // All callers have one address, and some paths a connection for each caller.
+        // All callers have one address, and some paths open one connection per caller.
         .env("M4_CONNECTIONS_MAX_PER_ADDRESS", "0")
         .env("M4_LOG", "m4_user_details::cli=info,warn")
         .kill_on_drop(true)
@@ -65,7 +65,7 @@ fn command_of(binary: &Path, arguments: &[&str]) -> tokio::process::Command {
     command
 }
 
-/// Ends a program as its operator would.
+/// Stops a program with SIGTERM.
 pub(crate) async fn stop(child: &mut Child) {
     let id = child.id().expect("the program has ended").to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
@@ -73,32 +73,32 @@ pub(crate) async fn stop(child: &mut Child) {
     assert!(ended.success(), "the program has ended with {ended}");
 }
 
-/// A running program; killed when it is dropped.
+/// A running program; it is killed on drop.
 pub(crate) struct Program {
     child: Child,
     grpc: Option<SocketAddr>,
-    /// Where the legacy call is served.
+    /// The address of the legacy call.
     pub(crate) http: SocketAddr,
-    /// Where metrics are, unless that is switched off.
+    /// The address of metrics; `None` if disabled.
     pub(crate) admin: Option<SocketAddr>,
 }
 
-/// How much memory a process has, in MB.
+/// Memory of a process, in MB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
-    /// Now.
+    /// Current resident memory.
     pub(crate) resident: f64,
-    /// At most, since it was forgotten.
+    /// Peak since the last [`Program::forget_peak`].
     pub(crate) peak: f64,
 }
 
 impl Program {
-    /// Starts the service on a database that has the demo data, and waits until it is ready.
+    /// Starts the service on a database with the demo data, and waits until it is ready.
     pub(crate) async fn service(database: &str) -> Self {
         Self::service_with(database, &[]).await
     }
 
-    /// The same with some variables.
+    /// Like [`Self::service`], with environment variables.
     pub(crate) async fn service_with(database: &str, variables: &[(&str, &str)]) -> Self {
         Self::start(&["serve", "--demo", "--database-url", database], variables).await
     }
@@ -108,7 +108,7 @@ impl Program {
         Self::run(command_of(binary, &["serve", "--demo", "--database-url", database])).await
     }
 
-    /// Starts a door of its own to a service.
+    /// Starts a standalone gateway to a service.
     pub(crate) async fn door(upstream: &Self) -> Self {
         let upstream = format!("http://{}", upstream.grpc());
         Self::start(&["serve", "--door-only", "--upstream", &upstream], &[]).await
@@ -141,12 +141,12 @@ impl Program {
         Self { child, grpc, http, admin }
     }
 
-    /// Where gRPC is served.
+    /// The gRPC address.
     pub(crate) fn grpc(&self) -> SocketAddr {
         self.grpc.expect("a door of its own has no gRPC")
     }
 
-    /// How much memory it has.
+    /// The memory of the process.
     pub(crate) fn memory(&self) -> Memory {
         let status = std::fs::read_to_string(self.file("status")).unwrap();
         let megabytes = |name: &str| {
@@ -157,12 +157,12 @@ impl Program {
         Memory { resident: megabytes("VmRSS:"), peak: megabytes("VmHWM:") }
     }
 
-    /// Has the peak of its memory begin again at what it has now.
+    /// Resets the memory peak to the current value.
     pub(crate) fn forget_peak(&self) {
         std::fs::write(self.file("clear_refs"), "5").unwrap();
     }
 
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("the program has ended")
     }
@@ -171,13 +171,13 @@ impl Program {
         format!("/proc/{}/{name}", self.id())
     }
 
-    /// Ends it.
+    /// Stops the program.
     pub(crate) async fn stop(mut self) {
         stop(&mut self.child).await;
     }
 }
 
-/// The addresses of gRPC, HTTP and metrics that the program tells in its log.
+/// The addresses of gRPC, HTTP and metrics from the program's log.
 async fn addresses(lines: &mut Lines<BufReader<ChildStderr>>) -> [Option<SocketAddr>; 3] {
     loop {
         let line = lines.next_line().await.unwrap().expect("the program has ended");

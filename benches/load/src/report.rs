@@ -11,22 +11,22 @@ use crate::{
     scenes::Played,
 };
 
-/// Everything that was measured.
+/// All results.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Results {
-    /// The size of the program, in MB.
+    /// Size of the stripped program, in MB.
     pub(crate) binary: f64,
-    /// The scenes on each engine.
+    /// Results of the scenes on each engine.
     pub(crate) engines: Vec<Played>,
 }
 
 impl Results {
-    /// Nothing yet but the size of the program.
+    /// Results without engines.
     pub(crate) fn new(binary: f64) -> Self {
         Self { binary, engines: Vec::new() }
     }
 
-    /// Adds an engine.
+    /// Adds the results of an engine.
     pub(crate) fn add(&mut self, played: Played) {
         self.engines.push(played);
     }
@@ -36,7 +36,7 @@ impl Results {
     }
 }
 
-/// Prints the tables, and writes JSON and the plots into a folder.
+/// Prints the tables, and writes JSON and plots into a folder.
 pub(crate) fn write(results: &Results, folder: &Folder) {
     let paths = results.rows(|played| &played.paths);
     let sizes = results.rows(|played| &played.sizes);
@@ -82,7 +82,7 @@ fn print_paths(rows: &[Row]) {
     }
 }
 
-/// Another build beside this one.
+/// Compares another build with this build.
 fn print_builds(results: &Results) {
     if results.engines.iter().all(|played| played.builds.is_empty()) {
         return;
@@ -99,7 +99,7 @@ fn print_builds(results: &Results) {
     }
 }
 
-/// What one call costs, wherever that was looked at.
+/// Prints the cost per call.
 fn print_costs(results: &Results) {
     println!(
         "\n| engine | users | log | callers | path | client µs | service µs | server µs | processors busy | bytes read | transactions | log bytes |"

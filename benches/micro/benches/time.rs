@@ -1,10 +1,10 @@
-//! How long each workload takes: `cargo bench -p m4-user-details-micro --bench time`.
+//! Times each workload: `cargo bench -p m4-user-details-micro --bench time`.
 #![allow(missing_docs, reason = "a program")]
 
 use divan::{AllocProfiler, Bencher};
 use m4_user_details_micro::{WORKLOADS, Workload};
 
-/// Its counts stand beside the times.
+/// Adds allocation counts to the times.
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 

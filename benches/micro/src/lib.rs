@@ -1,4 +1,4 @@
-//! What the service does itself in a call, piece by piece, on the values of real calls.
+//! The service's own steps in a call, on the values of real calls.
 #![allow(clippy::expect_used, reason = "a benchmark may stop at any failure")]
 
 mod sample;
@@ -16,15 +16,15 @@ use m4_user_details::{
     proto::UpdateUserDetailsResponse,
 };
 
-/// A piece of work whose input is ready. Dropping input and output is part of it, as it is part of a call.
+/// A step with its input. Dropping input and output counts, as in a call.
 pub type Work = Box<dyn FnOnce()>;
 
-/// A piece of what the service does.
+/// A step of the service in a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// Makes its input.
+    /// Prepares the input.
     pub prepare: fn() -> Work,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Workload {
     }
 }
 
-/// Every workload, in the order of a call.
+/// All workloads, in the order of a call.
 pub const WORKLOADS: [Workload; 9] = [
     Workload { name: "query string to parameters", prepare: parse },
     Workload { name: "parameters to request", prepare: translation },

@@ -1,4 +1,4 @@
-//! A call of a legacy client and the user whom it changes: text, a decimal, a date, an e-mail address, flags, an id.
+//! A legacy call and its user: text, a decimal, a date, an e-mail address, flags, an id.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ use m4_user_details::{
 pub(crate) const USERNAME: &str = "admin";
 /// The parameter `user_id`.
 pub(crate) const USER_ID: &str = "3";
-/// The right hash for them with the demo data's key.
+/// The right hash of both with the demo data's key.
 pub(crate) const HASH: &str = "09574460be862d62efd300117fcee3328a10b48a";
 
 /// The call's query string.
@@ -33,7 +33,7 @@ pub(crate) const CALL: &str = "u=admin&user_id=3&hash=09574460be862d62efd300117f
     &email=jonas.kazlauskas%40example.com&hidden=1&blocked=2&ay=2026&am=5&ad=17\
     &warning_email_balance=-25.50&call_limit=25&currency_id=1";
 
-/// A call that has made the user what it is before.
+/// The call that stored the user's previous values.
 const BEFORE: &str = "u=admin&user_id=3&hash=09574460be862d62efd300117fcee3328a10b48a\
     &currency_id=2&call_limit=10&hidden=0&by=2027&bm=3&bd=31&vat_number=LT100001234567\
     &clientid=C-1003&first_name=Alice&last_name=Kazlauskien%C4%97&accounting_number=4000-03\
@@ -48,17 +48,17 @@ pub(crate) fn request(query: &str) -> UpdateUserDetailsRequest {
     translate(&Parameters::from_form(query.as_bytes()), "POST", "192.0.2.7").request
 }
 
-/// The update that the call asks for.
+/// The update of the call.
 pub(crate) static UPDATE: LazyLock<Update> = LazyLock::new(|| update(CALL));
 
-/// What the rules must know for it.
+/// The snapshot for the update.
 pub(crate) static FACTS: LazyLock<Snapshot> = LazyLock::new(snapshot);
 
-/// What becomes of it.
+/// The result of the update.
 pub(crate) static UPDATED: LazyLock<Updated> =
     LazyLock::new(|| rules::apply(&UPDATE, now(), &FACTS).expect("the sample is valid").0);
 
-/// The update that a call asks for.
+/// The update of a call.
 fn update(query: &str) -> Update {
     let request = request(query);
     let details = request.user_details.unwrap_or_default();
@@ -77,7 +77,7 @@ fn update(query: &str) -> Update {
     }
 }
 
-/// When it all happens.
+/// The time of the update.
 pub(crate) fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
 }

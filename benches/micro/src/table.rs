@@ -1,31 +1,31 @@
-//! The table of counts that is kept in the repository, and what has grown since it was written.
+//! The table of counts in the repository, and the comparison with it.
 
-/// By how much a count may grow, in percent.
+/// Tolerated growth of a count, in percent.
 const TOLERANCE: u64 = 10;
-/// How many allocations more are always too few to matter.
+/// Additional allocations that are always tolerated.
 const FEW_ALLOCATIONS: u64 = 1;
 
-/// The counts of one piece of work.
+/// The counts of a workload or call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The name of the work.
+    /// The name of the workload or call.
     pub name: String,
-    /// Instructions; none for whole calls, in which threads wait for each other in ways that vary.
+    /// Instructions; `None` for whole calls, whose threads wait for each other in varying ways.
     pub instructions: Option<u64>,
-    /// Heap allocations, counting those that move or grow.
+    /// Heap allocations and reallocations.
     pub allocations: u64,
 }
 
-/// What differs from the kept table, as sentences.
+/// The differences from the kept table, as sentences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// What must not be.
+    /// Growth beyond the tolerance, and missing rows.
     pub problems: Vec<String>,
-    /// What became better by more than the tolerance.
+    /// Improvements beyond the tolerance.
     pub gains: Vec<String>,
 }
 
-/// The rows as a table.
+/// Formats rows as a table.
 pub fn to_markdown(rows: &[Row]) -> String {
     let mut text = "| work | instructions | allocations |\n| --- | ---: | ---: |\n".to_owned();
     for Row { name, instructions, allocations } in rows {
@@ -35,7 +35,7 @@ pub fn to_markdown(rows: &[Row]) -> String {
     text
 }
 
-/// The rows of the table in a text; lines that are none are ignored.
+/// Parses the rows of a table; ignores other lines.
 pub fn from_markdown(text: &str) -> Vec<Row> {
     let row = |line: &str| {
         let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
@@ -45,7 +45,7 @@ pub fn from_markdown(text: &str) -> Vec<Row> {
     text.lines().filter_map(row).collect()
 }
 
-/// Compares what is measured with what was kept.
+/// Compares measured with kept rows.
 pub fn compare(kept: &[Row], measured: &[Row]) -> Differences {
     let mut differences = Differences::default();
     for new in measured {

@@ -19,25 +19,25 @@ pub(crate) const ENTRIES_LIMIT: usize = 24 << 20;
 pub(crate) const RESPONSES_LIMIT: usize = 16 << 20;
 /// Bytes of responses that are being sent to one caller.
 pub(crate) const CALLER_RESPONSES_LIMIT: usize = RESPONSES_LIMIT / 4;
-/// The largest response that is sent even if a limit is reached, in bytes.
+/// The largest response that is sent even at a limit, in bytes.
 const RESPONSE_RESERVE: usize = 8 << 10;
 
-/// The memory of all subscriptions: the entries that they share, and the responses that are being
-/// sent. To charge an entry never fails, so [`WatchBudget::reserve`] comes before a page is read.
+/// The memory of all subscriptions: shared entries, and responses that are being sent. Charging an
+/// entry never fails, so call [`WatchBudget::reserve`] before reading a page.
 #[derive(Debug, Default)]
 pub struct WatchBudget {
     entries: AtomicUsize,
     responses: AtomicUsize,
     /// Bytes of responses that are being sent, by caller.
     callers: Mutex<HashMap<String, Weak<AtomicUsize>>>,
-    /// How many wait for room.
+    /// Number of tasks that wait for room.
     waiting: AtomicUsize,
     released: Notify,
     exhausted: Notify,
 }
 
 impl WatchBudget {
-    /// The bytes in use at most, except for the pages that are being read.
+    /// The maximum bytes in use, except for pages that are being read.
     pub const LIMIT: usize = ENTRIES_LIMIT + RESPONSES_LIMIT;
 
     /// Bytes in use.
@@ -64,7 +64,7 @@ impl WatchBudget {
         Charge { budget: Arc::clone(self), kind: Kind::Entry, bytes }
     }
 
-    /// A caller's share of the responses, which all its subscriptions have together.
+    /// A caller's share of the responses. All subscriptions of the caller use the same share.
     pub fn share(self: &Arc<Self>, caller: &str) -> ResponseShare {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         callers.retain(|_, used| used.strong_count() > 0);
@@ -73,8 +73,8 @@ impl WatchBudget {
         ResponseShare { budget: Arc::clone(self), used }
     }
 
-    /// Reserves room for entries of `bytes` that are about to be read. Waits for it until
-    /// `deadline`; none if there is no room by then.
+    /// Reserves room for `bytes` of entries before reading them. Returns `None` if there is no room
+    /// by `deadline`.
     pub async fn reserve(self: &Arc<Self>, bytes: usize, deadline: Instant) -> Option<Charge> {
         if let Some(charge) = self.try_reserve(bytes) {
             return Some(charge);
@@ -118,7 +118,7 @@ impl WatchBudget {
     }
 }
 
-/// Somebody who waits for room.
+/// A task that waits for room.
 struct Waiting<'a>(&'a WatchBudget);
 
 impl<'a> Waiting<'a> {
@@ -144,8 +144,8 @@ pub struct ResponseShare {
 }
 
 impl ResponseShare {
-    /// Charges a response that is about to be sent; none if it is large, and this caller's limit or
-    /// that of all callers is reached.
+    /// Charges a response before sending it. `None` if the response is over `RESPONSE_RESERVE` and
+    /// the caller's or the total limit is reached.
     pub fn try_charge(&self, bytes: usize) -> Option<Charge> {
         let of_caller = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
         let of_all = self.budget.responses.fetch_add(bytes, Ordering::SeqCst) + bytes;
@@ -159,7 +159,7 @@ impl ResponseShare {
 #[derive(Debug)]
 enum Kind {
     Entry,
-    /// With the bytes of its caller.
+    /// With the bytes that the caller uses.
     Response(Arc<AtomicUsize>),
 }
 
@@ -200,7 +200,7 @@ mod tests {
         assert!(budget.reserve(10, soon()).await.is_some());
         assert!(budget.reserve(11, soon()).await.is_none());
         let (reserved, ()) = tokio::join!(budget.reserve(11, soon()), async {
-            // Whoever waits for room makes the budget exhausted.
+            // A waiting task makes the budget exhausted.
             budget.exhausted().await;
             drop(first);
         });

@@ -1,9 +1,10 @@
 //! Watching the change log.
 //!
-//! Ids of entries grow, but transactions commit out of their order: an entry may become visible after one with a larger id.
-//! So a [`Position`] is not one id but the largest that was seen and the smaller ones that were not. An id that is missing after all
-//! transactions of its time have ended was rolled back: the position settles it. Entries of one user commit in the order
-//! of their ids, since each transaction holds the lock of the user's row when it takes its id.
+//! Entry ids grow, but transactions commit out of order: an entry may appear after an entry with a
+//! larger id. So a [`Position`] holds the largest seen id and the gaps below it. If an id is
+//! missing after all transactions of its time have ended, its transaction was rolled back, and the
+//! gap is closed. Entries of one user commit in id order, because a transaction locks the user's
+//! row before it takes an id.
 
 mod budget;
 mod position;
@@ -20,12 +21,12 @@ pub use self::{
 };
 use super::{error::Error, listing::LoggedChange, rules::Visibility};
 
-/// Which entries are watched.
+/// The entries of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionFilter {
-    /// Of one user; of all without it.
+    /// One user; `None` for all.
     pub user_id: Option<i64>,
-    /// Of users within this visibility.
+    /// Only users within this visibility.
     pub visibility: Visibility,
 }
 
@@ -56,22 +57,21 @@ impl std::ops::Deref for SharedChange {
 /// A subscription to the change log.
 #[async_trait]
 pub trait Watch: Send {
-    /// The next entry, as soon as there is one. Entries of one user come in their order. A call that
-    /// is dropped before it has answered loses nothing.
+    /// Waits for the next entry. Entries of one user come in order. Cancel-safe: a dropped call
+    /// loses no entry.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] where the budget of all subscriptions is exhausted, and
+    /// [`Error::Overloaded`] if the budget of all subscriptions is exhausted, and
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn next(&mut self) -> Result<Arc<SharedChange>, Error>;
 
-    /// The position right behind the entry that [`Watch::next`] answered last.
+    /// The position behind the entry that [`Watch::next`] returned last.
     fn position(&self) -> &Position;
 
-    /// Whether every entry that is visible was answered, except for the newest ones.
+    /// Whether every visible entry was returned, except for the newest ones.
     fn is_current(&self) -> bool;
 
-    /// Drops the entries that were read and not answered yet; they are read again when they are
-    /// needed.
+    /// Drops entries that were read but not returned. They are read again on demand.
     fn release(&mut self);
 
     /// The budget of all subscriptions.

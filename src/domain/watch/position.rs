@@ -2,18 +2,18 @@
 
 use chrono::{DateTime, Utc};
 
-/// Which entries were seen: all up to the largest id, but for those that are missing.
+/// The entries that a subscription has seen: all ids up to `seen`, except `missing`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     seen: i64,
-    /// The time of that entry, if it is known. A log that was restored has another entry there.
+    /// The time of the entry `seen`, if known. In a restored log, another entry has this id.
     time: Option<DateTime<Utc>>,
-    /// The first and the last id of each gap, in their order and apart from each other, all below `seen`.
+    /// The first and last id of each gap: ascending, disjoint, below `seen`.
     missing: Vec<(i64, i64)>,
 }
 
 impl Position {
-    /// A position, unless it is none.
+    /// `None` if `seen` is negative or the gaps are not ascending, disjoint and below `seen`.
     pub fn new(seen: i64, missing: Vec<(i64, i64)>) -> Option<Self> {
         let mut next = 0;
         let in_order = missing.iter().all(|(first, last)| {
@@ -33,19 +33,19 @@ impl Position {
         self.seen
     }
 
-    /// The time of the entry with that id, if it is known.
+    /// The time of the entry with the largest seen id, if known.
     pub fn time(&self) -> Option<DateTime<Utc>> {
         self.time
     }
 
-    /// Notes the time of an entry, which matters if it has the largest id that was seen.
+    /// Records the time of an entry if its id is the largest seen.
     pub fn note_time(&mut self, id: i64, time: DateTime<Utc>) {
         if id == self.seen {
             self.time = Some(time);
         }
     }
 
-    /// The first and the last id of each gap below it, in their order.
+    /// The first and last id of each gap, ascending.
     pub fn missing(&self) -> &[(i64, i64)] {
         &self.missing
     }
@@ -61,7 +61,7 @@ impl Position {
         id <= self.seen && self.missing.get(index).is_none_or(|(first, _)| id < *first)
     }
 
-    /// Takes an entry for seen. Those between it and the largest one before are missing.
+    /// Marks an entry as seen. The ids between the previous largest id and `id` become a gap.
     pub fn observe(&mut self, id: i64) {
         if id > self.seen {
             if id > self.seen + 1 {
@@ -73,7 +73,7 @@ impl Position {
         }
     }
 
-    /// Takes an entry for seen where nothing that matters lies between it and the largest one before.
+    /// Marks an entry as seen and opens no gap, because no relevant entry lies in between.
     pub fn observe_without_gap(&mut self, id: i64) {
         self.fill(id);
         if id > self.seen {
@@ -81,7 +81,7 @@ impl Position {
         }
     }
 
-    /// Takes everything up to an id that is missing for never to come.
+    /// Closes the gaps up to an id: their transactions were rolled back.
     pub fn expire_gaps(&mut self, id: i64) {
         self.missing.retain_mut(|(first, last)| {
             *first = (*first).max(id.saturating_add(1));
@@ -92,7 +92,7 @@ impl Position {
         }
     }
 
-    /// The memory of its gaps, in bytes.
+    /// The memory of the gaps, in bytes.
     pub fn memory(&self) -> usize {
         self.missing.capacity() * size_of::<(i64, i64)>()
     }
@@ -107,10 +107,10 @@ impl Position {
         self.missing.splice(index..=index, parts.into_iter().filter(|(first, last)| first <= last));
     }
 
-    /// A compact form of at most `max_length` bytes, without the time, from which [`Position::from_bytes`] makes a
-    /// position. Equal gaps at equal distances take no more bytes than one gap: a Galera cluster
-    /// whose nodes take turns at ids leaves such gaps. If there are too many others, that position
-    /// ends below the first gap without room: every entry that it contains, this one contains too.
+    /// Encodes the position, without the time, in at most `max_length` bytes for
+    /// [`Position::from_bytes`]. A run of equal gaps at equal distances takes the space of one gap:
+    /// nodes of a Galera cluster alternate ids and leave such gaps. If the gaps do not fit, the
+    /// encoded position ends below the first gap without room, so it contains no unseen entry.
     pub fn to_bytes(&self, max_length: usize) -> Vec<u8> {
         let (mut runs, mut seen, mut end) = (Vec::new(), self.seen, 0);
         let mut room = MAX_GAPS as i64;
@@ -139,12 +139,12 @@ impl Position {
         bytes
     }
 
-    /// The largest id that was seen, of a compact form.
+    /// The largest seen id of an encoded position.
     pub fn seen_in(mut bytes: &[u8]) -> Option<i64> {
         take_varint(&mut bytes)
     }
 
-    /// The position of a compact form; none if it is malformed.
+    /// Decodes a position; `None` if malformed.
     pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let seen = take_varint(&mut bytes)?;
         let (mut missing, mut end) = (Vec::new(), 0_i64);
@@ -164,16 +164,16 @@ impl Position {
     }
 }
 
-/// The gaps that a position keeps room for when they are filled or expired.
+/// Gap capacity that a position keeps after its gaps close.
 const MIN_CAPACITY: usize = 256;
 
-/// The gaps of a compact form at most: more than the ids that are unsettled at one time.
+/// Maximum gaps of an encoded position: more than the ids that are unsettled at one time.
 const MAX_GAPS: usize = 1 << 17;
 
-/// The longest varint of an `i64` that is not negative, in bytes.
+/// The longest varint of a non-negative `i64`, in bytes.
 const MAX_VARINT: usize = 9;
 
-/// Appends a number that is not negative, 7 bits per byte, lowest first.
+/// Appends a non-negative number, 7 bits per byte, lowest first.
 fn put_varint(bytes: &mut Vec<u8>, mut number: i64) {
     while number > 0x7f {
         bytes.push(0x80 | (number & 0x7f) as u8);
@@ -280,7 +280,7 @@ mod tests {
             let mut position = Position::default();
             for (seen, missing) in gaps {
                 (0..seen.min(3)).for_each(|_| position.observe(position.seen() + 1));
-                // Now and then equal gaps at equal distances.
+                // This makes runs of equal gaps at equal distances.
                 (0..missing.min(3)).for_each(|_| position.observe(position.seen() + missing + 1));
             }
             position

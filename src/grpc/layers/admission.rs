@@ -1,4 +1,4 @@
-//! Admission: refuses requests that are no gRPC calls, and calls over the limit.
+//! Admission: refuses non-gRPC requests, and calls over the limit.
 
 use std::{
     convert::Infallible,
@@ -27,20 +27,19 @@ use crate::{
     grpc::server::WINDOW_BYTES,
 };
 
-/// Calls that a connection may have under way while the process is at its limit.
+/// Calls in flight that a connection may have while the process is at its limit.
 pub(crate) const CONNECTION_SHARE: usize = 8;
-/// Health checks and reflection under way at once, in the whole process.
+/// Maximum health checks and reflection calls in flight in the whole process.
 pub(crate) const MAX_INFRASTRUCTURE_CALLS: usize = 512;
-/// Health checks and reflection that a connection may have under way while the process is at its
-/// limit: anybody may open streams, and a probe must be answered all the same.
+/// Health checks and reflection calls that a connection may have in flight at that limit. Any
+/// client may open streams, but a probe must still be answered.
 pub(crate) const INFRASTRUCTURE_SHARE: usize = 2;
-/// Headers of a call that count in no budget, in bytes: all that most calls have.
+/// Header bytes of a call that count in no budget: enough for most calls.
 const FREE_HEADER_BYTES: usize = 2 * 1024;
-/// The memory that a header takes beside its name and its value, in bytes: the places of a map that is
-/// at most half full.
+/// Memory overhead of a header, in bytes: the slots of a hash map that is at most half full.
 const HEADER_OVERHEAD: usize = 200;
 
-/// The calls and the memory of one connection: an extension of its requests.
+/// Calls and memory of one connection, stored as a request extension.
 #[derive(Debug)]
 pub(in crate::grpc) struct ConnectionShare {
     pub(in crate::grpc) budget: Arc<ConnectionBudget>,
@@ -56,20 +55,20 @@ impl ConnectionShare {
     }
 }
 
-/// Counts the calls under way.
+/// Counts the calls in flight.
 #[derive(Debug)]
 pub(in crate::grpc) struct Admission {
     max_calls: usize,
     calls: AtomicUsize,
     infrastructure_calls: AtomicUsize,
-    /// Stands for all calls of the gateway in this process.
+    /// Calls of the gateway in this process.
     gateway: AtomicUsize,
-    /// Stands for all readiness checks of the gateway in this process.
+    /// Readiness checks of the gateway in this process.
     gateway_checks: AtomicUsize,
 }
 
 impl Admission {
-    /// Admits `max_calls` at once, and some more from connections with few calls.
+    /// Admits `max_calls` at once, and more from connections with few calls.
     pub(in crate::grpc) fn new(max_calls: usize) -> Arc<Self> {
         let [calls, infrastructure_calls, gateway, gateway_checks] =
             [const { AtomicUsize::new(0) }; 4];
@@ -87,7 +86,7 @@ impl Admission {
         let permit = AdmissionPermit { admission: Arc::clone(self), share, route, _memory: memory };
         let (max, least) = match (&permit.share, route) {
             (Some(_), Route::Infrastructure(_)) => (MAX_INFRASTRUCTURE_CALLS, INFRASTRUCTURE_SHARE),
-            // The gateway asks for each probe of its own, of which its listener has few.
+            // No limit: the gateway makes one check per probe of its own, and probes are few.
             (None, Route::Infrastructure(_)) => (0, usize::MAX),
             (Some(_), _) => (self.max_calls, CONNECTION_SHARE),
             (None, _) => (self.max_calls, (self.max_calls / 2).max(CONNECTION_SHARE)),
@@ -98,19 +97,19 @@ impl Admission {
     }
 }
 
-/// The place of a call among those under way, given back when it is dropped. Its answer keeps it
-/// until it is sent.
+/// The permit of a call in flight, released on drop. The response keeps the permit until it is
+/// sent.
 #[derive(Debug)]
 pub(in crate::grpc) struct AdmissionPermit {
     admission: Arc<Admission>,
     share: Option<Arc<ConnectionShare>>,
     route: Route,
-    /// Room for what the call holds beside its message, if that is much.
+    /// Memory for headers and reflection input, if they exceed [`FREE_HEADER_BYTES`].
     _memory: Option<BytesPermit>,
 }
 
 impl AdmissionPermit {
-    /// The counters of all calls of its kind, and of those that share its connection.
+    /// The counters for calls of this kind: of the process, and of the connection.
     fn counters(&self) -> [&AtomicUsize; 2] {
         let Self { admission, share, route, .. } = self;
         match (share, route) {
@@ -135,7 +134,7 @@ impl Drop for AdmissionPermit {
 }
 
 layer! {
-    /// Refuses what is no gRPC call, and calls over the limit.
+    /// Refuses non-gRPC requests, and calls over the limit.
     AdmissionLayer { admission: Arc<Admission> } => Admit
 }
 
@@ -166,7 +165,7 @@ where
         let call = self.inner.call(request);
         Box::pin(async move {
             let mut response = call.await?;
-            // A watch has a place of its own among those who watch.
+            // Subscriptions have their own limit.
             if !route.method().is_some_and(|method| method.is_stream) {
                 response.body_mut().keep(permit);
             }
@@ -175,8 +174,8 @@ where
     }
 }
 
-/// The memory of all headers; and of what a client may send ahead on a stream of reflection, which is
-/// read one message at a time.
+/// The memory of all headers. Reflection also counts its flow control window, because its messages
+/// are read one at a time.
 fn held_bytes(request: &Request, route: Route) -> usize {
     let header = |(name, value): (&HeaderName, &HeaderValue)| {
         HEADER_OVERHEAD + name.as_str().len() + value.len()
@@ -188,7 +187,7 @@ fn held_bytes(request: &Request, route: Route) -> usize {
     }
 }
 
-/// The answer to a request that is no gRPC call; none to others.
+/// The response to a non-gRPC request; `None` for a gRPC request.
 fn not_grpc(request: &Request) -> Option<Response> {
     let mut response = Response::new(Answer::Empty);
     if *request.method() != Method::POST {
@@ -199,7 +198,7 @@ fn not_grpc(request: &Request) -> Option<Response> {
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let is_grpc =
         content_type.and_then(|value| value.strip_prefix(b"application/grpc")).is_some_and(
-            // Not `application/grpc-web`, which has other frames. A suffix such as `+proto` is fine.
+            // Not `application/grpc-web`, which has other frames. A suffix like `+proto` is fine.
             |rest| matches!(rest, [] | [b'+' | b';' | b' ', ..]),
         );
     if is_grpc {
@@ -219,7 +218,7 @@ mod tests {
     fn large_headers_count_in_the_budget_of_their_connection() {
         let budget = MemoryBudget::new(40_000);
         let (admission, share) = (Admission::new(100), ConnectionShare::new(&budget));
-        // In one header, and in many.
+        // One large header, then many headers.
         for headers in
             [vec![("x".to_owned(), 8000)], (0..40).map(|n| (format!("h{n}"), 0)).collect()]
         {

@@ -1,4 +1,4 @@
-//! The body of an answer.
+//! Response bodies.
 
 use std::{
     pin::Pin,
@@ -18,11 +18,11 @@ use crate::{
     grpc::errors,
 };
 
-/// The most bytes that are handed to HTTP/2 at once: it takes over what it is given, so the rest
-/// waits here, where a deadline ends it.
+/// Maximum bytes of a frame. HTTP/2 buffers the frames that it gets, so the rest of a message waits
+/// here, where the deadline can end it.
 const MAX_FRAME_BYTES: usize = 16 * 1024;
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug, Default)]
 pub(in crate::grpc) enum Answer {
     /// Nothing: the status is in the headers.
@@ -30,38 +30,37 @@ pub(in crate::grpc) enum Answer {
     Empty,
     /// One message, and the trailers.
     Message {
-        /// What is left to send of the message.
+        /// The unsent rest of the message.
         data: Bytes,
         /// The trailers, until they are sent.
         trailers: Option<HeaderMap>,
-        /// The call's place among the calls under way.
+        /// The admission permit of the call.
         permit: Option<AdmissionPermit>,
     },
     /// A stream of messages.
     Stream {
-        /// The stream.
         body: Body,
-        /// The budget of its connection.
+        /// The budget of the connection.
         budget: Option<Arc<ConnectionBudget>>,
-        /// Whether it was ended for want of memory.
+        /// Whether the stream ended for lack of memory.
         ended: bool,
-        /// The call's place among the calls under way.
+        /// The admission permit of the call.
         permit: Option<AdmissionPermit>,
     },
 }
 
 impl Answer {
-    /// One message.
+    /// A response of one message.
     pub(in crate::grpc) fn message(data: Bytes, trailers: Option<HeaderMap>) -> Self {
         Self::Message { data, trailers, permit: None }
     }
 
-    /// A stream.
+    /// A streaming response.
     pub(in crate::grpc) fn stream(body: Body, budget: Option<Arc<ConnectionBudget>>) -> Self {
         Self::Stream { body, budget, ended: false, permit: None }
     }
 
-    /// Keeps the call's place until the answer is sent.
+    /// Keeps the call's permit until the response is sent.
     pub(in crate::grpc) fn keep(&mut self, place: AdmissionPermit) {
         if let Self::Message { permit, .. } | Self::Stream { permit, .. } = self {
             *permit = Some(place);
@@ -121,7 +120,7 @@ impl http_body::Body for Answer {
     }
 }
 
-/// Bytes that count in a budget until HTTP/2 has written them; none where there is no room.
+/// Bytes that count in the budget until HTTP/2 writes them; `None` if the budget has no room.
 pub(in crate::grpc) fn held(data: Bytes, permit: Option<BytesPermit>) -> Option<Bytes> {
     struct Held {
         data: Bytes,
@@ -136,7 +135,7 @@ pub(in crate::grpc) fn held(data: Bytes, permit: Option<BytesPermit>) -> Option<
     permit.try_resize(data.len()).then(|| Bytes::from_owner(Held { data, _permit: permit }))
 }
 
-/// The trailers of a stream that is ended for want of memory.
+/// The trailers of a stream that ends for lack of memory.
 fn overloaded() -> HeaderMap {
     let response = errors::to_status(Error::Overloaded).into_http::<()>();
     let mut trailers = response.into_parts().0.headers;

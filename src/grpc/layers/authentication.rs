@@ -1,4 +1,4 @@
-//! Authentication: finds out from the headers who calls.
+//! Authenticates callers by headers and client certificates.
 
 use std::{
     convert::Infallible,
@@ -18,14 +18,14 @@ use crate::{
     },
 };
 
-/// Knows all callers: those of the API, and the legacy clients of a gateway.
+/// Authenticates callers of the API, and the gateway's legacy clients.
 pub(in crate::grpc) struct Authenticator {
     pub(in crate::grpc) authentication: Arc<Authentication>,
     pub(in crate::grpc) service: Arc<UseCases>,
 }
 
 impl Authenticator {
-    /// The caller of a method. A legacy client has proved its hash.
+    /// The caller of a method; `None` for public routes. Checks the hash of a legacy client.
     async fn caller(
         &self,
         route: Route,
@@ -46,8 +46,7 @@ impl Authenticator {
 }
 
 layer! {
-    /// Refuses callers that do not prove who they are. The others become an extension of their
-    /// requests: a [`Caller`].
+    /// Refuses unauthenticated callers. Stores the [`Caller`] as a request extension.
     AuthenticationLayer { authenticator: Arc<Authenticator> } => Authenticate
 }
 

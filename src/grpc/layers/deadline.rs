@@ -1,5 +1,5 @@
-//! The deadline of a call: the caller's or the service's, whichever is sooner. It begins with the
-//! headers and covers reading the message. [`crate::grpc::streams`] bounds sending the answer.
+//! The deadline of a call: the caller's or the service's, whichever is sooner. It starts at the
+//! headers and covers reading the message. [`crate::grpc::streams`] limits sending the response.
 
 use std::{
     convert::Infallible,
@@ -13,8 +13,7 @@ use tower::Service;
 use super::{BoxFuture, Request, Response, layer, refuse};
 use crate::domain::{deadline::within, error::Error};
 
-/// How much sooner than at the caller's deadline a call ends, at most: the answer must arrive in
-/// time.
+/// Maximum margin before the caller's deadline, so that the response arrives in time.
 const ANSWER_MARGIN: Duration = Duration::from_millis(20);
 
 layer! {
@@ -46,7 +45,7 @@ where
     }
 }
 
-/// The caller's deadline: up to 8 digits and a unit, as the gRPC specification of HTTP/2 has it.
+/// Parses `grpc-timeout`: up to 8 digits and a unit, as in the specification of gRPC over HTTP/2.
 fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

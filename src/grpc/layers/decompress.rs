@@ -1,23 +1,23 @@
-//! Decompresses a message, with a bound on its size and on the memory of the decoder.
+//! Decompresses messages, with limits for their size and for the decoder's memory.
 
 use std::io::{self, Read};
 
-/// How a message is compressed.
+/// The compression algorithm of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::grpc) enum Encoding {
     Gzip,
     Zstd,
 }
 
-/// Messages that grow no larger are decompressed at once, others on a worker.
+/// Messages up to this size are decompressed at once, larger messages on a worker.
 pub(super) const SMALL_BYTES: usize = 64 * 1024;
-/// The largest windows of zstd, as powers of two: its decoder takes as much memory. RFC 8878 asks
-/// for 8 MB in section 3.1.1.1.2.
+/// Maximum zstd windows, as powers of two: the decoder allocates the window. RFC 8878, section
+/// 3.1.1.1.2, recommends support for 8 MB.
 const SMALL_WINDOW_LOG: u32 = 16;
 const MAX_WINDOW_LOG: u32 = 23;
 
 impl Encoding {
-    /// The encoding of a value of `grpc-encoding`.
+    /// Parses a value of `grpc-encoding`.
     pub(in crate::grpc) fn of(name: &[u8]) -> Option<Self> {
         match name {
             b"gzip" => Some(Self::Gzip),
@@ -26,16 +26,16 @@ impl Encoding {
         }
     }
 
-    /// Decompresses a small message; none where it may be larger than [`SMALL_BYTES`], or broken.
+    /// Decompresses a small message; `None` if it is malformed or may exceed [`SMALL_BYTES`].
     pub(in crate::grpc) fn decompress_small(self, compressed: &[u8]) -> Option<Vec<u8>> {
         self.read(compressed, SMALL_BYTES, SMALL_WINDOW_LOG, |_| true).ok().flatten()
     }
 
-    /// Decompresses a message; none where it is larger than `max` bytes. Stops early where `goes_on`
-    /// does not like the beginning, which is then all that comes back.
+    /// Decompresses a message; `None` if it exceeds `max` bytes. If `goes_on` rejects the
+    /// beginning, returns only the beginning.
     ///
     /// # Errors
-    /// Where the bytes are not compressed in this way.
+    /// If the bytes do not have this encoding.
     pub(in crate::grpc) fn decompress(
         self,
         compressed: &[u8],
@@ -63,7 +63,7 @@ impl Encoding {
     }
 }
 
-/// Reads everything; none where it is more than `max` bytes.
+/// Reads the whole message; `None` if it exceeds `max` bytes.
 fn bounded(
     mut decoder: impl Read,
     max: usize,

@@ -1,7 +1,7 @@
-//! How many elements the repeated fields of a request may have.
+//! Limits for the elements of repeated request fields.
 //!
 //! A decoded element takes far more memory than its encoding: an empty update takes two bytes on
-//! the wire and hundreds in memory. So elements are counted before the message is decoded.
+//! the wire and hundreds in memory. So elements are counted before decoding.
 
 use std::collections::HashMap;
 
@@ -12,49 +12,49 @@ use prost_types::{
 
 use crate::domain::error::Error;
 
-/// The most updates of a batch.
+/// Maximum updates of a batch.
 pub(crate) const MAX_BATCH_SIZE: usize = 1000;
-/// The most paths of a mask: more than there are fields and groups, and a path may stand once.
+/// Maximum paths of a mask. All fields and groups together are fewer.
 pub(crate) const MAX_MASK_PATHS: usize = 100;
-/// The most hash recipes of the settings.
+/// Maximum hash recipes of the settings.
 pub(crate) const MAX_HASH_RECIPES: usize = 10;
-/// The most repeated fields of a request.
+/// Maximum [`FieldLimit`]s of a request.
 const MAX_REPEATED_FIELDS: usize = 16;
 
-/// Stands for the whole message in errors. No field of a request has this name.
+/// Names the whole message in errors. No field of a request has this name.
 const MESSAGE: &str = "message";
 
-/// Counts of elements, by [`FieldLimit::slot`].
+/// Element counts, by [`FieldLimit::slot`].
 type Counts = [usize; MAX_REPEATED_FIELDS];
 
 /// The limits of one request message.
 #[derive(Debug)]
 pub(in crate::grpc) struct ElementLimits(Vec<FieldLimit>);
 
-/// A field that is repeated, or holds one that is.
+/// A field that is repeated or contains a repeated field.
 #[derive(Debug)]
 struct FieldLimit {
     tag: u32,
     /// The path in the request.
     name: &'static str,
-    /// The most elements in the whole request; none for a field that is not repeated.
+    /// Maximum elements in the whole request; `None` for a field that is not repeated.
     max: Option<usize>,
     slot: usize,
-    /// Whether one occurrence may hold many numbers.
+    /// Whether the field may use the packed encoding.
     is_packable: bool,
     children: Vec<FieldLimit>,
 }
 
 impl ElementLimits {
-    /// The limits of a message; `messages` holds every message by its name.
+    /// Builds the limits of a message; `messages` holds every message by its name.
     pub(super) fn of(message: &str, messages: &HashMap<String, &DescriptorProto>) -> Self {
         Self(limits(message, "", 1, messages, &mut 0))
     }
 
-    /// Counts the elements of an encoded request, and returns those of its longest field.
+    /// Counts the elements of an encoded request. Returns the largest count of a top-level field.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] where a field has too many elements, or the bytes are no message.
+    /// [`Error::InvalidRequest`] if a field has too many elements, or the bytes are malformed.
     pub(super) fn check(&self, encoded: &[u8]) -> Result<usize, Error> {
         if self.0.is_empty() {
             return Ok(0);
@@ -66,12 +66,12 @@ impl ElementLimits {
 
     /// Whether the beginning of an encoded request already has too many elements.
     pub(super) fn are_exceeded_by(&self, beginning: &[u8]) -> bool {
-        // Any other error is about the cut end, or will be found once the whole message is there.
+        // Other errors come from the cut, or appear again in the whole message.
         matches!(self.check(beginning), Err(Error::InvalidRequest { field, .. }) if field != MESSAGE)
     }
 }
 
-/// The limits of the fields of a message, of which a request may hold as many as `instances`.
+/// The limits of a message's fields. A request holds at most `instances` of the message.
 fn limits(
     message: &str,
     parent: &str,
@@ -109,12 +109,12 @@ fn limits(
     limits
 }
 
-/// The most elements of a repeated field in one message.
+/// Maximum elements of a repeated field in one message.
 fn max_elements(field: &str) -> usize {
     match field {
         "requests" => MAX_BATCH_SIZE,
         "hash_recipes" => MAX_HASH_RECIPES,
-        // The paths of masks, and any field that comes later.
+        // Mask paths, and fields that are added later.
         _ => MAX_MASK_PATHS,
     }
 }
@@ -139,13 +139,13 @@ fn count(limits: &[FieldLimit], mut encoded: &[u8], counts: &mut Counts) -> Resu
     Ok(())
 }
 
-/// A message that cannot be decoded.
+/// The error for a message that cannot be decoded.
 pub(in crate::grpc) fn malformed() -> Error {
     let problem = "is not a valid encoding of the request message".to_owned();
     Error::InvalidRequest { field: MESSAGE, problem }
 }
 
-/// Takes the next field off an encoded message: its tag, and its content where it has a length.
+/// Splits off the next field: its tag, and its content if it is length-delimited.
 fn next_field<'a>(encoded: &mut &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
     let key = varint(encoded)?;
     let tag = u32::try_from(key >> 3).ok().filter(|tag| *tag > 0)?;
@@ -157,7 +157,7 @@ fn next_field<'a>(encoded: &mut &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
             Some(take(encoded, length)?)
         }
         5 => take(encoded, 4).map(|_| None)?,
-        // Groups: no message of the API has any.
+        // The API has no groups.
         _ => return None,
     };
     Some((tag, content))

@@ -1,7 +1,7 @@
-//! Reads the message of a call and collects its answer, within the byte budgets.
+//! Reads the request message and collects the response, within the byte budgets.
 //!
-//! tonic gets whole, decompressed messages whose elements were counted, and its answers leave here
-//! encoded. So their sizes are known, and no call holds more than its budget has room for.
+//! tonic gets whole, decompressed messages with counted elements, and its responses leave this
+//! layer encoded. All sizes are known, so no call exceeds its budget.
 
 use std::{
     convert::Infallible,
@@ -36,19 +36,19 @@ use crate::{
     grpc::streams::Ended,
 };
 
-/// What precedes a message: whether it is compressed, and its length.
+/// The gRPC message prefix: a compression flag (1 byte) and the length (4 bytes).
 const PREFIX_BYTES: usize = 5;
-/// The largest message of health checks and reflection: anybody may call these.
+/// Maximum message size of health checks and reflection, which need no authentication.
 pub(crate) const MAX_PUBLIC_MESSAGE_BYTES: usize = 16 * 1024;
-/// A call whose message is larger runs on a worker.
+/// Calls with larger messages run on a worker.
 const LARGE_MESSAGE_BYTES: usize = 128 * 1024;
-/// The bytes that an update of a batch takes until that is known: a comment of its largest size.
+/// Estimated memory of an update in a batch, in bytes: one comment of maximum size.
 const BATCH_ITEM_BYTES: usize = 64 * 1024;
-/// The header that names how a message is compressed.
+/// The header with the compression algorithm of a message.
 const GRPC_ENCODING: &str = "grpc-encoding";
 
 layer! {
-    /// Reads messages and collects answers.
+    /// Reads messages and collects responses.
     MessageLayer { max_message: usize, workers: Arc<Workers> } => Messages
 }
 
@@ -89,7 +89,7 @@ impl Messages<Routes> {
             let elements = method.elements.check(message.content())?;
             let Message { frame, permit } = message;
             let request = Request::from_parts(parts, Body::new(Full::new(frame)));
-            // Once a batch is stored, it is too late to find no room for its users and its answer.
+            // Reserve memory for the users and the response now: a stored batch must not fail.
             let estimate = (elements * BATCH_ITEM_BYTES).min(MAX_BATCH_TEXT_BYTES);
             let room = batch.map(|budget| budget.try_acquire(estimate).ok_or(Error::Overloaded));
             let room = room.transpose()?;
@@ -100,7 +100,7 @@ impl Messages<Routes> {
         let (mut response, room) = self.workers.run_if(is_large, call).await?;
         match (response.body_mut(), budget) {
             (Answer::Message { data, .. }, Some(budget)) => {
-                // It counts in the budget until it is sent.
+                // The response counts in the budget until it is sent.
                 let room = room.or_else(|| budget.try_acquire(0));
                 *data = held(std::mem::take(data), room).ok_or(Error::Overloaded)?;
             }
@@ -110,7 +110,7 @@ impl Messages<Routes> {
         Ok(response)
     }
 
-    /// Passes on a call that anybody may make.
+    /// Forwards a health check or a reflection call, which need no authentication.
     async fn infrastructure(
         mut self,
         request: Request,
@@ -118,8 +118,8 @@ impl Messages<Routes> {
         budget: Option<Arc<ConnectionBudget>>,
     ) -> Result<Response, Error> {
         if kind == Infrastructure::Reflection {
-            // tonic limits its messages, and reads them in a task of its own: their stream ends at the
-            // deadline. Then the rest of the answer has as long as any other.
+            // tonic limits reflection messages and reads them in its own task. Their stream ends at
+            // the deadline; then the usual send timeout applies to the rest of the response.
             let deadline = deadline::current().unwrap_or_else(Instant::now);
             let request = request.map(|body| {
                 let frames = BodyStream::new(body).take_until(sleep_until(deadline));
@@ -141,7 +141,7 @@ impl Messages<Routes> {
         }
     }
 
-    /// Reads a message, and decompresses it.
+    /// Reads and decompresses a message.
     async fn receive(
         &self,
         request: Request,
@@ -162,7 +162,7 @@ impl Messages<Routes> {
         Ok((parts, message))
     }
 
-    /// Decompresses a message; a large one on a worker.
+    /// Decompresses a message, on a worker if it is large.
     async fn decompress(
         &self,
         message: Message,
@@ -179,13 +179,13 @@ impl Messages<Routes> {
         let content = match small {
             Some(content) => content,
             None => {
-                // How large it becomes is not known before.
+                // The decompressed size is unknown: reserve the maximum.
                 let room = |permit: &mut BytesPermit| permit.try_grow(self.max_message);
                 if !permit.as_mut().is_none_or(room) {
                     return Err(Error::Overloaded);
                 }
                 let max = self.max_message;
-                // A bomb of elements is not expanded to its end.
+                // Stop early at a message with too many elements: a decompression bomb.
                 let goes_on = move |beginning: &[u8]| {
                     method.is_none_or(|method| !method.elements.are_exceeded_by(beginning))
                 };
@@ -210,7 +210,7 @@ async fn routed(routes: &mut Routes, request: Request) -> http::Response<Body> {
     routes.call(request).await.unwrap_or_else(|never| match never {})
 }
 
-/// A message with its prefix, and the room that it takes in the budget of its connection.
+/// A message with its prefix, and the permit for its bytes in the connection's budget.
 struct Message {
     frame: Bytes,
     permit: Option<BytesPermit>,
@@ -236,12 +236,12 @@ async fn read(
         Some(budget) => Some(budget.try_acquire(0).ok_or(Error::Overloaded)?),
         None => None,
     };
-    // Most messages arrive in one piece, which is not copied.
+    // Most messages arrive in one frame, which is not copied.
     let mut first = Bytes::new();
     let mut rest: Vec<u8> = Vec::new();
     let mut expected = None;
     while let Some(frame) = body.frame().await {
-        // The client has reset the stream, or its connection has ended: nobody reads the answer.
+        // The client reset the stream, or its connection ended: nobody reads the response.
         let Ok(data) = frame.map_err(|_| ()).and_then(|frame| frame.into_data().map_err(|_| ()))
         else {
             break;
@@ -257,7 +257,7 @@ async fn read(
                 rest = Vec::from(std::mem::take(&mut first));
             }
             if length > rest.capacity() {
-                // Doubles, but never beyond the announced length.
+                // Double the capacity, but never beyond the announced length.
                 let wanted = (2 * rest.capacity()).min(expected.unwrap_or(length)).max(length);
                 if !grow(&mut permit, wanted) {
                     return Err(Error::Overloaded);
@@ -289,7 +289,7 @@ fn grow(permit: &mut Option<BytesPermit>, bytes: usize) -> bool {
     permit.as_mut().is_none_or(|permit| permit.try_resize(bytes))
 }
 
-/// The length of a message with its prefix, once the prefix is there.
+/// The length of a message with its prefix; `None` until the prefix is complete.
 fn expected_length(read: &[u8], max_message: usize) -> Result<Option<usize>, Error> {
     let Some((prefix, _)) = read.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let [flag, length @ ..] = *prefix;
@@ -308,7 +308,7 @@ fn too_large() -> Error {
     Error::InvalidRequest { field: "message", problem }
 }
 
-/// The answer of a method. One message is encoded here, which frees what it was made of.
+/// The response of a method. A single message is encoded here, which frees its source data.
 async fn answer(response: http::Response<Body>, method: &Method) -> Response {
     let (parts, body) = response.into_parts();
     if let Some(code) = parts.headers.get(Status::GRPC_STATUS) {
@@ -316,7 +316,7 @@ async fn answer(response: http::Response<Body>, method: &Method) -> Response {
         if parts.headers.contains_key(Status::GRPC_STATUS_DETAILS) || code == Code::Ok {
             return Response::from_parts(parts, Answer::Empty);
         }
-        // tonic's own words: it could not decode the message.
+        // tonic's own status: the message could not be decoded.
         return refuse(malformed());
     }
     if method.is_stream {
@@ -326,7 +326,7 @@ async fn answer(response: http::Response<Body>, method: &Method) -> Response {
     one_message(response).await.unwrap_or_else(refuse)
 }
 
-/// An answer of one message. Sending it has a deadline, which a stream has not.
+/// A unary response. Sending it has a deadline, unlike a stream.
 async fn one_message(response: http::Response<Body>) -> Result<Response, Error> {
     let (parts, body) = response.into_parts();
     if parts.headers.contains_key(Status::GRPC_STATUS) {
@@ -336,7 +336,7 @@ async fn one_message(response: http::Response<Body>) -> Result<Response, Error> 
     Ok(Response::from_parts(parts, Answer::message(data, trailers)))
 }
 
-/// The one message of an answer, which tonic encodes in one frame, and its trailers.
+/// The single message of a response, which tonic encodes in one frame, and its trailers.
 async fn encoded(mut body: Body) -> Result<(Bytes, Option<HeaderMap>), Status> {
     let (mut message, mut trailers) = (Bytes::new(), None);
     while let Some(frame) = body.frame().await {

@@ -16,17 +16,17 @@ const LEGACY_METHOD: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDeta
 pub(in crate::grpc) struct Method {
     /// The full name: `package.Service/Method`.
     pub(in crate::grpc) name: &'static str,
-    /// Whether the answer is a stream.
+    /// Whether the response is a stream.
     pub(in crate::grpc) is_stream: bool,
-    /// Whether it changes many users.
+    /// Whether the method updates many users.
     pub(in crate::grpc) is_batch: bool,
-    /// Whether the gateway may call it for a legacy client.
+    /// Whether the gateway may call the method for a legacy client.
     pub(in crate::grpc) is_legacy: bool,
-    /// The repeated fields of the request.
+    /// The element limits of the request.
     pub(in crate::grpc) elements: ElementLimits,
 }
 
-/// What a request path means.
+/// The target of a request path.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::grpc) enum Route {
     /// A method of the API.
@@ -37,14 +37,14 @@ pub(in crate::grpc) enum Route {
     Unknown,
 }
 
-/// What anybody may call.
+/// Services that need no authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::grpc) enum Infrastructure {
-    /// A health check with one answer.
+    /// A unary health check.
     Check,
     /// A stream of health changes.
     HealthWatch,
-    /// Reflection: a stream of requests and of answers.
+    /// A bidirectional stream of reflection.
     Reflection,
 }
 
@@ -64,7 +64,7 @@ impl Route {
         }
     }
 
-    /// Whether anybody may keep a stream of it open.
+    /// Whether an unauthenticated client can keep a stream open.
     pub(in crate::grpc) fn is_public_stream(self) -> bool {
         matches!(
             self,
@@ -72,7 +72,7 @@ impl Route {
         )
     }
 
-    /// The method, where the route is one of the API.
+    /// The method of an API route.
     pub(in crate::grpc) fn method(self) -> Option<&'static Method> {
         match self {
             Self::Api(method) => Some(method),
@@ -87,7 +87,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Method> {
     METHODS.values()
 }
 
-/// The methods by path. They live as long as the process.
+/// The methods by path, for the lifetime of the process.
 static METHODS: LazyLock<foldhash::HashMap<String, Method>> = LazyLock::new(|| {
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
     let mut messages = HashMap::new();

@@ -1,15 +1,15 @@
-//! What every RPC has in common, as tower layers from the outside in:
+//! The tower layers around every RPC, from the outside in:
 //!
-//! | layer | what it does |
+//! | layer | purpose |
 //! | --- | --- |
 //! | [`trace`] | finds the method, and begins a span in the caller's trace |
-//! | [`observe`] | metrics and the log line; ends them when the answer is sent |
-//! | [`deadline`] | the caller's deadline or the service's, whichever is sooner |
-//! | [`admission`] | refuses what is no gRPC call, and calls over the limits |
-//! | [`authentication`] | finds out who calls |
-//! | [`message`] | reads the message and collects the answer, within the byte budgets |
+//! | [`observe`] | records metrics and the log line until the response is sent |
+//! | [`deadline`] | ends the call at the caller's or the service's deadline, whichever is sooner |
+//! | [`admission`] | refuses non-gRPC requests, and calls over the limits |
+//! | [`authentication`] | authenticates the caller |
+//! | [`message`] | reads the message and collects the response, within the byte budgets |
 //!
-//! All layers but the last work on the request's headers. The body of a refused call is not read.
+//! All layers but the last read only headers. The body of a refused call is not read.
 
 pub(crate) mod admission;
 pub(super) mod answer;
@@ -34,7 +34,7 @@ pub(super) use self::{
 use super::call::CallOptions;
 use crate::domain::error::Error;
 
-/// A request as the layers see it.
+/// A request between the layers.
 pub(super) type Request = http::Request<Body>;
 /// A response between the layers.
 pub(super) type Response = http::Response<Answer>;
@@ -50,7 +50,7 @@ pub(super) type Stack = trace::Trace<
     >,
 >;
 
-/// Puts the layers around the services.
+/// Wraps the services in the layers.
 pub(super) fn stack(
     routes: Routes,
     authenticator: Arc<Authenticator>,
@@ -69,7 +69,7 @@ pub(super) fn stack(
         .service(routes)
 }
 
-/// A response that is an error.
+/// The response for an error.
 pub(super) fn refuse(error: Error) -> Response {
     super::errors::to_status(error).into_http()
 }

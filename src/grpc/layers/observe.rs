@@ -1,4 +1,4 @@
-//! Metrics and the log line of a call. They end when its answer is sent, or dropped unsent.
+//! Metrics and log line of a call. Both end when the response is sent or dropped.
 
 use std::{
     convert::Infallible,
@@ -83,7 +83,7 @@ where
         };
         let line = Line::new(method, entry_point(request.headers()), span);
         let call = Call { metered: Metered::begin(method, line.begun), line };
-        // The call of a stream goes on when its answer begins: its handler takes the call over.
+        // A streaming call outlives its response headers, so its handler takes the call over.
         let slot = route.method().filter(|method| method.is_stream).map(|_| {
             let slot = CallSlot::default();
             request.extensions_mut().insert(slot.clone());
@@ -103,10 +103,10 @@ where
     }
 }
 
-/// The answer of a call, which ends the call when it is sent.
+/// Wraps a response so that sending it ends the call.
 fn observed(response: Response, call: Option<Call>) -> http::Response<ObservedAnswer> {
     let call = match call {
-        // Nothing follows the headers: it is as good as sent.
+        // Nothing follows the headers: the call ends now.
         Some(call) if matches!(response.body(), Answer::Empty) => {
             call.end_with(&response);
             None
@@ -116,7 +116,7 @@ fn observed(response: Response, call: Option<Call>) -> http::Response<ObservedAn
     response.map(|answer| ObservedAnswer::new(answer, call))
 }
 
-/// Where a stream's handler finds the call that it takes over.
+/// Hands a call over to the handler of its stream.
 #[derive(Clone, Default)]
 pub(in crate::grpc) struct CallSlot(Arc<Mutex<Option<Call>>>);
 
@@ -125,18 +125,18 @@ impl CallSlot {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
     }
 
-    /// Takes the call, which has not ended.
+    /// Takes the call; `None` if it was taken before.
     pub(in crate::grpc) fn take(&self) -> Option<Call> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// An answer on its way to the client.
+/// The body of a response on its way to the client.
 pub(in crate::grpc) struct ObservedAnswer {
     answer: Answer,
-    /// The call, until the answer is sent.
+    /// The call, until the response is sent.
     call: Option<Call>,
-    /// When the answer must be sent.
+    /// When the response must be sent.
     deadline: Option<Instant>,
     under_way: Option<TaskTrackerToken>,
 }
@@ -146,8 +146,8 @@ impl ObservedAnswer {
         Self { answer, call, deadline: None, under_way: None }
     }
 
-    /// Counts as under way until it is sent. A small answer has as long as `least` for that, and so has
-    /// the rest of a stream that has `ended`.
+    /// Sets the send timeout: `least` for a small message and for the rest of an `ended` stream. A
+    /// message counts as in flight until it is sent.
     pub(in crate::grpc) fn send_within(
         &mut self,
         least: Duration,
@@ -207,26 +207,26 @@ impl Drop for ObservedAnswer {
     }
 }
 
-/// A call under way. One that is dropped before its end was cancelled.
+/// A call in flight. Dropping it before its end records it as cancelled.
 pub(in crate::grpc) struct Call {
     metered: Metered,
     line: Line,
 }
 
 impl Call {
-    /// Its stream is open, and goes on.
+    /// The stream is open: the call no longer counts as in flight.
     pub(in crate::grpc) fn open(&mut self) {
         self.metered.opened();
         self.line.is_open = true;
     }
 
-    /// It has ended.
+    /// Ends the call.
     pub(in crate::grpc) fn end(self, error: Option<&Error>) {
         let reason = error.map_or("OK", errors::reason);
         self.end_as(errors::code(error), reason, error);
     }
 
-    /// It has ended with a response that is only headers.
+    /// Ends the call with a headers-only response.
     fn end_with(self, response: &Response) {
         let status = response.extensions().get::<Status>();
         let source = status.and_then(std::error::Error::source);
@@ -236,7 +236,7 @@ impl Call {
         match (response.status(), status.map(Status::code)) {
             (StatusCode::OK, None | Some(Code::Ok)) => self.end(None),
             (StatusCode::OK, Some(code)) => self.end_as(code, code_name(code), None),
-            // No gRPC call.
+            // Not a gRPC call.
             _ => self.end_as(Code::InvalidArgument, "NOT_GRPC", None),
         }
     }
@@ -249,14 +249,14 @@ impl Call {
     }
 }
 
-/// The line of a call in the log, and its span. A call that is dropped has one, too.
+/// The log line and the span of a call. A dropped call gets both, too.
 struct Line {
     method: &'static str,
     entry_point: EntryPoint,
     begun: Instant,
     acting: Acting,
     span: Span,
-    /// Whether its stream is open.
+    /// Whether the stream is open.
     is_open: bool,
     written: bool,
 }
@@ -297,7 +297,7 @@ impl Line {
         }
         match error {
             Some(Error::Internal(cause)) => line!(error, cause = %chain(&**cause)),
-            // Streams end so whenever the service stops, or the caller's rights change.
+            // Streams end like this when the service stops or the caller's rights change.
             Some(Error::Unavailable(cause)) if self.is_open => {
                 line!(info, cause = %chain(&**cause));
             }
@@ -323,7 +323,7 @@ impl Drop for Line {
     }
 }
 
-/// Where a call says that it comes from. Whether that is true is for authentication to find out.
+/// The entry point that the headers claim. Authentication verifies the claim later.
 fn entry_point(headers: &HeaderMap) -> EntryPoint {
     let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
     if authorization.is_some_and(LegacyCredentials::are_in) {

@@ -29,7 +29,7 @@ pub(in crate::grpc) struct Trace<S> {
     inner: S,
 }
 
-/// What the first layer knows of a call: an extension of its request.
+/// The route and the span of a call, stored as a request extension.
 #[derive(Clone)]
 pub(in crate::grpc) struct Begun {
     pub(in crate::grpc) route: Route,
@@ -54,7 +54,7 @@ impl<S: Service<Request, Error = Infallible>> Service<Request> for Trace<S> {
 }
 
 fn span(route: Route, request: &Request) -> Span {
-    // Anybody can make up names of methods: they are not told.
+    // Unknown method names are not recorded: a client could invent any number of names.
     let (name, method) = match route {
         Route::Api(method) => (method.name, method.name),
         Route::Infrastructure { .. } => return Span::default(),

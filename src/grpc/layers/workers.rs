@@ -1,4 +1,4 @@
-//! Large calls: decoding and converting megabytes would hold up other calls on an async worker.
+//! Workers for large calls: decoding megabytes on an async thread would delay other calls.
 
 use std::{sync::Arc, thread::available_parallelism};
 
@@ -15,13 +15,12 @@ use crate::{
     trace::Span,
 };
 
-/// The most large calls at once, whatever the number of processors: each may take some times the
+/// Maximum large calls at once, for any number of processors: a call may take several times the
 /// size of its message.
 pub(crate) const MAX_LARGE_CALLS: usize = 4;
 pub(crate) const MIN_LARGE_CALLS: usize = 2;
 
-/// Marks a request whose call runs on a worker already: waiting there for another worker could last
-/// for ever.
+/// Marks a request that already runs on a worker. Waiting there for another worker could deadlock.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::grpc) struct OnWorker;
 
@@ -32,24 +31,24 @@ impl OnWorker {
     }
 }
 
-/// Runs large calls on threads of their own, a bounded number at a time.
+/// Runs large calls on blocking threads, a bounded number at a time.
 #[derive(Debug)]
 pub(in crate::grpc) struct Workers {
     permits: Arc<Semaphore>,
 }
 
 impl Workers {
-    /// As many workers as there are processors, within the bounds.
+    /// One worker per processor, within the bounds.
     pub(in crate::grpc) fn new() -> Arc<Self> {
         let processors = available_parallelism().map_or(MIN_LARGE_CALLS, usize::from);
         let workers = processors.clamp(MIN_LARGE_CALLS, MAX_LARGE_CALLS);
         Arc::new(Self { permits: Arc::new(Semaphore::new(workers)) })
     }
 
-    /// Runs a part of a call, on a worker if it is large.
+    /// Runs part of a call, on a worker if `is_large`.
     ///
     /// # Errors
-    /// Those of the call, and those of [`Self::run`].
+    /// The errors of the call and of [`Self::run`].
     pub(in crate::grpc) async fn run_if<T: Send + 'static>(
         &self,
         is_large: bool,
@@ -58,10 +57,10 @@ impl Workers {
         if is_large { self.run(call).await? } else { call.await }
     }
 
-    /// Runs a call on a worker, as soon as one is free. Dropping the future ends the call.
+    /// Runs a call on a worker, as soon as a worker is free. Dropping the future cancels the call.
     ///
     /// # Errors
-    /// [`Error::Internal`] where the call panicked.
+    /// [`Error::Internal`] if the call panicked.
     pub(in crate::grpc) async fn run<T: Send + 'static>(
         &self,
         call: impl Future<Output = T> + Send + 'static,

@@ -2,16 +2,16 @@
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 
-/// The body's framing cannot be followed.
+/// The body's framing is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 
 /// The rest of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes.
+    /// The number of bytes left.
     Length(u64),
-    /// Chunks.
+    /// The position in the chunks.
     Chunked(Chunk),
 }
 
@@ -20,33 +20,33 @@ pub(super) enum Framing {
 pub(super) enum Chunk {
     /// In the size of a chunk, after `digits` digits.
     Size { size: u64, digits: u8 },
-    /// Behind the size, up to CR.
+    /// After the size, up to CR.
     Extension(u64),
-    /// Before the LF behind a size.
+    /// Before the LF after a size.
     SizeLf(u64),
-    /// So many bytes of data are left.
+    /// The number of data bytes left.
     Data(u64),
-    /// Before the CR behind data.
+    /// Before the CR after data.
     DataCr,
-    /// Before the LF behind data.
+    /// Before the LF after data.
     DataLf,
     /// At the start of a line of the trailer section.
     TrailerStart,
     /// Within a trailer field, up to CR.
     Trailer,
-    /// Before the LF behind a trailer field.
+    /// Before the LF after a trailer field.
     TrailerLf,
     /// Before the last LF.
     EndLf,
-    /// Behind the body.
+    /// After the body.
     End,
 }
 
 impl Framing {
     /// The framing of a request with these header fields.
     ///
-    /// This is stricter than RFC 9112 demands: a request has one length at most, and one transfer
-    /// coding at most, which is `chunked`.
+    /// Stricter than RFC 9112: a request has at most one length, or `chunked` as its only transfer
+    /// coding.
     pub(super) fn of_request(
         is_http_10: bool,
         fields: &[httparse::Header<'_>],
@@ -58,7 +58,7 @@ impl Framing {
                     !field.value.is_empty() && field.value.iter().all(u8::is_ascii_digit);
                 let digits = std::str::from_utf8(field.value).ok().filter(|_| is_number);
                 let length = digits.and_then(|digits| digits.parse().ok()).ok_or(Broken)?;
-                // hyper marks other framings with the largest numbers.
+                // hyper reserves the largest numbers for other framings.
                 if length > u64::MAX / 2 {
                     return Err(Broken);
                 }
@@ -85,7 +85,7 @@ impl Framing {
         matches!(self, Self::Length(0) | Self::Chunked(Chunk::End))
     }
 
-    /// Goes on over `bytes` up to the end of the body, and returns how many belong to it.
+    /// Advances over `bytes` up to the end of the body. Returns the number of bytes in the body.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
         match self {
             Self::Length(left) => {
@@ -124,7 +124,7 @@ impl Chunk {
         Ok(at)
     }
 
-    /// The position behind one byte that is not data.
+    /// The position after one byte that is not data.
     fn after(self, byte: u8) -> Result<Self, Broken> {
         Ok(match (self, byte) {
             (Self::Size { size, digits }, byte) if byte.is_ascii_hexdigit() => {

@@ -7,9 +7,8 @@
 //! like any other request. It takes a long query string out of the head, and the request carries it
 //! as a [`LongQuery`].
 //!
-//! The position of each head must be certain, or one client could slip a request into the requests
-//! of another (request smuggling). So the framing of bodies is parsed strictly, and a request whose
-//! framing is ambiguous is refused.
+//! The position of each head must be certain, or one client could insert a request into another
+//! client's requests (request smuggling). So a request with ambiguous framing is refused.
 
 mod framing;
 mod notes;
@@ -34,5 +33,5 @@ pub(crate) const MAX_FIELD_COUNT: usize = 100;
 const MAX_METHOD: usize = 32;
 /// The longest target that hyper takes, in bytes: the limit of [`http::Uri`].
 pub(crate) const MAX_URI: usize = 65_534;
-/// The largest head that is passed on to hyper, in bytes.
+/// The largest head that hyper gets, in bytes.
 pub(crate) const MAX_PASSED: usize = MAX_URI + MAX_FIELDS + 1024;

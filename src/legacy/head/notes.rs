@@ -1,4 +1,4 @@
-//! What the reader of a connection's heads tells about its requests.
+//! Notes of the head reader about a connection's requests.
 
 use std::{
     collections::VecDeque,
@@ -10,12 +10,12 @@ use http::{Extensions, StatusCode};
 
 use crate::budget::BytesPermit;
 
-/// The reason why a head was refused: an extension of the request that stands for it.
+/// The reason why a head was refused: an extension of the substitute request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It breaks the rules of HTTP.
+    /// The head breaks the rules of HTTP.
     Malformed,
-    /// It is too large, or has too many header fields.
+    /// The head is too large, or has too many header fields.
     TooLarge,
     /// The byte budget is exhausted.
     Overloaded,
@@ -52,8 +52,8 @@ impl LongQuery {
     }
 }
 
-/// The permit for the bytes of a large head: an extension of its request, whose parts share the memory
-/// of the head.
+/// The permit for a large head: an extension of its request, because the request shares the head's
+/// memory.
 #[derive(Clone, Debug)]
 pub(super) struct LargeHead {
     _permit: Arc<BytesPermit>,
@@ -75,23 +75,23 @@ pub(super) enum Note {
 
 /// The notes about the requests of one connection.
 ///
-/// hyper makes one request of each head, in the order of the heads. So requests and notes are
-/// matched by their number, and nothing that a client sends can forge a note.
+/// hyper makes one request from each head, in order. So a number matches each note to its request,
+/// and a client cannot forge a note.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Notes(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// How many heads were passed on.
+    /// The number of heads that were passed on.
     heads: u64,
-    /// How many of them have become requests.
+    /// The number of requests that were received.
     requests: u64,
     /// Notes, each with the number of its head.
     notes: VecDeque<(u64, Note)>,
 }
 
 impl Notes {
-    /// Counts a head that is passed on, with its note if there is one.
+    /// Counts a head that is passed on, and stores its note.
     pub(super) fn head(&self, note: Option<Note>) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = inner.heads;

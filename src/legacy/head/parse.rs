@@ -1,4 +1,4 @@
-//! Parses a head as hyper does, with the same parser, and decides what becomes of it.
+//! Parses a head with hyper's parser, and accepts or refuses the head.
 
 use std::mem::MaybeUninit;
 
@@ -12,27 +12,27 @@ use super::{
 /// A valid head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// The framing of its body.
+    /// The framing of the body.
     pub(super) framing: Framing,
-    /// Where the target stands; only if its query string must be taken out.
+    /// The target, only if its query string must be taken out.
     pub(super) long_target: Option<LongTarget>,
 }
 
-/// A target that is too long for [`http::Uri`]: offsets in the head.
+/// A target that is too long for [`http::Uri`], as offsets in the head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LongTarget {
     /// The `?`.
     pub(super) mark: usize,
-    /// Behind the query string: a fragment or the end of the target.
+    /// The end of the query string.
     pub(super) query_end: usize,
-    /// Behind the target.
+    /// The end of the target.
     pub(super) end: usize,
 }
 
-/// The length of the first head in `bytes`, with its empty line. `searched` says how many bytes an
-/// earlier search has seen.
+/// The length of the first head in `bytes`, with its empty line. Earlier calls have searched the
+/// first `searched` bytes.
 pub(super) fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
-    // The empty line may have begun in the bytes that were seen.
+    // The empty line may begin in the searched bytes.
     let from = searched.saturating_sub(2);
     *searched = bytes.len();
     let mut at = from;
@@ -47,7 +47,7 @@ pub(super) fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     None
 }
 
-/// Looks at the beginning of a head that is not complete yet.
+/// Checks the beginning of an incomplete head.
 ///
 /// # Errors
 /// The head cannot become valid.
@@ -89,7 +89,7 @@ pub(super) fn head(bytes: &[u8]) -> Result<Head, Refusal> {
         let head = Head { framing, long_target: None };
         return if valid { Ok(head) } else { Err(Refusal::Malformed) };
     }
-    // httparse demands exactly one space behind the method.
+    // httparse requires exactly one space after the method.
     let start = method.len() + 1;
     if bytes.get(start..start + target.len()) != Some(target.as_bytes()) {
         return Err(Refusal::Malformed);
@@ -116,7 +116,7 @@ fn long_target(start: usize, target: &str) -> Result<LongTarget, Refusal> {
     })
 }
 
-/// Whether a query string of any length has only the characters that [`http::Uri`] takes.
+/// Whether a query string of any length has only characters that [`http::Uri`] accepts.
 pub(crate) fn is_query(query: &str) -> bool {
     let mut rest = query;
     while !rest.is_empty() {
@@ -136,10 +136,10 @@ fn refusal(error: httparse::Error) -> Refusal {
     }
 }
 
-/// The small head that stands for a refused one.
+/// A small substitute for a refused head.
 ///
-/// It keeps the method and the version as far as they are known: the answer to HEAD has no body, and
-/// the answer to HTTP/1.0 is HTTP/1.0.
+/// The substitute keeps a known method and version: the answer to HEAD has no body, and the answer
+/// to HTTP/1.0 is HTTP/1.0.
 pub(super) fn substitute(bytes: &[u8]) -> String {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ');

@@ -19,11 +19,11 @@ use super::{
 };
 use crate::budget::{BytesPermit, ConnectionBudget};
 
-/// How much is read at once of a head, in bytes.
+/// The largest read of a head, in bytes.
 const STEP: usize = 8 * 1024;
 
-/// The most bytes of a body that hyper gets at once. hyper enlarges its buffer, up to the largest
-/// head, for each read that fills it.
+/// The largest read of a body, in bytes. hyper enlarges its buffer, up to the largest head, after
+/// each read that fills the buffer.
 const MAX_BODY_READ: usize = STEP - 1;
 
 /// A connection whose heads are read before hyper sees them.
@@ -31,19 +31,19 @@ const MAX_BODY_READ: usize = STEP - 1;
 pub(crate) struct HeadReader<S> {
     stream: S,
     state: State,
-    /// Bytes of the connection that were read.
+    /// Bytes from `stream` that hyper has not taken yet.
     unread: BytesMut,
-    /// How much of `unread` is a valid head that hyper takes next, in bytes.
+    /// The length of the valid head in `unread` that hyper takes next, in bytes.
     passed: usize,
-    /// A head that replaces another one. hyper takes it next.
+    /// A substitute head that hyper takes next.
     replaced: Bytes,
-    /// How much of `unread` was searched for the end of the head, in bytes.
+    /// The number of bytes of `unread` that were searched for the end of the head.
     searched: usize,
-    /// How much of `unread` was parsed without finding a fault, in bytes.
+    /// The number of bytes of `unread` that were parsed without an error.
     checked: usize,
     notes: Notes,
     budget: Option<Arc<ConnectionBudget>>,
-    /// For a head in `unread`.
+    /// The permit for a head in `unread`.
     permit: Option<BytesPermit>,
 }
 
@@ -53,9 +53,9 @@ enum State {
     Head,
     /// In a body.
     Body(Framing),
-    /// Behind a refused head. The rest is skipped.
+    /// After a refused head. The rest is skipped.
     Refused,
-    /// Behind a broken body, or behind a refused head and the client's last byte.
+    /// After a broken body, or after a refused head and the client's last byte.
     Ended,
 }
 
@@ -113,7 +113,7 @@ impl<S> HeadReader<S> {
                 self.passed = length;
             }
             None => {
-                // hyper doubles its buffer, and the request keeps it.
+                // hyper doubles its buffer, and the request keeps the buffer.
                 if permit.as_mut().is_some_and(|permit| !permit.try_resize(2 * length)) {
                     return self.refuse(Refusal::Overloaded);
                 }
@@ -122,7 +122,7 @@ impl<S> HeadReader<S> {
             }
             Some(LongTarget { mark, query_end, end }) => {
                 let head = self.unread.split_to(length).freeze();
-                // The head's memory goes with the query string.
+                // The query string keeps the head's memory.
                 self.unread = BytesMut::from(&*self.unread);
                 let query = head.slice(mark + 1..query_end);
                 self.notes.head(Some(Note::LongQuery(LongQuery::new(query, permit))));
@@ -141,7 +141,7 @@ impl<S> HeadReader<S> {
         self.state = State::Refused;
     }
 
-    /// Gives hyper more of a head. Returns whether there was any.
+    /// Passes bytes of a head to hyper. Returns false if there are none.
     fn pass_head(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         if !self.replaced.is_empty() {
             let length = self.replaced.len().min(buffer.remaining());
@@ -155,14 +155,14 @@ impl<S> HeadReader<S> {
         buffer.put_slice(&self.unread[..length]);
         self.unread.advance(length);
         self.passed -= length;
-        // Gives back the memory of a large head.
+        // Frees the memory of a large head.
         if self.passed == 0 && self.unread.is_empty() && self.unread.capacity() > 2 * STEP {
             self.unread = BytesMut::new();
         }
         true
     }
 
-    /// Counts bytes of a head in the budget.
+    /// Acquires budget for bytes of a head. Returns whether that succeeds.
     fn reserve(&mut self, bytes: usize) -> bool {
         let Some(budget) = &self.budget else { return true };
         match &mut self.permit {
@@ -211,9 +211,9 @@ impl<S: AsyncRead + Unpin> HeadReader<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Skips what the client still sends.
+    /// Discards the client's remaining input.
     ///
-    /// hyper never learns of its end: it would drop the answer to the refused head.
+    /// Hides the end of input from hyper: hyper would drop the answer to the refused head.
     fn poll_skip(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut skipped = [0; 1024];
         loop {

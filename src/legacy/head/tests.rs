@@ -1,4 +1,4 @@
-//! The reader below a real hyper server: what its service sees is what was sent.
+//! The reader below a real hyper server: the service sees the requests as sent.
 
 use std::{convert::Infallible, sync::Mutex};
 
@@ -30,7 +30,7 @@ async fn see(request: Request<Incoming>, notes: &Notes) -> Seen {
     Ok((parts.uri.path().to_owned(), query, body))
 }
 
-/// Sends bytes in steps of these lengths, in turn, and returns what a server saw and answered.
+/// Sends bytes in steps of these lengths, in turn. Returns the server's requests and responses.
 async fn exchange(
     sent: &[u8],
     steps: &[usize],
@@ -67,7 +67,7 @@ async fn exchange(
     (seen.into_inner().unwrap(), answers)
 }
 
-/// A request and what its service sees of it.
+/// A request as sent, and as the service sees it.
 fn request() -> impl Strategy<Value = (Vec<u8>, Seen)> {
     let body = prop_oneof![vec(any::<u8>(), 0..200), Just(b"GET /x HTTP/1.1\r\n\r\n".to_vec())];
     let query =

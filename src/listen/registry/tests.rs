@@ -63,7 +63,7 @@ async fn a_new_connection_is_refused_where_all_are_active() {
     let calls = connections.each_ref().map(|connection| connection.0.call(complete(), false).1);
     assert_eq!(registry.admit(address("10.0.0.2")).unwrap_err(), Reason::TotalLimit);
     assert!(!connections.iter().any(is_closed));
-    // A call goes on until its response's body has ended.
+    // A call ends with the body of its response.
     let [first, second] = calls;
     let response = first.answered(Response::new(Full::new(&b"body"[..])));
     assert_eq!(registry.admit(address("10.0.0.2")).unwrap_err(), Reason::TotalLimit);
@@ -139,7 +139,7 @@ async fn closing_connections_are_bounded() {
         assert!(admitted.len() < 1000, "descriptors are not bounded");
     };
     assert_eq!(refused, Reason::TotalLimit);
-    // The first ones have time to take leave, the others have none.
+    // The first connections linger, the others close at once.
     assert!(!admitted[0].0.closed().await && admitted[20].0.closed().await);
     admitted.retain(|connection| !is_closed(connection));
     assert_eq!(registry.counts(), [16, 0, 0, 0]);

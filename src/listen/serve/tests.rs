@@ -15,13 +15,13 @@ use super::*;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Longer than anything in a test takes.
+/// Longer than any test takes.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A listener of HTTP/1 whose responses each need a permit of `responses`.
+/// An HTTP/1 listener. Each response needs a permit of `responses`.
 struct Server {
     address: SocketAddr,
-    /// A permit for each request that has come.
+    /// One permit per received request.
     requests: Arc<Semaphore>,
     responses: Arc<Semaphore>,
     stop: CancellationToken,
@@ -69,13 +69,13 @@ impl Server {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Sends a request and waits until it has come.
+    /// Sends a request and waits until the server has received it.
     async fn call(&self, client: &mut TcpStream) {
         client.write_all(REQUEST).await.unwrap();
         within(self.requests.acquire()).await.unwrap().forget();
     }
 
-    /// A connection that has had a response.
+    /// A connection after its first response.
     async fn used(&self) -> TcpStream {
         let mut client = self.connect().await;
         self.call(&mut client).await;
@@ -115,7 +115,7 @@ async fn idle_connections_and_incomplete_heads_make_room() {
     assert!(is_closed(&mut kept_alive).await);
     let _fourth = server.used().await;
     assert!(is_closed(&mut slow).await);
-    // The others go on.
+    // The other connections continue.
     server.responses.add_permits(1);
     third.write_all(REQUEST).await.unwrap();
     assert!(read_response(&mut third).await);
@@ -158,7 +158,7 @@ async fn a_stop_waits_for_calls_until_the_listener_is_dropped() {
     server.call(&mut second).await;
     server.stop.cancel();
     assert!(is_closed(&mut idle).await);
-    // A semaphore is fair.
+    // A semaphore is fair: the first call gets the permit.
     server.responses.add_permits(1);
     assert!(read_response(&mut first).await);
     server.serving.abort();

@@ -1,8 +1,8 @@
-//! The kinds of databases.
+//! The database engines.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A kind of database.
+/// A database engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Engine {
     /// SQLite, embedded.
@@ -13,11 +13,11 @@ pub enum Engine {
     MySql,
 }
 
-/// Whether the server that looks like MySQL is MariaDB; for metrics and traces only. A process has
-/// one database.
+/// Whether the MySQL-compatible server is MariaDB. For telemetry only. Global: a process has one
+/// database.
 static IS_MARIADB: AtomicBool = AtomicBool::new(false);
 
-/// Whether the server is a node of a Galera cluster. A process has one database.
+/// Whether the server is a node of a Galera cluster. Global: a process has one database.
 static IS_GALERA: AtomicBool = AtomicBool::new(false);
 
 impl Engine {
@@ -31,7 +31,7 @@ impl Engine {
         }
     }
 
-    /// The name of the pool of connections for which calls wait.
+    /// The name of the connection pool that calls wait for.
     pub(in crate::storage) fn pool(self) -> &'static str {
         match self {
             Self::Sqlite => "read",
@@ -50,18 +50,18 @@ impl Engine {
     }
 }
 
-/// Whether `BEGIN` waits until a node of a Galera cluster has what other nodes acknowledged. What is
-/// acknowledged later, the transaction may not see.
+/// Whether `BEGIN` on a Galera node waits for all updates that other nodes have acknowledged. The
+/// transaction may miss later updates.
 pub(in crate::storage) fn begin_syncs() -> bool {
     IS_GALERA.load(Ordering::Relaxed)
 }
 
-/// A session said that its server is a node of a Galera cluster.
+/// Records that the server is a Galera node.
 pub(super) fn learn_galera() {
     IS_GALERA.store(true, Ordering::Relaxed);
 }
 
-/// The server that looks like MySQL said which version it has.
+/// Records the product of a MySQL-compatible server.
 pub(super) fn learn_product(version: &str) {
     IS_MARIADB.store(version.contains("MariaDB"), Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! Whether a server can keep what the service promises: asked once, before anything is stored on it.
+//! Checks once, before the first write, that a server meets the service's requirements.
 
 use std::time::Duration;
 
@@ -15,23 +15,23 @@ use super::{
     url::{Host, ServerUrl},
 };
 
-/// Why a server is not fit.
+/// Why a server is unfit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// It only speaks the protocol of a supported server.
+    /// Another product that speaks the protocol of a supported server.
     #[error("the database is {0}: only PostgreSQL, MariaDB, MySQL and SQLite are supported")]
     Product(String),
-    /// It is older than what the statements need.
+    /// The server is too old for the SQL statements.
     #[error("the database is {product} {found}: version {least} or later is needed")]
     Version {
-        /// Its name.
+        /// The product's name.
         product: &'static str,
-        /// Its version.
+        /// The server's version.
         found: String,
-        /// The oldest version that is supported.
+        /// The oldest supported version.
         least: &'static str,
     },
-    /// The database does not hold every text.
+    /// The database encoding is not UTF-8.
     #[error("the encoding of the database is {0}: create it with ENCODING 'UTF8'")]
     Encoding(String),
     /// An acknowledged update could be lost.
@@ -41,32 +41,32 @@ pub enum Unfit {
     Durability {
         /// The server's setting.
         setting: &'static str,
-        /// Its value.
+        /// The current value.
         found: String,
-        /// The value that it needs.
+        /// The required value.
         needed: &'static str,
     },
-    /// A table may be of an engine without transactions.
+    /// A table's storage engine is not `InnoDB`, and may lack transactions.
     #[error(
         "the table {table} has the storage engine {engine}, which could lose an update that was answered: ALTER TABLE {table} ENGINE = InnoDB"
     )]
     StorageEngine {
-        /// Its name.
+        /// The table's name.
         table: String,
-        /// Its storage engine.
+        /// The table's storage engine.
         engine: String,
     },
-    /// A pooler gives each transaction, or each statement, another session.
+    /// A pooler changes sessions between transactions or statements.
     #[error(
         "a pooler in transaction or statement mode is in front of the database (such as PgBouncer with pool_mode = transaction): settings and locks of a session do not hold there; use pool_mode = session, or connect to the server itself"
     )]
     Pooler,
 }
 
-/// Checks the server of a URL. A file is always fit.
+/// Checks the server of a URL. A SQLite file always passes.
 ///
 /// # Errors
-/// [`OpenError::Unfit`]; [`OpenError::Prepare`] where it does not answer.
+/// [`OpenError::Unfit`]; [`OpenError::Prepare`] if the server does not answer.
 pub(in crate::storage) async fn check(options: &Options) -> Result<(), OpenError> {
     let engine = Engine::from_url(&options.url);
     if engine == Some(Engine::Sqlite) {
@@ -82,7 +82,7 @@ pub(in crate::storage) async fn check(options: &Options) -> Result<(), OpenError
             Some(Engine::Postgres) => postgres(&connection).await,
             _ => mysql(&connection).await,
         };
-        // The answer is what counts.
+        // A failed close does not change the result.
         let _ = connection.close().await;
         checked
     };
@@ -138,7 +138,7 @@ async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
     let value = async |name: &str| -> Result<String, OpenError> {
         text(connection, &format!("SELECT CAST(@@{name} AS CHAR)")).await
     };
-    // A node that fails is replaced by others that have its transactions.
+    // On Galera, other nodes have the transactions of a failed node.
     let provider = value("wsrep_provider").await.unwrap_or_default();
     let is_galera = !["", "none"].contains(&&*provider);
     let mut needed =
@@ -159,7 +159,7 @@ async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
             "if all nodes of the cluster fail at once, updates that were answered can be lost"
         );
     }
-    // Tables of earlier versions have the engine that was the server's default then.
+    // Earlier versions created tables with the server's default engine.
     let other: Vec<QueryResult> =
         connection.query_all_raw(Statement::from_string(DbBackend::MySql, OTHER_ENGINES)).await?;
     match other.first() {
@@ -171,12 +171,12 @@ async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
     }
 }
 
-/// Tables of the service that have no transactions.
+/// The service's tables that do not use `InnoDB`.
 const OTHER_ENGINES: &str = "SELECT table_name, engine FROM information_schema.tables \
      WHERE table_schema = DATABASE() AND engine <> 'InnoDB' AND table_name IN \
      ('accounts', 'change_log', 'change_log_sweeps', 'requests', 'service_tokens', 'settings', 'token_keys')";
 
-/// The first two numbers of a version such as `10.11.6-MariaDB`. Some servers put `5.5.5-` before it.
+/// Parses major and minor of a version such as `10.11.6-MariaDB`. Some servers prefix `5.5.5-`.
 fn major_and_minor(version: &str) -> (u32, u32) {
     let version = version.strip_prefix("5.5.5-").unwrap_or(version);
     let mut numbers = version
@@ -185,8 +185,7 @@ fn major_and_minor(version: &str) -> (u32, u32) {
     (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
 }
 
-/// The name of a product that is not what its protocol says; `own` is how the version of the right one
-/// begins.
+/// The name of a product that only speaks the protocol. Genuine versions start with `own`.
 fn other_product(version: &str, own: &str) -> Option<String> {
     const OTHERS: [&str; 13] = [
         "CockroachDB",
@@ -213,7 +212,7 @@ fn other_product(version: &str, own: &str) -> Option<String> {
     }
 }
 
-/// Whether a pooler is in front of the first host that answers. All have one, or none.
+/// Whether a pooler is in front of the first host that answers. All hosts have one, or none.
 async fn is_any_pooled(url: &ServerUrl) -> Result<bool, OpenError> {
     let patience = if url.hosts.len() > 1 { HOST_TIMEOUT } else { PATIENCE };
     let mut is_any = Ok(false);
@@ -228,8 +227,8 @@ async fn is_any_pooled(url: &ServerUrl) -> Result<bool, OpenError> {
     is_any
 }
 
-/// Whether two connections share a session of the server, or one has several: a pooler gives a session
-/// to whichever is in a transaction. Nothing is set in these sessions.
+/// Whether two connections share a server session, or one connection changes sessions: a pooler
+/// assigns a session per transaction. Changes no session setting.
 async fn is_pooled(host: &PgConnectOptions) -> Result<bool, OpenError> {
     const ROUNDS: usize = 5;
     let connect = async || PgConnection::connect_with(host).await.map_err(lost);
@@ -240,7 +239,7 @@ async fn is_pooled(host: &PgConnectOptions) -> Result<bool, OpenError> {
         is_pooled |= session_of(&mut one).await.map_err(lost)? != first;
         match sqlx::raw_sql("BEGIN").execute(&mut other).await {
             Ok(_) => {}
-            // A pooler in statement mode has no transactions.
+            // A pooler in statement mode rejects `BEGIN`.
             Err(sqlx::Error::Database(_)) => return Ok(true),
             Err(error) => return Err(lost(error)),
         }
@@ -254,7 +253,7 @@ async fn is_pooled(host: &PgConnectOptions) -> Result<bool, OpenError> {
     Ok(is_pooled)
 }
 
-/// The process of the server behind a connection. The simple protocol prepares no statement.
+/// The process id of the server session. The simple protocol prepares no statement.
 async fn session_of(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }

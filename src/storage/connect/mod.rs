@@ -1,4 +1,4 @@
-//! Pools of connections, set up so that what was committed stays.
+//! Connection pools, configured for durable commits.
 
 mod engine;
 mod fitness;
@@ -36,32 +36,33 @@ use crate::{
     telemetry::{instruments::instruments, names},
 };
 
-/// The longest that a statement waits for a lock, and a caller for a connection.
+/// Timeout for locks, and for acquiring a connection.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many connections to a server are kept ready. To make one takes 90 ms where it has TLS, as the driver leaves Nagle's
-/// algorithm on.
+/// Number of server connections opened in advance. Connecting with TLS takes 90 ms, because the
+/// driver leaves Nagle's algorithm on.
 const READY: u32 = 4;
 
-/// How many connections read a SQLite database at most: each has a thread, and 1 MB of pages in memory: the
-/// system has them, too.
+/// Maximum number of SQLite read connections. Each has a thread and a page cache of 1 MB, and the
+/// operating system caches the same pages.
 const SQLITE_READERS: u32 = 4;
 
-/// How to connect.
+/// The connection options.
 #[derive(Clone)]
 pub struct Options {
     /// `sqlite://FILE`, `postgres://…` or `mysql://…`. May hold a password.
     pub url: String,
-    /// How many connections at most, 1 or more. SQLite has at most 4 that read, and one more that writes.
+    /// Maximum number of connections, at least 1. SQLite uses up to 4 for reads, and 1 for writes.
     pub max_connections: u32,
-    /// How many calls may be under way at once, 1 or more; more are refused.
+    /// Maximum number of concurrent calls, at least 1. Further calls are refused.
     pub max_in_flight: usize,
-    /// How long updates on a server wait at most for as many as another transaction has under way, to share the next one.
+    /// Maximum time that updates on a server wait to share the next transaction. The wait ends once
+    /// as many updates wait as the open transaction has.
     pub gather: Duration,
 }
 
 impl Options {
-    /// How to connect to a database by default.
+    /// The default options for a database URL.
     pub fn of(url: String) -> Self {
         let gather = Duration::from_millis(2);
         Self { url, max_connections: 10, max_in_flight: 1024, gather }
@@ -76,7 +77,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Why a database could not be opened. Names no value of the URL.
+/// Why a database could not be opened. Contains no value of the URL.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL cannot be used.
@@ -85,20 +86,20 @@ pub enum OpenError {
     /// The URL or the file of a SQLite database cannot be used.
     #[error(transparent)]
     Sqlite(#[from] SqliteUrlError),
-    /// The server cannot keep what the service promises.
+    /// The server does not meet the service's requirements.
     #[error(transparent)]
     Unfit(#[from] Unfit),
-    /// Demo data was asked for in a database that has other data.
+    /// Demo data was requested for a database that has other data.
     #[error("the database has data of its own, so it cannot have the demo data")]
     NotDemo,
-    /// A newer version has changed the schema so that this one must not run on it.
+    /// A newer version made a schema change that excludes this version.
     #[error(
         "the schema of the database is that of a newer version, and this version must not run on it ({step}: {reason}): run the newer version, or restore a database of before"
     )]
     Newer {
-        /// The step of the schema.
+        /// The migration.
         step: String,
-        /// Why, in the newer version's words.
+        /// The newer version's reason.
         reason: String,
     },
     /// The database does not answer, or its schema cannot be brought up to date.
@@ -107,7 +108,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether it helps to try again.
+    /// Whether a retry may succeed.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Prepare(_))
     }
@@ -119,12 +120,12 @@ impl From<DbErr> for OpenError {
     }
 }
 
-/// The pools of one database.
+/// The connection pools of one database.
 #[derive(Clone, Debug)]
 pub(super) struct Pools {
     pub(super) engine: Engine,
-    /// The callers that wait for connections to a server, or to read a SQLite database: there one
-    /// thread writes, with a connection of its own.
+    /// Counts callers that wait for a connection. On SQLite only reads wait: one thread writes, on
+    /// its own connection.
     pub(super) queue: PoolMetrics,
     source: Source,
 }
@@ -132,9 +133,9 @@ pub(super) struct Pools {
 /// Where connections come from.
 #[derive(Clone, Debug)]
 enum Source {
-    /// On SQLite reading has a pool of its own, as there is one writer.
+    /// SQLite has one writer, so reads have their own pool.
     File { read: DatabaseConnection, write: DatabaseConnection },
-    /// The connections to servers.
+    /// The pool of server connections.
     Servers(Connections),
 }
 
@@ -164,14 +165,14 @@ impl Pools {
         Ok(lease?)
     }
 
-    /// A server did not answer: its connections are checked before their next use.
+    /// Has every server connection checked before its next use. Called after a timeout.
     pub(super) fn suspect(&self) {
         if let Source::Servers(connections) = &self.source {
             connections.manager().suspect();
         }
     }
 
-    /// Connects to a server ahead of the first calls. If it does not answer, they will tell.
+    /// Connects to a server before the first calls. Ignores errors: the first calls report them.
     pub(super) async fn connect(&self) {
         if let Source::Servers(connections) = &self.source {
             let ready = (0..READY).map(|_| Lease::of(connections));
@@ -181,7 +182,7 @@ impl Pools {
         }
     }
 
-    /// The state of each pool for metrics: its name, and its idle, used and most connections.
+    /// The name of each pool, with its numbers of idle, used and maximum connections.
     pub(super) fn states(&self) -> Vec<(&'static str, [usize; 3])> {
         match &self.source {
             Source::File { read, write } => {
@@ -200,7 +201,7 @@ impl Pools {
         }
     }
 
-    /// Ends every connection, after what it is doing.
+    /// Closes every connection once its current work is done.
     pub(super) async fn close(&self) {
         match &self.source {
             Source::File { read, write } => {
@@ -219,18 +220,18 @@ fn number(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// Idle, used and most. The numbers are not read at one moment.
+/// Idle, used and maximum. Saturates: `idle` and `size` are not read atomically.
 fn counts(idle: usize, size: usize, most: usize) -> [usize; 3] {
     [idle, size.saturating_sub(idle), most]
 }
 
-/// How many connections to a server the service has for what it does by itself.
+/// Number of server connections for the service's internal work.
 pub(super) fn own_work(connections: u32) -> u32 {
     if connections < 8 { 1 } else { 2 }
 }
 
-/// How many calls may read at once: on a server all connections but those that write, and those for
-/// what the service does by itself.
+/// Maximum number of concurrent reads. On a server, writes and internal work keep their share of
+/// the connections.
 pub(super) fn readers(engine: Engine, connections: u32) -> u32 {
     match engine {
         Engine::Sqlite => connections.min(SQLITE_READERS),
@@ -241,7 +242,7 @@ pub(super) fn readers(engine: Engine, connections: u32) -> u32 {
     }
 }
 
-/// The pools of a database. They connect when they are used; a server need not answer yet.
+/// Creates the pools of a database. A pool connects on first use: the server may still be down.
 pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(UrlError::Scheme)?;
     let queue = PoolMetrics { pool: engine.pool(), waiting: Arc::default() };
@@ -259,7 +260,7 @@ pub(super) fn open(options: &Options) -> Result<Pools, OpenError> {
     Ok(Pools { engine, queue, source })
 }
 
-/// A pool of exactly one connection, that may write.
+/// A pool of exactly one write connection.
 pub(super) async fn single(options: &Options) -> Result<DatabaseConnection, OpenError> {
     if Engine::from_url(&options.url) == Some(Engine::Sqlite) {
         return file_writer(options);
@@ -275,7 +276,7 @@ fn file_writer(options: &Options) -> Result<DatabaseConnection, OpenError> {
     Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
 }
 
-/// A dead connection is noticed by the statement that fails on it, not by a ping before each use.
+/// No ping before use: the first statement on a dead connection fails, and reveals it.
 fn pool_options<D: sqlx::Database>(max_connections: u32) -> PoolOptions<D> {
     PoolOptions::new()
         .max_connections(max_connections)
@@ -283,7 +284,7 @@ fn pool_options<D: sqlx::Database>(max_connections: u32) -> PoolOptions<D> {
         .test_before_acquire(false)
 }
 
-/// WAL, and every commit synced: an update that was answered survives the loss of power.
+/// WAL with a sync on every commit: an acknowledged update survives a power loss.
 fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
     let file = SqliteFile::from_url(url)?;
     Ok(SqliteConnectOptions::new()
@@ -296,19 +297,18 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
         .disable_statement_logging())
 }
 
-/// Whether no transaction is left on a connection. Where SQLite has rolled back by itself, as on a full disk, the driver believes
-/// that one is open, and the connection can begin no other one.
+/// Whether the connection has no open transaction. If SQLite rolled back by itself, as on a full
+/// disk, the driver assumes an open transaction, and cannot begin another transaction.
 async fn has_ended(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    // Comes after a rollback that is under way.
+    // The ping waits for a pending rollback.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
 }
 
-/// The name of a database on a server; and where that is, if it has one host: its name or address, and
-/// its port if it is not the usual one.
+/// Telemetry attributes: the database name and, for a single host, address and non-default port.
 pub(super) fn attributes(options: &Options) -> Vec<KeyValue> {
     let Ok(url) = ServerUrl::read(&options.url) else { return Vec::new() };
-    // Shared by the copies that a record makes.
+    // `Arc`: every record clones the attributes.
     let shared = |text: String| Arc::<str>::from(text);
     let name = url.hosts.first().and_then(url::Host::database);
     let mut attributes: Vec<_> =
@@ -321,7 +321,7 @@ pub(super) fn attributes(options: &Options) -> Vec<KeyValue> {
     attributes
 }
 
-/// How to listen to a PostgreSQL server; `None` for other engines.
+/// The connect options of each PostgreSQL host. Empty on other engines.
 pub(super) fn postgres_hosts(options: &Options) -> Vec<sqlx::postgres::PgConnectOptions> {
     let hosts = ServerUrl::read(&options.url).map(|url| url.hosts).unwrap_or_default();
     let postgres = |host| match host {

@@ -1,5 +1,5 @@
-//! Connections to servers. Each is used by one caller at a time, checked before use where it was
-//! idle, and replaced where it is of no use any more.
+//! Connections to servers, each for one caller at a time. Idle connections are checked before use,
+//! unusable connections are replaced.
 
 use std::{
     fmt,
@@ -26,42 +26,40 @@ use super::{
 };
 use crate::{domain::error::Error, storage::failure::breakage};
 
-/// A connection that was idle for longer is checked before use.
+/// Idle time after which a connection is checked before use.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long the check of an idle connection may take.
+/// Timeout for the check of an idle connection.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same for a connection whose caller has gone in the middle: it may still be at work.
+/// Timeout for the check of an interrupted connection: it may still run a statement.
 const INTERRUPTED_TIMEOUT: Duration = Duration::from_millis(250);
-/// How often all connections are replaced at most.
+/// Minimum time between two replacements by [`Connector::replace_all`].
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a connection is used at most: what a server keeps for it does not grow without end.
+/// Maximum age of a connection: bounds the memory that a server keeps per session.
 const LONGEST_USE: Duration = Duration::from_secs(30 * 60);
-/// How long a host may take until its connection can be used where there are others. A server that
-/// stands still accepts connections and says nothing. Callers wait for [`PATIENCE`] at most, and for
-/// readiness only two seconds.
+/// Timeout for connecting to one of several hosts. A frozen server accepts connections but does not
+/// answer. Calls wait at most [`PATIENCE`], and readiness probes two seconds.
 pub(super) const HOST_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a connection may take to say goodbye.
+/// Timeout for closing a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much is wrong with a connection.
+/// Why a connection is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::storage) enum Breakage {
-    /// It is broken. The others may be, too: they are checked before use.
+    /// The connection is broken. Other connections may be broken too, and are checked before use.
     Broken,
-    /// What it has prepared is of no use any more, and so it is on the others that are as old.
+    /// Prepared statements are invalid, on this connection and on all other existing connections.
     Stale,
-    /// Its server accepts no writes. A new connection may lead to one that does.
+    /// The server is read-only. A new connection may reach a writable server.
     ReadOnly,
 }
 
-/// The connections to the servers of a URL.
+/// The connection pool for the servers of a URL.
 pub(in crate::storage) type Connections = Pool<Connector>;
 
-/// New [`Connections`], `max` of them at most. None is made yet.
+/// Creates a pool of at most `max` connections. Opens none yet.
 pub(super) fn connections(url: ServerUrl, max: u32) -> Connections {
     let max = usize::try_from(max).unwrap_or(usize::MAX);
     let pool = Pool::builder(Connector::new(url)).max_size(max).queue_mode(QueueMode::Fifo);
-    // Fails only for timeouts of its own, which it has none.
     #[expect(
         clippy::expect_used,
         reason = "the builder fails only where it has timeouts of its own"
@@ -69,16 +67,16 @@ pub(super) fn connections(url: ServerUrl, max: u32) -> Connections {
     pool.build().expect("no timeouts")
 }
 
-/// Makes connections, and judges old ones.
+/// Creates connections, and checks pooled connections before reuse.
 pub(in crate::storage) struct Connector {
     url: ServerUrl,
-    /// Connections that were used last before are checked before use.
+    /// Connections last used before this moment are checked before use.
     suspect: Moment,
-    /// Connections that were made before are replaced.
+    /// Connections created before this moment are replaced.
     stale: Moment,
 }
 
-/// The last time of something; none yet.
+/// The last time of an event. `None` before the first event.
 #[derive(Default)]
 struct Moment(Mutex<Option<Instant>>);
 
@@ -100,14 +98,13 @@ impl Moment {
     }
 }
 
-/// One connection: a pool of the driver that never has another one, since the driver gives
-/// connections to SeaORM only so.
+/// One connection, as a driver pool of size 1: SeaORM takes the driver's connections only as pools.
 pub(in crate::storage) struct Slot {
     connection: DatabaseConnection,
     made: Instant,
-    /// When it was last used well.
+    /// When the connection was last used or checked.
     used: Instant,
-    /// Whether its last caller has gone in the middle.
+    /// Whether the last caller was dropped before [`Lease::done`].
     is_interrupted: bool,
 }
 
@@ -121,14 +118,15 @@ impl Connector {
         self.suspect.is_now();
     }
 
-    /// Has every connection replaced; not again and again where new ones are of no use either.
+    /// Replaces every connection, at most once per [`REPLACE_INTERVAL`]: new connections may be
+    /// unusable too.
     fn replace_all(&self) {
         if !self.stale.is_within(REPLACE_INTERVAL) {
             self.stale.is_now();
         }
     }
 
-    /// Connects to the first host that can be used.
+    /// Connects to the first usable host.
     pub(super) async fn connect(&self) -> Result<DatabaseConnection, DbErr> {
         if let [host] = &*self.url.hosts {
             return self.login(host).await;
@@ -145,7 +143,7 @@ impl Connector {
                 Err(_) => slow.push(host),
             }
         }
-        // None of the others can be used: a slow host is better than none.
+        // No other host is usable: try the slow hosts without this timeout.
         for host in slow {
             match self.login(host).await {
                 Ok(connection) => return Ok(connection),
@@ -155,7 +153,7 @@ impl Connector {
         Err(last.unwrap_or_else(timed_out))
     }
 
-    /// Connects to a host that accepts writes, where that is needed.
+    /// Connects to a host. Fails on a read-only host if the URL needs writes.
     async fn login(&self, host: &Host) -> Result<DatabaseConnection, DbErr> {
         let connection = host.connect().await?;
         if self.url.needs_writes {
@@ -166,7 +164,7 @@ impl Connector {
 }
 
 impl Host {
-    /// Whether anything answers at its address: the driver would try for longer.
+    /// Checks that the host accepts TCP connections: the driver would retry for longer.
     async fn reach(&self) -> Result<(), DbErr> {
         let (socket, host, port) = match self {
             Self::Postgres(options) => {
@@ -200,7 +198,7 @@ impl Host {
         }
     }
 
-    /// Whether the server accepts writes now.
+    /// Fails if the server is read-only.
     async fn check_writes(&self, connection: &DatabaseConnection) -> Result<(), DbErr> {
         let query = match self {
             Self::Postgres(_) => {
@@ -248,7 +246,7 @@ impl Manager for Connector {
 
     async fn create(&self) -> Result<Slot, DbErr> {
         let made = Instant::now();
-        // Boxed: the compiler bounds how deeply futures nest.
+        // Boxed: the compiler limits the nesting of futures.
         let connect: BoxFuture<'_, _> = Box::pin(self.connect());
         let connection = connect.await?;
         Ok(Slot { connection, made, used: Instant::now(), is_interrupted: false })
@@ -267,7 +265,7 @@ impl Manager for Connector {
         match timeout(patience, ping).await {
             Ok(checked) => checked?,
             Err(_) => {
-                // A network that swallows packets does so with all of them.
+                // A network that drops packets affects every connection.
                 if !slot.is_interrupted {
                     self.replace_all();
                 }
@@ -280,24 +278,24 @@ impl Manager for Connector {
 
     fn detach(&self, slot: &mut Slot) {
         let connection = slot.connection.clone();
-        // Its own task: nobody waits for a peer that may have vanished.
+        // In its own task: callers must not wait for a peer that may be gone.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { timeout(CLOSE_TIMEOUT, connection.close_by_ref()).await });
         }
     }
 }
 
-/// A connection that is used until this is dropped.
+/// A connection leased until drop.
 pub(in crate::storage) enum Lease {
-    /// To a file: of a pool of the driver.
+    /// A connection to a file, from a driver pool.
     File(DatabaseConnection),
-    /// To a server.
+    /// A connection to a server.
     Server(Leased),
 }
 
-/// A connection to a server that is used until this is dropped.
+/// A server connection leased until drop.
 pub(in crate::storage) struct Leased {
-    /// None only while it is dropped.
+    /// `None` only during drop.
     slot: Option<managed::Object<Connector>>,
     connection: DatabaseConnection,
     is_done: bool,
@@ -305,7 +303,7 @@ pub(in crate::storage) struct Leased {
 }
 
 impl Lease {
-    /// A free connection, or a new one.
+    /// Acquires an idle connection, or creates one.
     pub(super) async fn of(pool: &Connections) -> Result<Self, DbErr> {
         let slot = timeout(PATIENCE, pool.get()).await.map_err(|_| timed_out())?;
         let slot = slot.map_err(|error| match error {
@@ -319,15 +317,15 @@ impl Lease {
         Ok(Self::Server(Leased { slot: Some(slot), connection, is_done: false, is_useless }))
     }
 
-    /// Every statement on it was answered. After a drop without that it is checked before its next
-    /// use.
+    /// Ends the lease after every statement was answered. A connection dropped without `done` is
+    /// checked before its next use.
     pub(in crate::storage) fn done(mut self) {
         if let Self::Server(leased) = &mut self {
             leased.is_done = true;
         }
     }
 
-    /// Has it replaced once it is dropped.
+    /// Has the connection replaced after drop.
     pub(in crate::storage) fn fails(&self, breakage: Breakage) {
         let Self::Server(leased) = self else { return };
         leased.is_useless.store(true, Ordering::Relaxed);
@@ -341,7 +339,7 @@ impl Lease {
         }
     }
 
-    /// The outcome of a statement on it, which may show that it is of no use any more.
+    /// Returns `outcome`. If its error is a [`Breakage`], has the connection replaced.
     pub(in crate::storage) fn note<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         if let Some(breakage) = outcome.as_ref().err().and_then(breakage) {
             self.fails(breakage);

@@ -1,11 +1,11 @@
-//! What the service relies on in every session of a server, whatever the server's defaults are.
+//! The session settings that the service needs, whatever the server's defaults are.
 
 use sea_orm::sqlx::{self, Executor, MySqlConnection, PgConnection};
 
 use super::engine::learn_galera;
 
-/// A commit is on disk before it is answered, no statement waits without end, and a client that has
-/// vanished does not keep its locks.
+/// Commits are durable before they are acknowledged. Statements time out. Vanished clients lose
+/// locks.
 const POSTGRES: &str = "
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local');
     SET client_min_messages = 'warning';
@@ -18,8 +18,8 @@ const POSTGRES: &str = "
     SET tcp_keepalives_count = 3;
     SET default_transaction_isolation = 'read committed'";
 
-/// A transaction commits by itself where none was begun. A row that is locked is read as of now, not
-/// as of the transaction's first statement. A value that does not fit is refused, not cut.
+/// Autocommit is on. A locked row is read as of now, not as of the transaction's first statement. A
+/// value that does not fit is an error, and is never truncated.
 const MYSQL: &str = "
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION autocommit = 1,
@@ -31,8 +31,8 @@ const MYSQL: &str = "
 /// Whether the server is a node of a Galera cluster.
 const GALERA: &str = "SHOW SESSION VARIABLES WHERE variable_name = 'wsrep_on' AND value = 'ON'";
 
-/// What a node reads includes what other nodes have acknowledged: an update that changes nothing is
-/// one on the newest row.
+/// A read waits for the updates that other nodes have acknowledged: an update without changes must
+/// see the newest row.
 const GALERA_SESSION: &str = "SET SESSION wsrep_sync_wait = 1";
 
 /// Sets up a session of PostgreSQL.

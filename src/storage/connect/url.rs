@@ -1,4 +1,4 @@
-//! The URL of a database on servers: one host or several, and the options of the driver.
+//! Parses the URL of a database server: one or more hosts, and driver options.
 
 use std::str::FromStr;
 
@@ -6,13 +6,13 @@ use sea_orm::sqlx::{self, ConnectOptions, mysql::MySqlConnectOptions, postgres::
 
 use super::Engine;
 
-/// Why a database URL cannot be used. No message has a value of the URL, which may be a password.
+/// Why a database URL is invalid. No message contains a value of the URL: values may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// The scheme is of no known engine.
+    /// The scheme names no supported engine.
     #[error("it must be sqlite://FILE, postgres://… or mysql://…")]
     Scheme,
-    /// User, password, host and port cannot be told apart.
+    /// User, password, host and port cannot be parsed.
     #[error(
         "its part before the path cannot be read: percent-encode special characters of user name and password, such as %23 for #, %40 for @ and %2F for /"
     )]
@@ -20,12 +20,12 @@ pub enum UrlError {
     /// The driver refuses an option's value, or a value is not percent-encoded.
     #[error("the value of {0} cannot be used")]
     Value(String),
-    /// An option that has no meaning here.
+    /// The option is unknown.
     #[error("{0} is no option of it")]
     Option(String),
 }
 
-/// The options of a PostgreSQL URL that the driver knows.
+/// The URL options of the PostgreSQL driver.
 const POSTGRES_OPTIONS: &[&str] = &[
     "sslmode",
     "ssl-mode",
@@ -47,7 +47,7 @@ const POSTGRES_OPTIONS: &[&str] = &[
     "options",
 ];
 
-/// The options of a MySQL URL that the driver knows.
+/// The URL options of the MySQL driver.
 const MYSQL_OPTIONS: &[&str] = &[
     "sslmode",
     "ssl-mode",
@@ -65,10 +65,10 @@ const MYSQL_OPTIONS: &[&str] = &[
     "time-zone",
 ];
 
-/// The option that names which hosts may be used.
+/// libpq's option that selects hosts by their session state.
 const TARGET: &str = "target_session_attrs";
 
-/// The hosts of a URL, in the order in which they are tried.
+/// The hosts of a URL, in the order of connection attempts.
 #[derive(Clone)]
 pub(in crate::storage) struct ServerUrl {
     pub(super) hosts: Vec<Host>,
@@ -76,7 +76,7 @@ pub(in crate::storage) struct ServerUrl {
     pub(super) needs_writes: bool,
 }
 
-/// How to connect to one host.
+/// The connect options of one host.
 #[derive(Clone)]
 pub(super) enum Host {
     Postgres(PgConnectOptions),
@@ -84,10 +84,10 @@ pub(super) enum Host {
 }
 
 impl ServerUrl {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// Which part cannot be used.
+    /// [`UrlError`] names the invalid part.
     pub(in crate::storage) fn read(url: &str) -> Result<Self, UrlError> {
         let engine = Engine::from_url(url).ok_or(UrlError::Scheme)?;
         let (known, scheme) = match engine {
@@ -130,7 +130,7 @@ impl ServerUrl {
 
 impl Host {
     fn read(engine: Engine, url: &str) -> Option<Self> {
-        // The driver panics at nothing, but takes any text as a host.
+        // The driver accepts any text as a host.
         let parsed = url::Url::parse(url).ok()?;
         if parsed.host_str().is_some_and(|host| host.contains(char::is_whitespace)) {
             return None;
@@ -158,7 +158,7 @@ impl Host {
         }
     }
 
-    /// Its socket, name or address.
+    /// The socket path, host name or IP address.
     pub(super) fn address(&self) -> String {
         let (socket, host) = match self {
             Self::Postgres(own) => (own.get_socket(), own.get_host()),
@@ -167,7 +167,7 @@ impl Host {
         socket.map_or(host.to_owned(), |socket| socket.to_string_lossy().into_owned())
     }
 
-    /// Its port, if it is not the usual one.
+    /// The port, unless it is the default port.
     pub(super) fn unusual_port(&self) -> Option<u16> {
         let (socket, port, usual) = match self {
             Self::Postgres(own) => (own.get_socket(), own.get_port(), 5432),
@@ -177,7 +177,7 @@ impl Host {
     }
 }
 
-/// Whether a host must accept writes, by libpq's names. This service cannot use others.
+/// Parses libpq's `target_session_attrs`: whether hosts must accept writes. Others are invalid.
 fn needs_writes(target: &str) -> Result<bool, UrlError> {
     match target {
         "any" => Ok(false),
@@ -186,7 +186,7 @@ fn needs_writes(target: &str) -> Result<bool, UrlError> {
     }
 }
 
-/// Whether the driver takes an option's value.
+/// Checks that the driver accepts the value of an option.
 fn check_value(engine: Engine, name: &str, value: &str) -> Result<(), UrlError> {
     let query =
         url::form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish();

@@ -1,4 +1,4 @@
-//! What codes mean.
+//! Tests of the error classes.
 
 use super::*;
 

@@ -1,8 +1,7 @@
-//! When an id of the change log that is missing is missing for ever.
+//! Decides when a missing id of the change log is missing for ever.
 //!
-//! A transaction takes the id of its entry before it commits, so an entry with a smaller id may become
-//! visible later. Once every transaction has ended that may have taken an id, the id is visible, or its
-//! transaction was rolled back.
+//! A transaction takes an entry's id before it commits, so a smaller id may become visible later.
+//! Once all transactions that may have taken an id have ended, the id is visible or rolled back.
 
 use std::time::Duration;
 
@@ -13,42 +12,42 @@ use crate::{
     storage::{connect::Engine, repository::Database},
 };
 
-/// How often the transactions of PostgreSQL are looked at while ids are missing.
+/// Interval between PostgreSQL snapshots while ids are missing.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a transaction of the service takes at most on MariaDB while the server answers. The service ends it after 15 s. A
-/// statement that runs then ends after 10 s (`max_statement_time`), and an idle transaction after 20 s
-/// (`idle_write_transaction_timeout`).
+/// Upper bound for a transaction of the service on MariaDB while the server answers. The service
+/// ends a transaction after 15 s. A running statement then ends after 10 s (`max_statement_time`),
+/// and an idle transaction after 20 s (`idle_write_transaction_timeout`).
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
-/// How much time counts between two looks: more passes only while the server does not answer, and its
-/// transactions do not go on then.
+/// Maximum time counted between two polls. More time passes only while the server does not answer,
+/// and its transactions stand still then.
 const LONGEST_STEP: Duration = Duration::from_secs(1);
 
-/// The transactions of PostgreSQL at one moment, by their ids, which grow.
+/// The transactions of a PostgreSQL snapshot. Transaction ids grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::storage) struct Transactions {
-    /// The id of the oldest transaction that has not ended.
+    /// The id of the oldest open transaction.
     pub(in crate::storage) oldest: i64,
-    /// The id of the next transaction that writes.
+    /// The id of the next write transaction.
     pub(in crate::storage) next: i64,
-    /// The largest id of the change log at that moment.
+    /// The largest id of the change log in the snapshot.
     pub(in crate::storage) newest: i64,
 }
 
-/// The ids that are missing, and the transactions that may have taken them.
+/// Tracks transactions that may still fill missing ids.
 #[derive(Debug)]
 pub(super) struct Gaps {
     engine: Engine,
-    /// The largest id that was seen at a moment, and what was under way then.
+    /// The largest id seen at a moment, and the transactions open at that moment.
     mark: Option<(i64, Moment)>,
     looked_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum Moment {
-    /// On PostgreSQL, the id of the next transaction. A transaction has its own id before it takes the
-    /// id of its entry, as it first locks the row of a user.
+    /// PostgreSQL: the id of the next transaction. A transaction gets its own id before its entry's
+    /// id, because it first locks a user's row.
     Transaction(i64),
-    /// How long the server has answered since.
+    /// MariaDB and MySQL: how long the server has answered since that moment.
     Answering(Duration),
 }
 
@@ -57,8 +56,8 @@ impl Gaps {
         Self { engine, mark: None, looked_at: None }
     }
 
-    /// The id up to which every transaction has ended. Ids up to there that a later read of the log
-    /// does not show are missing for ever.
+    /// The id up to which every transaction has ended. Smaller ids that a later read does not show
+    /// are missing for ever.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
@@ -73,7 +72,7 @@ impl Gaps {
         }
         let seen = position.seen();
         match self.engine {
-            // Transactions that write follow each other.
+            // SQLite has one write transaction at a time.
             Engine::Sqlite => Ok(Some(seen)),
             Engine::MySql => Ok(self.ended_in_time(Instant::now(), seen)),
             Engine::Postgres => {
@@ -87,7 +86,7 @@ impl Gaps {
         }
     }
 
-    /// The server did not answer.
+    /// Stops counting time: the server did not answer.
     pub(super) fn no_answer(&mut self) {
         self.looked_at = None;
     }
@@ -106,7 +105,7 @@ impl Gaps {
     }
 
     fn ended_before(&mut self, now: Transactions, seen: i64) -> Option<i64> {
-        // An old primary, which others have left behind, does not know their transactions.
+        // An old primary does not know the transactions of the new primary.
         if now.newest < seen {
             return None;
         }

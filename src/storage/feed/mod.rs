@@ -1,4 +1,4 @@
-//! The growing change log: one reader for all subscriptions of this replica, and its wake-up calls.
+//! The change feed: one reader of the change log for all subscriptions of this replica.
 
 mod gaps;
 pub(super) mod places;
@@ -23,14 +23,14 @@ use crate::domain::{
     watch::{Position, SubscriptionFilter, WatchBudget},
 };
 
-/// The largest page, in entries.
+/// Maximum number of entries per page.
 const MAX_PAGE: u64 = 1000;
 
-/// The growing change log.
+/// The change feed of this replica.
 #[derive(Debug)]
 pub(super) struct Feed {
     database: Arc<Database>,
-    /// What the reader has seen; none if it does not run, as there are no subscriptions.
+    /// The reader's position. `None` while the reader does not run, for lack of subscriptions.
     tail: Mutex<Option<Position>>,
     recent: Recent,
     places: Arc<Places>,
@@ -48,12 +48,12 @@ impl Feed {
         }
     }
 
-    /// The memory of all subscriptions.
+    /// The memory budget of all subscriptions.
     pub(super) fn budget(&self) -> &Arc<WatchBudget> {
         &self.budget
     }
 
-    /// Watches from a position on, or from now on.
+    /// Subscribes from a position, or from now.
     pub(super) async fn watch(
         self: &Arc<Self>,
         from: Option<Position>,
@@ -77,15 +77,14 @@ impl Feed {
         })
     }
 
-    /// Sets the position of the reader, without a reader.
+    /// Sets the reader's position without starting the reader.
     #[cfg(test)]
     pub(super) async fn has_read(&self, position: Position) {
         *self.tail.lock().await = Some(position);
     }
 
-    /// Refuses a position beyond the end of the log, or at another entry than the one that was seen
-    /// there: the database is not the one that it was, and changes with smaller ids than that would be
-    /// missed.
+    /// Refuses a position beyond the end of the log, or whose entry differs from the log's entry.
+    /// The database was restored or replaced: changes with smaller ids would be missed.
     async fn check_end(&self, position: &Position) -> Result<(), Error> {
         let newest = self.database.newest_changes(1).await?.pop();
         if newest.unwrap_or_default() < position.seen() {
@@ -99,7 +98,7 @@ impl Feed {
         if is_same { Ok(()) } else { Err(beyond_end()) }
     }
 
-    /// Refuses a position if entries behind it may have been deleted as old.
+    /// Refuses a position if a sweep may have deleted later entries.
     async fn check_start(&self, position: &Position) -> Result<(), Error> {
         if self.database.swept_up_to().await? <= position.contiguous_up_to() {
             return Ok(());
@@ -108,7 +107,7 @@ impl Feed {
         Err(Error::InvalidRequest { field: "resume_token", problem })
     }
 
-    /// What the reader has seen, and all that it finds from then on.
+    /// The reader's position, and a receiver of all later entries. Starts the reader if needed.
     async fn subscribe(
         self: &Arc<Self>,
     ) -> Result<(Position, broadcast::Receiver<Announced>), Error> {
@@ -132,8 +131,8 @@ fn beyond_end() -> Error {
     Error::InvalidRequest { field: "resume_token", problem: problem.to_owned() }
 }
 
-/// How many entries the next page may have. It follows the size of entries, since a server sends all
-/// rows of a page even if the page is cut at its maximum of bytes.
+/// The entry limit of the next page. Adapts to the size of entries, since a server sends all rows
+/// of a page, even beyond the byte limit.
 #[derive(Clone, Copy, Debug)]
 struct PageSize(u64);
 
@@ -144,8 +143,8 @@ impl Default for PageSize {
 }
 
 impl PageSize {
-    /// The page had `entries`, and reading them may have stopped at the maximum of bytes. Returns
-    /// whether there may be more entries.
+    /// Adapts to a page of `entries`, which the byte limit may have cut. Returns whether more
+    /// entries may follow.
     fn adapt(&mut self, entries: usize, is_cut: bool) -> bool {
         let entries = entries as u64;
         let is_full = entries >= self.0;

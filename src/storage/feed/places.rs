@@ -1,4 +1,4 @@
-//! The places for subscriptions, of which each caller has a share.
+//! Limits the subscriptions of a replica, and the share of each caller.
 
 use std::{
     collections::HashMap,
@@ -7,12 +7,12 @@ use std::{
 
 use crate::domain::error::Error;
 
-/// How many subscriptions a replica has at most.
+/// Maximum number of subscriptions per replica.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 1024;
-/// How many of them one caller has at most.
+/// Maximum number of subscriptions per caller.
 pub(crate) const MAX_PER_CALLER: usize = MAX_SUBSCRIPTIONS / 4;
 
-/// The places that are taken.
+/// Counts the taken places.
 #[derive(Debug, Default)]
 pub(super) struct Places(Mutex<Taken>);
 
@@ -40,7 +40,7 @@ impl Places {
     }
 }
 
-/// A place; given back when dropped.
+/// The place of one subscription, released on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,

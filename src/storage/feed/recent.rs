@@ -1,4 +1,4 @@
-//! What the reader found last, for all subscriptions.
+//! The reader's newest entries, shared by all subscriptions.
 
 use std::{
     collections::VecDeque,
@@ -10,12 +10,12 @@ use tokio::sync::broadcast;
 
 use crate::domain::watch::{Position, SharedChange};
 
-/// How many portions are kept at most.
+/// Maximum number of kept portions.
 const MAX_PORTIONS: usize = 64;
-/// How many bytes of entries are kept at most, except for the last portion.
+/// Maximum bytes of kept entries. The newest portion is kept even if larger.
 const MAX_BYTES: usize = 8 << 20;
 
-/// The id up to which nothing is missing any more, and the time of its entry, if it is known.
+/// The id up to which the log has no gap, and the time of its entry, if known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ContiguousEnd {
     pub(super) id: i64,
@@ -23,26 +23,26 @@ pub(super) struct ContiguousEnd {
 }
 
 impl ContiguousEnd {
-    /// That of a position.
+    /// The contiguous end of a position.
     pub(super) fn of(position: &Position) -> Self {
         let id = position.contiguous_up_to();
         Self { id, time: position.time().filter(|_| id == position.seen()) }
     }
 }
 
-/// What the reader has found.
+/// A portion of entries that the reader found.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) entries: Vec<Arc<SharedChange>>,
     pub(super) contiguous_end: ContiguousEnd,
-    /// The log is not the one that the reader has seen.
+    /// The log was replaced, or has lost entries.
     pub(super) is_cut: bool,
 }
 
-/// A portion that is gone once [`Recent`] has dropped it: a subscription that is slower reads the log.
+/// A weak reference: once [`Recent`] drops the portion, slower subscriptions read the log.
 pub(super) type Announced = Weak<Found>;
 
-/// The portions found last.
+/// The newest portions.
 #[derive(Debug)]
 pub(super) struct Recent {
     kept: Mutex<Kept>,
@@ -51,7 +51,7 @@ pub(super) struct Recent {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// With their bytes.
+    /// Portions and their sizes in bytes.
     portions: VecDeque<(Arc<Found>, usize)>,
     bytes: usize,
 }
@@ -69,7 +69,7 @@ impl Recent {
         self.sender.receiver_count() > 0
     }
 
-    /// Keeps a portion, and announces it.
+    /// Keeps and announces a portion.
     pub(super) fn push(&self, found: Found) {
         let bytes = found.entries.iter().map(|entry| entry.memory()).sum::<usize>();
         let found = Arc::new(found);
@@ -81,7 +81,7 @@ impl Recent {
         }
         kept.portions.push_back((found, bytes));
         kept.bytes += bytes;
-        // It fails if there is no subscription any more.
+        // Fails only without subscriptions.
         let _ = self.sender.send(announced);
     }
 

@@ -1,4 +1,4 @@
-//! The one reader of a replica.
+//! The change log reader of a replica.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -19,29 +19,29 @@ use crate::{
     storage::{connect::Engine, repository::Database},
 };
 
-/// How often it looks where nobody calls it.
+/// Poll interval without wake-up calls.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The same where other replicas cannot call it.
+/// Poll interval on engines where other replicas cannot send wake-up calls.
 const SHORT_INTERVAL: Duration = Duration::from_millis(100);
-/// The least time between two looks, so that it is cheap where much is stored.
+/// Minimum time between two polls: bounds the cost under many writes.
 const REST: Duration = Duration::from_millis(15);
-/// How long to wait after a failure.
+/// Backoff after a failure.
 const LONG_REST: Duration = Duration::from_secs(1);
-/// How often it looks whether the log still has what it had.
+/// Interval between checks that the log still has the newest seen entry.
 const END_INTERVAL: Duration = Duration::from_secs(2);
-/// At how many of the newest entries it looks first: more than transactions that are under way can have written.
+/// Number of newest entries in the first read: more than open transactions can have written.
 const FIRST_LOOK: u64 = 50_000;
-/// The bytes of texts that it reads at once.
+/// Text bytes of a page, after which reading stops.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Everything that is visible now.
+/// The position after all visible entries.
 pub(super) async fn start(database: &Database) -> Result<Position, Error> {
-    // On SQLite nothing is under way but what comes next.
+    // SQLite has one writer: no open transaction can fill an older gap.
     let look = if database.engine() == Engine::Sqlite { 1 } else { FIRST_LOOK };
     let ids = database.newest_changes(look).await?;
     let mut position = Position::default();
     if ids.len() as u64 == look {
-        // What is older is settled.
+        // No open transaction can fill an older gap.
         ids.last().into_iter().for_each(|id| position.observe_without_gap(*id));
     }
     ids.into_iter().rev().for_each(|id| position.observe(id));
@@ -49,7 +49,7 @@ pub(super) async fn start(database: &Database) -> Result<Position, Error> {
     Ok(position)
 }
 
-/// Learns the time of the newest entry that was seen.
+/// Sets the time of the newest seen entry, if unknown.
 pub(super) async fn note_time(database: &Database, position: &mut Position) -> Result<(), Error> {
     let newest = position.seen();
     if position.time().is_none()
@@ -60,7 +60,7 @@ pub(super) async fn note_time(database: &Database, position: &mut Position) -> R
     Ok(())
 }
 
-/// Reads while anybody watches.
+/// Runs the reader while there are subscriptions.
 pub(super) async fn run(feed: Arc<Feed>) {
     let read = async || {
         tokio::select! {
@@ -104,14 +104,14 @@ async fn read(feed: &Feed) {
     }
 }
 
-/// Looks once. Answers whether there may be more.
+/// Reads one page. Returns whether more entries may follow.
 async fn look(feed: &Feed, gaps: &mut Gaps, size: &mut PageSize) -> bool {
-    // Nobody else changes it.
+    // Only the reader changes the position.
     let Some(mut position) = feed.tail.lock().await.clone() else { return false };
     let read = async {
-        // Before the page: the page shows what ended transactions have stored.
+        // Before the page: the page must show the entries of ended transactions.
         let ended = gaps.ended(&feed.database, &position).await?;
-        // Of a server that has what was seen: an old primary does not show what others have stored.
+        // Require a server with all seen entries: an old primary lacks other servers' entries.
         let newest = ended.map_or(0, |_| position.seen());
         let page = feed.database.changes_behind(&position, None, newest, (size.0, PAGE_BYTES));
         let page = page.await?;
@@ -134,7 +134,7 @@ async fn look(feed: &Feed, gaps: &mut Gaps, size: &mut PageSize) -> bool {
     }
     page.items.iter().for_each(|entry| position.note_time(entry.id, entry.time));
     if let Some(ended) = ended {
-        // Entries that the page has no room for are not missing.
+        // Entries beyond the page are not missing.
         position.expire_gaps(if more { ended.min(last) } else { ended });
     }
     let share = |entry| SharedChange::new(entry, &feed.budget);
@@ -148,12 +148,12 @@ async fn look(feed: &Feed, gaps: &mut Gaps, size: &mut PageSize) -> bool {
     more
 }
 
-/// Whether the log still has the newest entry that was seen at its place. If not, every subscription ends, and the
-/// next one begins with a new reader.
+/// Whether the log still has the newest seen entry. If not, ends every subscription; the next
+/// subscription starts a new reader.
 async fn has_end(feed: &Feed) -> bool {
     let mut tail = feed.tail.lock().await;
     let Some(position) = &*tail else { return true };
-    // Whether the database answers is looked at elsewhere.
+    // Other errors are handled elsewhere.
     if !matches!(feed.check_end(position).await, Err(Error::InvalidRequest { .. })) {
         return true;
     }

@@ -1,5 +1,5 @@
-//! Wake-up calls for those who read the growing change log: within this process at once, to other replicas on PostgreSQL by
-//! `NOTIFY`. All of them may be lost: readers look every now and then, too.
+//! Wake-up calls for readers of the change log: within this process, and by `NOTIFY` to other
+//! replicas on PostgreSQL. Calls may be lost: readers also poll.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,17 +20,17 @@ use crate::{
     storage::{connect::Engine, failure::cause, repository::Database},
 };
 
-/// Tells other replicas that something was stored. It is no loss if that is not durable.
+/// Wakes other replicas. The commit need not be durable.
 const NOTIFY: &str = "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY m4_change_log; COMMIT";
-/// The name under which they listen.
+/// The channel of `NOTIFY` and `LISTEN`.
 const CHANNEL: &str = "m4_change_log";
-/// The least time between two wake-up calls to other replicas.
+/// Minimum time between two wake-up calls to other replicas.
 const REST: Duration = Duration::from_millis(10);
-/// How long to wait after a failure.
+/// Backoff after a failure.
 const LONG_REST: Duration = Duration::from_secs(1);
-/// How long nobody calls before the connection is made anew.
+/// Time without calls after which the listener reconnects.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-/// How long one call may take.
+/// Timeout for one wake-up call, and for connecting.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Wake-up calls.
@@ -41,19 +41,19 @@ pub(in crate::storage) struct Wake {
 }
 
 impl Wake {
-    /// Something was stored.
+    /// Wakes this process and other replicas after a write.
     pub(in crate::storage) fn stored(&self) {
         self.reader.notify_one();
         self.others.notify_one();
     }
 
-    /// Waits until something was stored, as far as is known here.
+    /// Waits for a wake-up call.
     pub(super) async fn called(&self) {
         self.reader.notified().await;
     }
 }
 
-/// Passes wake-up calls on to other replicas, while the database is used.
+/// Forwards wake-up calls to other replicas until the database is dropped.
 pub(in crate::storage) fn start(database: &Arc<Database>) {
     if database.engine() != Engine::Postgres {
         return;
@@ -61,7 +61,7 @@ pub(in crate::storage) fn start(database: &Arc<Database>) {
     let database = Arc::downgrade(database);
     tokio::spawn(async move {
         while let Some(database) = database.upgrade() {
-            // Without holding the database for ever.
+            // The timeout releases the reference, so that the database can be dropped.
             if timeout(LONG_REST, database.wake().others.notified()).await.is_err() {
                 continue;
             }
@@ -79,7 +79,7 @@ pub(in crate::storage) fn start(database: &Arc<Database>) {
     });
 }
 
-/// Hears the wake-up calls of other replicas, as long as it is polled.
+/// Receives the wake-up calls of other replicas while polled.
 pub(super) async fn listen(database: &Database) {
     let hosts = database.postgres_hosts();
     if hosts.is_empty() {
@@ -96,7 +96,7 @@ pub(super) async fn listen(database: &Database) {
             };
             let listener = timeout(PATIENCE * 2, listen).await;
             let mut listener = listener.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-            // A peer that has vanished says nothing either: after a while it is asked anew.
+            // A vanished peer is silent too: reconnect after a while.
             while let Ok(called) = timeout(LONGEST_SILENCE, listener.recv()).await {
                 called?;
                 database.wake().reader.notify_one();

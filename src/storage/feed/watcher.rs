@@ -1,5 +1,5 @@
-//! A subscription: reads the change log up to the position of this replica's reader, and then takes
-//! what that finds.
+//! A subscription reads the change log up to the position of this replica's reader, and then
+//! receives the reader's entries.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -25,29 +25,29 @@ use crate::domain::{
     watch::{Charge, Position, SharedChange, SubscriptionFilter, Watch, WatchBudget},
 };
 
-/// The bytes of texts that a subscription reads at once.
+/// Text bytes of a page, after which reading stops.
 const PAGE_BYTES: usize = 256 << 10;
-/// The bytes that it reserves before it reads: a page, and the entry that goes over its bound.
+/// Bytes reserved before a read: a page, plus the entry that exceeds the page's limit.
 const RESERVED_BYTES: usize = PAGE_BYTES + (128 << 10);
-/// How long it waits for memory.
+/// Timeout for reserving memory.
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A subscription.
 pub(in crate::storage) struct Watcher {
     feed: Arc<Feed>,
     watched: SubscriptionFilter,
-    /// Behind the entry that was answered last.
+    /// The position after the last returned entry.
     position: Position,
-    /// Entries behind the position, in the order of their ids.
+    /// Entries after the position, in id order.
     queue: VecDeque<Arc<SharedChange>>,
-    /// The users among those of the queue that are watched.
+    /// The users of queued entries that the subscriber may see.
     reached: BTreeSet<i64>,
-    /// Up to this id every entry was read once the queue is empty, if there is a receiver.
+    /// With a receiver and an empty queue, every entry up to this id was read.
     contiguous_end: ContiguousEnd,
-    /// What the reader finds; none while this one is behind.
+    /// Receives the reader's entries. `None` while the subscription is behind the reader.
     receiver: Option<Receiver<Announced>>,
     size: PageSize,
-    /// The memory of the gaps that it began with: later ones are few.
+    /// The memory of the first position's gaps. Later gaps are few.
     _gaps: Charge,
     _place: Place,
 }
@@ -75,14 +75,14 @@ impl Watcher {
         }
     }
 
-    /// Takes all visible entries as seen: the reader may be a little behind them.
+    /// Marks all visible entries as seen: the reader may be slightly behind.
     pub(super) async fn skip_visible(&mut self) -> Result<(), Error> {
         let newest = self.feed.database.newest_changes(1).await?.pop();
         let user_id = self.watched.user_id;
         loop {
             let ids = self.feed.database.ids_behind(&self.position, user_id, MAX_PAGE).await?;
             ids.iter().for_each(|id| self.observe(*id));
-            // Entries that come meanwhile may be answered.
+            // Entries that arrive during the loop may be returned.
             if (ids.len() as u64) < MAX_PAGE || ids.last().copied() >= newest {
                 break;
             }
@@ -90,8 +90,8 @@ impl Watcher {
         tail::note_time(&self.feed.database, &mut self.position).await
     }
 
-    /// Reads one page of the log. With the last page it has seen what the reader has seen, and goes
-    /// on with what that finds.
+    /// Reads one page of the log. After the last page, the subscription receives the reader's
+    /// entries.
     async fn catch_up(&mut self) -> Result<(), Error> {
         let (tail, receiver) = self.feed.subscribe().await?;
         if self.position.seen() > tail.seen() {
@@ -101,7 +101,7 @@ impl Watcher {
         let reserved = self.feed.budget.reserve(RESERVED_BYTES, deadline).await;
         let reserved = reserved.ok_or(Error::Overloaded)?;
         let (user_id, limit) = (self.watched.user_id, self.size.0);
-        // What the reader has found is not announced again: a server that does not have it is no end.
+        // The reader announces its entries only once: fail on a server that lacks them.
         let newest = if tail.seen() > self.position.seen() { tail.seen() } else { 0 };
         let bound = (limit, PAGE_BYTES);
         let page = self.feed.database.changes_behind(&self.position, user_id, newest, bound);
@@ -109,7 +109,7 @@ impl Watcher {
         let share = |entry| SharedChange::new(entry, &self.feed.budget);
         let length = page.len();
         if user_id.is_none() {
-            // Entries whose user cannot be read are nobody's.
+            // Skip unreadable entries: their users are unknown.
             page.left_out.iter().for_each(|id| self.position.observe(*id));
         }
         let entries = page.items.into_iter().map(share).collect();
@@ -123,7 +123,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// Waits for what the reader finds, or reads the log if this subscription is behind.
+    /// Waits for the reader's entries, or reads the log if the subscription is behind.
     async fn fill(&mut self) -> Result<(), Error> {
         let Some(receiver) = &mut self.receiver else { return self.catch_up().await };
         let found = match receiver.recv().await {
@@ -131,7 +131,7 @@ impl Watcher {
             Err(RecvError::Lagged(_) | RecvError::Closed) => None,
         };
         let Some(found) = found else {
-            // It was too slow.
+            // The subscription was too slow.
             self.receiver = None;
             return Ok(());
         };
@@ -148,7 +148,7 @@ impl Watcher {
             self.contiguous_end = found.contiguous_end;
             return Ok(());
         }
-        // If this is dropped meanwhile, the log is read again.
+        // If this future is dropped at the `await`, the next call reads the log again.
         let receiver = self.receiver.take();
         let reached = self.reached(&unseen).await?;
         (self.receiver, self.contiguous_end) = (receiver, found.contiguous_end);
@@ -156,16 +156,16 @@ impl Watcher {
         Ok(())
     }
 
-    /// Moves the position behind the next entry of the queue.
+    /// Moves the position past the next entry of the queue.
     fn advance(&mut self, entry: &SharedChange) {
         self.observe(entry.id);
         self.position.note_time(entry.id, entry.time);
-        // Entries that come later in the queue are not missing for ever.
+        // Keep gaps that later entries of the queue fill.
         self.position.expire_gaps(self.contiguous_end.id.min(entry.id));
     }
 
-    /// Moves the position past everything that was read and concerns others: it must not grow older
-    /// than the log is kept.
+    /// Moves the position past all read entries, including other users' entries. Otherwise the
+    /// position could become older than the log's retention.
     fn skip_read(&mut self) {
         if self.receiver.is_some() {
             let ContiguousEnd { id, time } = self.contiguous_end;
@@ -178,12 +178,12 @@ impl Watcher {
     fn observe(&mut self, id: i64) {
         match self.watched.user_id {
             None => self.position.observe(id),
-            // Entries of one user come in the order of their ids, and those of others do not matter.
+            // One user's entries become visible in id order. Gaps of other users do not matter.
             Some(_) => self.position.observe_without_gap(id),
         }
     }
 
-    /// The users of entries that are watched.
+    /// The users of `entries` that the subscriber may see.
     async fn reached(&self, entries: &VecDeque<Arc<SharedChange>>) -> Result<BTreeSet<i64>, Error> {
         let users: BTreeSet<_> = entries.iter().map(|entry| entry.user_id).collect();
         match self.watched.visibility {

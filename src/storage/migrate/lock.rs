@@ -1,5 +1,5 @@
-//! The lock that lets one replica migrate at a time. It belongs to the database and not to a connection, so it holds through
-//! poolers too, and on every node of a Galera cluster.
+//! The migration lock: one replica migrates at a time. It belongs to a transaction or a row, not to
+//! a session, so it holds through poolers and on every node of a Galera cluster.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use crate::storage::{
     failure::Coded,
 };
 
-/// How often a replica that waits looks whether the lock is free.
+/// How often a waiting replica polls the lock.
 const POLL: Duration = Duration::from_millis(250);
 
-/// How many looks there are between two lines of the log: a minute.
+/// Polls between two log lines: one minute.
 const LOOKS_PER_LINE: u32 = 240;
 
-/// Names the lock: "m4 user details", by any number that others are unlikely to use. The lock is the transaction's: a lock of
-/// the session would stay with a connection of a pooler. A replica that waits must not wait within a statement: to build an
-/// index concurrently waits for every older statement.
+/// The key is any number that other programs are unlikely to use. The lock belongs to the
+/// transaction: a pooler would keep a session's lock. A waiting replica polls, because a concurrent
+/// index build waits for every older statement.
 const POSTGRES_LOCK: &str = "SELECT pg_try_advisory_xact_lock(7233451094662811)";
 
-/// `GET_LOCK` and locks of rows hold on one node of a Galera cluster only. A row that was committed holds on all.
+/// On a Galera cluster, `GET_LOCK` and row locks hold on one node. A committed row holds on all.
 const LEASES: &str = "CREATE TABLE IF NOT EXISTS schema_lease (
     name varchar(64) NOT NULL PRIMARY KEY,
     holder varchar(64) NOT NULL,
@@ -37,14 +37,14 @@ const HAS_LEASES: &str = "SELECT 1 FROM information_schema.tables \
 const FREE_LEASE: &str = "INSERT INTO schema_lease (name, holder, expire_time) \
                           VALUES ('migrations', '', 0) ON DUPLICATE KEY UPDATE name = name";
 
-/// How long a lease is valid, in seconds: a replica that was killed holds up the others for as long.
+/// Lease time, in seconds. If its holder is killed, other replicas wait this long.
 const LEASE_SECONDS: u32 = 20;
-/// How long a statement may take that waits for locks of single rows at most.
+/// Timeout of a statement that waits for row locks at most.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a lease is renewed, and the connection of the lock is tried.
+/// Interval of lease renewals and of checks of the lock's connection.
 const RENEWAL: Duration = Duration::from_secs(3);
 
-/// The lock.
+/// The acquired lock.
 pub(super) enum Lock {
     Postgres(DatabaseTransaction, DatabaseConnection),
     MySql(Lease),
@@ -78,8 +78,8 @@ impl Lock {
         }
     }
 
-    /// Returns once the lock is lost: its connection does not answer, or another replica has it. A
-    /// statement on another connection could then wait for ever for a server that has vanished.
+    /// Returns once the lock is lost: its connection times out, or another replica acquires it.
+    /// Without this check, a statement could wait forever for a vanished server.
     pub(super) async fn lost(&self) -> OpenError {
         loop {
             sleep(RENEWAL).await;
@@ -100,7 +100,7 @@ impl Lock {
         }
     }
 
-    /// Gives the lock to another replica. A lock that cannot be released ends with its connection, or expires.
+    /// Releases the lock. After a failure, the lock ends with its connection or expires.
     pub(super) async fn release(self) {
         let release = async {
             match self {
@@ -117,10 +117,10 @@ impl Lock {
     }
 }
 
-/// Runs statements that wait for nobody.
+/// Runs statements with [`STATEMENT_TIMEOUT`].
 ///
 /// # Errors
-/// Those of the statements; [`OpenError::Prepare`] if the server does not answer.
+/// The statement's error, or [`OpenError::Prepare`] after the timeout.
 pub(super) async fn in_time<T, E: Into<OpenError>>(
     run: impl Future<Output = Result<T, E>>,
 ) -> Result<T, OpenError> {
@@ -137,7 +137,7 @@ fn lost(why: &str) -> OpenError {
     OpenError::Prepare(why.into())
 }
 
-/// Makes the table of leases, if it is not there.
+/// Creates the table of leases and its row, if they are missing.
 async fn has_leases(connection: &DatabaseConnection) -> Result<(), DbErr> {
     if first(connection, HAS_LEASES).await?.is_none() {
         connection.execute_unprepared(LEASES).await?;
@@ -145,12 +145,12 @@ async fn has_leases(connection: &DatabaseConnection) -> Result<(), DbErr> {
     connection.execute_unprepared(FREE_LEASE).await.map(drop)
 }
 
-/// Takes the lock of PostgreSQL, if it is free.
+/// Acquires the advisory lock of PostgreSQL, if it is free.
 async fn advisory_lock(
     connection: &DatabaseConnection,
 ) -> Result<Option<DatabaseTransaction>, DbErr> {
     let transaction = connection.begin().await?;
-    // It is idle while steps are applied.
+    // The transaction is idle while steps run.
     transaction.execute_unprepared("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
     let lock = Statement::from_string(DbBackend::Postgres, POSTGRES_LOCK);
     let row = transaction.query_one_raw(lock).await?;
@@ -161,7 +161,7 @@ async fn advisory_lock(
     Ok(None)
 }
 
-/// Takes the lease of MariaDB and MySQL, if it is free or has expired.
+/// Acquires the lease of MariaDB and MySQL, if it is free or has expired.
 async fn take(connection: &DatabaseConnection, holder: &str) -> Result<bool, DbErr> {
     let take = format!(
         "UPDATE schema_lease \
@@ -170,7 +170,7 @@ async fn take(connection: &DatabaseConnection, holder: &str) -> Result<bool, DbE
     );
     match connection.execute_unprepared(&take).await {
         Ok(taken) => Ok(taken.rows_affected() == 1),
-        // On a cluster, another node was faster.
+        // Another node of the cluster acquired the lease first.
         Err(failure) if is_conflict(&failure) => Ok(false),
         Err(failure) => Err(failure),
     }
@@ -186,7 +186,7 @@ async fn first(connection: &DatabaseConnection, query: &str) -> Result<Option<i6
     row.map(|row| row.try_get_by_index(0)).transpose()
 }
 
-/// A name that no other replica has.
+/// A unique name for this replica.
 fn random_name() -> Result<String, DbErr> {
     let mut name = [0; 16];
     let random = SystemRandom::new().fill(&mut name);
@@ -201,7 +201,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Answers whether it is still this replica's.
+    /// Renews the lease. Returns false if another replica holds it.
     async fn renew(&self) -> Result<bool, DbErr> {
         let renew = format!(
             "UPDATE schema_lease SET expire_time = UNIX_TIMESTAMP() + {LEASE_SECONDS} \
@@ -210,7 +210,7 @@ impl Lease {
         );
         match self.connection.execute_unprepared(&renew).await {
             Ok(renewed) => Ok(renewed.rows_affected() == 1),
-            // On a cluster, a change of another node. The next renewal is soon enough.
+            // Conflict with another node of the cluster. The next renewal is soon enough.
             Err(failure) if is_conflict(&failure) => Ok(true),
             Err(failure) => Err(failure),
         }

@@ -1,4 +1,4 @@
-//! Reads of many rows: pages of users and of the change log, and what those who watch read.
+//! Reads of many rows: pages of users and of the change log, and reads for subscriptions.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -26,11 +26,11 @@ use crate::{
     },
 };
 
-/// How long a read of the growing change log may take.
+/// Timeout for a read of the change feed.
 const LONGEST_READ: Duration = Duration::from_secs(8);
 
 impl Database {
-    /// The users of a page.
+    /// A page of users.
     pub(super) async fn list(
         &self,
         actor: &Actor,
@@ -54,7 +54,7 @@ impl Database {
         again(list).await
     }
 
-    /// The entries of a page of the change log.
+    /// A page of the change log.
     pub(super) async fn list_changes(
         &self,
         actor: &Actor,
@@ -88,7 +88,7 @@ impl Database {
         Ok(self.ids("change_log", listing::oldest()).await?.pop())
     }
 
-    /// The transactions of a PostgreSQL server.
+    /// The transaction snapshot of a PostgreSQL server.
     pub(in crate::storage) async fn transactions(&self) -> Result<Transactions, Error> {
         const SELECT: &str = "SELECT pg_snapshot_xmin(now)::text::bigint AS oldest, \
                               pg_snapshot_xmax(now)::text::bigint AS next, \
@@ -108,7 +108,7 @@ impl Database {
         again(read).await
     }
 
-    /// Those of some users whose responsible manager this is.
+    /// The subset of `users` with this responsible manager.
     pub(in crate::storage) async fn assigned(
         &self,
         manager: i64,
@@ -118,10 +118,9 @@ impl Database {
         Ok(assigned.into_iter().collect())
     }
 
-    /// The entries behind a position, of one user or of all, in the order of their ids, as they
-    /// are visible at one moment. Reading stops once they have `max_bytes` of text. `newest` is the
-    /// largest id that was read before: a server that does not have it is an old primary, whose log
-    /// has gaps.
+    /// The entries after a position, of one user or of all users, in id order and from one
+    /// snapshot. Reading stops at `max_bytes` of text. `newest` is the largest id read before: a
+    /// server without this id is an old primary, whose log has gaps.
     pub(in crate::storage) async fn changes_behind(
         &self,
         position: &Position,
@@ -156,7 +155,7 @@ impl Database {
         again(read).await
     }
 
-    /// The ids of the entries behind a position, of one user or of all, in their order.
+    /// The ids of the entries after a position, of one user or of all users, in order.
     pub(in crate::storage) async fn ids_behind(
         &self,
         position: &Position,
@@ -198,7 +197,6 @@ fn behind() -> Error {
     Error::Unavailable("the server lacks entries that another server had".into())
 }
 
-/// The entries of a page of the change log.
 async fn changes(
     reading: &Reading<'_>,
     actor: &Actor,

@@ -1,4 +1,4 @@
-//! What one call reads, on one connection where the database is told by when.
+//! The reads of one call, on one connection and within the caller's deadline.
 
 use std::pin::pin;
 
@@ -31,41 +31,40 @@ use crate::{
     },
 };
 
-/// The reads of a call, from its beginning to its [end](Reading::end). A server gives up with a caller that waits less long than
-/// is usual.
+/// The reads of one call, up to [`Reading::end`]. The server enforces a deadline that is shorter
+/// than the default statement timeout.
 pub(super) struct Reading<'a> {
     database: &'a Database,
-    /// On PostgreSQL, where such a caller waits: there it is the transaction that is told by when.
+    /// Only on PostgreSQL with such a deadline: the timeout is set per transaction.
     transaction: Option<DatabaseTransaction>,
     lease: Lease,
     _room: ConnectionPermit<'a>,
 }
 
-/// The bytes after which a page ends, and how many an item has.
+/// The byte limit of a page, and the size of an item in bytes.
 pub(super) struct Bound<T> {
     pub(super) bytes: usize,
     pub(super) of: fn(&T) -> usize,
 }
 
-/// The rows that a statement reads.
+/// The rows of a statement.
 pub(in crate::storage) struct Rows<T: FromRow> {
     pub(in crate::storage) items: Vec<T>,
-    /// Whether reading stopped at the maximum of bytes, so there may be more items.
+    /// Whether reading stopped at the byte limit: more rows may follow.
     pub(in crate::storage) is_cut: bool,
-    /// The positions of the rows that cannot be read.
+    /// The positions of unreadable rows.
     pub(in crate::storage) left_out: Vec<T::Place>,
-    /// Whether the last row is among them.
+    /// Whether the last row is unreadable.
     ends_left_out: bool,
 }
 
 impl<T: FromRow> Rows<T> {
-    /// How many rows were read.
     pub(in crate::storage) fn len(&self) -> usize {
         self.items.len() + self.left_out.len()
     }
 }
 
-/// Reads rows until the bound is reached, at least one. The rows behind it are never in memory.
+/// Reads rows up to the byte limit, at least one row. Later rows are never in memory.
 pub(super) async fn collect<T: FromRow>(
     rows: impl Stream<Item = Result<Stored<T>, DbErr>>,
     Bound { bytes, of }: Bound<T>,
@@ -96,7 +95,7 @@ pub(super) async fn collect<T: FromRow>(
 }
 
 impl Database {
-    /// Begins to read.
+    /// Acquires a connection for the reads of one call.
     pub(super) async fn reading(&self) -> Result<Reading<'_>, Error> {
         let (engine, room) = (self.engine(), self.reading.acquire().await);
         let lease = self.pools.read().await?;
@@ -118,7 +117,7 @@ impl Reading<'_> {
         self.database.engine()
     }
 
-    /// Loads what the rules need to know.
+    /// Loads the snapshot of a plan.
     pub(super) async fn load(&self, plan: &LoadPlan) -> Result<Snapshot, Error> {
         let (engine, lock) = (self.engine(), RowLock::None);
         let snapshot = match &self.transaction {
@@ -129,14 +128,14 @@ impl Reading<'_> {
             }
         };
         let snapshot = self.lease.note(snapshot)?;
-        // Whoever reads acts alone.
+        // A read has a single actor.
         if let Some(account) = snapshot.actors.values().next() {
             Acting::current().tell_account(account.id);
         }
         Ok(snapshot)
     }
 
-    /// Which users an actor may list; and whether it may read one user, if that is given.
+    /// Which users an actor may list. With `user_id`, fails if the actor may not read this user.
     pub(super) async fn visibility(
         &self,
         actor: &Actor,
@@ -152,9 +151,9 @@ impl Reading<'_> {
         rules::visibility(actor, &snapshot)
     }
 
-    /// The items of a page of `limit` rows, until the bound is reached. In place of rows that cannot be read the page has
-    /// later ones, so that a short page is still the last one. `select` is the statement for so many rows behind a position,
-    /// or for the whole page.
+    /// Reads a page of `limit` rows, up to the byte limit. Later rows replace unreadable rows: a
+    /// short page is still the last page. `select` builds the statement for the first read, or for
+    /// a number of rows after a position.
     pub(super) async fn page<T: FromRow<Place: Send> + Send, S>(
         &self,
         limit: u64,
@@ -207,7 +206,7 @@ impl Reading<'_> {
         Statements { engine, connection }.in_time(select, reading_patience())
     }
 
-    /// The rows that a statement reads.
+    /// All rows of a statement.
     pub(super) async fn rows<M: FromQueryResult>(
         &self,
         table: &'static str,
@@ -222,7 +221,7 @@ impl Reading<'_> {
         self.lease.note(rows.map_err(Error::from))
     }
 
-    /// Ends what was read well. Otherwise the connection is set right when it is used next.
+    /// Ends successful reads. After a failure, the connection is checked before its next use.
     pub(super) async fn end(self) {
         let Self { database, transaction, lease, .. } = self;
         if let Some(transaction) = transaction {

@@ -1,4 +1,4 @@
-//! Watches on a server that is behind another one.
+//! Subscriptions on a server that lags behind another server.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ async fn a_watch_does_not_skip_what_a_server_does_not_have() {
     let url = format!("sqlite://{}", folder.path().join("test.db").display());
     let store = SqlStore::new(Options::of(url)).unwrap();
     store.prepare(true).await.unwrap();
-    // The log is empty here; elsewhere it had nine entries.
+    // The log is empty here, but has nine entries on another server.
     store.feed.has_read(Position::new(9, Vec::new()).unwrap()).await;
     for user_id in [None, Some(3)] {
         let watched = SubscriptionFilter { user_id, visibility: Visibility::All };

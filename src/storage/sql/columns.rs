@@ -1,4 +1,4 @@
-//! Values to and from columns, by the field table.
+//! Converts values to and from columns, by the field table.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Value as Json, json};
@@ -19,11 +19,10 @@ use crate::{
     storage::{failure::Corrupt, unknown},
 };
 
-/// A type of column.
 trait ColumnType: Sized {
-    /// What a field holds.
+    /// The field's value, if the column holds a valid value.
     fn read(self, field: Field) -> Option<Value>;
-    /// How a value is stored; none where it is of another type than the column.
+    /// The column's value. `None` if the types differ.
     fn write(value: &Value) -> Option<Self>;
 }
 
@@ -141,12 +140,12 @@ impl FromRow for User {
     }
 }
 
-/// A moment.
+/// The time at microseconds since the Unix epoch.
 pub(in crate::storage) fn time(micros: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(micros)
 }
 
-/// Changes as the change log keeps them.
+/// Changes in the JSON format of the change log.
 pub(super) fn changes_to_json(changes: &[Change]) -> Json {
     let entry = |change: &Change| {
         json!({
@@ -171,7 +170,7 @@ fn value_to_json(value: &Value) -> Json {
     }
 }
 
-/// Changes as they were before [`changes_to_json`], and how many of them this version does not know: they are skipped.
+/// Reverses [`changes_to_json`]. Skips and counts changes that this version does not know.
 pub(in crate::storage) fn changes_from_json(changes: &Json) -> (Vec<Change>, usize) {
     let change = |entry: &Json| {
         let field = Field::from_path(entry["field"].as_str()?)?;
@@ -185,7 +184,7 @@ pub(in crate::storage) fn changes_from_json(changes: &Json) -> (Vec<Change>, usi
     (known, unknown)
 }
 
-/// A value that may break today's limits of the field, as it was stored under those of its day.
+/// Parses a stored value. Ignores the field's limits: they may have changed since.
 fn value_from_json(field: Field, value: &Json) -> Option<Value> {
     Some(match field.kind() {
         Kind::Id(_) | Kind::Date { .. } if value.is_null() => Value::None,
@@ -201,7 +200,7 @@ fn value_from_json(field: Field, value: &Json) -> Option<Value> {
     })
 }
 
-/// An answer as it is kept for a repeat of its request.
+/// A response in the JSON format of the table `requests`.
 pub(super) fn answer_to_json(Updated { user, changes }: &Updated) -> Json {
     let values = FIELDS.map(|field| (field.path().to_owned(), value_to_json(&user.values[field])));
     json!({
@@ -216,19 +215,19 @@ pub(super) fn answer_to_json(Updated { user, changes }: &Updated) -> Json {
     })
 }
 
-/// The same answer as a copy, see [`crate::domain::update::StoredResponse`].
+/// A response as a copy, see [`crate::domain::update::StoredResponse`].
 pub(super) fn copy_to_json(updated: &Updated) -> Json {
     let mut answer = answer_to_json(updated);
     answer["is_copy"] = true.into();
     answer
 }
 
-/// Whether an answer is a copy.
+/// Whether a stored response is a copy.
 pub(super) fn is_copy(answer: &Json) -> bool {
     answer["is_copy"] == true
 }
 
-/// An answer as it was before [`answer_to_json`], without what this version does not know.
+/// Reverses [`answer_to_json`]. Skips and counts fields that this version does not know.
 pub(super) fn answer_from_json(answer: &Json) -> Result<Updated, Corrupt> {
     let (changes, mut unknown) = changes_from_json(&answer["changes"]);
     let mut user = || {
@@ -241,7 +240,7 @@ pub(super) fn answer_from_json(answer: &Json) -> Result<Updated, Corrupt> {
                 None => unknown += 1,
             }
         }
-        // Only plain users are changed; a newer version may have another word for them.
+        // Only plain users are changed. A newer version may name their account type differently.
         let account_type = AccountType::from_word(answer["account_type"].as_str()?);
         unknown += usize::from(account_type.is_none());
         let account_type = account_type.unwrap_or(AccountType::User);

@@ -1,5 +1,5 @@
-//! What is stored, and the transactions on it. Compiled twice, on SeaORM and on its blocking twin: the parent module says
-//! what `sea_orm` is, and defines `sql!`, which runs a statement in a span.
+//! Tables, SQL statements and write transactions. Compiled twice, with SeaORM and with its blocking
+//! twin. The parent module defines `sea_orm`, and `sql!`, which runs a statement in a span.
 
 use super::sea_orm;
 

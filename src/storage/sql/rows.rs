@@ -1,4 +1,4 @@
-//! Rows of acting accounts and of requests that were answered.
+//! Rows of acting accounts and of stored responses.
 
 use chrono::{DateTime, Utc};
 
@@ -32,10 +32,10 @@ pub(super) struct ActingRow {
 }
 
 impl ActingRow {
-    /// The account, by its name as stored: MariaDB ignores spaces at the end when it compares.
+    /// The account and its stored name: MariaDB ignores trailing spaces in comparisons.
     pub(super) fn account(self) -> Result<(String, ActingAccount), Unreadable> {
         let account_type = AccountType::from_word(&self.account_type);
-        // A level that this version does not know allows nothing.
+        // An unknown level grants nothing.
         let users_level = self.level.as_deref().and_then(Level::from_word);
         if self.level.is_some() && users_level.is_none() {
             unknown::count("manager_group_rights", 1);
@@ -51,12 +51,12 @@ impl ActingRow {
     }
 }
 
-/// An account of a type that no version knows.
+/// The error for an account of unknown type.
 pub(super) fn unreadable_type(id: i64) -> Unreadable {
     Unreadable { table: "accounts", id: id.to_string(), cause: Corrupt("account_type").into() }
 }
 
-/// The answer of an earlier request, and its key.
+/// An idempotency key and its stored response.
 pub(super) struct Kept(pub(super) String, pub(super) StoredResponse);
 
 impl FromRow for Kept {
@@ -77,7 +77,7 @@ impl FromRow for Kept {
     }
 }
 
-/// An answer that is stored for repeats of its request.
+/// A response to store under its idempotency key.
 pub(super) struct Answer<'a> {
     pub(super) key: &'a RequestKey,
     pub(super) updated: &'a Updated,
@@ -86,7 +86,7 @@ pub(super) struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// The rows: the answer, and its copy.
+    /// The rows of the response and of its copy.
     pub(super) fn rows(&self) -> impl Iterator<Item = request::ActiveModel> {
         let row = |id: &str, answer| request::ActiveModel {
             id: Set(id.to_owned()),

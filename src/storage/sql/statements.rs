@@ -1,4 +1,4 @@
-//! The SQL statements of a transaction: what the rules need to know, for one call or many at once, and what they decide.
+//! SQL statements that load the rules' input and store the rules' decisions, for one or many calls.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,22 +36,22 @@ use crate::{
     fields::Reference,
 };
 
-/// How many rows one statement writes at most: drivers bound the number of parameters.
+/// Maximum number of rows per write statement: drivers limit the number of parameters.
 pub(super) const PORTION: usize = 32;
 
-/// How the rows of users are loaded.
+/// The row lock on loaded users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::storage) enum RowLock {
-    /// To be read.
+    /// No lock, for reads.
     None,
-    /// To be changed, but for those that another transaction has locked: as if they did not exist.
+    /// Locks rows. Skips rows that another transaction has locked, as if they did not exist.
     SkipLocked,
-    /// To be changed. Until when to wait for those that another transaction has locked, if not as long as usual.
+    /// Locks rows. Waits for locked rows until the deadline, or for the default timeout.
     Wait(Option<Instant>),
 }
 
 impl RowLock {
-    /// How long a server may take for a statement, if not as long as usual.
+    /// The statement timeout, if shorter than the default.
     fn patience(self) -> Option<Duration> {
         match self {
             Self::None => reading_patience(),
@@ -61,14 +61,14 @@ impl RowLock {
     }
 }
 
-/// An open transaction, or connections where nothing is changed.
+/// Runs statements on an open transaction or, for reads, on a connection.
 pub(in crate::storage) struct Statements<'a, C> {
     pub(in crate::storage) engine: Engine,
     pub(in crate::storage) connection: &'a C,
 }
 
 impl<C: ConnectionTrait> Statements<'_, C> {
-    /// Loads what is needed.
+    /// Loads the snapshot of a plan.
     pub(in crate::storage) async fn load(
         &self,
         plan: &LoadPlan,
@@ -79,13 +79,13 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         {
             self.bound(patience).await?;
         }
-        // First what may wait for a lock: rights are those of the time after it.
+        // Users first: their row locks may wait, and rights must be read after the wait.
         let users = self.users(&plan.users, lock).await?;
         let Basis { actors, requests, references, .. } = self.around(plan, lock).await?;
         Ok(Snapshot { actors, users, requests, references })
     }
 
-    /// Loads what decisions of the same needs rest on.
+    /// Loads the [`Basis`] of decisions on the same plan.
     pub(super) async fn basis(&self, plan: &LoadPlan) -> Result<Basis, Error> {
         let ids = padded(&plan.users).copied();
         let select = account::Entity::find()
@@ -109,7 +109,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(Basis { users, ..self.around(plan, RowLock::Wait(None)).await? })
     }
 
-    /// Loads what is needed beside users.
+    /// Loads the actors, requests and references of a plan.
     async fn around(&self, plan: &LoadPlan, lock: RowLock) -> Result<Basis, Error> {
         let actors = self.actors(&plan.actors, lock).await?;
         let requests = self.answered(&plan.requests).await?;
@@ -120,21 +120,21 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(Basis { actors, requests, references, ..Basis::default() })
     }
 
-    /// Has a transaction on PostgreSQL wait no longer than this for each of its statements.
+    /// Sets the statement timeout of a PostgreSQL transaction.
     pub(in crate::storage) async fn bound(&self, patience: Duration) -> Result<(), Error> {
         let bound = format!("SET LOCAL statement_timeout = {}", patience.as_millis().max(1));
         sql!(self.engine, "SET", "", self.connection.execute_unprepared(&bound))?;
         Ok(())
     }
 
-    /// A statement that reads, for which MariaDB takes no longer than this.
+    /// Adds a timeout to a read statement on MariaDB.
     pub(in crate::storage) fn in_time(
         &self,
         mut select: sea_orm::Statement,
         patience: Option<Duration>,
     ) -> sea_orm::Statement {
         if let (Engine::MySql, Some(patience)) = (self.engine, patience) {
-            // MariaDB alone reads such a comment. In tenths of seconds: not many statements are to be kept prepared.
+            // Only MariaDB executes this comment. Tenths of seconds limit the prepared statements.
             let tenths = patience.as_millis().div_ceil(100).max(1);
             let bound = format!("SET STATEMENT max_statement_time={}.{}", tenths / 10, tenths % 10);
             select.sql = format!("/*M!100100 {bound} FOR */ {}", select.sql);
@@ -201,23 +201,23 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         let mut select =
             account::Entity::find().filter(account::Column::Id.is_in(ids.iter().copied()));
         if matches!(lock, RowLock::Wait(_)) && ids.len() > 1 {
-            // Who waits for several locks takes them in one order.
+            // Acquire row locks in id order, to prevent deadlocks.
             select = select.order_by_asc(account::Column::Id);
         }
-        // On PostgreSQL the weakest lock that keeps other writers out, so that references to the row may be made.
+        // PostgreSQL's weakest row lock against writers: foreign keys may still reference the row.
         let kind = match self.engine {
             Engine::Postgres => LockType::NoKeyUpdate,
             Engine::MySql | Engine::Sqlite => LockType::Update,
         };
         match (self.engine, lock) {
-            // On SQLite a transaction that writes is the only one.
+            // SQLite has one write transaction at a time.
             (Engine::Sqlite, _) | (_, RowLock::None) => select,
             (_, RowLock::SkipLocked) => select.lock_with_behavior(kind, LockBehavior::SkipLocked),
             (_, RowLock::Wait(_)) => select.lock(kind),
         }
     }
 
-    /// Those of requests that were answered before.
+    /// The stored responses of earlier requests.
     async fn answered(
         &self,
         ids: &BTreeSet<String>,
@@ -232,7 +232,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(rows.into_iter().map(answered).collect::<Result<_, _>>()?)
     }
 
-    /// Keeps answers for repeats of their requests.
+    /// Stores responses under their idempotency keys.
     pub(super) async fn keep(&self, answers: &[Answer<'_>]) -> Result<(), Error> {
         let replaced = answers.iter().filter(|answer| answer.kept.replaces_copy);
         let replaced: Vec<_> = replaced.map(|answer| &*answer.key.scoped_id).collect();
@@ -272,7 +272,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
     }
 
-    /// Those of `ids` that a table has among the rows of `select`.
+    /// The subset of `ids` among the rows of `select`.
     async fn ids<E: EntityTrait>(
         &self,
         table: &'static str,
@@ -286,8 +286,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(ids.into_iter().collect())
     }
 
-    /// Runs statements that write. On SQLite they must return a row for each that they wrote: SeaORM keeps only those prepared
-    /// that do, and to prepare one costs more than to run it.
+    /// Runs write statements. Fails unless they write the expected number of rows.
     pub(super) async fn write(&self, writes: Vec<Write>) -> Result<(), Error> {
         let connection = self.connection;
         let expected: u64 = writes.iter().map(|write| write.rows).sum();
@@ -295,7 +294,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         if self.engine == Engine::Sqlite {
             let before = self.total_changes().await?;
             for Write { operation, table, statement, .. } in writes {
-                // SeaORM keeps only statements prepared that are run as queries.
+                // SeaORM caches only prepared queries, and preparing costs more than running.
                 sql!(self.engine, operation, table, connection.query_all_raw(statement))?;
             }
             written += self.total_changes().await? - before;
@@ -311,8 +310,8 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(())
     }
 
-    /// The number of rows that the connection has written. `RETURNING` would tell, too, but SQLite copies the
-    /// pages that a statement with `RETURNING` changes.
+    /// The number of rows that the connection has written. `RETURNING` is slower: SQLite copies the
+    /// pages that such a statement changes.
     async fn total_changes(&self) -> Result<u64, Error> {
         let select = Statement::from_string(DbBackend::Sqlite, "SELECT total_changes()");
         let row = sql_without_span!(self.connection.query_one_raw(select))?;
@@ -321,7 +320,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
     }
 }
 
-/// With the last one repeated up to a power of two: so there are few shapes of a statement, which stay prepared.
+/// Repeats the last item up to a power of two: statements then have few shapes and stay prepared.
 pub(in crate::storage) fn padded<T: Clone>(
     items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator + DoubleEndedIterator + Clone>,
 ) -> impl Iterator<Item = T> {
@@ -334,7 +333,7 @@ pub(in crate::storage) fn padded<T: Clone>(
 /// The name of a group's right to users.
 const USERS_RIGHT: &str = "users";
 
-/// From an account to its group's right to users.
+/// Joins an account to its group's right to users.
 fn users_right() -> RelationDef {
     let right: RelationDef = account::Entity::belongs_to(manager_group_right::Entity)
         .from(account::Column::ManagerGroupId)

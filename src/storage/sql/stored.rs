@@ -1,9 +1,9 @@
-//! Rows that are read one by one: a row that this version cannot read harms no other row.
+//! Reads rows one by one: an unreadable row does not affect other rows.
 
 use super::sea_orm::{DbErr, FromQueryResult, QueryResult};
 use crate::storage::{failure::Corrupt, unknown::Unreadable};
 
-/// What a row of a table is read as.
+/// A type that is read from a row of a table.
 pub(in crate::storage) trait FromRow: Sized {
     /// The table.
     const TABLE: &'static str;
@@ -14,21 +14,21 @@ pub(in crate::storage) trait FromRow: Sized {
 
     fn from_row(row: Self::Row) -> Result<Self, Corrupt>;
 
-    /// The position of a row that was read.
+    /// The position of this row.
     fn place(&self) -> Self::Place;
 
-    /// The position and the id of a row that cannot be read.
+    /// The position and the id of an unreadable row.
     fn place_of_row(row: &QueryResult) -> Result<(Self::Place, String), DbErr>;
 }
 
-/// A row, if it can be read.
+/// A row, readable or not.
 pub(in crate::storage) enum Stored<T: FromRow> {
     Read(T),
     Unreadable(T::Place, Unreadable),
 }
 
 impl<T: FromRow> Stored<T> {
-    /// What was read; an error that names the row where it cannot be read.
+    /// The row, or an error that names the unreadable row.
     pub(in crate::storage) fn read(self) -> Result<T, Unreadable> {
         match self {
             Self::Read(read) => Ok(read),
@@ -36,7 +36,7 @@ impl<T: FromRow> Stored<T> {
         }
     }
 
-    /// What was read; a row that cannot be read is logged and left out.
+    /// The row. Logs and skips an unreadable row.
     pub(in crate::storage) fn read_or_leave_out(self) -> Option<T> {
         self.read().inspect_err(Unreadable::left_out).ok()
     }

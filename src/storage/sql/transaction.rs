@@ -1,4 +1,4 @@
-//! A transaction that writes.
+//! Write transactions.
 
 use std::collections::BTreeSet;
 
@@ -22,34 +22,34 @@ use crate::{
     telemetry::instruments::{Instruments, instruments},
 };
 
-/// What becomes of updates in one transaction of which the rules refuse some.
+/// How refused updates affect the other updates of their transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::storage) enum Atomicity {
-    /// Those have no effect, and the others have.
+    /// Refused updates have no effect. The other updates are stored.
     PerItem,
-    /// None has an effect.
+    /// If one update is refused, none has an effect.
     AllOrNothing,
 }
 
-/// What was decided of updates.
+/// The rules' decisions on updates, and the statements that store them.
 pub(in crate::storage) struct Decisions {
     decisions: Vec<Result<(Updated, Option<Entry>), Error>>,
-    /// Which of them are to be kept for repeats of their requests.
+    /// The indexes of decisions to store under their idempotency keys.
     kept: Vec<(usize, Kept)>,
     writes: Vec<Write>,
 }
 
-/// What was decided before the transaction, and what that rests on: it holds if that is still so.
+/// Decisions made before the transaction. They are valid while their basis is unchanged.
 pub(in crate::storage) struct Ahead {
     basis: Basis,
     decided: Decisions,
 }
 
 impl Ahead {
-    /// Decides on updates, in their order.
+    /// Decides updates in order.
     ///
     /// # Errors
-    /// [`Error::Internal`] where a value cannot be stored: a defect.
+    /// [`Error::Internal`] if a value cannot be stored, which is a bug.
     pub(in crate::storage) fn decide(
         engine: Engine,
         updates: &[(&Update, DateTime<Utc>)],
@@ -86,13 +86,13 @@ impl Decisions {
             }
             let key = update.idempotency_key().filter(|key| snapshot.answered(key).is_none());
             if let (Ok((updated, _)), Some(key)) = (&decision, key) {
-                // Its repeat may be among the next ones.
+                // A later update may repeat this request.
                 kept.push((decisions.len(), snapshot.keep(key, updated)));
             }
             if let Ok((updated, Some(_))) = &decision
                 && !distinct
             {
-                // The next one may be of the same user.
+                // A later update may change the same user.
                 snapshot.users.insert(updated.user.id, updated.user.clone());
             }
             decisions.push(decision);
@@ -112,7 +112,7 @@ fn too_much_text() -> Error {
     Error::InvalidRequest { field: "user_id", problem }
 }
 
-/// Applies updates, in their order, in a transaction that was begun, and ends it.
+/// Applies updates in order in a begun transaction, and ends the transaction.
 pub(in crate::storage) async fn apply(
     transaction: Transaction,
     engine: Engine,
@@ -170,8 +170,8 @@ pub(in crate::storage) async fn apply(
     Ok(decisions.into_iter().map(|decision| decision.map(|(updated, _)| updated)).collect())
 }
 
-/// Ends a transaction that has locked rows and changes nothing. On PostgreSQL its commit waits for
-/// synchronous standbys: an old primary, whose rows are stale, acknowledges nothing.
+/// Ends a transaction that locked rows and changed nothing. On PostgreSQL, `COMMIT` waits for
+/// synchronous standbys: an old primary with stale rows acknowledges nothing.
 async fn end_unchanged(transaction: Transaction, engine: Engine) -> Result<(), Failure> {
     if engine != Engine::Postgres {
         rollback(transaction, engine).await;
@@ -180,7 +180,7 @@ async fn end_unchanged(transaction: Transaction, engine: Engine) -> Result<(), F
     sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)
 }
 
-/// Logs what was stored, without its values.
+/// Logs a stored change without its values.
 fn tell(Updated { user, changes }: &Updated, entry: &Entry) {
     tracing::debug!(
         user_id = user.id,
@@ -194,7 +194,7 @@ fn tell(Updated { user, changes }: &Updated, entry: &Entry) {
     );
 }
 
-/// Counts what was stored: the door of each update, and what it changed.
+/// Counts stored updates by entry point and field group.
 fn measured<'a>(
     instruments: &Instruments,
     updates: impl Iterator<Item = (EntryPoint, &'a [Change])>,
@@ -202,7 +202,7 @@ fn measured<'a>(
     let mut count = 0;
     for (door, changes) in updates {
         count += 1;
-        // The fields of a group stand together in the table.
+        // A group's fields are adjacent in the field table.
         for group in changes.chunk_by(|one, next| one.field.group() == next.field.group()) {
             group.first().into_iter().for_each(|change| {
                 instruments.updates(1, door.as_str(), change.field.group());
@@ -212,7 +212,7 @@ fn measured<'a>(
     instruments.transaction(count);
 }
 
-/// Begins a transaction that writes.
+/// Begins a write transaction.
 pub(in crate::storage) async fn begin(
     connection: &DatabaseConnection,
     engine: Engine,
@@ -220,7 +220,7 @@ pub(in crate::storage) async fn begin(
     Ok(sql!(engine, "BEGIN", "", super::super::begin(connection))?)
 }
 
-/// Ends a transaction that wrote nothing that is to stay. If even that fails, the server does it.
+/// Rolls back a transaction. If the rollback fails, the server rolls back by itself.
 pub(in crate::storage) async fn rollback(transaction: Transaction, engine: Engine) {
     if sql!(engine, "ROLLBACK", "", transaction.rollback()).is_err() {
         tracing::debug!("a transaction could not be rolled back");

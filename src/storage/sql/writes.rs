@@ -1,4 +1,4 @@
-//! The statements that store what was decided, and the texts that are kept of statements.
+//! Statements that store decisions, and cached statement texts.
 
 use std::collections::BTreeSet;
 
@@ -34,8 +34,8 @@ pub(super) fn backend(engine: Engine) -> DbBackend {
     }
 }
 
-/// A statement of a shape with these values, as `build` would make it, whose text is kept from one to the next. If it has other
-/// values, it is built each time.
+/// A statement of a shape with `values`. Its text comes from the cache, or from `build`. A
+/// statement with other values is not cached.
 pub(super) fn statement(
     engine: Engine,
     shape: Shape,
@@ -54,21 +54,20 @@ pub(super) fn statement(
     built
 }
 
-/// A statement that writes.
 pub(super) struct Write {
     pub(super) operation: &'static str,
     pub(super) table: &'static str,
     pub(super) statement: Statement,
-    /// How many rows it is to write, or another transaction was in between.
+    /// The expected number of written rows. Any other number means a conflict.
     pub(super) rows: u64,
 }
 
 impl Write {
-    /// The statements that store changes, in their order, with their entries in the change log. On servers,
-    /// where a statement costs a round trip, one statement stores the same fields of different users, and
-    /// one many entries. On SQLite a statement for each row is faster: SQLite copies all pages that a
-    /// statement with many rows changes, in case it fails midway, and each number of rows is another
-    /// statement to prepare.
+    /// The statements that store changes in order, and their change log entries. On servers a
+    /// statement costs a round trip: one statement stores the same fields of different users, and
+    /// one stores many entries. On SQLite one statement per row is faster: SQLite copies all pages
+    /// that a multi-row statement changes, in case it fails midway, and each number of rows is
+    /// another statement to prepare.
     pub(super) fn all(
         engine: Engine,
         mut changes: Vec<(&Updated, &Entry)>,
@@ -154,7 +153,7 @@ fn one(
 fn several(engine: Engine, users: &[&Updated], rows: &[account::ActiveModel]) -> Statement {
     let ids = || padded(users).map(|updated| updated.user.id);
     let stored = |index: usize| users[index].user.version - 1;
-    // Of the same fields, so of the same columns.
+    // All rows set the same columns.
     let set: Vec<Vec<_>> = rows.iter().map(|row| set(row).collect()).collect();
     let cases = |value: &dyn Fn(usize) -> Value| -> Vec<Value> {
         let pairs = padded(0..users.len());
@@ -186,12 +185,12 @@ fn several(engine: Engine, users: &[&Updated], rows: &[account::ActiveModel]) ->
     })
 }
 
-/// The columns that are set, and to what.
+/// The set columns and their values.
 fn set(row: &account::ActiveModel) -> impl Iterator<Item = (account::Column, Value)> {
     account::Column::iter().filter_map(|column| Some((column, row.get(column).into_value()?)))
 }
 
-/// The columns of a change.
+/// The account row with the changed columns.
 fn row(Updated { user, changes }: &Updated) -> Result<account::ActiveModel, Corrupt> {
     let mut row = account::ActiveModel {
         version: Set(user.version),

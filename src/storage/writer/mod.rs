@@ -1,4 +1,4 @@
-//! Puts updates that wait at the same time into one transaction: its round trips and its commit are paid for once.
+//! Groups queued updates into one transaction, which saves round trips and commits.
 
 mod servers;
 mod sqlite;
@@ -30,25 +30,25 @@ use crate::domain::{
 };
 use crate::trace::Span;
 
-/// How many updates one transaction has at most.
+/// Maximum number of updates per transaction.
 const MOST: usize = 32;
 
-/// How much longer than its callers a transaction waits: so they end by their deadline and not by its failure.
+/// Slack after the last deadline: callers see their deadline and not a lock timeout.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// An update that waits.
+/// A queued update.
 struct Job {
     update: Update,
     now: DateTime<Utc>,
     answer: oneshot::Sender<Result<Updated, Error>>,
     deadline: Option<Instant>,
     span: Span,
-    /// Kept until it is answered.
+    /// Held until the update is answered.
     room: OwnedSemaphorePermit,
 }
 
 impl Job {
-    /// A caller that has gone is no error. It has room for its next call as soon as it has the answer.
+    /// Ignores a dropped caller. Releases the permit first, so that the next call is admitted.
     fn answer(self, outcome: Result<Updated, Error>) {
         let Self { answer, room, .. } = self;
         drop(room);
@@ -56,26 +56,25 @@ impl Job {
     }
 }
 
-/// Updates that wait to be done together or not at all.
+/// A queued batch of updates, which all succeed or all fail.
 struct Batch {
     updates: Vec<Update>,
-    /// On SQLite what was decided ahead.
+    /// Decisions made before the transaction, on SQLite.
     ahead: Option<Ahead>,
     now: DateTime<Utc>,
     answer: oneshot::Sender<Result<Vec<Updated>, Error>>,
     deadline: Option<Instant>,
     span: Span,
-    /// Kept until it is answered.
+    /// Held until the batch is answered.
     room: OwnedSemaphorePermit,
 }
 
 impl Batch {
-    /// The updates, as a transaction takes them.
     fn updates(&self) -> Vec<(&Update, DateTime<Utc>)> {
         self.updates.iter().map(|update| (update, self.now)).collect()
     }
 
-    /// A caller that has gone is no error.
+    /// Names the index of the first failed update. Ignores a dropped caller.
     fn answer(self, outcome: Result<Vec<Result<Updated, Error>>, Error>) {
         let Self { answer, room, .. } = self;
         drop(room);
@@ -90,23 +89,23 @@ impl Batch {
     }
 }
 
-/// What waits in the queue.
+/// An item of the queue.
 enum Work {
     One(Job),
     All(Batch),
-    /// Nothing: it wakes the writer, for a probe.
+    /// Wakes the writer for a probe.
     Wake,
 }
 
-/// Tells whether an update could be stored.
+/// Receives the result of a probe.
 type ProbeAnswer = oneshot::Sender<Result<(), Error>>;
 
-/// The probe that waits for the writer's thread, ahead of all work.
+/// The pending probe, which the writer thread runs before all queued work.
 #[derive(Clone, Debug, Default)]
 struct Probes(Arc<Mutex<Option<ProbeAnswer>>>);
 
 impl Probes {
-    /// Leaves one. One that was left before is given up.
+    /// Requests a probe. Cancels a pending probe.
     fn leave(&self, answer: ProbeAnswer) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
     }
@@ -116,7 +115,7 @@ impl Probes {
     }
 }
 
-/// The updates and the batches among what has waited, without those whose callers have gone.
+/// Splits work into updates and batches. Drops work whose caller is gone.
 fn split(
     work: impl IntoIterator<Item = Work, IntoIter: ExactSizeIterator>,
 ) -> (Vec<Job>, Vec<Batch>) {
@@ -132,7 +131,7 @@ fn split(
     (jobs, batches)
 }
 
-/// The writers' queue. Its bound is the room that each update in it has.
+/// The writers' queue, bounded by the permits that its items hold.
 #[derive(Clone, Debug)]
 pub(super) struct Writers {
     queue: mpsc::UnboundedSender<Work>,
@@ -157,7 +156,7 @@ impl Writers {
         Self { queue: sender, probes }
     }
 
-    /// Proves that the writers of a database live, and that it would store an update.
+    /// Checks that the writers run and that the database could store an update.
     pub(super) async fn probe(&self, database: &Database) -> Result<(), Error> {
         if database.engine() != Engine::Sqlite {
             if self.queue.is_closed() {
@@ -171,7 +170,7 @@ impl Writers {
         answered.await.map_err(|_| ended())?
     }
 
-    /// Applies an update. One whose caller goes away before it is begun is dropped; once begun it is finished.
+    /// Applies an update. A cancelled call stops the update only before its transaction begins.
     pub(super) async fn apply(
         &self,
         update: Update,
@@ -185,7 +184,7 @@ impl Writers {
         answered.await.map_err(|_| ended())?
     }
 
-    /// Applies updates, all or none, likewise.
+    /// Applies a batch, all or nothing. Cancellation works as in [`Self::apply`].
     pub(super) async fn apply_all(
         &self,
         updates: Vec<Update>,
@@ -208,7 +207,7 @@ impl Writers {
     }
 }
 
-/// How long a transaction for callers with these deadlines waits for locks, if not as long as usual: none of them waits longer.
+/// The lock timeout for callers with these deadlines, if shorter than the default.
 pub(super) fn patience(deadlines: impl IntoIterator<Item = Option<Instant>>) -> Option<Duration> {
     let last =
         deadlines.into_iter().try_fold(None, |last, deadline| Some(last.max(Some(deadline?))));
@@ -216,10 +215,10 @@ pub(super) fn patience(deadlines: impl IntoIterator<Item = Option<Instant>>) -> 
     (patience < PATIENCE).then_some(patience)
 }
 
-/// How long a server takes for a statement at most, unless it is told; see [`super::connect`].
+/// The default statement timeout on a server; see [`super::connect`].
 const LONGEST_STATEMENT: Duration = Duration::from_secs(10);
 
-/// How long what the call under way reads may take, if that is less than usual.
+/// The statement timeout for reads of the current call, if shorter than the default.
 pub(super) fn reading_patience() -> Option<Duration> {
     let patience = deadline::current()?.saturating_duration_since(Instant::now()) + SLACK;
     (patience < LONGEST_STATEMENT).then_some(patience)
@@ -229,15 +228,15 @@ fn ended() -> Error {
     Error::Unavailable("the writer has ended".into())
 }
 
-/// A transaction as a trace has it: a span below that of the first of its jobs that is sampled. The other sampled ones link to it.
+/// A transaction's span: a child of its first sampled job's span. Other sampled jobs link to it.
 struct Traced {
     span: Span,
-    /// Whose it is; nobody's where none is sampled.
+    /// The span context of that job, or `None` if no job is sampled.
     owner: Option<SpanContext>,
 }
 
 impl Traced {
-    /// One for jobs, to which more may come.
+    /// Starts the span. More jobs may join later.
     fn of<'a>(jobs: impl Iterator<Item = &'a Job>) -> Self {
         let mut first = None;
         for job in jobs {
@@ -250,7 +249,7 @@ impl Traced {
         Self { span: first.cloned().unwrap_or_default(), owner: None }
     }
 
-    /// Its span, once these are all jobs.
+    /// Returns the span and links the other jobs to it, once `jobs` is complete.
     fn with(self, jobs: &[Job]) -> Span {
         let Self { span, owner } = if self.owner.is_some() { self } else { Self::of(jobs.iter()) };
         if let Some(owner) = owner {
@@ -262,7 +261,7 @@ impl Traced {
     }
 }
 
-/// The span of a transaction below that of a call; of one that is not sampled that itself.
+/// A transaction's span, as a child of a sampled call's span; otherwise the call's span itself.
 fn transaction(call: &Span) -> Span {
     if !call.is_recording() {
         return call.clone();
@@ -270,7 +269,7 @@ fn transaction(call: &Span) -> Span {
     call.child(SpanKind::Internal, || "transaction".into())
 }
 
-/// Answers jobs whose transaction is not known to have been rolled back.
+/// Fails jobs whose transaction may have been committed.
 fn unknown(jobs: Vec<Job>, error: &Error) {
     let cause = chain(error);
     for job in jobs {

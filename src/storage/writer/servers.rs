@@ -1,4 +1,4 @@
-//! The writers on a server: several tasks, each with a transaction of its own.
+//! The writers on PostgreSQL, MariaDB and MySQL: several tasks, each with its own transaction.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -36,37 +36,37 @@ use crate::{
     trace::Span,
 };
 
-/// How many transactions are under way at once. With one more each is smaller, and all together slower.
+/// Concurrent group transactions. A third one makes each group smaller and lowers throughput.
 const WRITERS: u32 = 2;
-/// How often a transaction is run that loses against another one.
+/// Attempts of a transaction that conflicts with another one.
 const ATTEMPTS: u32 = 5;
 
-/// How often a transaction is run whose connection is of no use.
+/// Attempts of a transaction whose connection is unusable.
 const UNUSABLE_ATTEMPTS: u32 = 3;
 
-/// How long a transaction may take once it has begun: longer than its statements wait for locks.
+/// Maximum transaction timeout, longer than the lock timeout of its statements.
 const LONGEST: Duration = Duration::from_secs(15);
-/// How long it may take however soon its callers go: a disk may be slow.
+/// Minimum transaction timeout, even for earlier deadlines: a disk may be slow.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// How much longer than its callers wait: the server ends its statements before.
+/// Slack after the last deadline: the server cancels its statements first.
 const SERVER_SLACK: Duration = Duration::from_millis(500);
 
-/// How long other connections are tried where one is of no use.
+/// How long `begin` tries other connections after the first one fails.
 const OTHER_CONNECTIONS: Duration = Duration::from_secs(1);
 
-/// How long to wait before the next one.
+/// Pause before the next connection.
 const REST: Duration = Duration::from_millis(10);
 
-/// What the writers of a database share.
+/// The state that the writers of a database share.
 struct Shared {
     database: Arc<Database>,
     queue: Mutex<mpsc::UnboundedReceiver<Work>>,
     gathering: Gathering,
-    /// For the updates that go their own way: they wait for locks, and must leave connections to the others.
+    /// Limits single updates and batches: they wait for locks and must leave connections to others.
     lone: ConnectionLimiter,
 }
 
-/// How many of the connections to a server may write at once.
+/// The maximum number of concurrent writing connections to a server.
 pub(in crate::storage) fn writing(connections: u32) -> u32 {
     WRITERS + (connections / 4).max(1)
 }
@@ -89,7 +89,7 @@ pub(super) fn start(
 
 async fn write(shared: Arc<Shared>) {
     loop {
-        // A panic ends what was taken and not the writer.
+        // A panic fails the group, not the writer.
         match AssertUnwindSafe(next_group(&shared)).catch_unwind().await {
             Ok(true) => {}
             Ok(false) => return,
@@ -98,14 +98,14 @@ async fn write(shared: Arc<Shared>) {
     }
 }
 
-/// Takes what waits, and runs it. Answers whether there was any: nothing comes any more if not.
+/// Takes queued work and runs it. Returns false once the queue is closed.
 async fn next_group(shared: &Arc<Shared>) -> bool {
     let mut work = Vec::with_capacity(MOST);
     let mut queue = shared.queue.lock().await;
     if queue.recv_many(&mut work, MOST).await == 0 {
         return false;
     }
-    // There is one for each writer, which does not wait for it.
+    // Each writer has a connection, so it acquires no permit.
     let _connection = UseTimer::new(shared.database.pools().queue.pool);
     let traced = Traced::of(work.iter().filter_map(|work| match work {
         Work::One(job) => Some(job),
@@ -114,7 +114,7 @@ async fn next_group(shared: &Arc<Shared>) -> bool {
     let mut begin = pin!(maybe_done(traced.span.instrument(shared.begin())));
     let begins_later = begin_syncs();
     shared.gathering.gather(&mut queue, &mut work, begin.as_mut(), begins_later).await;
-    // The other writer sees it as soon as it has the queue.
+    // Counted before the queue is unlocked, so that the other writer sees the count.
     let _under_way = UnderWay::new(&shared.gathering, work.len());
     drop(queue);
     let (jobs, batches) = split(work);
@@ -126,20 +126,20 @@ async fn next_group(shared: &Arc<Shared>) -> bool {
     true
 }
 
-/// A transaction, or why it could not begin.
+/// An open transaction, or the error of its begin.
 type Begun = Result<repository::Begun, Error>;
 
-/// How many updates a transaction takes.
+/// Decides how many updates a transaction takes.
 struct Gathering {
-    /// How long a writer waits at most for as many updates as the other one has under way.
+    /// The longest time that a writer waits for a group as large as the other writer's.
     patience: Duration,
-    /// How many updates the writers have under way.
+    /// The number of updates that the writers run now.
     under_way: AtomicUsize,
-    /// A writer has ended its transaction.
+    /// Notified when a writer ends its transaction.
     ended: Notify,
 }
 
-/// So many updates are under way, until this is dropped.
+/// Counts updates as running until dropped.
 struct UnderWay<'a>(&'a Gathering, usize);
 
 impl<'a> UnderWay<'a> {
@@ -161,9 +161,9 @@ impl Gathering {
         Self { patience, under_way: AtomicUsize::new(0), ended: Notify::new() }
     }
 
-    /// Takes more, while a transaction begins, unless it `begins_later`, for the updates that were taken; and as much as the other writer has under way, if
-    /// that comes before it ends: what one transaction has answered comes back bit by bit, and to go on with the first of it
-    /// would make many small ones.
+    /// Receives work while the transaction begins, unless it `begins_later`, and until the group is
+    /// as large as the other writer's. After a transaction, callers send their next updates one by
+    /// one: an early start would create many small transactions.
     async fn gather(
         &self,
         queue: &mut mpsc::UnboundedReceiver<Work>,
@@ -183,7 +183,7 @@ impl Gathering {
             if room == 0 || (enough && !begins) {
                 return;
             }
-            // Nothing that was received is lost where another branch is first.
+            // `recv_many` is cancel safe: a cancelled branch loses no work.
             tokio::select! {
                 biased;
                 () = begin.as_mut(), if begins => {}
@@ -196,7 +196,7 @@ impl Gathering {
 }
 
 impl Shared {
-    /// Begins a transaction, on another connection where that of the pool had died while it was idle.
+    /// Begins a transaction. Retries on another connection if a pooled connection died while idle.
     async fn begin(&self) -> Begun {
         let tried = Instant::now();
         let begin = async {
@@ -210,13 +210,12 @@ impl Shared {
                 attempt += 1;
             }
         };
-        // The pool gives up by itself, and says so.
+        // Longer than the pool's own timeout, so that the pool reports it first.
         let patience = PATIENCE + OTHER_CONNECTIONS;
         timeout(patience, begin).await.unwrap_or_else(|_| Err(given_up()))
     }
 
-    /// Runs a transaction. One that does not end is given up, so that the writer goes on: soon after
-    /// the last of its callers has gone.
+    /// Runs a transaction. Times out soon after its last deadline, so that the writer goes on.
     async fn apply(
         &self,
         begun: Begun,
@@ -237,7 +236,7 @@ impl Shared {
     }
 }
 
-/// The last deadline, if all have one.
+/// The last deadline, or `None` if a caller has no deadline.
 fn last_deadline(deadlines: impl Iterator<Item = Option<Instant>>) -> Option<Instant> {
     deadlines.reduce(|last, deadline| Some(last?.max(deadline?))).flatten()
 }
@@ -246,8 +245,8 @@ fn given_up() -> Error {
     Error::Unavailable("a transaction did not end".into())
 }
 
-/// Runs updates in one transaction, and answers them. Those whose users are locked by others, or all of them if it was
-/// certainly rolled back for what one of them did, go their own ways: none harms another.
+/// Runs updates in one transaction and answers them. An update of a locked row runs on its own.
+/// After a certain rollback all updates do, so that one update cannot fail the others.
 async fn run_group(
     shared: &Arc<Shared>,
     mut begin: Pin<&mut MaybeDone<impl Future<Output = Begun>>>,
@@ -269,7 +268,7 @@ async fn run_group(
             applied => break applied,
         }
     };
-    // Before the calls that are in it.
+    // End the span before the spans of its calls.
     transaction.end();
     let outcomes = match applied {
         Ok(outcomes) => outcomes,
@@ -280,14 +279,14 @@ async fn run_group(
     };
     for (job, outcome) in jobs.into_iter().zip(outcomes) {
         match outcome {
-            // Of a row that is locked there is nothing to be seen.
+            // `SKIP LOCKED` hides a locked row: the user may exist.
             Err(Error::UserNotFound) => spawn_single(shared, job),
             outcome => job.answer(outcome),
         }
     }
 }
 
-/// Runs an update in a transaction of its own, which waits for its user's lock. In a task: the writer goes on.
+/// Runs an update in its own transaction, which waits for the row lock. The task frees the writer.
 fn spawn_single(shared: &Arc<Shared>, mut job: Job) {
     let shared = Arc::clone(shared);
     let span = job.span.clone();
@@ -304,7 +303,7 @@ fn spawn_single(shared: &Arc<Shared>, mut job: Job) {
     tokio::spawn(span.instrument(run));
 }
 
-/// Runs a batch likewise.
+/// Runs a batch in its own transaction, which waits for the row locks.
 fn spawn_batch(shared: &Arc<Shared>, mut batch: Batch) {
     let shared = Arc::clone(shared);
     let span = batch.span.clone();
@@ -321,7 +320,7 @@ fn spawn_batch(shared: &Arc<Shared>, mut batch: Batch) {
     tokio::spawn(span.instrument(run));
 }
 
-/// Runs a transaction that waits for locks, again where it loses against another one; not when its caller has gone.
+/// Runs a transaction that waits for row locks. Retries conflicts until the deadline.
 async fn run_with_retry(
     shared: &Shared,
     updates: &[(&Update, DateTime<Utc>)],
@@ -356,8 +355,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
-    /// How many updates are taken where one came and `more` follow after a second each, while `under_way` are under way, which
-    /// end after `ends`; and how long that took.
+    /// The number of updates taken, and how long that took. One update is there, and `more` follow,
+    /// one per second. Another writer runs `under_way` updates, which end after `ends`.
     async fn gathered(
         patience: Duration,
         under_way: usize,
@@ -406,7 +405,7 @@ mod tests {
         assert_eq!(gathered(Duration::ZERO, 3, 1, never).await, (1, seconds(0)));
     }
 
-    /// On a Galera cluster an update that joins after `BEGIN` could read what another node has replaced.
+    /// On a Galera cluster, an update that joins after `BEGIN` could read a stale row.
     #[tokio::test(start_paused = true)]
     async fn a_transaction_that_begins_later_is_not_begun_while_updates_gather() {
         let gathering = Gathering::new(PATIENCE);

@@ -1,4 +1,4 @@
-//! The writer on SQLite: a thread with the one connection that writes. While it commits, the next updates gather.
+//! The writer on SQLite: a thread with the only writing connection. Updates queue while it commits.
 
 use std::{
     collections::VecDeque,
@@ -19,14 +19,14 @@ use crate::storage::{
     sqlite_writer::Writer,
 };
 
-/// What part of the writer's time batches have at most, where single updates wait for it, too: one part in so many.
+/// Batches get at most one part in this many of the writer's time while single updates are queued.
 const BATCHES_PART: u32 = 10;
-/// How long a batch waits for them at most: its caller has a deadline.
+/// Longest wait of a batch for single updates: its caller has a deadline.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How long no single update has come when a batch need not leave time to them.
+/// A batch runs at once if no single update arrives for this long.
 const IDLE: Duration = Duration::from_millis(10);
 
-/// Starts the writer.
+/// Starts the writer thread.
 pub(super) fn start(
     queue: mpsc::UnboundedReceiver<Work>,
     probes: Probes,
@@ -41,7 +41,7 @@ pub(super) fn start(
     });
 }
 
-/// Runs what comes, until nothing comes any more. Batches wait for their turn, each on its own.
+/// Runs queued work until the queue is closed. Batches wait for their turn, one at a time.
 fn write(
     mut queue: mpsc::UnboundedReceiver<Work>,
     probes: &Probes,
@@ -50,7 +50,7 @@ fn write(
 ) {
     let mut work = Vec::with_capacity(MOST);
     let mut waiting = VecDeque::new();
-    // Until then single updates have the writer, if there are any.
+    // Single updates have priority until `theirs`. `any` is set if some ran since the last batch.
     let (mut theirs, mut any) = (Instant::now(), false);
     let mut took = Duration::ZERO;
     loop {
@@ -62,7 +62,7 @@ fn write(
             Ok(queue.blocking_recv_many(&mut work, MOST))
         };
         if let Some(answer) = probes.take() {
-            // Whoever asked may have gone.
+            // The caller may be gone.
             run(|| drop(answer.send(writer.probe())));
         }
         let (jobs, batches) = split(work.drain(..));
@@ -92,14 +92,14 @@ fn write(
     }
 }
 
-/// When a batch has its turn: single updates have the writer until `theirs`, unless its caller would not wait as long. The last
-/// one took so long.
+/// When a batch runs: at `theirs`, or earlier if its deadline requires it. `took` is the duration
+/// of the last batch.
 fn due(batch: &Batch, theirs: Instant, took: Duration) -> Instant {
     let latest = batch.deadline.and_then(|deadline| deadline.checked_sub(took * 2));
     latest.map_or(theirs, |latest| latest.min(theirs))
 }
 
-/// A panic ends these updates and not the writer.
+/// A panic fails these updates, not the writer.
 fn run(transaction: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(transaction)).is_err() {
         tracing::error!("a transaction has panicked");
@@ -119,15 +119,15 @@ fn all(writer: &mut Writer, mut batch: Batch) {
     batch.answer(outcomes.map_err(|failure| failure.error));
 }
 
-/// Runs updates in one transaction, and answers them. If it was certainly rolled back for what one of them did, each is run
-/// in one of its own: none harms another.
+/// Runs updates in one transaction and answers them. After a certain rollback, each update runs in
+/// its own transaction, so that one update cannot fail the others.
 fn run_group(writer: &mut Writer, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
     let patience = patience(jobs.iter().map(|job| job.deadline));
     let transaction = Traced::of(jobs.iter()).with(&jobs);
     let applied =
         transaction.in_scope(|| writer.apply(&updates, Atomicity::PerItem, patience, None));
-    // Before the calls that are in it.
+    // End the span before the spans of its calls.
     transaction.end();
     match applied {
         Ok(outcomes) => {

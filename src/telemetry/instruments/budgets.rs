@@ -1,4 +1,4 @@
-//! What is measured of the byte budgets.
+//! Metrics of the byte budgets.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use crate::telemetry::names;
 
 /// A byte budget.
 pub(crate) struct Budget {
-    /// What it is for.
+    /// The budget's name.
     pub(crate) name: &'static str,
     /// Bytes in use.
     pub(crate) used: usize,
-    /// The largest number of them.
+    /// Maximum number of bytes.
     pub(crate) limit: usize,
 }
 
 impl Instruments {
-    /// Has byte budgets looked at whenever metrics are read.
+    /// Observes byte budgets at each collection.
     pub(crate) fn observe_budgets(&self, look: impl Fn() -> Vec<Budget> + Send + Sync + 'static) {
         let look = Arc::new(look);
         let observed = |name, help, of: fn(&Budget) -> usize| {

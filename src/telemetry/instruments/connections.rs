@@ -1,4 +1,4 @@
-//! What is measured of the connections to a database.
+//! Metrics of database connection pools.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use opentelemetry::{
 use super::{Histograms, Instruments, Name, STATEMENTS};
 use crate::telemetry::names;
 
-/// What those who wait for connections and use them tell.
+/// The instruments of connection pools.
 pub(super) struct Connections {
     /// By pool.
     waited: Histograms<Name>,
@@ -45,24 +45,24 @@ impl Connections {
 }
 
 impl Instruments {
-    /// A connection was waited for, and is there.
+    /// Records the time to acquire a connection.
     pub(crate) fn waited_for_connection(&self, pool: &'static str, took: Duration) {
         let attributes = || vec![of_pool(pool)];
         self.connections.waited.record(Name(pool), took.as_secs_f64(), attributes);
     }
 
-    /// A connection is free again.
+    /// Records the use of a released connection.
     pub(crate) fn connection_used(&self, pool: &'static str, took: Duration) {
         let attributes = || vec![of_pool(pool)];
         self.connections.used.record(Name(pool), took.as_secs_f64(), attributes);
     }
 
-    /// None of the connections was free in time, so often.
+    /// Counts acquire timeouts.
     pub(crate) fn connection_timeouts(&self, times: u64, pool: &'static str) {
         self.connections.timeouts.add(times, &[of_pool(pool)]);
     }
 
-    /// Has pools of connections looked at whenever metrics are read.
+    /// Observes connection pools at each collection.
     pub(crate) fn observe_pools(&self, look: impl Fn() -> Vec<Pool> + Send + Sync + 'static) {
         let look = Arc::new(look);
         let pools = Arc::clone(&look);
@@ -109,18 +109,18 @@ fn of_pool(name: &'static str) -> KeyValue {
     KeyValue::new(names::DB_CLIENT_CONNECTION_POOL_NAME, name)
 }
 
-/// A pool of connections.
+/// The state of a connection pool.
 pub(crate) struct Pool {
-    /// What it is for.
+    /// The pool's name.
     pub(crate) name: &'static str,
-    /// How many of its connections wait to be used.
+    /// Idle connections.
     pub(crate) idle: i64,
-    /// How many are used.
+    /// Used connections.
     pub(crate) used: i64,
-    /// How many it may have.
+    /// Maximum number of connections.
     pub(crate) most: i64,
-    /// How many it keeps.
+    /// Minimum number of connections.
     pub(crate) least: i64,
-    /// How many wait for one.
+    /// Requests that wait for a connection.
     pub(crate) pending: i64,
 }

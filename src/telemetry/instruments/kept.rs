@@ -1,5 +1,5 @@
-//! Instruments bound to their attributes, each when it is used first: to find one takes a quarter of the instructions of telling
-//! the SDK the attributes each time. There are as many as series.
+//! Instruments that are bound to their attributes on first use, one per series. A lookup takes a
+//! quarter of the instructions of passing attributes to the SDK each time.
 
 use std::{
     hash::{Hash, Hasher},
@@ -13,7 +13,7 @@ use opentelemetry::{
     metrics::{BoundCounter, BoundHistogram, Counter, Histogram},
 };
 
-/// A text that is compared by where it stands: where one stands twice, the same series is bound twice, which harms nothing.
+/// Text compared by address. Duplicate texts bind the same series twice, which is harmless.
 #[derive(Clone, Copy)]
 pub(super) struct Name(pub(super) &'static str);
 
@@ -31,7 +31,7 @@ impl Hash for Name {
     }
 }
 
-/// A histogram, and what is bound of it by what the attributes are made of.
+/// A histogram and its bound series. The key stands for the attributes.
 pub(super) struct Histograms<K> {
     histogram: Histogram<f64>,
     kept: RwLock<HashMap<K, BoundHistogram<f64>>>,
@@ -42,19 +42,19 @@ impl<K: Copy + Eq + Hash> Histograms<K> {
         Self { histogram, kept: RwLock::default() }
     }
 
-    /// Records a value of a series that is used again.
+    /// Records a value of a frequent series.
     pub(super) fn record(&self, key: K, value: f64, attributes: impl FnOnce() -> Vec<KeyValue>) {
         let bind = || self.histogram.bind(&attributes());
         with(&self.kept, key, bind, |bound| bound.record(value));
     }
 
-    /// Records a value of a series that is rare.
+    /// Records a value of a rare series.
     pub(super) fn record_rarely(&self, value: f64, attributes: &[KeyValue]) {
         self.histogram.record(value, attributes);
     }
 }
 
-/// A counter likewise.
+/// A counter and its bound series.
 pub(super) struct Counters<K> {
     counter: Counter<u64>,
     kept: RwLock<HashMap<K, BoundCounter<u64>>>,
@@ -72,7 +72,7 @@ impl<K: Copy + Eq + Hash> Counters<K> {
     }
 }
 
-/// Uses what is bound, which `bind` makes where it is not there yet.
+/// Uses a bound instrument; `bind` creates it on first use.
 fn with<K: Eq + Hash, I>(
     kept: &RwLock<HashMap<K, I>>,
     key: K,

@@ -1,4 +1,4 @@
-//! What is measured of the listeners: connections of clients.
+//! Metrics of client connections.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +10,10 @@ use opentelemetry::{
 use super::Instruments;
 use crate::telemetry::names;
 
-/// The states of a connection, in the order in which a listener counts them.
+/// Connection states, in the order of a listener's counts.
 const STATES: [&str; 4] = ["idle", "receiving", "active", "closing"];
 
-/// Counts a listener's connections by state; none when the listener is gone.
+/// Counts a listener's connections by state; `None` if the listener is gone.
 type Count = Box<dyn Fn() -> Option<[usize; 4]> + Send>;
 /// The listeners by name.
 type Observed = Arc<Mutex<Vec<(&'static str, Count)>>>;

@@ -1,4 +1,4 @@
-//! What is measured of SQL statements.
+//! Metrics of SQL statements.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -10,14 +10,14 @@ use crate::telemetry::names;
 /// Why a statement failed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Failure<'a> {
-    /// The database's code, where there is one: there are not many.
+    /// The database's error code, if any; there are few codes.
     Coded(Option<&'a str>),
-    /// Nobody waited for it any more.
+    /// The caller stopped waiting.
     GivenUp,
 }
 
 impl<'a> Failure<'a> {
-    /// Its class, as the semantic conventions have it.
+    /// The error type, as in the semantic conventions.
     pub(crate) fn error_type(self) -> &'a str {
         match self {
             Self::Coded(code) => code.unwrap_or("_OTHER"),
@@ -26,12 +26,12 @@ impl<'a> Failure<'a> {
     }
 }
 
-/// Whether the tables of a statement are one.
+/// Whether a statement uses exactly one table.
 pub(crate) fn is_one(collection: &str) -> bool {
     !collection.is_empty() && !collection.contains(' ')
 }
 
-/// A statement in short: its operation, and its tables where it has any.
+/// The query summary: the operation and its tables.
 pub(crate) fn summary(operation: &'static str, collection: &'static str) -> Cow<'static, str> {
     if collection.is_empty() {
         operation.into()
@@ -40,7 +40,7 @@ pub(crate) fn summary(operation: &'static str, collection: &'static str) -> Cow<
     }
 }
 
-/// How long statements took, by their database, operation and tables.
+/// Statement durations by database, operation and tables.
 pub(super) type Statements = Histograms<[Name; 3]>;
 
 pub(super) fn new(meter: &Meter) -> Statements {
@@ -54,7 +54,7 @@ pub(super) fn new(meter: &Meter) -> Statements {
 }
 
 impl Instruments {
-    /// A statement has ended.
+    /// Records a statement.
     pub(crate) fn statement(
         &self,
         statement: [&'static str; 3],

@@ -1,4 +1,4 @@
-//! What is counted of stored values that this version does not know.
+//! Metric of stored values that are unknown to this version.
 
 use opentelemetry::{
     KeyValue,
@@ -16,7 +16,7 @@ pub(super) fn counter(meter: &Meter) -> Counter<u64> {
 }
 
 impl Instruments {
-    /// So many values of a table are not known.
+    /// Counts unknown values of a table.
     pub(crate) fn unknown_values(&self, values: u64, table: &'static str) {
         self.unknown_values.add(values, &[KeyValue::new(names::DB_COLLECTION_NAME, table)]);
     }

@@ -1,4 +1,4 @@
-//! Forged histories: each has one violation, which must be found.
+//! Forged histories: each has one violation that the checker must find.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::*;
 const USERS: i64 = 2;
 const UPDATES: i64 = 6;
 
-/// A history in which all holds: the writers of two users, by turns.
+/// A history without violations: the writers of two users take turns.
 fn right() -> History {
     let zero = Instant::now();
     let mut history = History::default();
@@ -41,7 +41,7 @@ fn right() -> History {
     history
 }
 
-/// Forges a history, and expects violations with these words.
+/// Forges a history, and expects a violation that contains these words.
 #[track_caller]
 fn is_found(words: &str, forge: impl FnOnce(&mut History)) {
     let mut history = right();
@@ -50,7 +50,7 @@ fn is_found(words: &str, forge: impl FnOnce(&mut History)) {
     assert!(found.iter().any(|violation| violation.contains(words)), "{words}: {found:?}");
 }
 
-/// Removes the entry at an index. The entries behind it move up.
+/// Removes the log entry at an index and closes the gap.
 fn lose(history: &mut History, index: usize) {
     let lost = history.log.remove(index);
     let behind = history.log.iter_mut().filter(|entry| entry.user_id == lost.user_id);
@@ -76,7 +76,7 @@ fn an_update_whose_outcome_is_unknown_may_be_stored_or_not() {
     history.attempts[2].read = None;
     assert_eq!(violations(&history), Vec::<String>::new());
     lose(&mut history, 2);
-    // The next answer says what was before it.
+    // The next response contains the value before the lost update.
     let Outcome::Acknowledged { before, .. } = &mut history.attempts[3].outcome else { panic!() };
     *before = Some("w1-2".to_owned());
     assert_eq!(violations(&history), Vec::<String>::new());
@@ -85,7 +85,7 @@ fn an_update_whose_outcome_is_unknown_may_be_stored_or_not() {
 #[test]
 fn a_lost_update_is_found() {
     is_found("w1-3 of user 1 was acknowledged and is lost", |history| lose(history, 2));
-    // The last one of a user breaks no chain.
+    // The loss of a user's last update breaks no chain.
     is_found("w1-6 of user 1 was acknowledged and is lost", |history| {
         lose(history, 5);
         history.rows[0].value = "w1-5".to_owned();
@@ -119,7 +119,7 @@ fn updates_in_another_order_than_acknowledged_are_found() {
         (log[1].new, log[2].new) = (log[2].new.clone(), log[1].new.clone());
         (log[2].old, log[3].old) = (log[1].new.clone(), log[2].new.clone());
     });
-    // Far apart, with the ones between them where they were.
+    // Swap two distant entries and leave the entries between them.
     is_found("w1-1 was acknowledged before w1-", |history| {
         let log = &mut history.log;
         (log[0].new, log[4].new) = (log[4].new.clone(), log[0].new.clone());

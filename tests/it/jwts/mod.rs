@@ -1,4 +1,4 @@
-//! JWTs: what is accepted, what is refused, and where the keys come from. On SQLite: the database does not matter here.
+//! JWTs: accepted and refused tokens, and key sources. SQLite only: the engine does not matter.
 
 mod provider;
 
@@ -43,7 +43,7 @@ use crate::{
 };
 use provider::{AUDIENCE, ISSUER, Signer, claims, claims_but, encode, hs256, jwks};
 
-/// The application, with the keys of JWTs in a file.
+/// The application, with its JWT keys in a file.
 struct WithFile {
     app: TestApp,
     folder: TempDir,
@@ -73,7 +73,7 @@ async fn start(database: &TestDatabase, source: &str) -> TestApp {
     TestApp::start_with(database, &keys(source)).await
 }
 
-/// The code of a read with a JWT, as admin.
+/// The status code of a read as admin with a JWT.
 async fn code(app: &TestApp, jwt: &str) -> Code {
     match read(app, jwt, "admin").await {
         Ok(_) => Code::Ok,
@@ -84,7 +84,6 @@ async fn code(app: &TestApp, jwt: &str) -> Code {
     }
 }
 
-/// Waits for a code.
 async fn until_code(app: &TestApp, jwt: &str, expected: Code) {
     until("a JWT has its code", || async { code(app, jwt).await == expected }).await;
 }
@@ -98,7 +97,7 @@ fn each_algorithm_is_verified_and_scopes_bind() {
         for signer in &signers {
             let jwt = signer.jwt(&claims("openid m4:read m4:unknown update"));
             assert_eq!(code(&app, &jwt).await, Code::Ok, "{}", signer.algorithm());
-            // Not in its own name; and what is not meant for this service gives nothing.
+            // `m4:read` does not permit acting in its own name, and unknown scopes grant nothing.
             assert_eq!(read(&app, &jwt, "").await.unwrap_err().code(), Code::PermissionDenied);
             let update = UpdateUserDetailsRequest {
                 user_id: 3,
@@ -112,7 +111,7 @@ fn each_algorithm_is_verified_and_scopes_bind() {
             );
             let admin = signer.jwt(&claims("m4:admin"));
             assert_eq!(read(&app, &admin, "").await.unwrap().username, "alice");
-            // The only key of its algorithm need not be named.
+            // A JWT need not name the only key of its algorithm.
             let nameless = json!({"alg": signer.algorithm()});
             assert_eq!(code(&app, &signer.sign(&nameless, &claims("m4:read"))).await, Code::Ok);
         }
@@ -281,7 +280,7 @@ fn keys_in_a_file_follow_it() {
 fn keys_at_a_url_are_asked_for_when_a_new_one_is_named_but_not_by_a_flood() {
     run(Kind::Sqlite, |database| async move {
         let (old, new) = (Signer::eddsa("old"), Signer::eddsa("new"));
-        // Nothing is to be had at first.
+        // The URL serves no keys at first.
         let served = Arc::new(Mutex::new(None::<String>));
         let asked = Arc::new(AtomicUsize::new(0));
         let (text, times) = (Arc::clone(&served), Arc::clone(&asked));
@@ -316,9 +315,9 @@ fn keys_at_a_url_are_asked_for_when_a_new_one_is_named_but_not_by_a_flood() {
         assert_eq!(code(&quiet, &by_new).await, Code::Unauthenticated);
         assert_eq!(asked.load(Ordering::Relaxed), before + 1);
         until_code(&app, &by_new, Code::Ok).await;
-        // Once for the new key; and perhaps once more for a call that came meanwhile.
+        // One request for the new key, and perhaps one for a concurrent call.
         assert!((2..=3).contains(&(asked.load(Ordering::Relaxed) - before)));
-        // The provider may go: its keys stay.
+        // The keys stay after the provider goes away.
         server.abort();
         assert_eq!(code(&app, &by_new).await, Code::Ok);
     });
@@ -347,7 +346,7 @@ fn keys_come_over_tls_from_whom_the_authority_certifies() {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                // A client that does not trust it takes its leave here.
+                // A client that does not trust the certificate disconnects here.
                 let Ok(stream) = acceptor.accept(stream).await else { continue };
                 let set = set.clone();
                 let answer = service_fn(move |_| {
@@ -359,7 +358,7 @@ fn keys_come_over_tls_from_whom_the_authority_certifies() {
         });
         let url = format!("https://localhost:{port}/jwks");
         let jwt = signer.jwt(&claims("m4:read"));
-        // None of the public ones certifies it.
+        // No public authority certifies the server.
         let app = start(&database, &url).await;
         assert_eq!(code(&app, &jwt).await, Code::Unavailable);
         app.stop().await.unwrap();

@@ -1,4 +1,4 @@
-//! An identity provider of the test's own: its keys, the JWKS of them, and the JWTs that it makes.
+//! A test identity provider: its keys, their JWKS, and the JWTs that it issues.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use m4_user_details::domain::clock::{Clock, SystemClock};
@@ -12,14 +12,14 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-/// A key of these tests alone (PKCS #8): nothing here can make one.
+/// A key for these tests only (PKCS #8): no library here can generate an RSA key.
 const RSA: &str = include_str!("rsa_key.txt");
 
-/// What `iss` and `aud` must say.
+/// The expected `iss` and `aud`.
 pub const ISSUER: &str = "https://id.example/";
 pub const AUDIENCE: &str = "m4-user-details";
 
-/// A key that signs, with its id.
+/// A signing key with its id.
 pub struct Signer {
     id: String,
     key: Key,
@@ -31,7 +31,7 @@ enum Key {
     EdDsa(Ed25519KeyPair),
 }
 
-/// base64url without padding, as JWTs have it.
+/// base64url without padding, as in JWTs.
 pub fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -56,7 +56,7 @@ impl Signer {
         Self { id: id.to_owned(), key: Key::EdDsa(key) }
     }
 
-    /// The public key, as it stands in a JWKS.
+    /// The public key as a JWK.
     pub fn jwk(&self) -> Value {
         let id = &self.id;
         match &self.key {
@@ -84,7 +84,7 @@ impl Signer {
         }
     }
 
-    /// The header that names the key.
+    /// A header that names the key.
     pub fn header(&self) -> Value {
         json!({"typ": "at+jwt", "alg": self.algorithm(), "kid": self.id})
     }
@@ -94,7 +94,7 @@ impl Signer {
         self.sign(&self.header(), claims)
     }
 
-    /// A JWT with another header.
+    /// A JWT with a custom header.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let message = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
         let random = SystemRandom::new();
@@ -111,14 +111,14 @@ impl Signer {
     }
 }
 
-/// A JWT that is signed with a secret, as HS256 has it.
+/// A JWT signed with a shared secret (HS256).
 pub fn hs256(header: &Value, claims: &Value, secret: &[u8]) -> String {
     let message = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     format!("{message}.{}", encode(hmac::sign(&key, message.as_bytes())))
 }
 
-/// The claims of a good JWT, with this scope.
+/// The claims of a valid JWT with this scope.
 pub fn claims(scope: &str) -> Value {
     let now = SystemClock.now().timestamp();
     json!({
@@ -132,7 +132,7 @@ pub fn claims(scope: &str) -> Value {
     })
 }
 
-/// A good JWT's claims but for one; without it where the value is null.
+/// Valid claims with one claim replaced, or removed if the value is null.
 pub fn claims_but(name: &str, value: Value) -> Value {
     let mut claims = claims("m4:admin");
     claims[name] = value;

@@ -1,4 +1,4 @@
-//! Batches of 1000 updates, and single updates beside them.
+//! Batches of 1000 updates, and single updates beside batches.
 
 use serde::Serialize;
 
@@ -10,19 +10,19 @@ use crate::{
     program::Program,
 };
 
-/// How many callers make single updates.
+/// Number of callers of single updates.
 const CALLERS: usize = 16;
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Batch {
     /// Single updates alone.
     pub(crate) alone: Figures,
     /// Batches of one caller, alone.
     pub(crate) batches: Figures,
-    /// How many users they change in each second.
+    /// Users updated per second by batches.
     pub(crate) users: f64,
-    /// Single updates while a batch is always under way.
+    /// Single updates while a batch is always running.
     pub(crate) beside: Figures,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Batch {
 pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Batch {
     let service = Program::service(&database.url).await;
     let (single, batch) = ([Call::Update(service.grpc())], [Call::Batch(service.grpc())]);
-    // A user that a batch has locked waits for its end, whatever the service does: so they have users of their own.
+    // Separate users: row locks of a batch would make single updates wait in any service.
     let (users, time) = (0..database.users / 2, arguments.time());
     let others = users.end..database.users;
     let mut runs: [Vec<Run>; 3] = [Vec::new(), Vec::new(), Vec::new()];

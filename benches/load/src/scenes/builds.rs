@@ -1,4 +1,4 @@
-//! Another build of the program beside this one, by turns.
+//! Another build of the program compared with this build, in alternating runs.
 
 use std::path::Path;
 
@@ -7,18 +7,18 @@ use serde::Serialize;
 use super::turns::{self, Way};
 use crate::{Arguments, callers::Call, database::Database, measured::Figures, program::Program};
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Builds {
-    /// What was called: `RPC` or `gateway`.
+    /// The path: `RPC` or `gateway`.
     pub(crate) path: &'static str,
-    /// How many callers there were.
+    /// Number of callers.
     pub(crate) callers: usize,
     /// The other build.
     pub(crate) before: Figures,
     /// This build.
     pub(crate) now: Figures,
-    /// The rate of this build ÷ that of the other one.
+    /// Rate of this build ÷ rate of the other build.
     pub(crate) ratio: f64,
 }
 

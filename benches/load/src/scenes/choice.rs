@@ -1,27 +1,27 @@
-//! What pays for a setting: the service without it beside the service as it is.
+//! The gain from a setting: the service without it compared with the default.
 
 use serde::Serialize;
 
 use super::turns::{self, Way};
 use crate::{Arguments, callers::Call, database::Database, measured::Figures, program::Program};
 
-/// How many callers there are.
+/// Numbers of callers.
 const CALLERS: [usize; 2] = [16, 64];
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Choice {
-    /// How many callers there were.
+    /// Number of callers.
     pub(crate) callers: usize,
-    /// The service without it.
+    /// The service without the setting.
     pub(crate) without: Figures,
-    /// The service as it is.
+    /// The service with the default.
     pub(crate) with: Figures,
-    /// The rate of the latter ÷ that of the former.
+    /// Rate with ÷ rate without the setting.
     pub(crate) ratio: f64,
 }
 
-/// Plays the scene: `variable` is 0 in the service without it, and `call` is what is measured.
+/// Plays the scene. `variable` is 0 in the service without the setting; `call` is measured.
 pub(crate) async fn play(
     database: &mut Database,
     arguments: &Arguments,

@@ -1,4 +1,4 @@
-//! Pages of the list of users, on tables of two sizes: from the first page on, one after the other.
+//! Pages of the user list on tables of two sizes, read in order from the first page.
 
 use serde::Serialize;
 
@@ -11,19 +11,19 @@ use crate::{
     program::Program,
 };
 
-/// How many callers there are.
+/// Number of callers.
 const CALLERS: usize = 16;
-/// How many users the larger table has.
+/// Number of users in the larger table.
 const LARGE: i64 = 1_000_000;
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct List {
-    /// Which list.
+    /// The list.
     pub(crate) listed: Listed,
-    /// Pages of the table of `--users`.
+    /// Pages of the table with `--users` users.
     pub(crate) small: Figures,
-    /// Pages of the larger one.
+    /// Pages of the larger table.
     pub(crate) large: Figures,
 }
 

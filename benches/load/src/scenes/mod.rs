@@ -24,32 +24,32 @@ use crate::{
     program::Program,
 };
 
-/// What the scenes found on one engine.
+/// The results of the scenes on one engine.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Played {
     /// The engine's name.
     pub(crate) engine: &'static str,
-    /// Every path at every number of callers.
+    /// Every path at every caller count.
     pub(crate) paths: Vec<Row>,
-    /// How much memory the service has before the first call, in MB.
+    /// Memory of the idle service, in MB.
     pub(crate) idle: Option<f64>,
-    /// How long it takes to start.
+    /// Start times.
     pub(crate) start: Option<Start>,
-    /// What becomes of four times as many calls as the service can answer.
+    /// Overload: four times the service's capacity.
     pub(crate) overload: Option<Overload>,
-    /// Two replicas beside one.
+    /// Two replicas compared with one.
     pub(crate) replicas: Option<Replicas>,
-    /// Settings that are believed beside settings that are read.
+    /// Cached settings compared with uncached settings.
     pub(crate) settings: Vec<Choice>,
-    /// Updates that wait for others to share a transaction, beside those that do not.
+    /// Updates that wait to share a transaction, compared with updates that do not wait.
     pub(crate) gather: Vec<Choice>,
-    /// Batches, and single updates beside them.
+    /// Batches, and single updates beside batches.
     pub(crate) batch: Option<Batch>,
-    /// Telemetry beside none.
+    /// Telemetry compared with no telemetry.
     pub(crate) telemetry: Option<Telemetry>,
-    /// Those who watch.
+    /// Subscriptions.
     pub(crate) watch: Option<Watch>,
-    /// Another build beside this one.
+    /// Another build compared with this build.
     pub(crate) builds: Vec<Builds>,
     /// Pages of the list.
     pub(crate) list: Vec<List>,

@@ -1,4 +1,4 @@
-//! Four times as many calls as the service can answer.
+//! Overload: four times the service's capacity.
 
 use std::{
     net::SocketAddr,
@@ -24,39 +24,39 @@ use crate::{
     path::{Path, Stage},
 };
 
-/// How many times its capacity is sent to the service.
+/// Offered load ÷ capacity.
 const TIMES: f64 = 4.0;
-/// How many calls wait for their answers at most: four times as many as at capacity, but enough to fill the service's room,
-/// which is of 1024, twice. With more it is their own queue that is measured: the client has the same processors.
+/// Maximum number of outstanding calls: twice the service's 1024 permits, or 4 × the callers at
+/// capacity if more. More calls would queue in the client, which shares the processors.
 const OUTSTANDING: usize = 2048;
-/// How many connections they share. The service takes 256 calls on each: no call waits in the client for a free place.
+/// Number of connections. The service takes 256 calls on each, so no call waits in the client.
 const CHANNELS: usize = 32;
-/// How often calls are sent.
+/// Send interval.
 const TICK: Duration = Duration::from_millis(1);
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Overload {
-    /// The best rate of `UpdateUserDetails` at any number of callers.
+    /// `UpdateUserDetails` at the largest caller count with at least 90 % of the best rate.
     pub(crate) capacity: Figures,
-    /// That number of callers.
+    /// The number of callers at capacity.
     pub(crate) capacity_callers: usize,
-    /// The most memory that the service had at its capacity, in MB.
+    /// The service's peak memory at capacity, in MB.
     pub(crate) capacity_peak: f64,
-    /// The calls that were accepted under overload.
+    /// The accepted calls under overload.
     pub(crate) accepted: Figures,
-    /// How many calls were really sent in each second. The client shares the processors with the service, and sends no
-    /// more while all of its calls are under way: this may be less than was meant.
+    /// Calls sent per second. This may be less than intended: the client shares the processors, and
+    /// sends nothing while all of its calls are outstanding.
     pub(crate) sent: f64,
-    /// Which part of them was refused.
+    /// Refused calls ÷ sent calls.
     pub(crate) refused: f64,
-    /// The most memory that the service had in the first round, in MB.
+    /// The service's peak memory in the first round, in MB.
     pub(crate) first_peak: f64,
-    /// The same in the last one: it is not to grow with the time.
+    /// The service's peak memory in the last round, in MB. It must not grow with time.
     pub(crate) peak: f64,
 }
 
-/// What became of the calls of one flood.
+/// The results of one flood.
 #[derive(Default)]
 struct Flood {
     accepted: Vec<Duration>,
@@ -76,7 +76,7 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
     }
     let rows = measured.rows();
     let most = rows.iter().map(|row| row.figures.rate).fold(0.0, f64::max);
-    // More callers change little once the service is busy: its capacity is with the most of them.
+    // A busy service gains little from more callers: take the most near the best rate.
     let busy = rows.iter().filter(|row| row.figures.rate >= most * 0.9);
     let best = busy.max_by_key(|row| row.case.callers).expect("no number of callers");
 
@@ -116,7 +116,7 @@ pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database
     (stage.end().await, overload)
 }
 
-/// Sends updates at a rate for a time, whether or not they are answered, and waits for the last answers.
+/// Sends updates at a rate for a time without waiting, then waits for the last responses.
 async fn flood(
     address: SocketAddr,
     rate: f64,
@@ -147,7 +147,7 @@ async fn flood(
             });
             sent += 1;
         }
-        // So that their memory is free again.
+        // Frees the memory of finished calls.
         while let Some(answer) = calls.try_join_next() {
             flood.add(answer.unwrap());
         }
@@ -158,7 +158,7 @@ async fn flood(
     flood
 }
 
-/// How long an update took that was accepted; none if it was refused.
+/// The duration of an accepted update; `None` if it was refused.
 async fn call(mut client: UserDetailsServiceClient<Channel>, users: i64) -> Option<Duration> {
     let sent = Instant::now();
     match client.update_user_details(update(random_user(users))).await {

@@ -1,4 +1,4 @@
-//! Every path at every number of callers, in interleaved rounds.
+//! Every path at every caller count, in interleaved rounds.
 
 use crate::{
     Arguments,
@@ -8,7 +8,7 @@ use crate::{
     program::Program,
 };
 
-/// Plays the scene. Answers how much memory the idle service has, in MB, and the rows of the table.
+/// Plays the scene. Returns the idle service's memory in MB, and the table rows.
 pub(crate) async fn play(database: Database, arguments: &Arguments) -> (Database, f64, Vec<Row>) {
     let mut stage = Stage::start(database).await;
     let idle = stage.service.memory().resident;

@@ -1,25 +1,25 @@
-//! Two replicas beside one, on one database and the same processors.
+//! Two replicas compared with one, on the same database and processors.
 
 use serde::Serialize;
 
 use super::turns::{self, Way};
 use crate::{Arguments, callers::Call, database::Database, measured::Figures, program::Program};
 
-/// How many callers there are; two replicas share them.
+/// Number of callers; two replicas share them.
 const CALLERS: usize = 64;
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Replicas {
     /// With one replica.
     pub(crate) one: Figures,
-    /// With two.
+    /// With two replicas.
     pub(crate) two: Figures,
-    /// The rate of the latter ÷ that of the former.
+    /// Rate of two replicas ÷ rate of one.
     pub(crate) ratio: f64,
 }
 
-/// Plays the scene. Both replicas run all the time: an idle one costs next to nothing.
+/// Plays the scene. Both replicas run all the time: an idle replica costs almost nothing.
 pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Replicas {
     let first = Program::service(&database.url).await;
     let second = Program::service(&database.url).await;

@@ -1,4 +1,4 @@
-//! Tables of several sizes, and an empty log beside a long one, in interleaved rounds.
+//! Tables of several sizes, and long logs compared with an empty log, in interleaved rounds.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::{
     path::{Path, Stage},
 };
 
-/// How many callers there are.
+/// Numbers of callers.
 const CALLERS: [usize; 2] = [16, 64];
-/// What is run.
+/// The measured paths.
 const PATHS: [Path; 3] = [Path::Limit, Path::Rpc, Path::Get];
 
-/// Plays the scene. Answers the rows of the table, those of the smallest one with an empty log first.
+/// Plays the scene. Returns the table rows; the smallest table with an empty log comes first.
 pub(crate) async fn play(engine: &Engine, arguments: &Arguments) -> Vec<Row> {
     let mut sizes = arguments.sizes.clone();
     if sizes.is_empty() {
@@ -50,7 +50,7 @@ pub(crate) async fn play(engine: &Engine, arguments: &Arguments) -> Vec<Row> {
     measured.rows()
 }
 
-/// Has the caches filled, as far as the server has memory: what this measures counts for nothing.
+/// Fills the caches as far as memory allows. The measurements are discarded.
 async fn warm(stage: &mut Stage, time: Duration) {
     stage.database.read_all().await;
     for path in PATHS {

@@ -1,4 +1,4 @@
-//! From the start of the process to the first answer, on a database that is filled already.
+//! From the start of the process to the first response, on a filled database.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -17,19 +17,19 @@ use crate::{
     program::{PATIENCE, command, stop},
 };
 
-/// How often it is started.
+/// Number of starts.
 const STARTS: usize = 10;
-/// How long a caller rests before it tries again.
+/// Backoff between attempts.
 const REST: Duration = Duration::from_micros(200);
 
-/// How long starts took.
+/// Start times.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Start {
     /// The median, in milliseconds.
     pub(crate) median: f64,
-    /// Each of them, in milliseconds.
+    /// All start times, in milliseconds.
     pub(crate) each: Vec<f64>,
-    /// The median where the connection to a PostgreSQL server has no TLS.
+    /// The median without TLS to a PostgreSQL server, in milliseconds.
     pub(crate) without_tls: Option<f64>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) async fn play(database: &Database) -> Start {
 
 /// The times of some starts, in milliseconds.
 async fn starts(database: &str) -> Vec<f64> {
-    // The first one reads the program from the disk.
+    // The first start reads the program from disk.
     first_answer(database).await;
     let mut each = Vec::new();
     for _ in 0..STARTS {
@@ -56,13 +56,13 @@ async fn starts(database: &str) -> Vec<f64> {
     each
 }
 
-/// Starts the service and reads a user as soon as that is answered; then ends it.
+/// Starts the service, reads a user as soon as possible, then stops the service.
 async fn first_answer(database: &str) -> Duration {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let begun = Instant::now();
     let mut service = command(&["serve", "--demo", "--database-url", database])
         .env("M4_GRPC_LISTEN", free.to_string())
-        // It warns of every call before the database is prepared.
+        // Before the database is prepared, every call logs a warning.
         .env("M4_LOG", "error")
         .spawn()
         .unwrap();
@@ -72,7 +72,7 @@ async fn first_answer(database: &str) -> Duration {
     taken
 }
 
-/// Asks until there is an answer: over a new connection where there is none, again where the database is not ready.
+/// Retries until a read succeeds: first the connection, then the call.
 async fn answer(address: SocketAddr) {
     while tokio::net::TcpStream::connect(address).await.is_err() {
         sleep(REST).await;

@@ -1,4 +1,4 @@
-//! Telemetry beside none: traces of one call in a hundred and all metrics, sent and scraped.
+//! Telemetry compared with none: traces of one call in 100 and all metrics, exported and scraped.
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
@@ -19,23 +19,23 @@ use crate::{
     program::Program,
 };
 
-/// How many callers there are.
+/// Number of callers.
 const CALLERS: usize = 64;
-/// How often metrics are scraped.
+/// Scrape interval.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Telemetry {
-    /// Without it.
+    /// Without telemetry.
     pub(crate) off: Figures,
-    /// With it.
+    /// With telemetry.
     pub(crate) on: Figures,
-    /// The rate with it ÷ that without it.
+    /// Rate with telemetry ÷ rate without.
     pub(crate) ratio: f64,
 }
 
-/// Plays the scene. Both programs run all the time: an idle one costs next to nothing.
+/// Plays the scene. Both programs run all the time: an idle program costs almost nothing.
 pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Telemetry {
     let endpoint = format!("http://{}", sink().await);
     let without = Program::service_with(&database.url, &[("M4_ADMIN_LISTEN", "off")]).await;
@@ -45,7 +45,7 @@ pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Tele
         ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
-        // They would be sent for every call.
+        // Logs would be exported for every call.
         ("OTEL_LOGS_EXPORTER", "none"),
     ];
     let with = Program::service_with(&database.url, &variables).await;
@@ -68,7 +68,7 @@ pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Tele
     Telemetry { off, on, ratio: turns.ratio }
 }
 
-/// Scrapes for ever, as Prometheus does.
+/// Scrapes forever, like Prometheus.
 async fn scrape(address: SocketAddr) -> ! {
     let mut ticks = interval(SCRAPE_INTERVAL);
     loop {
@@ -77,7 +77,7 @@ async fn scrape(address: SocketAddr) -> ! {
     }
 }
 
-/// Takes everything that is sent over OTLP/HTTP, and forgets it.
+/// Accepts and discards OTLP/HTTP exports.
 async fn sink() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

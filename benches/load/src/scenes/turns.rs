@@ -1,4 +1,4 @@
-//! Two ways of the same, by turns.
+//! Compares two variants in alternating runs.
 
 use crate::{
     Arguments,
@@ -9,22 +9,22 @@ use crate::{
     program::Program,
 };
 
-/// One way: its name, what is called, and the programs that answer.
+/// A variant: its name, its calls, and its programs.
 pub(super) struct Way<'a> {
     pub(super) name: &'a str,
     pub(super) calls: &'a [Call],
     pub(super) programs: &'a [&'a Program],
 }
 
-/// What two ways gave.
+/// The results of two variants.
 pub(super) struct Turns {
-    /// Each.
+    /// The figures of each variant.
     pub(super) figures: [Figures; 2],
-    /// The rate of the second ÷ that of the first: the median of the rounds, in each of which they are run one after the other.
+    /// Rate of the second ÷ rate of the first variant: the median over the rounds.
     pub(super) ratio: f64,
 }
 
-/// Runs two ways by turns. Both may have programs that run all the time: an idle one costs next to nothing.
+/// Alternates two variants. Idle programs may keep running: they cost almost nothing.
 pub(super) async fn play(
     database: &mut Database,
     arguments: &Arguments,
@@ -34,7 +34,7 @@ pub(super) async fn play(
     let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
     for round in 1..=arguments.rounds {
         let mut turns: Vec<_> = ways.iter().zip(&mut runs).collect();
-        // None has the advantage of being the second each time.
+        // Swap the order, so that neither variant always runs second.
         if round % 2 == 0 {
             turns.reverse();
         }

@@ -1,4 +1,4 @@
-//! What watching costs those who write, and how soon a change is told.
+//! The cost of subscriptions for writers, and the delay from update to event.
 
 use std::{
     collections::HashMap,
@@ -24,21 +24,21 @@ use crate::{
     program::Program,
 };
 
-/// How many callers write.
+/// Number of callers that write.
 const WRITERS: usize = 16;
-/// How many watch one user each.
+/// Number of subscriptions to one user each.
 const WATCHERS: usize = 100;
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Watch {
-    /// Updates while nobody watches.
+    /// Updates without subscriptions.
     pub(crate) nobody: Figures,
-    /// Updates while one watches everything.
+    /// Updates with one subscription to all users.
     pub(crate) everything: Figures,
-    /// Updates while 100 watch one user each.
+    /// Updates with 100 subscriptions to one user each.
     pub(crate) single_users: Figures,
-    /// From the moment at which an update is sent to that at which its event is there.
+    /// From sending an update to receiving its event.
     pub(crate) event: Figures,
 }
 
@@ -92,7 +92,7 @@ pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Watc
     Watch { nobody, everything, single_users, event }
 }
 
-/// Starts to watch users, or all of them; each stream has begun.
+/// Starts subscriptions, and waits until each stream has begun. `None` subscribes to all users.
 async fn watch(service: &Program, users: Vec<Option<i64>>, seen: &Arc<AtomicUsize>) -> JoinSet<()> {
     let channels = callers::channels(service.grpc(), 4);
     let mut watchers = JoinSet::new();
@@ -124,7 +124,7 @@ fn city(change: UserDetailsChange) -> Option<String> {
     change.details?.address?.city
 }
 
-/// How long each change took that was sent and told.
+/// The delay of each received change.
 fn latencies(events: HashMap<String, (Instant, Option<Instant>)>) -> Vec<Duration> {
     let told = events.into_values().filter_map(|(sent, told)| Some(told?.duration_since(sent)));
     told.collect()

@@ -1,4 +1,4 @@
-//! Allocations of whole calls: door, RPC, rules, and a SQLite database in a temporary folder; all but the sockets.
+//! Allocations of whole calls: gateway, RPC, rules and a SQLite database, without sockets.
 
 use std::{
     env,
@@ -27,32 +27,32 @@ use tower::ServiceExt;
 
 use crate::counted;
 
-/// How many calls come before those that count.
+/// Number of warm-up calls.
 const WARM_UP: usize = 50;
-/// How many calls count.
+/// Number of counted calls.
 pub(crate) const COUNTED: usize = 201;
-/// The longest that a call may take.
+/// Deadline of a call.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The largest body that the door reads, in bytes.
+/// Maximum body size of the gateway, in bytes.
 const LARGEST_BODY: usize = 262_144;
 
 /// A whole call.
 pub(crate) struct Call {
-    /// Its name.
+    /// The name in the table.
     pub(crate) name: &'static str,
     asked: Asked,
 }
 
-/// What is sent.
+/// The request of a call.
 enum Asked {
-    /// A legacy call with these parameters, and a call limit that is new in each; and what its answer says.
+    /// A legacy call with these parameters and a new call limit each time; and the response's text.
     Legacy(&'static str, &'static str),
-    /// `UpdateUserDetails` with a call limit that is new in each.
+    /// `UpdateUserDetails` with a new call limit each time.
     Update,
 }
 
-/// Every call.
+/// All calls.
 pub(crate) const CALLS: [Call; 4] = [
     Call {
         name: "legacy call: updated",
@@ -78,7 +78,7 @@ pub(crate) const CALLS: [Call; 4] = [
     Call { name: "RPC UpdateUserDetails: updated", asked: Asked::Update },
 ];
 
-/// The allocations of a call, counted by a process that does nothing else, whose log goes nowhere.
+/// Allocations of a call, counted in a separate process whose log is discarded.
 pub(crate) fn allocations_alone(call: &Call) -> u64 {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--call", call.name])
@@ -90,13 +90,13 @@ pub(crate) fn allocations_alone(call: &Call) -> u64 {
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
-/// The median of the allocations of so many calls, one after another; with metrics if they are `measured`.
+/// Median allocations of `times` sequential calls. `measured` enables metrics.
 pub(crate) fn allocations(call: &Call, times: usize, measured: bool) -> u64 {
     let runtime = Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let database = format!("sqlite://{}", folder.path().join("counts.db").display());
     let telemetry = runtime.block_on(async { Telemetry::start("info") }).unwrap().0;
-    // It is never stopped: what is sent at the end would count, and callgrind loses its way there.
+    // Never stopped: the final export would count, and callgrind loses track there.
     let _telemetry = std::mem::ManuallyDrop::new(if measured {
         runtime.block_on(async { telemetry.measuring(true) }).unwrap()
     } else {
@@ -133,7 +133,7 @@ pub(crate) fn allocations(call: &Call, times: usize, measured: bool) -> u64 {
     counts[times / 2]
 }
 
-/// The services on demo data, and the way to them that the door in the same process has.
+/// Starts the services on demo data. Returns the gateway's in-process channel.
 async fn start(url: String) -> Channel {
     let store = SqlStore::new(Options::of(url)).unwrap();
     store.prepare(true).await.unwrap();

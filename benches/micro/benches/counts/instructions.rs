@@ -1,13 +1,13 @@
-//! Instructions, by valgrind's callgrind.
+//! Instructions, counted by valgrind's callgrind.
 
 use std::{env, fs, process::Command};
 
 use m4_user_details_micro::{Work, Workload};
 
-/// How many times a workload is run: enough for the random seeds of hash tables to even out.
+/// Runs per workload: enough to average out the random seeds of hash tables.
 const TIMES: usize = 200;
 
-/// Says what to do where valgrind is missing.
+/// Explains how to install valgrind if it is missing.
 pub(crate) fn find_valgrind() -> Result<(), String> {
     match Command::new("valgrind").arg("--version").output() {
         Ok(output) if output.status.success() => Ok(()),
@@ -15,25 +15,25 @@ pub(crate) fn find_valgrind() -> Result<(), String> {
     }
 }
 
-/// The instructions of a workload: the difference between many runs and twice as many, so that neither the start of the
-/// process nor making the inputs counts.
+/// The instructions of a workload. The difference between `TIMES` and `2 * TIMES` runs excludes the
+/// process start and the inputs.
 pub(crate) fn count(workload: &Workload) -> u64 {
     let (once, twice) = (total(workload, TIMES), total(workload, 2 * TIMES));
     (twice - once) / TIMES as u64
 }
 
-/// Runs a workload some times. The inputs are always as many, and some are left over: an empty heap is tidied up, which
-/// would count.
+/// Runs a workload `times` times. The number of inputs is constant, and some are left over: freeing
+/// the last one would compact the heap, which would count.
 pub(crate) fn run(workload: &Workload, times: usize) {
     let mut works: Vec<Work> = (0..3 * TIMES).map(|_| (workload.prepare)()).collect();
     for work in works.drain(..times) {
         work();
     }
-    // To drop what was not run would count.
+    // Dropping unused inputs would count.
     std::mem::forget(works);
 }
 
-/// The instructions of a process that runs a workload some times.
+/// The instructions of a process that runs a workload `times` times.
 fn total(workload: &Workload, times: usize) -> u64 {
     let arguments = ["--workload", workload.name, "--times", &times.to_string()];
     let profile = profile(&arguments, &[("OTEL_SDK_DISABLED", "true")]);
@@ -41,12 +41,12 @@ fn total(workload: &Workload, times: usize) -> u64 {
     total.and_then(|total| total.parse().ok()).expect("callgrind gives no total")
 }
 
-/// What callgrind says of this program with these arguments and variables.
+/// The callgrind profile of this program with these arguments and variables.
 pub(crate) fn profile(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("callgrind.out");
     let output = Command::new("valgrind")
-        // glibc tidies up its free lists now and then, unless they have room.
+        // With enough room, glibc does not compact its free lists.
         .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=127")
         .arg("--tool=callgrind")
         .arg(format!("--callgrind-out-file={}", file.display()))

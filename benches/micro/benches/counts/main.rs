@@ -1,8 +1,8 @@
-//! Instructions and allocations, compared with the table that is kept in `counts.md`:
-//! `cargo bench -p m4-user-details-micro --bench counts`; with `-- --write` it writes the table anew.
+//! Compares instructions and allocations with the table in `counts.md`: `cargo bench -p
+//! m4-user-details-micro --bench counts`. `-- --write` rewrites the table.
 //!
-//! Unlike times they are the same on a busy machine, so that CI can refuse what grew by more than a tenth. It needs
-//! valgrind.
+//! Unlike times, counts are the same on a busy machine, so CI rejects growth of more than a tenth.
+//! Needs valgrind.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ use m4_user_details_micro::{
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-/// Counts for every thread.
+/// Counts allocations of all threads.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
@@ -37,22 +37,22 @@ const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.md");
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Write the table anew instead of comparing with it.
+    /// Write the table instead of comparing with it.
     #[arg(long)]
     write: bool,
-    /// Just run this workload, `--times` times: what is run under valgrind.
+    /// Run only this workload, `--times` times; for valgrind.
     #[arg(long)]
     workload: Option<String>,
-    /// How many times.
+    /// Number of runs.
     #[arg(long)]
     times: Option<usize>,
-    /// Just count the allocations of this call, made `--times` times: what is run in a process of its own, for its log.
+    /// Count only the allocations of `--times` calls of this kind; run as a separate process.
     #[arg(long)]
     call: Option<String>,
-    /// The same with metrics; and with traces where the standard variables say so.
+    /// Enable metrics, and also traces if the standard variables do.
     #[arg(long)]
     measured: bool,
-    /// What cargo says to every benchmark.
+    /// cargo passes this flag to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -106,14 +106,14 @@ fn measure() -> Vec<Row> {
     workloads.chain(calls).collect()
 }
 
-/// The allocations of a workload, once what is made once is there.
+/// The allocations of a workload after one-time initialization.
 fn allocations(workload: &Workload) -> u64 {
     (workload.prepare)()();
     let work = (workload.prepare)();
     counted(work).1
 }
 
-/// What some work gives, and how many allocations every thread made meanwhile.
+/// The result of some work, and the allocations of all threads meanwhile.
 fn counted<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let region = Region::new(ALLOCATOR);
     let result = work();

@@ -1,5 +1,5 @@
-//! What telemetry costs a call: where it is off, the share of its source files in the instructions of the call; and how many more
-//! there are where it is on.
+//! The cost of telemetry per call. Disabled: the share of its source files in all instructions.
+//! Enabled: the additional instructions.
 
 use std::{
     collections::HashMap,
@@ -8,15 +8,15 @@ use std::{
 
 use crate::{calls::Call, instructions};
 
-/// What it may be at most where it is off, in percent.
+/// Maximum share if disabled, in percent.
 const MOST_OFF: f64 = 1.0;
-/// What it may add at most where it is on, in percent. It adds 3 to 5, by runs that differ by one and more: threads wait for each other
-/// now in this way and now in that. The rate of calls falls by less, as others than the service use processors, too.
+/// Maximum increase if enabled, in percent. It is 3 to 5; runs differ by 1 or more, as threads wait
+/// in varying ways. The call rate falls by less, since other processes use CPU, too.
 const MOST_ON: f64 = 8.0;
-/// How many calls are counted.
+/// Number of counted calls.
 const CALLS: usize = 200;
-/// Parts of the paths of its source files: the project's own, and those of the libraries that it uses for nothing else. What
-/// they call of the standard library, and what a macro does where it stands, is not told apart: it is a little more.
+/// Path parts of telemetry's source files, and of libraries that only telemetry uses. Calls into
+/// std and macro expansions do not count: the real share is slightly larger.
 const OWN: [&str; 8] = [
     "src/trace.rs",
     "src/telemetry",
@@ -28,30 +28,30 @@ const OWN: [&str; 8] = [
     "/opentelemetry",
 ];
 const OFF: [(&str, &str); 1] = [("OTEL_SDK_DISABLED", "true")];
-/// As in the benchmark: metrics and traces, to a receiver that is not there.
+/// As in the load benchmark: metrics and traces, to an unreachable receiver.
 const ON: [(&str, &str); 2] =
     [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("OTEL_LOGS_EXPORTER", "none")];
-/// One call in so many is sampled.
+/// One in this number of calls is sampled.
 const SAMPLED: u64 = 100;
 
 /// The instructions of a call.
 pub(crate) struct Cost {
     call: &'static str,
-    /// Those of telemetry's own files, where it is off.
+    /// Instructions in telemetry's own files, if telemetry is disabled.
     own: u64,
     off: u64,
     on: u64,
 }
 
 impl Cost {
-    /// What telemetry takes where it is off, and what it adds where it is on, in percent.
+    /// The share if telemetry is disabled, and the increase if enabled, in percent.
     fn percent(&self) -> [f64; 2] {
         #[expect(clippy::cast_precision_loss, reason = "a share")]
         let [own, off, on] = [self.own, self.off, self.on].map(|number| number as f64);
         [own / off * 100.0, (on / off - 1.0) * 100.0]
     }
 
-    /// Whether it is as small as it is to be. Where there is none, it was not found.
+    /// Whether the cost is within its limits. A share of 0 means that telemetry was not found.
     pub(crate) fn is_small(&self) -> bool {
         let [off, on] = self.percent();
         self.own > 0 && off <= MOST_OFF && on <= MOST_ON
@@ -69,7 +69,7 @@ impl Display for Cost {
     }
 }
 
-/// Counts it.
+/// Counts the instructions of a call.
 pub(crate) fn cost(call: &Call) -> Cost {
     let off = files(call, &[], &OFF);
     let own = off.iter().filter(|(file, _)| OWN.iter().any(|own| file.contains(own)));
@@ -81,8 +81,8 @@ pub(crate) fn cost(call: &Call) -> Cost {
     }
 }
 
-/// The instructions where telemetry is on: of those that are sampled and those that are not, by their parts, as chance would not
-/// sample the same number each time.
+/// The instructions if telemetry is enabled: the weighted mean of sampled and unsampled calls.
+/// Random sampling would vary.
 fn on(call: &Call) -> u64 {
     let count = |sampler| {
         let variables = [&ON[..], &[("OTEL_TRACES_SAMPLER", sampler)]].concat();
@@ -91,8 +91,8 @@ fn on(call: &Call) -> u64 {
     (count("always_off") * (SAMPLED - 1) + count("always_on")) / SAMPLED
 }
 
-/// The instructions of a call by source file: the difference between some calls and twice as many, so that neither the start nor the
-/// schema counts.
+/// The instructions of a call by source file. The difference between `CALLS` and `2 * CALLS` calls
+/// excludes the start and the schema.
 fn files(call: &Call, arguments: &[&str], variables: &[(&str, &str)]) -> HashMap<String, u64> {
     let profile = |calls: usize| {
         let calls = calls.to_string();
@@ -107,7 +107,7 @@ fn files(call: &Call, arguments: &[&str], variables: &[(&str, &str)]) -> HashMap
     files
 }
 
-/// The instructions of each source file, of inlined code too, in a profile as callgrind writes it.
+/// The instructions of each source file, including inlined code, from a callgrind profile.
 fn by_file(profile: &str) -> HashMap<String, u64> {
     let mut names: HashMap<&str, &str> = HashMap::new();
     let (mut costs, mut file, mut is_call) = (HashMap::new(), "", false);
@@ -115,7 +115,7 @@ fn by_file(profile: &str) -> HashMap<String, u64> {
         let of = |keys: &[&str]| keys.iter().find_map(|key| line.strip_prefix(key));
         let (own, called) = (of(&["fl=", "fi=", "fe="]), of(&["cfl=", "cfi="]));
         if let Some(named) = own.or(called) {
-            // A file has its name where it comes first, and then a number.
+            // callgrind writes a file's name once, and then only its number.
             let (number, name) = named.split_once(' ').unwrap_or((named, ""));
             if !name.is_empty() {
                 names.insert(number, name);
@@ -124,7 +124,7 @@ fn by_file(profile: &str) -> HashMap<String, u64> {
                 file = names.get(number).copied().unwrap_or_default();
             }
         } else if line.starts_with("calls=") {
-            // What is called is counted where it stands.
+            // The callee's cost counts in its own file.
             is_call = true;
         } else if line.starts_with(['+', '-', '*'])
             || line.starts_with(|first: char| first.is_ascii_digit())

@@ -1,5 +1,5 @@
-//! The table `accounts`: who logs in, and the details of the users among them. The columns of details bear the names
-//! of the field table, through which they are read and written.
+//! The table `accounts`: logins, and the details of users. Detail columns have the names of the
+//! field table, which reads and writes them.
 
 use super::sea_orm::{self, entity::prelude::*};
 

@@ -1,4 +1,4 @@
-//! The tables as SeaORM sees them. Private to the storage.
+//! The SeaORM entities, private to the storage.
 
 use super::sea_orm;
 
