@@ -21,7 +21,7 @@ pub const CHECK_GATEWAY: &str = "m4-check-gateway";
 pub const UPON_ITSELF: &str = "m4-upon-itself";
 
 /// The longest `u`, `user_id` and `hash` together, in bytes. Metadata has a size limit.
-pub const LONGEST: usize = 8 * 1024;
+pub const MAX_CREDENTIALS_BYTES: usize = 8 * 1024;
 
 /// The credentials of a legacy client, exactly as sent.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct LegacyCredentials {
 }
 
 impl LegacyCredentials {
-    /// The value of `authorization`. Without credentials over [`LONGEST`]: the call is refused.
+    /// The value of `authorization`. Without credentials over [`MAX_CREDENTIALS_BYTES`]: the call is refused.
     pub fn to_header(&self) -> String {
         let parts: [&str; 5] = if self.is_too_long() {
             ["", "", "", &self.method, &self.address]
@@ -59,7 +59,7 @@ impl LegacyCredentials {
     }
 
     fn is_too_long(&self) -> bool {
-        self.username.len() + self.user_id.len() + self.hash.len() > LONGEST
+        self.username.len() + self.user_id.len() + self.hash.len() > MAX_CREDENTIALS_BYTES
     }
 
     /// Parses a value of `authorization`.

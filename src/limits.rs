@@ -63,7 +63,7 @@ pub fn table() -> String {
     row("JSON members or multipart parts", MAX_MEMBERS.to_string(), "row 9 of the legacy call");
     row("a multipart boundary", format!("{MAX_BOUNDARY} characters"), "row 9 of the legacy call");
     let credentials = "`u`, `user_id` and `hash` of a legacy call together";
-    row(credentials, bytes(credentials::LONGEST), "as without `hash`");
+    row(credentials, bytes(credentials::MAX_CREDENTIALS_BYTES), "as without `hash`");
     row("memory of messages and answers", key("message_memory"), TOO_MANY);
     row("memory of one connection's messages", "half".to_owned(), TOO_MANY);
     row("reserved for each connection", bytes(CONNECTION_RESERVE), "none");

@@ -27,7 +27,7 @@ const SAMPLED: &str = "01";
 const NOT_SAMPLED: &str = "00";
 
 /// Maximum length of a propagated header value, in bytes: the service limits its headers.
-const LONGEST: usize = 4096;
+const MAX_PROPAGATED_BYTES: usize = 4096;
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
@@ -207,7 +207,7 @@ struct Incoming<'a>(&'a HeaderMap);
 
 impl Extractor for Incoming<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok().filter(|value| value.len() <= LONGEST)
+        self.0.get(key)?.to_str().ok().filter(|value| value.len() <= MAX_PROPAGATED_BYTES)
     }
 
     fn keys(&self) -> Vec<&str> {

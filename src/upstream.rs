@@ -42,7 +42,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of attempts to send a request.
-const ATTEMPTS: u32 = 3;
+const MAX_CONNECT_ATTEMPTS: u32 = 3;
 
 /// A channel that connects on first use and reconnects.
 pub(crate) fn channel(upstream: &Upstream) -> Channel {
@@ -137,7 +137,7 @@ async fn send(
     loop {
         let request = http::Request::from_parts(parts.clone(), Body::new(body.clone()));
         match channel.clone().oneshot(request).await {
-            Err(error) if attempt < ATTEMPTS && was_not_begun(&error) => attempt += 1,
+            Err(error) if attempt < MAX_CONNECT_ATTEMPTS && was_not_begun(&error) => attempt += 1,
             // tonic would report a broken connection as UNKNOWN.
             answer => return answer.map_err(|error| Status::unavailable(chain(&error))),
         }

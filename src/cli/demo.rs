@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Timeout for the start of the service.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The vendor's sample call as printed, then with a corrected user id, then with a corrected hash.
 const CALLS: [(&str, &str); 3] = [
@@ -140,7 +140,7 @@ async fn wait_until_ready(http: SocketAddr) -> Result<(), CliError> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let ready = tokio::time::timeout(START_PATIENCE, ready).await;
+    let ready = tokio::time::timeout(START_TIMEOUT, ready).await;
     ready.map_err(|_| CliError::Failed("the service does not become ready".to_owned()))
 }
 

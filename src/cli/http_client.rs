@@ -13,7 +13,7 @@ use tokio_util::either::Either;
 use super::CliError;
 
 /// Timeout of the request.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends a request without a body, over TLS if given, and reads the response.
 pub(super) async fn send(
@@ -49,6 +49,6 @@ pub(super) async fn send(
         connection.abort();
         Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     };
-    let patience = tokio::time::timeout(PATIENCE, exchange).await;
+    let patience = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await;
     patience.unwrap_or_else(|_| Err(CliError::Failed(format!("{address} does not answer"))))
 }

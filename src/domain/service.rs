@@ -30,10 +30,10 @@ const LATER_CHANGES: u64 = 200;
 const LATER_CHANGES_BYTES: usize = 1 << 20;
 
 /// Attempts to revert a change while other changes arrive.
-const ATTEMPTS: u32 = 5;
+const MAX_UPDATE_ATTEMPTS: u32 = 5;
 
 /// Maximum concurrent updates of a batch. The limit leaves room for other calls.
-const AT_ONCE: usize = 32;
+const MAX_CONCURRENT_UPDATES: usize = 32;
 
 /// The log entries after a change.
 struct Later {
@@ -89,7 +89,7 @@ impl Service {
         each: impl FnMut(Result<Updated, Error>) + Send,
     ) {
         // Leave room for other calls.
-        let at_once = AT_ONCE.min(self.store.room() / 2).max(1);
+        let at_once = MAX_CONCURRENT_UPDATES.min(self.store.room() / 2).max(1);
         let mut each = each;
         let mut updates = updates.into_iter().peekable();
         while updates.peek().is_some() {
@@ -255,7 +255,7 @@ impl Service {
         }
         let unchanged: Vec<_> = found.changes.iter().map(new).collect();
         let mut looked = None;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_UPDATE_ATTEMPTS {
             let later = self.later(&actor, &found).await?;
             if later.touched {
                 // Report the errors of the other checks first.

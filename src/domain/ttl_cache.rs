@@ -7,10 +7,10 @@ use tokio::{sync::Mutex, time::Instant};
 use super::error::Error;
 
 /// The default and maximum TTL.
-const AGE: Duration = Duration::from_secs(1);
+const TTL: Duration = Duration::from_secs(1);
 
 /// The TTL of a failed read: long enough for all concurrent waiters.
-const FAILURE_AGE: Duration = Duration::from_millis(5);
+const FAILURE_TTL: Duration = Duration::from_millis(5);
 
 /// The last value and the time of its read. A failed read is cached, too.
 #[derive(Debug)]
@@ -21,14 +21,14 @@ pub struct TtlCache<T> {
 
 impl<T> Default for TtlCache<T> {
     fn default() -> Self {
-        Self::within(AGE)
+        Self::within(TTL)
     }
 }
 
 impl<T> TtlCache<T> {
     /// A cache with a TTL of at most one second. Zero disables the cache.
     pub fn within(age: Duration) -> Self {
-        Self { age: age.min(AGE), last: Mutex::new(None) }
+        Self { age: age.min(TTL), last: Mutex::new(None) }
     }
 }
 
@@ -43,7 +43,7 @@ impl<T: Clone> TtlCache<T> {
         }
         let mut last = self.last.lock().await;
         if let Some((at, known)) = &*last
-            && at.elapsed() < if known.is_some() { self.age } else { FAILURE_AGE }
+            && at.elapsed() < if known.is_some() { self.age } else { FAILURE_TTL }
         {
             let unavailable = || Error::Unavailable("it could not be read just now".into());
             return known.clone().ok_or_else(unavailable);

@@ -50,9 +50,9 @@ use crate::{
 /// Interval between readiness probes of the storage.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Probe interval until the first success.
-const HASTY_INTERVAL: Duration = Duration::from_millis(20);
+const STARTUP_PROBE_INTERVAL: Duration = Duration::from_millis(20);
 /// Timeout of a readiness probe.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum concurrent streams of a connection.
 pub(crate) const MAX_STREAMS: u32 = 256;
 /// HTTP/2 flow control window of a connection and of each stream, in bytes. Received bytes wait in
@@ -228,7 +228,7 @@ impl Services {
                 known = fault;
             }
             served |= fault.is_none();
-            let interval = if served { PROBE_INTERVAL } else { HASTY_INTERVAL };
+            let interval = if served { PROBE_INTERVAL } else { STARTUP_PROBE_INTERVAL };
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(interval) => {}
@@ -245,7 +245,7 @@ impl Services {
     /// Checks whether an update could be stored now.
     async fn probe(&self) -> Result<(), NotReady> {
         let no_answer = |_| Err(NotReady { fault: Fault::NoAnswer, cause: "timeout".into() });
-        timeout(PROBE_PATIENCE, self.service.ready()).await.unwrap_or_else(no_answer)
+        timeout(PROBE_TIMEOUT, self.service.ready()).await.unwrap_or_else(no_answer)
     }
 
     async fn report(&self, serving: bool) {

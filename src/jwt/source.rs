@@ -20,9 +20,9 @@ use super::{
 use crate::domain::error::{Error, chain};
 
 /// The largest key set, in bytes.
-const LARGEST: u64 = 1024 * 1024;
+const MAX_KEY_SET_BYTES: u64 = 1024 * 1024;
 /// The timeout for reading a URL, and for waiting for an unknown key.
-const PATIENCE: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The location of a key set.
 #[derive(Clone, Debug)]
@@ -143,7 +143,7 @@ impl Jwks {
         let mut latest = known;
         if latest.at.is_none_or(|at| at.elapsed() >= self.min_interval) {
             self.missed.notify_one();
-            if timeout(PATIENCE, watching.changed()).await.is_ok() {
+            if timeout(FETCH_TIMEOUT, watching.changed()).await.is_ok() {
                 latest = watching.borrow().clone();
             }
         }
@@ -179,7 +179,7 @@ impl Jwks {
                 Keys::parse(&read.await.map_err(|error| error.to_string())??)
             }
             Source::Url(url, _) => {
-                let fetched = timeout(PATIENCE, self.fetch(url)).await;
+                let fetched = timeout(FETCH_TIMEOUT, self.fetch(url)).await;
                 Keys::parse(&fetched.unwrap_or_else(|_| Err("it does not answer".to_owned()))?)
             }
         }
@@ -192,7 +192,7 @@ impl Jwks {
         if answer.status() != StatusCode::OK {
             return Err(format!("it answers {}", answer.status()));
         }
-        let largest = usize::try_from(LARGEST).unwrap_or(usize::MAX);
+        let largest = usize::try_from(MAX_KEY_SET_BYTES).unwrap_or(usize::MAX);
         let body = Limited::new(answer.into_body(), largest).collect().await;
         Ok(body.map_err(|error| error.to_string())?.to_bytes())
     }
@@ -201,10 +201,10 @@ impl Jwks {
 fn read_file(path: PathBuf) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     let file = File::open(path).map_err(|error| format!("it cannot be read: {}", error.kind()))?;
-    let read = file.take(LARGEST + 1).read_to_end(&mut text);
+    let read = file.take(MAX_KEY_SET_BYTES + 1).read_to_end(&mut text);
     read.map_err(|error| format!("it cannot be read: {}", error.kind()))?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > LARGEST {
-        return Err(format!("it is over {LARGEST} bytes"));
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_KEY_SET_BYTES {
+        return Err(format!("it is over {MAX_KEY_SET_BYTES} bytes"));
     }
     Ok(text)
 }

@@ -18,9 +18,9 @@ use crate::domain::error::{Error, chain};
 
 /// Stored updates between checkpoints. A commit counts as two more, for its own pages. A shorter
 /// interval would copy the same pages again and delay commits.
-const INTERVAL: usize = 2048;
+const CHECKPOINT_UPDATES: usize = 2048;
 /// The interval for a nearly full log: the writer itself copies all pages that remain.
-const SHORT_INTERVAL: usize = 256;
+const URGENT_CHECKPOINT_UPDATES: usize = 256;
 
 /// A thread with its own connection. It ends when this handle is dropped.
 pub(super) struct Checkpoints {
@@ -59,7 +59,7 @@ impl Checkpoints {
     pub(super) fn stored(&mut self, updates: usize) {
         self.stored += updates + 2;
         let full = self.nearly_full.load(Ordering::Relaxed);
-        if self.stored >= if full { SHORT_INTERVAL } else { INTERVAL } {
+        if self.stored >= if full { URGENT_CHECKPOINT_UPDATES } else { CHECKPOINT_UPDATES } {
             self.stored = 0;
             // A running checkpoint, or the next one, covers these updates.
             let _ = self.wake.try_send(());

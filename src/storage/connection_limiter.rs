@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::connect::PATIENCE;
+use super::connect::ACQUIRE_TIMEOUT;
 use crate::telemetry::instruments::{Instruments, instruments};
 
 /// The metrics of a pool.
@@ -55,7 +55,7 @@ impl ConnectionLimiter {
     async fn wait(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
         let _waits = Waits::new(&self.queue);
         let mut room = pin!(self.room.acquire());
-        if let Ok(room) = timeout(PATIENCE, &mut room).await {
+        if let Ok(room) = timeout(ACQUIRE_TIMEOUT, &mut room).await {
             return room;
         }
         // Counts a timeout, as the pool would.
@@ -120,7 +120,7 @@ mod tests {
         let waiting = || queue.waiting.load(Ordering::Relaxed);
         let first = limiter.acquire().await;
         let mut second = pin!(limiter.acquire());
-        assert!(timeout(PATIENCE * 3, &mut second).await.is_err());
+        assert!(timeout(ACQUIRE_TIMEOUT * 3, &mut second).await.is_err());
         assert_eq!(waiting(), 1);
         let mut third = pin!(limiter.acquire());
         assert!(futures_util::poll!(&mut third).is_pending());

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use self::lock::{Lock, in_time};
 use super::{
-    connect::{Engine, OpenError, Options, PATIENCE, UrlError, check, single},
+    connect::{ACQUIRE_TIMEOUT, Engine, OpenError, Options, UrlError, check, single},
     demo,
     failure::Coded,
     sqlite_url::check_file,
@@ -19,13 +19,13 @@ use super::{
 };
 
 /// Pause between two attempts to lock a table, in which other calls run.
-const PAUSE: Duration = Duration::from_secs(3);
+const LOCK_BACKOFF: Duration = Duration::from_secs(3);
 
 /// Pauses between two log lines: one minute.
 const PAUSES_PER_LINE: u32 = 20;
 
 /// Attempts of a step that fails because another program has just done the same.
-const ATTEMPTS: u32 = 3;
+const MAX_STEP_ATTEMPTS: u32 = 3;
 
 /// Lock timeout and deadlock, on PostgreSQL, then on MariaDB and MySQL.
 const LOCKED: [&str; 4] = ["55P03", "40P01", "1205", "1213"];
@@ -65,7 +65,7 @@ pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result
         }
     };
     // Closing a connection to a vanished server could hang.
-    let closed = timeout(PATIENCE, connection.close()).await;
+    let closed = timeout(ACQUIRE_TIMEOUT, connection.close()).await;
     migrated.and(closed.map_or(Ok(()), |closed| closed.map_err(Into::into)))
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn check_schema(options: &Options) -> Result<(), OpenError> {
     check(options).await?;
     let connection = single(options).await?;
     let checked = in_time(refused(&connection, &steps())).await;
-    let _ = timeout(PATIENCE, connection.close()).await;
+    let _ = timeout(ACQUIRE_TIMEOUT, connection.close()).await;
     checked
 }
 
@@ -204,9 +204,9 @@ async fn patiently(
                     );
                 }
                 pauses += 1;
-                sleep(PAUSE).await;
+                sleep(LOCK_BACKOFF).await;
             }
-            Some(code) if DONE.contains(&code) && attempts < ATTEMPTS => attempts += 1,
+            Some(code) if DONE.contains(&code) && attempts < MAX_STEP_ATTEMPTS => attempts += 1,
             _ => return Err(failure),
         }
     }

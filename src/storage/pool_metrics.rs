@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// Interval of change log measurements.
-const INTERVAL: Duration = Duration::from_secs(60);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(60);
 /// Backoff after a failed measurement.
-const REST: Duration = Duration::from_secs(1);
+const SAMPLE_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Registers the pool metrics, if metrics are enabled.
 pub(super) fn observe(pools: &Pools) {
@@ -54,10 +54,10 @@ impl SqlStore {
                 match self.change_log_length().await {
                     Ok(entries) => {
                         instruments.change_log(entries);
-                        sleep(INTERVAL).await;
+                        sleep(SAMPLE_INTERVAL).await;
                     }
                     // Other tasks detect and log the failure.
-                    Err(_) => sleep(REST).await,
+                    Err(_) => sleep(SAMPLE_BACKOFF).await,
                 }
             }
         };

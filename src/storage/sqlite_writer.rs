@@ -12,7 +12,7 @@ use super::{
         transaction::{self, Ahead, Atomicity},
     },
     checkpoint::{Checkpoint, Checkpoints, checkpoint},
-    connect::{Engine, Options, PATIENCE},
+    connect::{ACQUIRE_TIMEOUT, Engine, Options},
     failure::Failure,
     fault::{self, Corrupted},
     place::Place,
@@ -32,7 +32,7 @@ const PROBE: &str =
 
 /// How often, and for how long, the writer waits for readers of an oversized log.
 const SHORTEN_INTERVAL: Duration = Duration::from_secs(1);
-const SHORTEN_PATIENCE: Duration = Duration::from_millis(100);
+const SHORTEN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The only connection that stores updates. It is opened on first use.
 pub(super) struct Writer {
@@ -126,7 +126,7 @@ impl Writer {
         };
         let outcomes = self.runtime.block_on(apply)?;
         if patience.is_some() {
-            wait(connection, PATIENCE).map_err(Failure::at_commit)?;
+            wait(connection, ACQUIRE_TIMEOUT).map_err(Failure::at_commit)?;
         }
         // An update in a deleted or replaced file is lost.
         let log_bytes = self.place.check().map_err(Failure::at_commit)?;
@@ -204,9 +204,9 @@ impl Writer {
             return;
         }
         let shorten = || {
-            wait(connection, SHORTEN_PATIENCE)?;
+            wait(connection, SHORTEN_TIMEOUT)?;
             let shortened = checkpoint(connection, "RESTART");
-            wait(connection, PATIENCE)?;
+            wait(connection, ACQUIRE_TIMEOUT)?;
             shortened
         };
         match shorten() {
@@ -228,7 +228,7 @@ impl Writer {
             if fault == Some(Fault::Locked) {
                 // Another process may hold the write lock, but not longer than an update waits.
                 let since = *self.locked_since.get_or_insert_with(Instant::now);
-                if since.elapsed() < PATIENCE {
+                if since.elapsed() < ACQUIRE_TIMEOUT {
                     return Ok(());
                 }
             }

@@ -22,7 +22,7 @@ use crate::domain::error::Error;
 const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
 
 /// Maximum number of rows per delete.
-const PORTION: u64 = 500;
+const MAX_SWEPT_ROWS: u64 = 500;
 
 /// Deletes expired answers and change log entries. Without `keep_log`, the log is kept forever.
 /// Several replicas may sweep at once.
@@ -73,7 +73,7 @@ where
         .column(id)
         .filter(old.clone())
         .order_by_asc(time)
-        .limit(PORTION)
+        .limit(MAX_SWEPT_ROWS)
         .into_tuple::<(Id,)>();
     let (_room, lease) = database.own_writing().await?;
     let table = E::default().table_name();

@@ -8,7 +8,7 @@ use super::connect::Engine;
 use crate::fields::Field;
 
 /// Maximum number of texts. Only the sets of updated fields make the shapes numerous.
-const MOST: usize = 1000;
+const MAX_TEXTS: usize = 1000;
 
 type Texts = HashMap<(Engine, Shape), Arc<str>>;
 static TEXTS: LazyLock<Mutex<Texts>> = LazyLock::new(Mutex::default);
@@ -37,7 +37,7 @@ pub(super) fn kept(engine: Engine, shape: &Shape) -> Option<Arc<str>> {
 /// Caches the text of a shape.
 pub(super) fn keep(engine: Engine, shape: Shape, text: &str) {
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if texts.len() >= MOST {
+    if texts.len() >= MAX_TEXTS {
         texts.clear();
     }
     texts.insert((engine, shape), text.into());

@@ -35,7 +35,7 @@ use super::{SERVICE_NAME, TelemetryError};
 const LARGEST_ANSWER: usize = 64 * 1024;
 
 /// Export timeout, unless `OTEL_EXPORTER_OTLP_TIMEOUT` sets another.
-const PATIENCE: Duration = Duration::from_secs(10);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A telemetry signal.
 #[derive(Clone, Copy, Debug)]
@@ -227,7 +227,7 @@ pub(super) fn http_client(signal: Signal) -> Result<impl HttpClient + 'static, T
         setting(signal, "TIMEOUT").map(|text| text.parse()).transpose().map_err(|_| {
             TelemetryError("OTEL_EXPORTER_OTLP_TIMEOUT must be a number of milliseconds".into())
         })?;
-    let patience = patience.map_or(PATIENCE, Duration::from_millis);
+    let patience = patience.map_or(EXPORT_TIMEOUT, Duration::from_millis);
     Ok(Poster { client, runtime: Handle::current(), patience })
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{File, TlsError};
 
 /// The interval between two reads of the files.
-const INTERVAL: Duration = Duration::from_secs(2);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The files of a configuration.
 pub trait Source: Clone + Send + Sync + 'static {
@@ -70,7 +70,7 @@ impl<S: Source> Reloading<S> {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(RELOAD_INTERVAL) => {}
             }
             let following = self.clone();
             let before = seen.clone();

@@ -42,7 +42,7 @@ on_sqlite!(
 );
 
 /// Timeout of every wait in these tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const GET: &str = "/m4.userdetails.v1.UserDetailsService/GetUserDetails";
 const UPDATE: &str = "/m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 const BATCH: &str = "/m4.userdetails.v1.UserDetailsService/BatchUpdateUserDetails";
@@ -79,7 +79,7 @@ fn frame(message: &[u8], is_compressed: bool) -> Bytes {
 async fn read(answer: http::Response<RecvStream>) -> (StatusCode, Status, Vec<u8>) {
     let (parts, mut body) = answer.into_parts();
     let mut message = Vec::new();
-    while let Some(data) = timeout(PATIENCE, body.data()).await.unwrap() {
+    while let Some(data) = timeout(RESPONSE_TIMEOUT, body.data()).await.unwrap() {
         let data = data.unwrap();
         body.flow_control().release_capacity(data.len()).unwrap();
         message.extend_from_slice(&data);
@@ -110,7 +110,7 @@ async fn call(
     let (answer, mut stream) = begin(&mut client, post(address, path, headers)).await;
     // A refused call may end before its message is sent.
     let _ = stream.send_data(body, true);
-    read(timeout(PATIENCE, answer).await.unwrap().unwrap()).await
+    read(timeout(RESPONSE_TIMEOUT, answer).await.unwrap().unwrap()).await
 }
 
 async fn a_call_without_a_token_is_answered_after_its_headers(database: TestDatabase) {
@@ -118,7 +118,7 @@ async fn a_call_without_a_token_is_answered_after_its_headers(database: TestData
     let mut client = connect(app.grpc, 65_535).await;
     // The body is never sent.
     let (answer, _stream) = begin(&mut client, post(app.grpc, UPDATE, &[GRPC])).await;
-    let (http, status, _) = read(timeout(PATIENCE, answer).await.unwrap().unwrap()).await;
+    let (http, status, _) = read(timeout(RESPONSE_TIMEOUT, answer).await.unwrap().unwrap()).await;
     assert_eq!((http, status.code()), (StatusCode::OK, Code::Unauthenticated));
     assert_eq!(reason(&status), "UNAUTHENTICATED");
 }
@@ -134,7 +134,7 @@ async fn a_request_that_is_no_grpc_call_is_refused_by_http(database: TestDatabas
     let mut request = post(app.grpc, GET, &[GRPC]);
     *request.method_mut() = Method::GET;
     let (answer, _stream) = begin(&mut client, request).await;
-    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    let answer = timeout(RESPONSE_TIMEOUT, answer).await.unwrap().unwrap();
     assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(answer.headers()["allow"], "POST");
     let message = GetUserDetailsRequest { user_id: 3, acting_username: "admin".to_owned() };
@@ -155,7 +155,7 @@ async fn a_message_that_does_not_end_is_given_up_at_the_deadline(database: TestD
     let headers = [GRPC, ("grpc-timeout", "300m")];
     let (answer, mut stream) = begin(&mut client, post(app.grpc, UPDATE, &headers)).await;
     stream.send_data(Bytes::from_static(&[0, 0, 0, 1, 0, 7]), false).unwrap();
-    let (_, status, _) = read(timeout(PATIENCE, answer).await.unwrap().unwrap()).await;
+    let (_, status, _) = read(timeout(RESPONSE_TIMEOUT, answer).await.unwrap().unwrap()).await;
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(reason(&status), "UNAVAILABLE");
 }
@@ -263,8 +263,9 @@ async fn an_answer_that_is_not_read_ends_at_the_deadline(database: TestDatabase)
     let mut client = connect(app.grpc, 0).await;
     let (answer, mut stream) = begin(&mut client, post(app.grpc, UPDATE, &[GRPC])).await;
     stream.send_data(frame(&set_city(3, "Unread").encode_to_vec(), false), true).unwrap();
-    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
-    let error = timeout(PATIENCE, answer.into_body().data()).await.unwrap().unwrap().unwrap_err();
+    let answer = timeout(RESPONSE_TIMEOUT, answer).await.unwrap().unwrap();
+    let error =
+        timeout(RESPONSE_TIMEOUT, answer.into_body().data()).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
     assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("Unread"));
 }
@@ -291,8 +292,8 @@ async fn a_stream_of_reflection_ends(database: TestDatabase) {
     let mut client = connect(app.grpc, 65_535).await;
     let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     let (answer, _open) = begin(&mut client, post(app.grpc, path, &[GRPC])).await;
-    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
-    assert!(timeout(PATIENCE, answer.into_body().data()).await.unwrap().is_none());
+    let answer = timeout(RESPONSE_TIMEOUT, answer).await.unwrap().unwrap();
+    assert!(timeout(RESPONSE_TIMEOUT, answer.into_body().data()).await.unwrap().is_none());
 }
 
 async fn a_batch_that_grows_by_what_is_stored_is_refused(database: TestDatabase) {

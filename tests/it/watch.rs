@@ -72,7 +72,7 @@ async fn seal(
 }
 
 /// Timeout of every wait in these tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A watch, after its first response.
 pub(crate) struct Watch {
@@ -93,7 +93,8 @@ impl Watch {
     }
 
     pub(crate) async fn response(&mut self) -> Result<WatchUserDetailsResponse, Status> {
-        let response = timeout(PATIENCE, self.responses.message()).await.expect("no response");
+        let response =
+            timeout(RESPONSE_TIMEOUT, self.responses.message()).await.expect("no response");
         let response = response?.expect("the stream has ended without a status");
         self.token.clone_from(&response.resume_token);
         Ok(response)
@@ -108,7 +109,7 @@ impl Watch {
                 }
             }
         };
-        timeout(PATIENCE, change).await.expect("no change")
+        timeout(RESPONSE_TIMEOUT, change).await.expect("no change")
     }
 
     /// The status that ends the watch.

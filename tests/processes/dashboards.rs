@@ -27,7 +27,7 @@ use crate::{
 on_every_engine!(every_metric_and_label_of_a_dashboard_or_an_alert_is_there);
 
 /// Timeout for a metric to appear.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Names that Prometheus adds, and words of its query language.
 const OF_PROMETHEUS: &str =
     "ALERTS alertname alertstate and count instance job le offset or sum unless up";
@@ -58,7 +58,7 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_there(database: Te
         assert_eq!(program.send(Method::POST, &wrong, &[]).await.status, StatusCode::OK);
     }
     let told = async { while watch.message().await.unwrap().unwrap().change.is_none() {} };
-    timeout(PATIENCE, told).await.expect("a change is told");
+    timeout(RESPONSE_TIMEOUT, told).await.expect("a change is told");
     // A call that ends at its deadline.
     let lock = database.lock_alice().await;
     let mut request = Request::new(set_city(3, "York"));
@@ -74,7 +74,7 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_there(database: Te
         {
             break text;
         }
-        assert!(begun.elapsed() < PATIENCE, "it is never measured: {text}");
+        assert!(begun.elapsed() < RESPONSE_TIMEOUT, "it is never measured: {text}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let of_door = door.ask_admin("/metrics").await.body;

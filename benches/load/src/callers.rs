@@ -32,7 +32,7 @@ pub(crate) const FIRST_ID: i64 = 1001;
 /// Number of connections that gRPC callers share.
 const CHANNELS: usize = 4;
 /// Timeout for the last responses of a run.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The call to make, and its address.
 #[derive(Clone, Copy, Debug)]
@@ -180,7 +180,8 @@ pub(crate) async fn run_on(
             times
         });
     }
-    let times = timeout(time + PATIENCE, tasks.join_all()).await.expect("a call is not answered");
+    let times =
+        timeout(time + RESPONSE_TIMEOUT, tasks.join_all()).await.expect("a call is not answered");
     Run::new(times.concat(), begun.elapsed())
 }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::{callers::FIRST_ID, engine::Engine, fill};
 
 /// Timeout for dropping a database.
-const DROP_PATIENCE: Duration = Duration::from_secs(60);
+const DROP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Numbers the databases of this process.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -143,7 +143,7 @@ pub(crate) async fn drop_all(engine: &Engine) {
         let name: String = row.try_get_by_index(0).unwrap();
         if name.starts_with(&prefix()) {
             let sql = format!("DROP DATABASE {name}{force}");
-            let dropped = tokio::time::timeout(DROP_PATIENCE, execute(&connection, &sql)).await;
+            let dropped = tokio::time::timeout(DROP_TIMEOUT, execute(&connection, &sql)).await;
             dropped.unwrap_or_else(|_| eprintln!("{name} could not be dropped"));
         }
     }

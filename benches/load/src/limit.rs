@@ -9,7 +9,7 @@ use sea_orm::sqlx::{AssertSqlSafe, Connection, MySqlConnection, query};
 use tokio::{process::Command, task::JoinSet, time::timeout};
 
 use crate::{
-    callers::{FIRST_ID, PATIENCE, next_value, random_user},
+    callers::{FIRST_ID, RESPONSE_TIMEOUT, next_value, random_user},
     measured::Run,
 };
 
@@ -53,7 +53,7 @@ pub(crate) async fn pgbench(url: &str, callers: usize, users: i64, time: Duratio
         .kill_on_drop(true)
         .output();
     let output =
-        timeout(CONNECTING + time + PATIENCE, program).await.expect("pgbench does not end");
+        timeout(CONNECTING + time + RESPONSE_TIMEOUT, program).await.expect("pgbench does not end");
     let output = output.expect("pgbench is part of PostgreSQL");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     read_times(folder.path(), time)
@@ -103,7 +103,8 @@ pub(crate) async fn mariadb(url: &str, callers: usize, users: i64, time: Duratio
             times
         });
     }
-    let times = timeout(time + PATIENCE, tasks.join_all()).await.expect("MariaDB does not answer");
+    let times =
+        timeout(time + RESPONSE_TIMEOUT, tasks.join_all()).await.expect("MariaDB does not answer");
     Run::new(times.concat(), begun.elapsed())
 }
 

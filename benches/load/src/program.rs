@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// Timeout for starting and for stopping the program.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Builds the program.
 pub(crate) fn build() {
@@ -69,7 +69,8 @@ fn command_of(binary: &Path, arguments: &[&str]) -> tokio::process::Command {
 pub(crate) async fn stop(child: &mut Child) {
     let id = child.id().expect("the program has ended").to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    let ended = timeout(PATIENCE, child.wait()).await.expect("the program does not end").unwrap();
+    let ended =
+        timeout(RESPONSE_TIMEOUT, child.wait()).await.expect("the program does not end").unwrap();
     assert!(ended.success(), "the program has ended with {ended}");
 }
 
@@ -124,7 +125,7 @@ impl Program {
         command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let started = timeout(PATIENCE, addresses(&mut lines)).await;
+        let started = timeout(RESPONSE_TIMEOUT, addresses(&mut lines)).await;
         let [grpc, http, admin] = started.expect("the program does not start");
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
@@ -137,7 +138,7 @@ impl Program {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, ready).await.expect("the program is not ready");
+        timeout(RESPONSE_TIMEOUT, ready).await.expect("the program is not ready");
         Self { child, grpc, http, admin }
     }
 

@@ -9,7 +9,7 @@ use sea_orm::{
 use tokio::time::timeout;
 
 use super::{
-    Engine, OpenError, Options, PATIENCE,
+    ACQUIRE_TIMEOUT, Engine, OpenError, Options,
     engine::learn_product,
     servers::{Connector, HOST_TIMEOUT},
     url::{Host, ServerUrl},
@@ -86,7 +86,7 @@ pub(in crate::storage) async fn check(options: &Options) -> Result<(), OpenError
         let _ = connection.close().await;
         checked
     };
-    timeout(PATIENCE * 2, check).await.unwrap_or_else(|_| {
+    timeout(ACQUIRE_TIMEOUT * 2, check).await.unwrap_or_else(|_| {
         Err(OpenError::Prepare("the database server does not answer in time".into()))
     })
 }
@@ -214,7 +214,7 @@ fn other_product(version: &str, own: &str) -> Option<String> {
 
 /// Whether a pooler is in front of the first host that answers. All hosts have one, or none.
 async fn is_any_pooled(url: &ServerUrl) -> Result<bool, OpenError> {
-    let patience = if url.hosts.len() > 1 { HOST_TIMEOUT } else { PATIENCE };
+    let patience = if url.hosts.len() > 1 { HOST_TIMEOUT } else { ACQUIRE_TIMEOUT };
     let mut is_any = Ok(false);
     for host in &url.hosts {
         let Host::Postgres(host) = host else { return Ok(false) };

@@ -37,11 +37,11 @@ use crate::{
 };
 
 /// Timeout for locks, and for acquiring a connection.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Number of server connections opened in advance. Connecting with TLS takes 90 ms, because the
 /// driver leaves Nagle's algorithm on.
-const READY: u32 = 4;
+const MIN_CONNECTIONS: u32 = 4;
 
 /// Maximum number of SQLite read connections. Each has a thread and a page cache of 1 MB, and the
 /// operating system caches the same pages.
@@ -175,7 +175,7 @@ impl Pools {
     /// Connects to a server before the first calls. Ignores errors: the first calls report them.
     pub(super) async fn connect(&self) {
         if let Source::Servers(connections) = &self.source {
-            let ready = (0..READY).map(|_| Lease::of(connections));
+            let ready = (0..MIN_CONNECTIONS).map(|_| Lease::of(connections));
             for lease in futures_util::future::join_all(ready).await.into_iter().flatten() {
                 lease.done();
             }
@@ -280,7 +280,7 @@ fn file_writer(options: &Options) -> Result<DatabaseConnection, OpenError> {
 fn pool_options<D: sqlx::Database>(max_connections: u32) -> PoolOptions<D> {
     PoolOptions::new()
         .max_connections(max_connections)
-        .acquire_timeout(PATIENCE)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
 }
 
@@ -292,7 +292,7 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
         .create_if_missing(file.create)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(PATIENCE)
+        .busy_timeout(ACQUIRE_TIMEOUT)
         .foreign_keys(true)
         .disable_statement_logging())
 }

@@ -21,13 +21,13 @@ use sea_orm::{
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    PATIENCE, session,
+    ACQUIRE_TIMEOUT, session,
     url::{Host, ServerUrl},
 };
 use crate::{domain::error::Error, storage::failure::breakage};
 
 /// Idle time after which a connection is checked before use.
-const IDLE: Duration = Duration::from_secs(1);
+const CHECK_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// Timeout for the check of an idle connection.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Timeout for the check of an interrupted connection: it may still run a statement.
@@ -35,9 +35,9 @@ const INTERRUPTED_TIMEOUT: Duration = Duration::from_millis(250);
 /// Minimum time between two replacements by [`Connector::replace_all`].
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum age of a connection: bounds the memory that a server keeps per session.
-const LONGEST_USE: Duration = Duration::from_secs(30 * 60);
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 /// Timeout for connecting to one of several hosts. A frozen server accepts connections but does not
-/// answer. Calls wait at most [`PATIENCE`], and readiness probes two seconds.
+/// answer. Calls wait at most [`ACQUIRE_TIMEOUT`], and readiness probes two seconds.
 pub(super) const HOST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Timeout for closing a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -223,7 +223,7 @@ impl Host {
 fn one<D: sqlx::Database>() -> PoolOptions<D> {
     PoolOptions::new()
         .max_connections(1)
-        .acquire_timeout(PATIENCE)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
@@ -253,10 +253,10 @@ impl Manager for Connector {
     }
 
     async fn recycle(&self, slot: &mut Slot, _: &Metrics) -> RecycleResult<DbErr> {
-        if self.stale.is_after(slot.made) || slot.made.elapsed() > LONGEST_USE {
+        if self.stale.is_after(slot.made) || slot.made.elapsed() > MAX_CONNECTION_AGE {
             return Err(RecycleError::message("it is old"));
         }
-        let is_suspect = slot.used.elapsed() > IDLE || self.suspect.is_after(slot.used);
+        let is_suspect = slot.used.elapsed() > CHECK_AFTER_IDLE || self.suspect.is_after(slot.used);
         if !is_suspect && !slot.is_interrupted {
             return Ok(());
         }
@@ -305,7 +305,7 @@ pub(in crate::storage) struct Leased {
 impl Lease {
     /// Acquires an idle connection, or creates one.
     pub(super) async fn of(pool: &Connections) -> Result<Self, DbErr> {
-        let slot = timeout(PATIENCE, pool.get()).await.map_err(|_| timed_out())?;
+        let slot = timeout(ACQUIRE_TIMEOUT, pool.get()).await.map_err(|_| timed_out())?;
         let slot = slot.map_err(|error| match error {
             managed::PoolError::Backend(error) => error,
             managed::PoolError::Closed => {

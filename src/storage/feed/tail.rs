@@ -20,13 +20,13 @@ use crate::{
 };
 
 /// Poll interval without wake-up calls.
-const INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Poll interval on engines where other replicas cannot send wake-up calls.
-const SHORT_INTERVAL: Duration = Duration::from_millis(100);
+const FAST_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Minimum time between two polls: bounds the cost under many writes.
-const REST: Duration = Duration::from_millis(15);
+const POLL_BACKOFF: Duration = Duration::from_millis(15);
 /// Backoff after a failure.
-const LONG_REST: Duration = Duration::from_secs(1);
+const READ_BACKOFF: Duration = Duration::from_secs(1);
 /// Interval between checks that the log still has the newest seen entry.
 const END_INTERVAL: Duration = Duration::from_secs(2);
 /// Number of newest entries in the first read: more than open transactions can have written.
@@ -70,14 +70,14 @@ pub(super) async fn run(feed: Arc<Feed>) {
     };
     while AssertUnwindSafe(read()).catch_unwind().await.is_err() {
         tracing::error!("the reader of the change log has panicked");
-        sleep(LONG_REST).await;
+        sleep(READ_BACKOFF).await;
     }
 }
 
 async fn read(feed: &Feed) {
     let interval = match feed.database.engine() {
-        Engine::MySql => SHORT_INTERVAL,
-        Engine::Sqlite | Engine::Postgres => INTERVAL,
+        Engine::MySql => FAST_POLL_INTERVAL,
+        Engine::Sqlite | Engine::Postgres => POLL_INTERVAL,
     };
     let mut gaps = Gaps::new(feed.database.engine());
     let mut size = PageSize::default();
@@ -94,7 +94,7 @@ async fn read(feed: &Feed) {
                 return;
             }
         }
-        sleep(REST).await;
+        sleep(POLL_BACKOFF).await;
         let mut tail = feed.tail.lock().await;
         if !feed.recent.has_subscriptions() {
             feed.recent.clear();
@@ -122,7 +122,7 @@ async fn look(feed: &Feed, gaps: &mut Gaps, size: &mut PageSize) -> bool {
         Err(error) => {
             tracing::warn!(error = chain(&error), "the change log could not be read");
             gaps.no_answer();
-            sleep(LONG_REST).await;
+            sleep(READ_BACKOFF).await;
             return false;
         }
     };

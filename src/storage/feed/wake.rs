@@ -25,13 +25,13 @@ const NOTIFY: &str = "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY m4_chang
 /// The channel of `NOTIFY` and `LISTEN`.
 const CHANNEL: &str = "m4_change_log";
 /// Minimum time between two wake-up calls to other replicas.
-const REST: Duration = Duration::from_millis(10);
+const WAKE_BACKOFF: Duration = Duration::from_millis(10);
 /// Backoff after a failure.
-const LONG_REST: Duration = Duration::from_secs(1);
+const LISTEN_BACKOFF: Duration = Duration::from_secs(1);
 /// Time without calls after which the listener reconnects.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// Timeout for one wake-up call, and for connecting.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Wake-up calls.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ pub(in crate::storage) fn start(database: &Arc<Database>) {
     tokio::spawn(async move {
         while let Some(database) = database.upgrade() {
             // The timeout releases the reference, so that the database can be dropped.
-            if timeout(LONG_REST, database.wake().others.notified()).await.is_err() {
+            if timeout(LISTEN_BACKOFF, database.wake().others.notified()).await.is_err() {
                 continue;
             }
             let told = async {
@@ -71,9 +71,9 @@ pub(in crate::storage) fn start(database: &Arc<Database>) {
                 lease.done();
                 Ok::<_, Error>(())
             };
-            match timeout(PATIENCE, told).await {
-                Ok(Ok(_)) => sleep(REST).await,
-                Ok(Err(_)) | Err(_) => sleep(LONG_REST).await,
+            match timeout(LISTEN_TIMEOUT, told).await {
+                Ok(Ok(_)) => sleep(WAKE_BACKOFF).await,
+                Ok(Err(_)) | Err(_) => sleep(LISTEN_BACKOFF).await,
             }
         }
     });
@@ -87,14 +87,14 @@ pub(super) async fn listen(database: &Database) {
     }
     for host in hosts.iter().cycle() {
         let heard = async {
-            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(LISTEN_TIMEOUT);
             let pool = pool.max_lifetime(None).idle_timeout(None).connect_lazy_with(host.clone());
             let listen = async {
                 let mut listener = PgListener::connect_with(&pool).await?;
                 listener.listen(CHANNEL).await?;
                 Ok::<_, sqlx::Error>(listener)
             };
-            let listener = timeout(PATIENCE * 2, listen).await;
+            let listener = timeout(LISTEN_TIMEOUT * 2, listen).await;
             let mut listener = listener.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
             // A vanished peer is silent too: reconnect after a while.
             while let Ok(called) = timeout(LONGEST_SILENCE, listener.recv()).await {
@@ -107,7 +107,7 @@ pub(super) async fn listen(database: &Database) {
         if let Err(error) = heard {
             let error = cause(DbErr::Conn(RuntimeErr::SqlxError(error.into())));
             tracing::warn!(error = chain(&*error), "wake-up calls of other replicas are not heard");
-            sleep(LONG_REST).await;
+            sleep(LISTEN_BACKOFF).await;
         }
     }
 }

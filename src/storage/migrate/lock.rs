@@ -11,7 +11,7 @@ use sea_orm::{
 use tokio::time::{sleep, timeout};
 
 use crate::storage::{
-    connect::{Engine, OpenError, Options, PATIENCE, single},
+    connect::{ACQUIRE_TIMEOUT, Engine, OpenError, Options, single},
     failure::Coded,
 };
 
@@ -91,7 +91,7 @@ impl Lock {
                     Self::MySql(lease) => lease.renew().await,
                 }
             };
-            match timeout(PATIENCE, is_held).await {
+            match timeout(ACQUIRE_TIMEOUT, is_held).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return lost("another replica has taken the lock of migrations"),
                 Ok(Err(error)) => return error.into(),
@@ -111,7 +111,7 @@ impl Lock {
                 Self::MySql(lease) => lease.release().await,
             }
         };
-        if !matches!(timeout(PATIENCE, release).await, Ok(Ok(()))) {
+        if !matches!(timeout(ACQUIRE_TIMEOUT, release).await, Ok(Ok(()))) {
             tracing::debug!("the lock of migrations could not be released");
         }
     }

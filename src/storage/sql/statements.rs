@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Maximum number of rows per write statement: drivers limit the number of parameters.
-pub(super) const PORTION: usize = 32;
+pub(super) const MAX_STATEMENT_ROWS: usize = 32;
 
 /// The row lock on loaded users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +240,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             let delete = request::Entity::delete_many().filter(request::Column::Id.is_in(replaced));
             sql!(self.engine, "DELETE", "requests", delete.exec(self.connection))?;
         }
-        for portion in answers.chunks(PORTION) {
+        for portion in answers.chunks(MAX_STATEMENT_ROWS) {
             let insert = request::Entity::insert_many(portion.iter().flat_map(Answer::rows));
             let insert = insert.exec_without_returning(self.connection);
             sql!(self.engine, "INSERT", "requests", insert)?;

@@ -12,7 +12,7 @@ use super::{
         StatementBuilder, Value,
         sea_query::{CaseStatement, Expr, ExprTrait},
     },
-    statements::{PORTION, padded},
+    statements::{MAX_STATEMENT_ROWS, padded},
 };
 use crate::{
     domain::{
@@ -83,12 +83,12 @@ impl Write {
         }
         let mut writes = Vec::new();
         for group in changes.chunk_by(|one, next| combine && fields(one) == fields(next)) {
-            for portion in group.chunks(PORTION) {
+            for portion in group.chunks(MAX_STATEMENT_ROWS) {
                 let users: Vec<_> = portion.iter().map(|(updated, _)| *updated).collect();
                 writes.push(Self::update(engine, &users)?);
             }
         }
-        let portion = if engine == Engine::Sqlite { 1 } else { PORTION };
+        let portion = if engine == Engine::Sqlite { 1 } else { MAX_STATEMENT_ROWS };
         writes.extend(changes.chunks(portion).map(|entries| Self::insert(engine, entries)));
         Ok(writes)
     }

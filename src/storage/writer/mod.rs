@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     blocking::transaction::Ahead,
-    connect::{Engine, Options, PATIENCE},
+    connect::{ACQUIRE_TIMEOUT, Engine, Options},
     feed::wake,
     repository::Database,
 };
@@ -31,7 +31,7 @@ use crate::domain::{
 use crate::trace::Span;
 
 /// Maximum number of updates per transaction.
-const MOST: usize = 32;
+const MAX_GROUP_UPDATES: usize = 32;
 
 /// Slack after the last deadline: callers see their deadline and not a lock timeout.
 const SLACK: Duration = Duration::from_millis(50);
@@ -212,7 +212,7 @@ pub(super) fn patience(deadlines: impl IntoIterator<Item = Option<Instant>>) -> 
     let last =
         deadlines.into_iter().try_fold(None, |last, deadline| Some(last.max(Some(deadline?))));
     let patience = last??.saturating_duration_since(Instant::now()) + SLACK;
-    (patience < PATIENCE).then_some(patience)
+    (patience < ACQUIRE_TIMEOUT).then_some(patience)
 }
 
 /// The default statement timeout on a server; see [`super::connect`].

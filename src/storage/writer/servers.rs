@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Batch, Job, MOST, Traced, Work, split, transaction, unknown};
+use super::{Batch, Job, MAX_GROUP_UPDATES, Traced, Work, split, transaction, unknown};
 use crate::{
     domain::{
         error::Error,
@@ -28,7 +28,7 @@ use crate::{
     },
     storage::{
         asynchronous::{statements::RowLock, transaction::Atomicity},
-        connect::{Options, PATIENCE, begin_syncs},
+        connect::{ACQUIRE_TIMEOUT, Options, begin_syncs},
         connection_limiter::{ConnectionLimiter, UseTimer},
         failure::{Failure, breakage, is_conflict},
         repository::{self, Database},
@@ -39,15 +39,15 @@ use crate::{
 /// Concurrent group transactions. A third one makes each group smaller and lowers throughput.
 const WRITERS: u32 = 2;
 /// Attempts of a transaction that conflicts with another one.
-const ATTEMPTS: u32 = 5;
+const MAX_CONFLICT_ATTEMPTS: u32 = 5;
 
 /// Attempts of a transaction whose connection is unusable.
-const UNUSABLE_ATTEMPTS: u32 = 3;
+const MAX_CONNECTION_ATTEMPTS: u32 = 3;
 
 /// Maximum transaction timeout, longer than the lock timeout of its statements.
-const LONGEST: Duration = Duration::from_secs(15);
+const MAX_TRANSACTION_TIME: Duration = Duration::from_secs(15);
 /// Minimum transaction timeout, even for earlier deadlines: a disk may be slow.
-const SHORTEST: Duration = Duration::from_secs(2);
+const MIN_TRANSACTION_TIME: Duration = Duration::from_secs(2);
 /// Slack after the last deadline: the server cancels its statements first.
 const SERVER_SLACK: Duration = Duration::from_millis(500);
 
@@ -55,7 +55,7 @@ const SERVER_SLACK: Duration = Duration::from_millis(500);
 const OTHER_CONNECTIONS: Duration = Duration::from_secs(1);
 
 /// Pause before the next connection.
-const REST: Duration = Duration::from_millis(10);
+const RECONNECT_BACKOFF: Duration = Duration::from_millis(10);
 
 /// The state that the writers of a database share.
 struct Shared {
@@ -100,9 +100,9 @@ async fn write(shared: Arc<Shared>) {
 
 /// Takes queued work and runs it. Returns false once the queue is closed.
 async fn next_group(shared: &Arc<Shared>) -> bool {
-    let mut work = Vec::with_capacity(MOST);
+    let mut work = Vec::with_capacity(MAX_GROUP_UPDATES);
     let mut queue = shared.queue.lock().await;
-    if queue.recv_many(&mut work, MOST).await == 0 {
+    if queue.recv_many(&mut work, MAX_GROUP_UPDATES).await == 0 {
         return false;
     }
     // Each writer has a connection, so it acquires no permit.
@@ -174,7 +174,7 @@ impl Gathering {
         let mut patience = pin!(sleep(self.patience));
         loop {
             let ended = self.ended.notified();
-            let room = MOST - work.len();
+            let room = MAX_GROUP_UPDATES - work.len();
             let has_begun = matches!(*begin, MaybeDone::Done(_));
             let begins =
                 !begins_later && !has_begun && work.iter().any(|work| matches!(work, Work::One(_)));
@@ -202,16 +202,19 @@ impl Shared {
         let begin = async {
             let mut attempt = 1;
             loop {
-                let may_repeat = attempt < UNUSABLE_ATTEMPTS || tried.elapsed() < OTHER_CONNECTIONS;
+                let may_repeat =
+                    attempt < MAX_CONNECTION_ATTEMPTS || tried.elapsed() < OTHER_CONNECTIONS;
                 match self.database.begin().await {
-                    Err(error) if breakage(&error).is_some() && may_repeat => sleep(REST).await,
+                    Err(error) if breakage(&error).is_some() && may_repeat => {
+                        sleep(RECONNECT_BACKOFF).await
+                    }
                     begun => return begun,
                 }
                 attempt += 1;
             }
         };
         // Longer than the pool's own timeout, so that the pool reports it first.
-        let patience = PATIENCE + OTHER_CONNECTIONS;
+        let patience = ACQUIRE_TIMEOUT + OTHER_CONNECTIONS;
         timeout(patience, begin).await.unwrap_or_else(|_| Err(given_up()))
     }
 
@@ -225,9 +228,9 @@ impl Shared {
         last_deadline: Option<Instant>,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let apply = self.database.apply(begun?, updates, lock, atomicity);
-        let longest = last_deadline.map_or(LONGEST, |deadline| {
+        let longest = last_deadline.map_or(MAX_TRANSACTION_TIME, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now()) + SERVER_SLACK;
-            left.clamp(SHORTEST, LONGEST)
+            left.clamp(MIN_TRANSACTION_TIME, MAX_TRANSACTION_TIME)
         });
         timeout(longest, apply).await.unwrap_or_else(|_| {
             self.database.suspect_connections();
@@ -261,7 +264,7 @@ async fn run_group(
     let applied = loop {
         let applied = shared.apply(begun, &updates, RowLock::SkipLocked, Atomicity::PerItem, last);
         match transaction.instrument(applied).await {
-            Err(failure) if failure.is_of_connection() && attempt < UNUSABLE_ATTEMPTS => {
+            Err(failure) if failure.is_of_connection() && attempt < MAX_CONNECTION_ATTEMPTS => {
                 attempt += 1;
                 begun = transaction.instrument(shared.begin()).await;
             }
@@ -338,8 +341,10 @@ async fn run_with_retry(
         let applied = transaction.instrument(applied).await;
         transaction.end();
         match applied {
-            Err(failure) if is_conflict(&failure.error) && attempt < ATTEMPTS => attempt += 1,
-            Err(failure) if failure.is_of_connection() && attempt < UNUSABLE_ATTEMPTS => {
+            Err(failure) if is_conflict(&failure.error) && attempt < MAX_CONFLICT_ATTEMPTS => {
+                attempt += 1
+            }
+            Err(failure) if failure.is_of_connection() && attempt < MAX_CONNECTION_ATTEMPTS => {
                 attempt += 1;
             }
             outcomes => return outcomes.map_err(|failure| failure.error),
@@ -353,7 +358,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const GATHER_TIME: Duration = Duration::from_secs(2);
 
     /// The number of updates taken, and how long that took. One update is there, and `more` follow,
     /// one per second. Another writer runs `under_way` updates, which end after `ends`.
@@ -394,12 +399,12 @@ mod tests {
     async fn as_many_are_taken_as_are_under_way_elsewhere() {
         let never = Duration::from_secs(60);
         let seconds = Duration::from_secs;
-        assert_eq!(gathered(PATIENCE, 0, 1, never).await, (1, seconds(0)));
-        assert_eq!(gathered(PATIENCE, 1, 1, never).await, (1, seconds(0)));
-        assert_eq!(gathered(PATIENCE, 2, 1, never).await, (2, seconds(1)));
-        assert_eq!(gathered(PATIENCE, 3, 1, never).await, (2, PATIENCE));
+        assert_eq!(gathered(GATHER_TIME, 0, 1, never).await, (1, seconds(0)));
+        assert_eq!(gathered(GATHER_TIME, 1, 1, never).await, (1, seconds(0)));
+        assert_eq!(gathered(GATHER_TIME, 2, 1, never).await, (2, seconds(1)));
+        assert_eq!(gathered(GATHER_TIME, 3, 1, never).await, (2, GATHER_TIME));
         assert_eq!(
-            gathered(PATIENCE, 2, 0, Duration::from_millis(300)).await,
+            gathered(GATHER_TIME, 2, 0, Duration::from_millis(300)).await,
             (1, Duration::from_millis(300))
         );
         assert_eq!(gathered(Duration::ZERO, 3, 1, never).await, (1, seconds(0)));
@@ -408,7 +413,7 @@ mod tests {
     /// On a Galera cluster, an update that joins after `BEGIN` could read a stale row.
     #[tokio::test(start_paused = true)]
     async fn a_transaction_that_begins_later_is_not_begun_while_updates_gather() {
-        let gathering = Gathering::new(PATIENCE);
+        let gathering = Gathering::new(GATHER_TIME);
         let (_sender, mut queue) = mpsc::unbounded_channel();
         let mut work = vec![Work::Wake];
         let mut begin = pin!(maybe_done(std::future::poll_fn(|_| -> Poll<()> {

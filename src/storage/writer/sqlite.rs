@@ -13,7 +13,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Batch, Job, MOST, Probes, Traced, Work, patience, split, transaction, unknown};
+use super::{
+    Batch, Job, MAX_GROUP_UPDATES, Probes, Traced, Work, patience, split, transaction, unknown,
+};
 use crate::storage::{
     blocking::transaction::Atomicity, connect::Options, place::Place, repository::Database,
     sqlite_writer::Writer,
@@ -24,7 +26,7 @@ const BATCHES_PART: u32 = 10;
 /// Longest wait of a batch for single updates: its caller has a deadline.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A batch runs at once if no single update arrives for this long.
-const IDLE: Duration = Duration::from_millis(10);
+const IDLE_TIME: Duration = Duration::from_millis(10);
 
 /// Starts the writer thread.
 pub(super) fn start(
@@ -48,7 +50,7 @@ fn write(
     mut writer: Writer,
     runtime: &Handle,
 ) {
-    let mut work = Vec::with_capacity(MOST);
+    let mut work = Vec::with_capacity(MAX_GROUP_UPDATES);
     let mut waiting = VecDeque::new();
     // Single updates have priority until `theirs`. `any` is set if some ran since the last batch.
     let (mut theirs, mut any) = (Instant::now(), false);
@@ -56,10 +58,10 @@ fn write(
     loop {
         let received = if let Some(batch) = waiting.front() {
             let patience = due(batch, theirs, took).saturating_duration_since(Instant::now());
-            let more = queue.recv_many(&mut work, MOST);
-            runtime.block_on(async { timeout(patience.min(IDLE), more).await })
+            let more = queue.recv_many(&mut work, MAX_GROUP_UPDATES);
+            runtime.block_on(async { timeout(patience.min(IDLE_TIME), more).await })
         } else {
-            Ok(queue.blocking_recv_many(&mut work, MOST))
+            Ok(queue.blocking_recv_many(&mut work, MAX_GROUP_UPDATES))
         };
         if let Some(answer) = probes.take() {
             // The caller may be gone.

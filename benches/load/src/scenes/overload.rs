@@ -18,7 +18,7 @@ use tonic_types::StatusExt;
 
 use crate::{
     Arguments,
-    callers::{PATIENCE, channels, random_user, update},
+    callers::{RESPONSE_TIMEOUT, channels, random_user, update},
     database::Database,
     measured::{Figures, Measured, Run, count},
     path::{Path, Stage},
@@ -138,7 +138,7 @@ async fn flood(
         tick.tick().await;
         while count(sent) < begun.elapsed().as_secs_f64() * rate && begun.elapsed() < time {
             let place = Arc::clone(&room).acquire_owned();
-            let place = timeout(PATIENCE, place).await.expect("no answers").unwrap();
+            let place = timeout(RESPONSE_TIMEOUT, place).await.expect("no answers").unwrap();
             let client = next.next().unwrap().clone();
             calls.spawn(async move {
                 let answer = call(client, users).await;
@@ -152,7 +152,8 @@ async fn flood(
             flood.add(answer.unwrap());
         }
     }
-    for answer in timeout(PATIENCE, calls.join_all()).await.expect("a call is not answered") {
+    for answer in timeout(RESPONSE_TIMEOUT, calls.join_all()).await.expect("a call is not answered")
+    {
         flood.add(answer);
     }
     flood

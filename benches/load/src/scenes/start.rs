@@ -14,7 +14,7 @@ use crate::{
     database::Database,
     engine::Engine,
     measured::{median, milliseconds},
-    program::{PATIENCE, command, stop},
+    program::{RESPONSE_TIMEOUT, command, stop},
 };
 
 /// Number of starts.
@@ -66,7 +66,7 @@ async fn first_answer(database: &str) -> Duration {
         .env("M4_LOG", "error")
         .spawn()
         .unwrap();
-    timeout(PATIENCE, answer(free)).await.expect("no answer");
+    timeout(RESPONSE_TIMEOUT, answer(free)).await.expect("no answer");
     let taken = begun.elapsed();
     stop(&mut service).await;
     taken

@@ -18,7 +18,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     Arguments,
-    callers::{self, Call, PATIENCE, random_user},
+    callers::{self, Call, RESPONSE_TIMEOUT, random_user},
     database::Database,
     measured::{Figures, Run},
     program::Program,
@@ -59,7 +59,7 @@ pub(crate) async fn play(database: &mut Database, arguments: &Arguments) -> Watc
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, all).await.expect("a change was not told");
+        timeout(RESPONSE_TIMEOUT, all).await.expect("a change was not told");
         watchers.abort_all();
         let events = watchers.join_next().await.unwrap().err();
         assert!(events.is_some_and(|ended| ended.is_cancelled()), "the watch has ended");
@@ -104,7 +104,7 @@ async fn watch(service: &Program, users: Vec<Option<i64>>, seen: &Arc<AtomicUsiz
             stream.message().await.unwrap().unwrap();
             stream
         };
-        let mut stream = timeout(PATIENCE, begin).await.expect("a watch does not begin");
+        let mut stream = timeout(RESPONSE_TIMEOUT, begin).await.expect("a watch does not begin");
         let seen = Arc::clone(seen);
         watchers.spawn(async move {
             while let Some(response) = stream.message().await.unwrap() {
