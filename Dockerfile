@@ -18,10 +18,9 @@ COPY --from=build /out /
 COPY --from=build --chown=10001:10001 /data /var/lib/m4-user-details
 USER 10001:10001
 VOLUME /var/lib/m4-user-details
-# glibc keeps freed memory in each of its arenas. Few arenas, and mappings of their own for large
-# messages, give it back after a flood.
-ENV MALLOC_ARENA_MAX=2 \
-    MALLOC_MMAP_THRESHOLD_=16384 \
+# glibc keeps freed memory in its arenas. Mappings of their own for large messages give it back after
+# a flood.
+ENV MALLOC_MMAP_THRESHOLD_=16384 \
     MALLOC_TRIM_THRESHOLD_=131072
 ENV M4_ADMIN_LISTEN=0.0.0.0:9090 \
     M4_DATABASE_URL=sqlite:///var/lib/m4-user-details/m4-user-details.db \

@@ -229,3 +229,6 @@ fn difference(old: &Values, new: &Values) -> Vec<Change> {
     let change = |field| Change { field, old: old[field].clone(), new: new[field].clone() };
     FIELDS.into_iter().filter(|field| old[*field] != new[*field]).map(change).collect()
 }
+
+#[cfg(test)]
+mod tests;

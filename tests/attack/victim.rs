@@ -17,11 +17,8 @@ const MEMORY_KIB: u64 = 256 * 1024;
 /// The limit of its anonymous memory some time after an attack, in KiB.
 const RELEASED_KIB: u64 = MEMORY_KIB / 3;
 /// Variables of the container image that limit the freed memory which glibc retains.
-pub const ALLOCATOR: [(&str, &str); 3] = [
-    ("MALLOC_ARENA_MAX", "2"),
-    ("MALLOC_MMAP_THRESHOLD_", "16384"),
-    ("MALLOC_TRIM_THRESHOLD_", "131072"),
-];
+pub const ALLOCATOR: [(&str, &str); 2] =
+    [("MALLOC_MMAP_THRESHOLD_", "16384"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 /// Duration of an attack.
 pub const ATTACK: Duration = Duration::from_secs(4);
 

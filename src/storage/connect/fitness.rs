@@ -230,20 +230,20 @@ async fn is_any_pooled(url: &ServerUrl) -> Result<bool, OpenError> {
 /// Whether two connections share a server session, or one connection changes sessions: a pooler
 /// assigns a session per transaction. Changes no session setting.
 async fn is_pooled(host: &PgConnectOptions) -> Result<bool, OpenError> {
-    const ROUNDS: usize = 5;
+    const ROUNDS: usize = 3;
     let connect = async || PgConnection::connect_with(host).await.map_err(lost);
     let (mut one, mut other) = (connect().await?, connect().await?);
     let mut is_pooled = false;
     for _ in 0..ROUNDS {
         let first = session_of(&mut one).await.map_err(lost)?;
         is_pooled |= session_of(&mut one).await.map_err(lost)? != first;
-        match sqlx::raw_sql("BEGIN").execute(&mut other).await {
-            Ok(_) => {}
+        let begun = sqlx::raw_sql("BEGIN; SELECT pg_backend_pid()").fetch_one(&mut other).await;
+        let second: i32 = match begun {
+            Ok(row) => row.try_get(0).map_err(lost)?,
             // A pooler in statement mode rejects `BEGIN`.
             Err(sqlx::Error::Database(_)) => return Ok(true),
             Err(error) => return Err(lost(error)),
-        }
-        let second = session_of(&mut other).await.map_err(lost)?;
+        };
         sqlx::raw_sql("ROLLBACK").execute(&mut other).await.map_err(lost)?;
         is_pooled |= first == second;
     }
