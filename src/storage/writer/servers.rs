@@ -206,7 +206,7 @@ impl Shared {
                     attempt < MAX_CONNECTION_ATTEMPTS || tried.elapsed() < OTHER_CONNECTIONS;
                 match self.database.begin().await {
                     Err(error) if breakage(&error).is_some() && may_repeat => {
-                        sleep(RECONNECT_BACKOFF).await
+                        sleep(RECONNECT_BACKOFF).await;
                     }
                     begun => return begun,
                 }
@@ -342,7 +342,7 @@ async fn run_with_retry(
         transaction.end();
         match applied {
             Err(failure) if is_conflict(&failure.error) && attempt < MAX_CONFLICT_ATTEMPTS => {
-                attempt += 1
+                attempt += 1;
             }
             Err(failure) if failure.is_of_connection() && attempt < MAX_CONNECTION_ATTEMPTS => {
                 attempt += 1;
