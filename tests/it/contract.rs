@@ -1,6 +1,7 @@
-//! The protos match the field table, the README is complete, and health and reflection answer.
+//! The protos match the field table, the documentation is complete, and health and reflection
+//! answer.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use m4_user_details::{
     fields::{FIELDS, Kind},
@@ -148,4 +149,33 @@ fn the_readme_has_every_parameter_and_reason() {
 fn the_readme_has_every_limit() {
     let table = m4_user_details::limits::table();
     assert!(README.contains(&table), "it should have this table:\n{table}");
+}
+
+const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
+/// Minimum number of functions in the architecture: a change of the format must not hide them.
+const MIN_FUNCTIONS: usize = 20;
+
+/// The file and the name of a function, from a list item such as "1. `src/app.rs`: `run`: ...".
+fn function_of(line: &str) -> Option<(&str, &str)> {
+    let (marker, item) = line.trim_start().split_once(' ')?;
+    let is_number = |number: &str| number.parse::<u32>().is_ok();
+    if marker != "-" && !marker.strip_suffix('.').is_some_and(is_number) {
+        return None;
+    }
+    let item = item.strip_prefix('`').filter(|item| item.starts_with("src/"))?;
+    let (file, rest) = item.split_once("`: `").expect(line);
+    let (name, _) = rest.split_once("`: ").expect(line);
+    Some((file, name))
+}
+
+#[test]
+fn the_architecture_names_functions_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let functions: Vec<_> = ARCHITECTURE.lines().filter_map(function_of).collect();
+    for (file, name) in &functions {
+        let source = fs::read_to_string(root.join(file)).expect(file);
+        let exists = ['(', '<'].iter().any(|next| source.contains(&format!("fn {name}{next}")));
+        assert!(exists, "{file} has no function {name}");
+    }
+    assert!(functions.len() >= MIN_FUNCTIONS, "{} functions", functions.len());
 }
