@@ -177,7 +177,10 @@ impl Messages<Routes> {
             None
         };
         let content = match small {
-            Some(content) => content,
+            Some(content) if content.len() <= self.max_message => content,
+            Some(_) => return Err(too_large()),
+            // Messages of public methods are small: no worker, no window of a large message.
+            None if self.max_message <= SMALL_BYTES => return Err(too_large()),
             None => {
                 // The decompressed size is unknown: reserve the maximum.
                 let room = |permit: &mut BytesPermit| permit.try_grow(self.max_message);
