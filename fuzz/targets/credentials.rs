@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use m4_user_details::credentials::{LONGEST, LegacyCredentials, NotLegacy};
+use m4_user_details::credentials::{LegacyCredentials, MAX_CREDENTIALS_BYTES, NotLegacy};
 
 fuzz_target!(|header: &str| {
     match LegacyCredentials::from_header(header) {
@@ -28,7 +28,9 @@ fuzz_target!(|header: &str| {
     let read = LegacyCredentials::from_header(&own.to_header());
     if header.is_empty() || header.parse::<IpAddr>().is_ok() {
         let read = read.unwrap_or_else(|error| panic!("{error:?}"));
-        assert!(read.username.len() + read.user_id.len() + read.hash.len() <= LONGEST);
+        assert!(
+            read.username.len() + read.user_id.len() + read.hash.len() <= MAX_CREDENTIALS_BYTES
+        );
         assert!(read == own.carried());
     } else {
         assert!(read == Err(NotLegacy::Malformed));
