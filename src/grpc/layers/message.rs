@@ -118,16 +118,20 @@ impl Messages<Routes> {
         budget: Option<Arc<ConnectionBudget>>,
     ) -> Result<Response, Error> {
         if kind == Infrastructure::Reflection {
-            // tonic limits reflection messages and reads them in its own task. Their stream ends at
-            // the deadline; then the usual send timeout applies to the rest of the response.
+            // tonic limits these messages and reads them in its own task. At the deadline, the
+            // request stream ends. Then the response has the usual send timeout.
             let deadline = deadline::current().unwrap_or_else(Instant::now);
+            let ended = CancellationToken::new();
+            let at_deadline = ended.clone();
+            tokio::spawn(async move {
+                sleep_until(deadline).await;
+                at_deadline.cancel();
+            });
+            let until_ended = ended.clone().cancelled_owned();
             let request = request.map(|body| {
-                let frames = BodyStream::new(body).take_until(sleep_until(deadline));
-                Body::new(StreamBody::new(frames))
+                Body::new(StreamBody::new(BodyStream::new(body).take_until(until_ended)))
             });
             let mut response = routed(&mut self.inner, request).await;
-            let ended = CancellationToken::new();
-            ended.cancel();
             response.extensions_mut().insert(Ended(ended));
             return Ok(response.map(|body| Answer::stream(body, budget)));
         }
@@ -179,8 +183,6 @@ impl Messages<Routes> {
         let content = match small {
             Some(content) if content.len() <= self.max_message => content,
             Some(_) => return Err(too_large()),
-            // Messages of public methods are small: no worker, no window of a large message.
-            None if self.max_message <= SMALL_BYTES => return Err(too_large()),
             None => {
                 // The decompressed size is unknown: reserve the maximum.
                 let room = |permit: &mut BytesPermit| permit.try_grow(self.max_message);
