@@ -129,6 +129,10 @@ impl Server {
             "--skip-test-db",
         ]);
         create.arg(format!("--datadir={}", data.display()));
+        // Servers that start at once use the same names in a shared folder for temporary files.
+        let temporary = folder.path().join("tmp");
+        owner.create_folder(&temporary);
+        create.env("TMPDIR", &temporary);
         run(create);
         let file = folder.path().join("server.cnf");
         fs::write(&file, configuration).unwrap();
@@ -136,6 +140,7 @@ impl Server {
         let own = [
             format!("--defaults-file={}", file.display()),
             format!("--datadir={}", data.display()),
+            format!("--tmpdir={}", temporary.display()),
             format!("--socket={}", data.join("socket").display()),
             format!("--pid-file={}", data.join("pid").display()),
             format!("--port={port}"),
