@@ -79,6 +79,7 @@ async fn it_is_answered_while_clients_fill_the_http_listener(database: TestDatab
     for mut stream in calls {
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200");
+        // On a busy machine the lock may have lasted longer than an update waits for it.
+        assert!([b"HTTP/1.1 200", b"HTTP/1.1 503"].contains(&&answer), "{answer:?}");
     }
 }

@@ -113,8 +113,10 @@ async fn a_bad_row_is_named_in_the_log_and_counted(database: TestDatabase) {
     let names_the_row = |line: &&str| {
         line.contains("\"level\":\"ERROR\"") && line.contains("accounts") && line.contains('4')
     };
-    let log = program.log();
-    assert_eq!(log.lines().filter(names_the_row).count(), 1, "{log}");
+    until("the row is logged", || async {
+        program.log().lines().filter(names_the_row).count() == 1
+    })
+    .await;
     assert_eq!(counted().await, 1.0);
     let get = GetUserDetailsRequest { user_id: 4, acting_username: "admin".to_owned() };
     let failed = program.users().get_user_details(get).await.unwrap_err();
