@@ -76,7 +76,7 @@ pub(super) fn notes(read: &Read) -> String {
     notes
 }
 
-/// The finding for a service error; `exists` tells whether the user exists at all.
+/// The finding for a service error; `exists` says whether the user is stored.
 ///
 /// # Errors
 /// Returns an error that belongs to no check.

@@ -185,7 +185,7 @@ impl Services {
             let stream = PrefaceTimeout::new(stream.into_inner(), begun, timeouts.head);
             let share = ConnectionShare::new(&budget);
             let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let yields = Route::of(request.uri().path()).is_public_stream();
+                let yields = Route::is_public_stream(request.uri().path());
                 let (mut request, activity) = activity.call(request, yields);
                 request.extensions_mut().insert(peer.clone());
                 request.extensions_mut().insert(Arc::clone(&share));

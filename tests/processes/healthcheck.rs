@@ -81,5 +81,11 @@ async fn it_is_answered_while_clients_fill_the_http_listener(database: TestDatab
         stream.read_exact(&mut answer).await.unwrap();
         // On a busy machine the lock may have lasted longer than an update waits for it.
         assert!([b"HTTP/1.1 200", b"HTTP/1.1 503"].contains(&&answer), "{answer:?}");
+        // The connection serves further calls.
+        let last = format!("POST {call} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(last.as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).await.unwrap();
+        assert!(answers.contains("HTTP/1.1 200"), "{answers}");
     }
 }

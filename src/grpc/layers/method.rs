@@ -65,11 +65,14 @@ impl Route {
     }
 
     /// Whether an unauthenticated client can keep a stream open.
-    pub(in crate::grpc) fn is_public_stream(self) -> bool {
-        matches!(
-            self,
-            Self::Infrastructure(Infrastructure::HealthWatch | Infrastructure::Reflection)
-        )
+    pub(in crate::grpc) fn is_public_stream(path: &str) -> bool {
+        // The prefix spares calls of the API a second search for their method.
+        let is_infrastructure = path.starts_with("/grpc.");
+        is_infrastructure
+            && matches!(
+                Self::of(path),
+                Self::Infrastructure(Infrastructure::HealthWatch | Infrastructure::Reflection)
+            )
     }
 
     /// The method of an API route.

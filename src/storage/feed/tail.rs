@@ -157,9 +157,7 @@ async fn has_end(feed: &Feed) -> bool {
     if !matches!(feed.check_end(position).await, Err(Error::InvalidRequest { .. })) {
         return true;
     }
-    tracing::error!(
-        "the change log is not the one that was read: its database was restored, or has lost entries"
-    );
+    tracing::error!("the change log was replaced: its database was restored, or has lost entries");
     feed.recent.push(Found {
         entries: Vec::new(),
         contiguous_end: ContiguousEnd::default(),
