@@ -39,7 +39,7 @@ impl Sweep {
                 swept = self.store.sweep(now, self.keep_log) => swept,
             };
             if let Err(error) = swept {
-                tracing::warn!(error = chain(&error), "what is old could not be deleted");
+                tracing::warn!(error = chain(&error), "expired rows could not be deleted");
             }
         }
     }

@@ -72,8 +72,11 @@ pub(super) fn of(error: &Error) -> Option<Fault> {
 
 /// The storage fault that a cause reports, if any.
 pub(super) fn of_cause(cause: &Cause) -> Option<Fault> {
-    if cause.is::<Displaced>() {
-        return Some(Fault::FileMoved);
+    if let Some(displaced) = cause.downcast_ref::<Displaced>() {
+        return Some(match displaced {
+            Displaced::Moved(_) => Fault::FileMoved,
+            Displaced::Overwritten(_) => Fault::Corrupt,
+        });
     }
     if cause.is::<NoRoom>() {
         return Some(Fault::DiskFull);

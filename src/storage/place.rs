@@ -1,15 +1,26 @@
-//! Detects deleted or replaced files of an open SQLite database. SQLite keeps writing to the
-//! unlinked files, and these updates are lost.
+//! Detects deleted, replaced and overwritten files of an open SQLite database. SQLite keeps writing
+//! to unlinked files, and to its log of an overwritten file: these updates are lost.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf, sync::OnceLock};
+use std::{
+    fs::{self, File},
+    io,
+    mem::ManuallyDrop,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::PathBuf,
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use super::sqlite_url::{LOG_SUFFIXES, SqliteFile};
 use crate::domain::error::Error;
 
-/// A file was deleted or replaced while it was open.
+/// Another program changed a file while it was open.
 #[derive(Debug, thiserror::Error)]
-#[error("{} was deleted or replaced: put it back, or restart", .0.display())]
-pub(super) struct Displaced(PathBuf);
+pub(super) enum Displaced {
+    #[error("{} was deleted or replaced: put it back, or restart", .0.display())]
+    Moved(PathBuf),
+    #[error("{} was overwritten: stop the service and restore the database", .0.display())]
+    Overwritten(PathBuf),
+}
 
 impl From<Displaced> for Error {
     fn from(displaced: Displaced) -> Self {
@@ -32,7 +43,70 @@ impl Identity {
 #[derive(Debug)]
 pub(super) struct Place {
     paths: [PathBuf; 3],
-    opened: OnceLock<[Identity; 3]>,
+    opened: OnceLock<Opened>,
+}
+
+/// The files of the first connection.
+#[derive(Debug)]
+struct Opened {
+    files: [Identity; 3],
+    /// The log's index. Never closed: that would release the locks of SQLite in this process.
+    index: ManuallyDrop<File>,
+    /// The database file after the last known checkpoint.
+    content: Mutex<Option<Content>>,
+}
+
+/// Identifies the content of the database file. With a write-ahead log, only checkpoints write to
+/// the database file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Content {
+    bytes: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    checkpoints: Checkpoints,
+}
+
+/// The state of checkpoints in the log's index, as in <https://www.sqlite.org/walformat.html>. A
+/// checkpoint sets `attempted`, writes to the database file, and then sets `copied`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Checkpoints {
+    /// Changes when the log restarts.
+    salt: [u8; 8],
+    copied: [u8; 4],
+    attempted: [u8; 4],
+}
+
+impl Checkpoints {
+    fn read(index: &File) -> io::Result<Self> {
+        let mut found = Self::default();
+        index.read_exact_at(&mut found.salt, 32)?;
+        index.read_exact_at(&mut found.copied, 96)?;
+        index.read_exact_at(&mut found.attempted, 128)?;
+        Ok(found)
+    }
+}
+
+impl Opened {
+    /// Whether the database file has changed without a checkpoint. False during a checkpoint.
+    fn is_overwritten(&self, database: &PathBuf) -> io::Result<bool> {
+        let checkpoints = Checkpoints::read(&self.index)?;
+        let file = fs::metadata(database)?;
+        let is_settled = checkpoints.copied == checkpoints.attempted
+            && checkpoints == Checkpoints::read(&self.index)?;
+        if !is_settled {
+            return Ok(false);
+        }
+        let modified = (file.mtime(), file.mtime_nsec());
+        let content = Content { bytes: file.len(), modified, checkpoints };
+        let mut last = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_overwritten =
+            last.is_some_and(|last| last != content && last.checkpoints == checkpoints);
+        // An overwritten file stays overwritten.
+        if !is_overwritten {
+            *last = Some(content);
+        }
+        Ok(is_overwritten)
+    }
 }
 
 impl Place {
@@ -50,26 +124,33 @@ impl Place {
     /// connection was opened. Later connections must use the same files.
     pub(super) fn settle(&self, before: Identity) -> Result<(), Displaced> {
         if self.opened.get().is_none() {
-            let now = [self.identity(0)?, self.identity(1)?, self.identity(2)?];
-            if now[0] != before {
-                return Err(Displaced(self.paths[0].clone()));
+            let files = [self.identity(0)?, self.identity(1)?, self.identity(2)?];
+            if files[0] != before {
+                return Err(Displaced::Moved(self.paths[0].clone()));
             }
-            let _ = self.opened.set(now);
+            let index = File::open(&self.paths[2]).map(ManuallyDrop::new);
+            let index = index.map_err(|_| Displaced::Moved(self.paths[2].clone()))?;
+            let _ = self.opened.set(Opened { files, index, content: Mutex::new(None) });
         }
         self.check().map(drop)
     }
 
-    /// Checks that the recorded files are in place. Passes before the first connection. Returns the
-    /// size of the log in bytes.
+    /// Checks that the recorded files are in place and only SQLite has written to the database.
+    /// Passes before the first connection. Returns the size of the log in bytes.
     pub(super) fn check(&self) -> Result<u64, Displaced> {
         let Some(opened) = self.opened.get() else { return Ok(0) };
         let mut bytes = [0; 3];
-        for (index, opened) in opened.iter().enumerate() {
+        for (index, opened) in opened.files.iter().enumerate() {
             let path = &self.paths[index];
             let found = fs::metadata(path).ok().filter(|found| Identity::of(found) == *opened);
-            bytes[index] = found.ok_or_else(|| Displaced(path.clone()))?.len();
+            bytes[index] = found.ok_or_else(|| Displaced::Moved(path.clone()))?.len();
         }
-        Ok(bytes[1])
+        let database = &self.paths[0];
+        match opened.is_overwritten(database) {
+            Ok(false) => Ok(bytes[1]),
+            Ok(true) => Err(Displaced::Overwritten(database.clone())),
+            Err(_) => Err(Displaced::Moved(self.paths[2].clone())),
+        }
     }
 
     /// Whether the database is in place and its log is missing.
@@ -77,17 +158,17 @@ impl Place {
         let is_there = self
             .opened
             .get()
-            .is_some_and(|opened| self.identity(0).is_ok_and(|database| database == opened[0]));
+            .is_some_and(|opened| self.identity(0).is_ok_and(|file| file == opened.files[0]));
         let log = identity(&self.paths[1]);
         is_there && log.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     fn identity(&self, index: usize) -> Result<Identity, Displaced> {
-        identity(&self.paths[index]).map_err(|_| Displaced(self.paths[index].clone()))
+        identity(&self.paths[index]).map_err(|_| Displaced::Moved(self.paths[index].clone()))
     }
 }
 
-/// Never opens the file: closing it releases the locks of other connections in this process.
+/// Does not open the file: a close would release the locks of SQLite in this process.
 fn identity(path: &PathBuf) -> io::Result<Identity> {
     fs::metadata(path).map(|metadata| Identity::of(&metadata))
 }

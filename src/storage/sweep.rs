@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
     sea_query::{Expr, ExprTrait, OnConflict, ValueType},
 };
 
@@ -13,24 +13,35 @@ use super::{
         change_log_sweep::{self, Column::UpTo},
         request,
     },
+    connect::Engine,
     query_telemetry::own_statement,
     repository::{Database, again},
 };
-use crate::domain::error::Error;
+use crate::domain::{
+    clock::{Clock, SystemClock},
+    error::Error,
+};
 
 /// How long an answer is kept for a retry of its request.
 const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
+
+/// Maximum difference between the clocks of the machine and the database server.
+const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(1);
 
 /// Maximum number of rows per delete.
 const MAX_SWEPT_ROWS: u64 = 500;
 
 /// Deletes expired answers and change log entries. Without `keep_log`, the log is kept forever.
 /// Several replicas may sweep at once.
+///
+/// # Errors
+/// The database fails, or its server's clock differs: rows would look older than they are.
 pub(super) async fn sweep(
     database: &Database,
     now: DateTime<Utc>,
     keep_log: Option<TimeDelta>,
 ) -> Result<(), Error> {
+    compare_clocks(database).await?;
     let answers = now - KEEP_ANSWERS;
     let (id, time) = (request::Column::Id, request::Column::AnswerTime);
     let old = time.lt(answers.timestamp_micros());
@@ -55,6 +66,30 @@ pub(super) async fn sweep(
         }
     }
     Ok(())
+}
+
+/// Compares the clocks of the machine and the database server. A SQLite database has no other clock.
+async fn compare_clocks(database: &Database) -> Result<(), Error> {
+    let microseconds = match database.engine() {
+        Engine::Sqlite => return Ok(()),
+        Engine::Postgres => "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)",
+        Engine::MySql => "CAST(unix_timestamp(now(6)) * 1000000 AS signed)",
+    };
+    let (_room, lease) = database.own_work().await?;
+    let select =
+        Statement::from_string(lease.get_database_backend(), format!("SELECT {microseconds}"));
+    let row = own_statement(database.engine(), "SELECT", "", lease.query_one_raw(select)).await;
+    let row = lease.note(row)?;
+    let microseconds = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+    lease.done();
+    let server = DateTime::from_timestamp_micros(microseconds).unwrap_or_default();
+    let difference = SystemClock.now() - server;
+    if difference.abs() <= MAX_CLOCK_DIFFERENCE {
+        return Ok(());
+    }
+    let seconds = difference.num_seconds();
+    let cause = format!("this machine's clock is {seconds} s ahead of the database server's");
+    Err(Error::Unavailable(cause.into()))
 }
 
 /// The ids of a table's expired rows, oldest first, or `None`.

@@ -25,6 +25,7 @@ on_servers!(
     a_column_is_added_beside_a_long_reader_without_delaying_writers,
     an_index_is_built_beside_a_long_reader_without_delaying_writers,
     replicas_that_migrate_at_once_take_turns,
+    a_migration_that_loses_its_lock_stops,
 );
 
 on_postgres!(
@@ -190,6 +191,29 @@ async fn replicas_that_migrate_at_once_take_turns(database: TestDatabase) {
     } else {
         assert_eq!(database.number("SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE l.locktype = 'advisory' AND d.datname = current_database()").await, 0);
     }
+}
+
+async fn a_migration_that_loses_its_lock_stops(database: TestDatabase) {
+    let _app = TestApp::start(&database).await;
+    let dump = dump(&database).await;
+    let migration = migrating(&database, with(column()));
+    wait_for_attempts(&database, 1).await;
+    let take_lock = match database.kind {
+        Kind::Postgres => {
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l \
+             JOIN pg_database d ON d.oid = l.database \
+             WHERE l.locktype = 'advisory' AND d.datname = current_database()"
+        }
+        _ => {
+            "UPDATE schema_lease SET holder = 'other', expire_time = UNIX_TIMESTAMP() + 60 \
+             WHERE holder <> ''"
+        }
+    };
+    database.execute(take_lock).await;
+    let lost = migration.await.unwrap().unwrap_err();
+    assert!(matches!(lost, OpenError::Prepare(_)), "{lost:?}");
+    dump.commit().await;
+    assert!(!has(&database, &column()).await);
 }
 
 async fn an_index_that_failed_midway_is_built_again(database: TestDatabase) {

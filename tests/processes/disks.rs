@@ -22,6 +22,7 @@ on_sqlite!(
     a_disk_that_takes_nothing_is_named_and_found_again,
     updates_into_a_deleted_file_are_refused,
     updates_beside_a_replaced_file_are_refused,
+    updates_into_an_overwritten_file_are_refused,
     a_deleted_log_loses_no_update,
     a_corrupt_file_is_named_and_nothing_is_stored,
     a_file_that_is_no_database_is_named,
@@ -140,6 +141,26 @@ async fn updates_beside_a_replaced_file_are_refused(database: TestDatabase) {
     program.kill();
     let program = Program::demo(&database, &[]).await;
     assert_eq!(program.read(3).await.address.unwrap().city.unwrap(), "Bath");
+}
+
+async fn updates_into_an_overwritten_file_are_refused(database: TestDatabase) {
+    let url = [("M4_DATABASE_URL", database.url.as_str())];
+    assert_eq!(run(&["migrate", "--demo"], &url).status.code(), Some(0));
+    let path = file(&database);
+    let backup = fs::read(&path).unwrap();
+    let program = Program::demo(&database, &[]).await;
+    for mode in ["PASSIVE", "RESTART", "TRUNCATE"] {
+        program.set_city(mode, "").await.unwrap();
+        // A checkpoint of another process writes to the file, too.
+        let busy = database.number(&format!("PRAGMA wal_checkpoint({mode})")).await;
+        assert_eq!(busy, 0);
+        program.set_city("York", "").await.unwrap();
+    }
+    // Sound and complete, but not what the service's log and caches belong to.
+    fs::write(&path, &backup).unwrap();
+    assert_refused(&program, 12).await;
+    not_ready(&program, "corrupt").await;
+    assert!(program.log().contains("was overwritten"), "{}", program.log());
 }
 
 async fn a_deleted_log_loses_no_update(database: TestDatabase) {

@@ -394,6 +394,22 @@ async fn servers_that_could_lose_an_acknowledged_update_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unfit_second_host_stores_nothing() {
+    let Some(unfit) = Server::postgres(&["fsync=off"]) else { return skipped() };
+    let Some(mut fit) = Server::postgres(&[]) else { return skipped() };
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", fit.port, unfit.port);
+    let url = format!("postgres://postgres@{hosts}/postgres");
+    let program = Program::serve(&["--demo"], &[("M4_DATABASE_URL", &*url)]).await;
+    program.wait_for_status("/readyz", StatusCode::OK).await;
+    all_succeed(&program, "First").await;
+    fit.kill();
+    let status = program.set_city("Never", "").await.unwrap_err();
+    assert_eq!(reason(&status), "UNAVAILABLE", "{status:?}");
+    program.wait_for_status("/readyz", StatusCode::SERVICE_UNAVAILABLE).await;
+    assert!(program.log().contains("fsync is off"), "{}", program.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_standby_is_passed_over() {
     let Some(standby) = Server::postgres(&["default_transaction_read_only=on"]) else {
         return skipped();

@@ -1,5 +1,6 @@
 //! Connection pools, configured for durable commits.
 
+mod check;
 mod engine;
 mod fitness;
 mod servers;
@@ -19,11 +20,11 @@ use sea_orm::{
 };
 
 pub(super) use self::engine::begin_syncs;
-pub use self::{engine::Engine, fitness::Unfit, url::UrlError};
 pub(super) use self::{
-    fitness::check,
+    check::check,
     servers::{Breakage, Connections, Lease},
 };
+pub use self::{engine::Engine, fitness::Unfit, url::UrlError};
 use self::{servers::Connector, url::ServerUrl};
 use super::{
     connection_limiter::PoolMetrics,

@@ -21,7 +21,9 @@ use sea_orm::{
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    ACQUIRE_TIMEOUT, session,
+    ACQUIRE_TIMEOUT,
+    fitness::check_server,
+    session,
     url::{Host, ServerUrl},
 };
 use crate::{domain::error::Error, storage::failure::breakage};
@@ -70,6 +72,8 @@ pub(super) fn connections(url: ServerUrl, max: u32) -> Connections {
 /// Creates connections, and checks pooled connections before reuse.
 pub(in crate::storage) struct Connector {
     url: ServerUrl,
+    /// Whether each host passed [`check_server`].
+    fit: Vec<AtomicBool>,
     /// Connections last used before this moment are checked before use.
     suspect: Moment,
     /// Connections created before this moment are replaced.
@@ -109,8 +113,20 @@ pub(in crate::storage) struct Slot {
 }
 
 impl Connector {
+    /// A connector that checks each of several hosts once. The check at start sees one host.
     pub(super) fn new(url: ServerUrl) -> Self {
-        Self { url, suspect: Moment::default(), stale: Moment::default() }
+        let is_fit = url.hosts.len() == 1;
+        Self::with(url, is_fit)
+    }
+
+    /// A connector whose caller runs [`check_server`].
+    pub(super) fn unchecked(url: ServerUrl) -> Self {
+        Self::with(url, true)
+    }
+
+    fn with(url: ServerUrl, is_fit: bool) -> Self {
+        let fit = url.hosts.iter().map(|_| AtomicBool::new(is_fit)).collect();
+        Self { url, fit, suspect: Moment::default(), stale: Moment::default() }
     }
 
     /// Has every connection checked before its next use.
@@ -128,24 +144,27 @@ impl Connector {
 
     /// Connects to the first usable host.
     pub(super) async fn connect(&self) -> Result<DatabaseConnection, DbErr> {
-        if let [host] = &*self.url.hosts {
-            return self.login(host).await;
+        let hosts = self.url.hosts.iter().zip(&self.fit);
+        if self.url.hosts.len() == 1
+            && let Some((host, is_fit)) = hosts.clone().next()
+        {
+            return self.login(host, is_fit).await;
         }
         let (mut last, mut slow) = (None, Vec::new());
-        for host in &self.url.hosts {
+        for (host, is_fit) in hosts {
             let login = async {
                 host.reach().await?;
-                self.login(host).await
+                self.login(host, is_fit).await
             };
             match timeout(HOST_TIMEOUT, login).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = Some(error),
-                Err(_) => slow.push(host),
+                Err(_) => slow.push((host, is_fit)),
             }
         }
         // No other host is usable: try the slow hosts without this timeout.
-        for host in slow {
-            match self.login(host).await {
+        for (host, is_fit) in slow {
+            match self.login(host, is_fit).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }
@@ -153,11 +172,17 @@ impl Connector {
         Err(last.unwrap_or_else(timed_out))
     }
 
-    /// Connects to a host. Fails on a read-only host if the URL needs writes.
-    async fn login(&self, host: &Host) -> Result<DatabaseConnection, DbErr> {
+    /// Connects to a host. Fails on an unfit host, and on a read-only host if the URL needs writes.
+    async fn login(&self, host: &Host, is_fit: &AtomicBool) -> Result<DatabaseConnection, DbErr> {
         let connection = host.connect().await?;
         if self.url.needs_writes {
             host.check_writes(&connection).await?;
+        }
+        if !is_fit.load(Ordering::Relaxed) {
+            check_server(&connection).await.map_err(|error| {
+                DbErr::Conn(RuntimeErr::Internal(format!("{}: {error}", host.address())))
+            })?;
+            is_fit.store(true, Ordering::Relaxed);
         }
         Ok(connection)
     }
