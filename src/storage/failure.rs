@@ -5,7 +5,7 @@ use sea_orm::{
     sqlx::{self, error::DatabaseError as DatabaseErrorTrait},
 };
 
-use super::{connect::Breakage, fault};
+use super::fault;
 use crate::domain::{
     error::{Cause, Error},
     readiness::Fault,
@@ -19,6 +19,17 @@ enum Meaning {
     Unusable(Breakage),
     Unavailable,
     Defect,
+}
+
+/// Why a connection is unusable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::storage) enum Breakage {
+    /// The connection is broken. Other connections may be broken too, and are checked before use.
+    Broken,
+    /// Prepared statements are invalid, on this connection and on all other existing connections.
+    Stale,
+    /// The server is read-only. A new connection may reach a writable server.
+    ReadOnly,
 }
 
 /// The transaction conflicts with another one. The caller retries it.

@@ -14,6 +14,7 @@ use opentelemetry::{
 };
 
 mod budgets;
+mod calls;
 mod connections;
 mod kept;
 mod listeners;
@@ -86,11 +87,6 @@ pub(crate) struct Instruments {
     in_flight: Level,
 }
 
-/// A request's method, scheme and route; the route is empty for other paths.
-type Request = (&'static str, &'static str, &'static str);
-/// The HTTP status (`None` if the client has gone), and the row of the specification or the status.
-type Answer = (Option<u16>, &'static str);
-
 /// A value that is observed at collection, so that a change costs one atomic operation.
 type Level = Arc<AtomicI64>;
 
@@ -117,29 +113,29 @@ impl Instruments {
         Self {
             rpc_server: Histograms::new(seconds(
                 names::RPC_SERVER_CALL_DURATION,
-                "How long calls took; those that watch, until the stream has ended.",
+                "Duration of RPCs; of streams, until they end.",
                 &CALLS,
             )),
             rpc_client: Histograms::new(seconds(
                 names::RPC_CLIENT_CALL_DURATION,
-                "How long the door's calls to the service took.",
+                "Duration of the gateway's RPCs to the service.",
                 &CALLS,
             )),
             http_server: Histograms::new(seconds(
                 names::HTTP_SERVER_REQUEST_DURATION,
-                "How long legacy calls took.",
+                "Duration of legacy calls.",
                 &CALLS,
             )),
             statements: statements::new(&meter),
             legacy_calls: Counters::new(counter(
                 names::LEGACY_CALLS,
                 "{call}",
-                "Answers to legacy calls, by row of the specification, or by HTTP status of what never reached the call.",
+                "Responses to legacy calls, by row of the specification, or by HTTP status without a row.",
             )),
             failed_hashes: counter(
                 names::LEGACY_FAILED_HASHES,
                 "{call}",
-                "Legacy calls whose hash was missing or wrong.",
+                "Legacy calls with a missing or wrong hash.",
             ),
             updates: Counters::new(counter(
                 names::UPDATES,
@@ -149,105 +145,52 @@ impl Instruments {
             batch: meter
                 .u64_histogram(names::WRITER_BATCH)
                 .with_unit("{update}")
-                .with_description("How many updates were stored in one transaction.")
+                .with_description("Stored updates per transaction.")
                 .with_boundaries(UPDATES.to_vec())
                 .build(),
             change_log: meter
                 .u64_gauge(names::CHANGE_LOG_LENGTH)
                 .with_unit("{entry}")
                 .with_description(
-                    "About how many entries the change log has, looked at every minute.",
+                    "Approximate number of change log entries, measured every minute.",
                 )
                 .build(),
             watch_lag: seconds(
                 names::WATCH_LAG,
-                "How old entries of the change log were when those who watch got them.",
+                "Age of change log entries at delivery to watches.",
                 &LAGS,
             ),
-            watchers: level(names::WATCHERS, "{stream}", "How many streams watch."),
+            watchers: level(names::WATCHERS, "{stream}", "Open watch streams."),
             shed: counter(
                 names::CALLS_SHED,
                 "{call}",
-                "Calls that were refused as there were too many, or given up at their deadline.",
+                "Calls that were refused as overload, or exceeded their deadline.",
             ),
             failed: counter(
                 names::CALLS_FAILED,
                 "{call}",
-                "Calls that were not answered OK, by the reason of the error.",
+                "Failed calls, by the reason of the error.",
             ),
             unanswered: counter(
                 names::DOOR_UNANSWERED,
                 "{call}",
-                "Calls of the door that got no answer of the service.",
+                "Gateway calls without a response from the service.",
             ),
-            exports: counter(
-                names::TELEMETRY_EXPORTS,
-                "{export}",
-                "What was sent over OTLP, by whether the receiver took it.",
-            ),
+            exports: counter(names::TELEMETRY_EXPORTS, "{export}", "OTLP exports, by outcome."),
             unknown_values: unknown::counter(&meter),
             ready: meter
                 .u64_gauge(names::READY)
-                .with_description("Whether an update could be stored: 1 or 0.")
+                .with_description("1 if an update could be stored, otherwise 0.")
                 .build(),
             not_ready: meter
                 .u64_gauge(names::NOT_READY)
-                .with_description("Whether this cause keeps updates from being stored: 1 or 0.")
+                .with_description("1 if this cause prevents the storing of updates, otherwise 0.")
                 .build(),
-            in_flight: level(names::CALLS_IN_FLIGHT, "{call}", "Calls under way."),
+            in_flight: level(names::CALLS_IN_FLIGHT, "{call}", "Calls in flight."),
             connections: Connections::new(&meter),
             listeners: Listeners::new(&meter),
             meter,
         }
-    }
-
-    /// A call begins.
-    pub(crate) fn call_begins(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A call has ended.
-    pub(crate) fn call_ends(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Records a call with its gRPC code; `is_servers` marks a server error.
-    pub(crate) fn call(
-        &self,
-        method: &'static str,
-        code: &'static str,
-        is_servers: bool,
-        took: Duration,
-    ) {
-        rpc(&self.rpc_server, method, code, is_servers, &[], took);
-    }
-
-    /// Counts a call that was not answered OK.
-    pub(crate) fn call_failed(&self, method: &'static str, outcome: &'static str) {
-        let attributes =
-            [KeyValue::new(names::RPC_METHOD, method), KeyValue::new(names::OUTCOME, outcome)];
-        self.failed.add(1, &attributes);
-    }
-
-    /// Records a call of the gateway to the service.
-    pub(crate) fn client_call(
-        &self,
-        method: &'static str,
-        code: &'static str,
-        server: &[KeyValue],
-        took: Duration,
-    ) {
-        rpc(&self.rpc_client, method, code, code != "OK", server, took);
-    }
-
-    /// Counts gateway calls that the service did not answer.
-    pub(crate) fn unanswered(&self, calls: u64) {
-        self.unanswered.add(calls, &[]);
-    }
-
-    /// Counts calls that were refused or given up.
-    pub(crate) fn shed(&self, calls: u64, reason: &'static str) {
-        self.shed.add(calls, &[KeyValue::new(names::REASON, reason)]);
     }
 
     /// Counts OTLP exports.
@@ -265,41 +208,6 @@ impl Instruments {
     /// Sets whether an update could be stored.
     pub(crate) fn ready(&self, is_ready: bool) {
         self.ready.record(u64::from(is_ready), &[]);
-    }
-
-    /// Counts legacy responses with this row.
-    pub(crate) fn legacy_answers(&self, calls: u64, row: &'static str) {
-        self.legacy_calls.add(Name(row), calls, || vec![KeyValue::new(names::ROW, row)]);
-    }
-
-    /// Records a request that was answered, or given up by its client.
-    pub(crate) fn legacy_call(&self, request: Request, answer: Answer, took: Duration) {
-        let ((method, scheme, route), (status, row)) = (request, answer);
-        self.legacy_answers(1, row);
-        let key = ([method, scheme, route, row].map(Name), status);
-        self.http_server.record(key, took.as_secs_f64(), || {
-            let mut attributes = vec![
-                KeyValue::new(names::HTTP_REQUEST_METHOD, method),
-                KeyValue::new(names::URL_SCHEME, scheme),
-            ];
-            if let Some(status) = status {
-                let status = i64::from(status);
-                attributes.push(KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, status));
-            }
-            if !route.is_empty() {
-                attributes.push(KeyValue::new(names::HTTP_ROUTE, route));
-            }
-            if status.is_none_or(|status| status >= 500) {
-                // For these responses the row is the HTTP status.
-                attributes.push(KeyValue::new(names::ERROR_TYPE, row));
-            }
-            attributes
-        });
-    }
-
-    /// Counts legacy calls whose hash was missing or wrong.
-    pub(crate) fn hashes_failed(&self, calls: u64) {
-        self.failed_hashes.add(calls, &[]);
     }
 
     /// Records the number of updates in a stored transaction.
@@ -328,24 +236,4 @@ impl Instruments {
     pub(crate) fn watch_lag(&self, age: Duration) {
         self.watch_lag.record(age.as_secs_f64(), &[]);
     }
-}
-
-fn rpc(
-    histograms: &Histograms<[Name; 2]>,
-    method: &'static str,
-    code: &'static str,
-    is_error: bool,
-    server: &[KeyValue],
-    took: Duration,
-) {
-    histograms.record([method, code].map(Name), took.as_secs_f64(), || {
-        let mut attributes = vec![
-            KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"),
-            KeyValue::new(names::RPC_METHOD, method),
-            KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code),
-        ];
-        attributes.extend(is_error.then(|| KeyValue::new(names::ERROR_TYPE, code)));
-        attributes.extend_from_slice(server);
-        attributes
-    });
 }

@@ -97,7 +97,7 @@ names! {
     LEGACY_CALLS = "m4.legacy.calls";
     /// The row of the specification, or the HTTP status of requests that never reached the call.
     ROW = "row";
-    /// Legacy calls whose hash was missing or wrong.
+    /// Legacy calls with a missing or wrong hash.
     LEGACY_FAILED_HASHES = "m4.legacy.failed_hashes";
     /// Stored updates that changed a field of a group.
     UPDATES = "m4.updates";
@@ -131,7 +131,7 @@ names! {
     TELEMETRY_EXPORTS = "m4.telemetry.exports";
     /// An OTLP signal: `traces`, `metrics` or `logs`.
     SIGNAL = "signal";
-    /// Calls under way.
+    /// Calls in flight.
     CALLS_IN_FLIGHT = "m4.calls.in_flight";
     /// Connections of clients by listener and state.
     CONNECTIONS = "m4.connections";

@@ -10,7 +10,7 @@ pub(super) fn observe(meter: &Meter) {
     meter
         .f64_observable_counter(names::PROCESS_CPU_TIME)
         .with_unit("s")
-        .with_description("How long the process has used processors.")
+        .with_description("CPU time of the process.")
         .with_callback(|observer| {
             let Ok(stat) = Process::myself().and_then(|process| process.stat()) else { return };
             for (mode, ticks) in [("user", stat.utime), ("system", stat.stime)] {
@@ -23,7 +23,7 @@ pub(super) fn observe(meter: &Meter) {
     meter
         .i64_observable_up_down_counter(names::PROCESS_MEMORY_USAGE)
         .with_unit("By")
-        .with_description("How much memory the process has.")
+        .with_description("Resident memory of the process.")
         .with_callback(|observer| {
             let Ok(memory) = Process::myself().and_then(|process| process.statm()) else { return };
             let bytes = memory.resident.saturating_mul(page_size());
@@ -33,7 +33,7 @@ pub(super) fn observe(meter: &Meter) {
     meter
         .i64_observable_up_down_counter(names::PROCESS_UNIX_FILE_DESCRIPTOR_COUNT)
         .with_unit("{file_descriptor}")
-        .with_description("How many files and connections the process has open.")
+        .with_description("Open file descriptors of the process.")
         .with_callback(|observer| {
             let Ok(count) = Process::myself().and_then(|process| process.fd_count()) else {
                 return;

@@ -1,6 +1,8 @@
 //! The schema of the last release, recorded as SQL. This version migrates it, and the statements of
 //! the last release still run on it.
 
+use std::collections::BTreeMap;
+
 use m4_user_details::{proto::ListUserDetailsChangesRequest, storage::migrate};
 use m4_user_details_migrations::steps;
 use sea_orm::ConnectionTrait;
@@ -13,6 +15,7 @@ use crate::support::{
 
 on_every_engine!(
     the_schema_of_the_last_release_is_brought_up_to_date,
+    every_column_of_the_last_release_stays,
     a_new_schema_looks_to_the_last_release_like_its_own,
 );
 
@@ -64,6 +67,58 @@ async fn applied(database: &TestDatabase) -> [i64; 2] {
         database.number("SELECT count(*) FROM seaql_migrations").await,
         database.number("SELECT count(*) FROM schema_steps").await,
     ]
+}
+
+/// The columns of all tables: type, and whether an insert must name the column.
+async fn columns(database: &TestDatabase) -> BTreeMap<String, (String, bool)> {
+    let all = match database.kind {
+        Kind::Sqlite => {
+            "SELECT group_concat(t.name || '.' || c.name || '|' || c.type || '|' || \
+             (c.\"notnull\" AND c.dflt_value IS NULL AND NOT c.pk), char(10)) \
+             FROM sqlite_master t, pragma_table_info(t.name) c \
+             WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%'"
+        }
+        Kind::Postgres => {
+            "SELECT string_agg(concat_ws('|', table_name || '.' || column_name, \
+             concat(data_type, character_maximum_length, ' ', collation_name), CASE \
+             WHEN is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO' \
+             THEN 1 ELSE 0 END), chr(10)) \
+             FROM information_schema.columns WHERE table_schema = 'public'"
+        }
+        Kind::MariaDb => {
+            "SELECT group_concat(concat_ws('|', concat(table_name, '.', column_name), \
+             concat_ws(' ', column_type, collation_name), \
+             is_nullable = 'NO' AND column_default IS NULL AND extra NOT LIKE '%auto%') \
+             SEPARATOR '\n') \
+             FROM information_schema.columns WHERE table_schema = database()"
+        }
+    };
+    let all = database.text(all).await;
+    let column = |line: &str| {
+        let [name, kind, is_required] = line.split('|').collect::<Vec<_>>().try_into().unwrap();
+        (String::from(name), (String::from(kind), is_required == "1"))
+    };
+    all.lines().map(column).collect()
+}
+
+/// Any statement of the last release runs on the new schema: it finds its columns, and its inserts
+/// need no others.
+async fn every_column_of_the_last_release_stays(database: TestDatabase) {
+    load(&database).await;
+    let before = columns(&database).await;
+    migrate(&database.options(), false).await.unwrap();
+    let mut after = columns(&database).await;
+    assert!(before.len() > 100, "{before:?}");
+    for (name, (kind, is_required)) in &before {
+        let (new_kind, is_now_required) = after.remove(name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(&new_kind, kind, "{name}");
+        assert!(*is_required || !is_now_required, "{name} must be inserted");
+    }
+    let tables = before.keys().filter_map(|name| name.split('.').next()).collect::<Vec<_>>();
+    for (name, (_, is_required)) in after {
+        let is_of_new_table = !tables.contains(&name.split('.').next().unwrap());
+        assert!(is_of_new_table || !is_required, "{name} is new and must be inserted");
+    }
 }
 
 async fn the_schema_of_the_last_release_is_brought_up_to_date(database: TestDatabase) {

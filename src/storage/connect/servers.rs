@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    ops::Deref,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,22 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool::managed::{self, Manager, Metrics, Pool, QueueMode, RecycleError, RecycleResult};
+use deadpool::managed::{Manager, Metrics, Pool, QueueMode, RecycleError, RecycleResult};
 use futures_util::future::BoxFuture;
-use sea_orm::{
-    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, SqlxMySqlConnector,
-    SqlxPostgresConnector, Statement,
-    sqlx::{self, mysql::MySqlPoolOptions, pool::PoolOptions, postgres::PgPoolOptions},
-};
-use tokio::{net::TcpStream, time::timeout};
+use sea_orm::{DatabaseConnection, DbErr, RuntimeErr};
+use tokio::time::timeout;
 
 use super::{
-    ACQUIRE_TIMEOUT,
     fitness::check_server,
-    session,
+    login::timed_out,
     url::{Host, ServerUrl},
 };
-use crate::{domain::error::Error, storage::failure::breakage};
+use crate::storage::failure::Breakage;
 
 /// Idle time after which a connection is checked before use.
 const CHECK_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -43,17 +37,6 @@ const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 pub(super) const HOST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Timeout for closing a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Why a connection is unusable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) enum Breakage {
-    /// The connection is broken. Other connections may be broken too, and are checked before use.
-    Broken,
-    /// Prepared statements are invalid, on this connection and on all other existing connections.
-    Stale,
-    /// The server is read-only. A new connection may reach a writable server.
-    ReadOnly,
-}
 
 /// The connection pool for the servers of a URL.
 pub(in crate::storage) type Connections = Pool<Connector>;
@@ -104,12 +87,12 @@ impl Moment {
 
 /// One connection, as a driver pool of size 1: SeaORM takes the driver's connections only as pools.
 pub(in crate::storage) struct Slot {
-    connection: DatabaseConnection,
+    pub(super) connection: DatabaseConnection,
     made: Instant,
     /// When the connection was last used or checked.
-    used: Instant,
-    /// Whether the last caller was dropped before [`Lease::done`].
-    is_interrupted: bool,
+    pub(super) used: Instant,
+    /// Whether the last caller was dropped before [`super::Lease::done`].
+    pub(super) is_interrupted: bool,
 }
 
 impl Connector {
@@ -132,6 +115,15 @@ impl Connector {
     /// Has every connection checked before its next use.
     pub(super) fn suspect(&self) {
         self.suspect.is_now();
+    }
+
+    /// Has connections replaced or checked after a failure.
+    pub(super) fn note(&self, breakage: Breakage) {
+        match breakage {
+            Breakage::Broken => self.suspect(),
+            Breakage::Stale => self.stale.is_now(),
+            Breakage::ReadOnly => self.replace_all(),
+        }
     }
 
     /// Replaces every connection, at most once per [`REPLACE_INTERVAL`]: new connections may be
@@ -188,83 +180,6 @@ impl Connector {
     }
 }
 
-impl Host {
-    /// Checks that the host accepts TCP connections: the driver would retry for longer.
-    async fn reach(&self) -> Result<(), DbErr> {
-        let (socket, host, port) = match self {
-            Self::Postgres(options) => {
-                (options.get_socket(), options.get_host(), options.get_port())
-            }
-            Self::MySql(options) => (options.get_socket(), options.get_host(), options.get_port()),
-        };
-        if socket.is_some() {
-            return Ok(());
-        }
-        let host = host.trim_matches(['[', ']']);
-        let reached = TcpStream::connect((host, port)).await;
-        reached.map(drop).map_err(|error| failed(error.into()))
-    }
-
-    async fn connect(&self) -> Result<DatabaseConnection, DbErr> {
-        match self {
-            Self::Postgres(host) => {
-                let pool: PgPoolOptions = one();
-                let pool =
-                    pool.after_connect(|connection, _| Box::pin(session::postgres(connection)));
-                let pool = pool.connect_with(host.clone()).await.map_err(failed)?;
-                Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
-            }
-            Self::MySql(host) => {
-                let pool: MySqlPoolOptions = one();
-                let pool = pool.after_connect(|connection, _| Box::pin(session::mysql(connection)));
-                let pool = pool.connect_with(host.clone()).await.map_err(failed)?;
-                Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
-            }
-        }
-    }
-
-    /// Fails if the server is read-only.
-    async fn check_writes(&self, connection: &DatabaseConnection) -> Result<(), DbErr> {
-        let query = match self {
-            Self::Postgres(_) => {
-                "SELECT CASE WHEN pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' THEN 1 ELSE 0 END"
-            }
-            Self::MySql(_) => "SELECT CAST(@@global.read_only AS SIGNED)",
-        };
-        let query = Statement::from_string(connection.get_database_backend(), query);
-        let row = connection.query_one_raw(query).await?;
-        let is_read_only = match (self, row) {
-            (Self::Postgres(_), Some(row)) => row.try_get_by_index::<i32>(0)? != 0,
-            (Self::MySql(_), Some(row)) => row.try_get_by_index::<i64>(0)? != 0,
-            (_, None) => true,
-        };
-        if is_read_only {
-            return Err(DbErr::Conn(RuntimeErr::Internal("the server accepts no writes".into())));
-        }
-        Ok(())
-    }
-}
-
-fn one<D: sqlx::Database>() -> PoolOptions<D> {
-    PoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-}
-
-fn failed(error: sqlx::Error) -> DbErr {
-    match error {
-        sqlx::Error::PoolTimedOut => timed_out(),
-        error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
-    }
-}
-
-fn timed_out() -> DbErr {
-    DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
-}
-
 impl Manager for Connector {
     type Type = Slot;
     type Error = DbErr;
@@ -307,92 +222,6 @@ impl Manager for Connector {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { timeout(CLOSE_TIMEOUT, connection.close_by_ref()).await });
         }
-    }
-}
-
-/// A connection leased until drop.
-pub(in crate::storage) enum Lease {
-    /// A connection to a file, from a driver pool.
-    File(DatabaseConnection),
-    /// A connection to a server.
-    Server(Leased),
-}
-
-/// A server connection leased until drop.
-pub(in crate::storage) struct Leased {
-    /// `None` only during drop.
-    slot: Option<managed::Object<Connector>>,
-    connection: DatabaseConnection,
-    is_done: bool,
-    is_useless: AtomicBool,
-}
-
-impl Lease {
-    /// Acquires an idle connection, or creates one.
-    pub(super) async fn of(pool: &Connections) -> Result<Self, DbErr> {
-        let slot = timeout(ACQUIRE_TIMEOUT, pool.get()).await.map_err(|_| timed_out())?;
-        let slot = slot.map_err(|error| match error {
-            managed::PoolError::Backend(error) => error,
-            managed::PoolError::Closed => {
-                DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)
-            }
-            _ => timed_out(),
-        })?;
-        let (connection, is_useless) = (slot.connection.clone(), AtomicBool::new(false));
-        Ok(Self::Server(Leased { slot: Some(slot), connection, is_done: false, is_useless }))
-    }
-
-    /// Ends the lease after every statement was answered. A connection dropped without `done` is
-    /// checked before its next use.
-    pub(in crate::storage) fn done(mut self) {
-        if let Self::Server(leased) = &mut self {
-            leased.is_done = true;
-        }
-    }
-
-    /// Has the connection replaced after drop.
-    pub(in crate::storage) fn fails(&self, breakage: Breakage) {
-        let Self::Server(leased) = self else { return };
-        leased.is_useless.store(true, Ordering::Relaxed);
-        let pool = leased.slot.as_ref().and_then(managed::Object::pool);
-        if let Some(connector) = pool.as_ref().map(Pool::manager) {
-            match breakage {
-                Breakage::Broken => connector.suspect(),
-                Breakage::Stale => connector.stale.is_now(),
-                Breakage::ReadOnly => connector.replace_all(),
-            }
-        }
-    }
-
-    /// Returns `outcome`. If its error is a [`Breakage`], has the connection replaced.
-    pub(in crate::storage) fn note<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if let Some(breakage) = outcome.as_ref().err().and_then(breakage) {
-            self.fails(breakage);
-        }
-        outcome
-    }
-}
-
-impl Deref for Lease {
-    type Target = DatabaseConnection;
-
-    fn deref(&self) -> &DatabaseConnection {
-        match self {
-            Self::File(connection) => connection,
-            Self::Server(leased) => &leased.connection,
-        }
-    }
-}
-
-impl Drop for Leased {
-    fn drop(&mut self) {
-        let Some(mut slot) = self.slot.take() else { return };
-        if self.is_useless.load(Ordering::Relaxed) {
-            drop(managed::Object::take(slot));
-            return;
-        }
-        slot.is_interrupted = !self.is_done;
-        slot.used = Instant::now();
     }
 }
 

@@ -37,7 +37,7 @@ impl Instruments {
         };
         let usage = "Bytes of a budget in use.";
         observed(names::MEMORY_BUDGET_USAGE, usage, |budget| budget.used);
-        let limit = "The largest number of bytes of a budget.";
+        let limit = "Size of a budget, in bytes.";
         observed(names::MEMORY_BUDGET_LIMIT, limit, |budget| budget.limit);
     }
 }

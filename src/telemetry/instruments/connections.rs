@@ -27,18 +27,13 @@ impl Connections {
         Self {
             waited: seconds(
                 names::DB_CLIENT_CONNECTION_WAIT_TIME,
-                "How long was waited for a connection to the database.",
+                "Wait for a database connection.",
             ),
-            used: seconds(
-                names::DB_CLIENT_CONNECTION_USE_TIME,
-                "How long connections to the database were used.",
-            ),
+            used: seconds(names::DB_CLIENT_CONNECTION_USE_TIME, "Use of a database connection."),
             timeouts: meter
                 .u64_counter(names::DB_CLIENT_CONNECTION_TIMEOUTS)
                 .with_unit("{timeout}")
-                .with_description(
-                    "How often none of the connections to the database was free in time.",
-                )
+                .with_description("Timeouts while waiting for a free database connection.")
                 .build(),
         }
     }
@@ -69,7 +64,7 @@ impl Instruments {
         let count = self.meter.i64_observable_up_down_counter(names::DB_CLIENT_CONNECTION_COUNT);
         count
             .with_unit("{connection}")
-            .with_description("How many connections to the database there are.")
+            .with_description("Database connections.")
             .with_callback(move |observer| {
                 for pool in pools() {
                     for (state, count) in [("idle", pool.idle), ("used", pool.used)] {
@@ -92,13 +87,13 @@ impl Instruments {
                 })
                 .build();
         };
-        let most = "How many connections to the database there may be.";
+        let most = "Maximum number of database connections.";
         observed(names::DB_CLIENT_CONNECTION_MAX, "{connection}", most, |pool| pool.most);
-        let idle = "How many connections to the database may be idle.";
+        let idle = "Maximum number of idle database connections.";
         observed(names::DB_CLIENT_CONNECTION_IDLE_MAX, "{connection}", idle, |pool| pool.most);
-        let ready = "How many connections to the database are kept ready.";
+        let ready = "Database connections that are opened in advance.";
         observed(names::DB_CLIENT_CONNECTION_IDLE_MIN, "{connection}", ready, |pool| pool.least);
-        let pending = "How many wait for a connection to the database.";
+        let pending = "Callers that wait for a database connection.";
         observed(names::DB_CLIENT_CONNECTION_PENDING_REQUESTS, "{request}", pending, |pool| {
             pool.pending
         });

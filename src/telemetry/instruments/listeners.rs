@@ -32,7 +32,7 @@ impl Listeners {
         meter
             .i64_observable_up_down_counter(names::CONNECTIONS)
             .with_unit("{connection}")
-            .with_description("Connections of clients.")
+            .with_description("Client connections.")
             .with_callback(move |observer| {
                 let listeners = look.lock().unwrap_or_else(PoisonError::into_inner);
                 for (listener, count) in listeners.iter() {
@@ -51,11 +51,11 @@ impl Listeners {
             observed,
             refused: counter(
                 names::CONNECTIONS_REFUSED,
-                "New connections that were closed because there was no room.",
+                "New connections that were refused at a limit.",
             ),
             closed: counter(
                 names::CONNECTIONS_CLOSED,
-                "Connections that the service closed: to make room, at a timeout, or because they were old.",
+                "Connections that the service closed: to make room, after a timeout, or at their age limit.",
             ),
         }
     }

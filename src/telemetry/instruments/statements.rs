@@ -47,7 +47,7 @@ pub(super) fn new(meter: &Meter) -> Statements {
     let duration = meter
         .f64_histogram(names::DB_CLIENT_OPERATION_DURATION)
         .with_unit("s")
-        .with_description("How long SQL statements took.")
+        .with_description("Duration of SQL statements.")
         .with_boundaries(STATEMENTS.to_vec())
         .build();
     Histograms::new(duration)

@@ -10,9 +10,7 @@ use crate::telemetry::names;
 
 pub(super) fn counter(meter: &Meter) -> Counter<u64> {
     let counter = meter.u64_counter(names::STORAGE_UNKNOWN_VALUES).with_unit("{value}");
-    counter
-        .with_description("Stored values that this version does not know, each time they are read.")
-        .build()
+    counter.with_description("Reads of stored values that this version does not know.").build()
 }
 
 impl Instruments {
