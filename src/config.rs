@@ -140,10 +140,10 @@ impl Config {
         }
         Ok(Self {
             database: Options {
-                url,
                 max_connections: u32::try_from(max_connections).unwrap_or(1),
                 max_in_flight,
                 gather: milliseconds(gather),
+                ..Options::of(url)
             },
             grpc_listen,
             http_listen,

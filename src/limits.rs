@@ -29,7 +29,7 @@ use crate::{
     legacy::limits::{MAX_BOUNDARY, MAX_FIELD_COUNT, MAX_FIELDS, MAX_HEAD, MAX_MEMBERS},
     listen::{
         FIRST_BYTE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT,
-        WRITE_TIMEOUT, descriptors::MAX_ADMIN_CONNECTIONS,
+        MAX_LINGER_BYTES, WRITE_TIMEOUT, descriptors::MAX_ADMIN_CONNECTIONS,
     },
     storage::watch_places::{MAX_PER_CALLER, MAX_SUBSCRIPTIONS},
 };
@@ -125,7 +125,8 @@ pub fn table() -> String {
     row("calls under way on a connection of that age", grace, CLOSED);
     row("calls under way after SIGTERM", key("drain_seconds") + " s", CLOSED);
     let late = "what a client still sends on a connection that is being closed";
-    row(late, seconds(LINGER_TIMEOUT), "it is not read");
+    let limit = format!("{}, or {}", seconds(LINGER_TIMEOUT), bytes(MAX_LINGER_BYTES));
+    row(late, limit, "it is not read");
     format!("| what | limit | answer |\n| --- | --- | --- |\n{}", rows.concat())
 }
 

@@ -5,7 +5,7 @@ use prost::Message;
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::convert;
+use super::{convert, layers::Workers};
 use crate::{
     domain::{
         error::Error,
@@ -25,8 +25,10 @@ use crate::{
 const USUAL_PAGE: i32 = 50;
 /// Maximum page size, in items.
 pub(crate) const LARGEST_PAGE: i32 = 1000;
-/// Larger pages are converted on a worker.
+/// Pages of more items are read and converted on a worker.
 const LARGE_PAGE: usize = 100;
+/// Pages with more text bytes are read and converted on a worker.
+const LARGE_PAGE_BYTES: usize = 128 * 1024;
 /// Bytes of a message that are reserved for the next page token.
 const TOKEN_ROOM: usize = 4096;
 /// Overhead of an item in a message, in bytes: a tag and a length.
@@ -84,7 +86,7 @@ pub(crate) struct Paged<Q> {
 }
 
 impl<Q> Paged<Q> {
-    /// Whether the conversion of the page needs a worker.
+    /// Whether the page may have many items.
     pub(super) fn is_large(&self) -> bool {
         self.size > LARGE_PAGE
     }
@@ -117,6 +119,35 @@ impl<Q> Paged<Q> {
         let token = last.filter(|_| is_cut).map(|last| self.tokens.issue(last));
         (page, token.unwrap_or_default())
     }
+}
+
+/// Reads and converts a page with up to `limit` text bytes. `read` gets the number of text bytes at
+/// which reading stops. `workers` is `None` on a worker.
+///
+/// Without a worker, only pages with short texts are read, unless `is_large`: a longer page is
+/// dropped and read again on a worker. Calls that wait for a worker hold no page.
+///
+/// # Errors
+/// The errors of `read` and of [`Workers::run`].
+pub(super) async fn read_page<T, M, F>(
+    workers: Option<&Workers>,
+    is_large: bool,
+    limit: usize,
+    read: impl Fn(usize) -> F + Send + 'static,
+    convert: impl FnOnce(Listed<T>) -> M + Send + 'static,
+) -> Result<M, Error>
+where
+    F: Future<Output = Result<Listed<T>, Error>> + Send,
+    M: Send + 'static,
+{
+    let Some(workers) = workers else { return Ok(convert(read(limit).await?)) };
+    if !is_large {
+        let page = read(LARGE_PAGE_BYTES.min(limit)).await?;
+        if !page.is_cut {
+            return Ok(convert(page));
+        }
+    }
+    workers.run(async move { Ok(convert(read(limit).await?)) }).await?
 }
 
 /// Converts a request for a list of users.
@@ -250,8 +281,33 @@ fn invalid(field: &'static str, problem: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::domain::page_token::KEY_LENGTH;
+
+    #[tokio::test]
+    async fn pages_with_long_texts_are_read_again_and_converted_on_a_worker() {
+        const LIMIT: usize = 4 * LARGE_PAGE_BYTES;
+        let workers = Workers::new();
+        for (text, is_large, on_worker) in [
+            (1000, false, false),
+            (LARGE_PAGE_BYTES / 10 - 1, false, false),
+            (LARGE_PAGE_BYTES / 10 + 1, false, true),
+            (1000, true, true),
+        ] {
+            let read = move |max_bytes| async move {
+                let items: Vec<_> = (1..=10).filter(|number| number * text <= max_bytes).collect();
+                Ok(Listed { is_cut: items.len() < 10, items })
+            };
+            let convert = |page: Listed<_>| (page.items.len(), thread::current().id());
+            let page = read_page(Some(&*workers), is_large, LIMIT, read, convert).await.unwrap();
+            assert_eq!(page.0, 10, "{text}");
+            assert_eq!(page.1 != thread::current().id(), on_worker, "{text}");
+            let page = read_page(None, is_large, LIMIT, read, convert).await.unwrap();
+            assert_eq!(page, (10, thread::current().id()), "{text}");
+        }
+    }
 
     #[test]
     fn a_page_has_as_many_items_as_fit_in_a_message_and_one_at_least() {

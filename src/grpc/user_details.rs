@@ -19,7 +19,7 @@ use crate::{
         acting::Acting,
         error::{Error, Refusal},
         identity::{FieldSet, Identity, Scope},
-        listing::Cursor,
+        listing::{ChangeQuery, Cursor, UserQuery},
         service::Service,
         update::{Actor, EntryPoint, Origin, Update, Updated},
     },
@@ -176,19 +176,27 @@ impl UserDetails {
         let caller = Caller::identity(extensions)?;
         let actor = caller.actor(Scope::Read, &request.acting_username)?;
         let mask = convert::read_mask(request.read_mask.as_ref())?;
-        let mut paged = listing::users(request, self.service.token_key().await?)?;
-        let (service, limit) = (Arc::clone(&self.service), self.options.largest_message);
-        paged.query.max_bytes = limit;
-        self.workers
-            .run_if(paged.is_large() && !OnWorker::is_in(extensions), async move {
-                let users = service.list(&actor, &paged.query).await?;
-                let key = paged.query.order.key;
-                let place = |user: &_| Cursor::of(user, key);
-                let convert = |user| convert::masked_details(user, &mask);
-                let (user_details, next_page_token) = paged.page(users, limit, place, convert);
-                Ok(ListUserDetailsResponse { user_details, next_page_token })
-            })
-            .await
+        let paged = listing::users(request, self.service.token_key().await?)?;
+        let (is_large, limit) = (paged.is_large(), self.options.largest_message);
+        let (service, query) = (Arc::clone(&self.service), paged.query.clone());
+        let read = move |max_bytes| {
+            let (service, actor) = (Arc::clone(&service), actor.clone());
+            let query = UserQuery { max_bytes, ..query.clone() };
+            async move { service.list(&actor, &query).await }
+        };
+        let convert = move |users| {
+            let key = paged.query.order.key;
+            let place = |user: &_| Cursor::of(user, key);
+            let convert = |user| convert::masked_details(user, &mask);
+            let (user_details, next_page_token) = paged.page(users, limit, place, convert);
+            ListUserDetailsResponse { user_details, next_page_token }
+        };
+        listing::read_page(self.workers_for(extensions), is_large, limit, read, convert).await
+    }
+
+    /// The workers for a part of a call; `None` if the call runs on a worker.
+    fn workers_for(&self, extensions: &Extensions) -> Option<&Workers> {
+        (!OnWorker::is_in(extensions)).then_some(&*self.workers)
     }
 
     async fn list_changes(
@@ -198,17 +206,20 @@ impl UserDetails {
     ) -> Result<ListUserDetailsChangesResponse, Error> {
         let caller = Caller::identity(extensions)?;
         let actor = caller.actor(Scope::Read, &request.acting_username)?;
-        let mut paged = listing::changes(request, self.service.token_key().await?)?;
-        let (service, limit) = (Arc::clone(&self.service), self.options.largest_message);
-        paged.query.max_bytes = limit;
-        self.workers
-            .run_if(paged.is_large() && !OnWorker::is_in(extensions), async move {
-                let changes = service.list_changes(&actor, &paged.query).await?;
-                let (place, convert) = (listing::position, listing::change);
-                let (changes, next_page_token) = paged.page(changes, limit, place, convert);
-                Ok(ListUserDetailsChangesResponse { changes, next_page_token })
-            })
-            .await
+        let paged = listing::changes(request, self.service.token_key().await?)?;
+        let (is_large, limit) = (paged.is_large(), self.options.largest_message);
+        let (service, query) = (Arc::clone(&self.service), paged.query.clone());
+        let read = move |max_bytes| {
+            let (service, actor) = (Arc::clone(&service), actor.clone());
+            let query = ChangeQuery { max_bytes, ..query.clone() };
+            async move { service.list_changes(&actor, &query).await }
+        };
+        let convert = move |changes| {
+            let (place, convert) = (listing::position, listing::change);
+            let (changes, next_page_token) = paged.page(changes, limit, place, convert);
+            ListUserDetailsChangesResponse { changes, next_page_token }
+        };
+        listing::read_page(self.workers_for(extensions), is_large, limit, read, convert).await
     }
 
     async fn revert(

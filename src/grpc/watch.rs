@@ -14,7 +14,10 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Extensions, Status, metadata::MetadataMap};
+use tonic::{
+    Extensions, Status,
+    metadata::{Ascii, MetadataMap, MetadataValue},
+};
 
 use super::{
     auth::Authentication,
@@ -77,14 +80,11 @@ impl Stream {
         service: Arc<Service>,
         authentication: Arc<Authentication>,
         options: CallOptions,
-        (mut metadata, extensions, request): (MetadataMap, Extensions, WatchUserDetailsRequest),
+        (metadata, extensions, request): (MetadataMap, Extensions, WatchUserDetailsRequest),
         call: oneshot::Receiver<Call>,
     ) -> Self {
         let span = Span::current();
-        // Drop other metadata: it would take memory as long as the stream lasts.
-        let authorization = metadata.remove(AUTHORIZATION);
-        metadata.clear();
-        authorization.into_iter().for_each(|value| drop(metadata.insert(AUTHORIZATION, value)));
+        let metadata = credentials(&metadata);
         Self { service, authentication, options, metadata, extensions, request, span, call }
     }
 
@@ -248,6 +248,17 @@ impl Stream {
     }
 }
 
+/// A copy of the caller's credentials. The other metadata would take memory as long as the stream
+/// lasts, and so would the original value: it shares the memory of all headers.
+fn credentials(metadata: &MetadataMap) -> MetadataMap {
+    let copy = |value: &MetadataValue<Ascii>| value.as_bytes().try_into().ok();
+    let mut credentials = MetadataMap::new();
+    if let Some(value) = metadata.get(AUTHORIZATION).and_then(copy) {
+        credentials.insert(AUTHORIZATION, value);
+    }
+    credentials
+}
+
 /// Waits until the budget of all subscriptions is exhausted and this client takes no response.
 async fn until_overloaded(sender: &Sender, budget: &WatchBudget) -> Error {
     loop {
@@ -306,3 +317,23 @@ impl Sending {
 
 /// The full name of the method.
 pub(super) const METHOD: &str = "m4.userdetails.v1.UserDetailsService/WatchUserDetails";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_retains_only_its_credentials() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("x-large", "x".repeat(8000).parse().unwrap());
+        assert!(credentials(&metadata).is_empty());
+        metadata.insert(AUTHORIZATION, "Bearer token".parse().unwrap());
+        metadata.insert_bin("x-large-bin", MetadataValue::from_bytes(&[0; 8000]));
+        let credentials = credentials(&metadata);
+        assert_eq!(credentials.len(), 1);
+        let copy = credentials.get(AUTHORIZATION).unwrap();
+        assert_eq!(copy, "Bearer token");
+        let original = metadata.get(AUTHORIZATION).unwrap();
+        assert_ne!(copy.as_encoded_bytes().as_ptr(), original.as_encoded_bytes().as_ptr());
+    }
+}

@@ -12,7 +12,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{Closed, Timeouts, activity::Registration};
+use super::{Closed, MAX_LINGER_BYTES, Timeouts, activity::Registration};
 
 /// A client's socket. Dropping the socket frees its place in the registry.
 #[derive(Debug)]
@@ -23,9 +23,17 @@ pub(crate) struct Connection {
     first_byte: Option<Pin<Box<Sleep>>>,
     /// Runs while a write waits for the client to read.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Runs after the service has closed its side.
-    linger: Option<Pin<Box<Sleep>>>,
+    /// Set after the service has closed its side.
+    linger: Option<Linger>,
     registration: Registration,
+}
+
+/// The rest of a connection that the service has closed.
+#[derive(Debug)]
+struct Linger {
+    timeout: Pin<Box<Sleep>>,
+    /// Bytes that may still be read.
+    bytes: usize,
 }
 
 impl Connection {
@@ -109,15 +117,21 @@ impl AsyncWrite for Connection {
             Some(linger) => linger,
             None => {
                 ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
-                linger.insert(Box::pin(sleep(timeouts.linger)))
+                let timeout = Box::pin(sleep(timeouts.linger));
+                linger.insert(Linger { timeout, bytes: MAX_LINGER_BYTES })
             }
         };
         // Poll the timer first: a client may send without end.
-        while linger.as_mut().poll(context).is_pending() {
+        while linger.timeout.as_mut().poll(context).is_pending() {
+            if linger.bytes == 0 {
+                return Poll::Pending;
+            }
             let mut unread = [0; 1024];
             let mut unread = ReadBuf::new(&mut unread);
             match Pin::new(&mut *stream).poll_read(context, &mut unread) {
-                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
+                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {
+                    linger.bytes = linger.bytes.saturating_sub(unread.filled().len());
+                }
                 Poll::Ready(_) => break,
                 Poll::Pending => return Poll::Pending,
             }
@@ -198,13 +212,18 @@ mod tests {
     async fn a_client_that_sends_without_end_is_closed() {
         let (mut client, mut connection) = pair().await;
         let flood = tokio::spawn(async move {
-            let more = vec![0; 1 << 20];
-            while client.write_all(&more).await.is_ok() {}
+            let (more, mut sent) = ([0; 64 * 1024], 0);
+            while let Ok(length) = client.write(&more).await {
+                sent += length;
+            }
+            sent
         });
         let closed = timeout(Timeouts::default().linger * 10, connection.shutdown()).await;
         closed.expect("it ends").unwrap();
         drop(connection);
-        flood.await.unwrap();
+        // The buffers of both sockets also take bytes.
+        let sent = flood.await.unwrap();
+        assert!(sent < MAX_LINGER_BYTES + (1 << 24), "{sent}");
     }
 
     #[tokio::test(start_paused = true)]

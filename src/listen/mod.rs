@@ -40,6 +40,10 @@ pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// responses.
 pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The number of bytes that are read and dropped until then: more than the largest allowed body.
+/// Reading without a limit lets few clients use all processors.
+pub(crate) const MAX_LINGER_BYTES: usize = 2 * 1024 * 1024;
+
 /// The largest number of connections that wait for `accept`. After a restart all clients connect at
 /// once; the system resets connections beyond this number.
 const BACKLOG: u32 = 1024;

@@ -331,6 +331,11 @@ impl Database {
         self.pools.engine
     }
 
+    /// The interval between PostgreSQL snapshots while ids of the change log are missing.
+    pub(super) fn snapshot_interval(&self) -> Duration {
+        self.options.snapshot_interval
+    }
+
     pub(super) fn pools(&self) -> &Pools {
         &self.pools
     }

@@ -39,6 +39,7 @@ on_sqlite!(
     connections_of_health_watches_make_room,
     a_stream_of_reflection_ends,
     a_batch_that_grows_by_what_is_stored_is_refused,
+    a_stored_update_whose_answer_has_no_room_is_overloaded,
 );
 
 /// Timeout of every wait in these tests.
@@ -325,6 +326,71 @@ async fn a_batch_that_grows_by_what_is_stored_is_refused(database: TestDatabase)
         let details = one.user_details.unwrap();
         assert!(!details.etag.is_empty() && details.comment.is_none());
     }
+}
+
+/// Messages that lack their last byte, and use all but 32 KiB of the smallest `message_memory`:
+/// each connection has a reserve of 16 KiB and may use half.
+async fn fill_memory(address: SocketAddr) -> Vec<(client::ResponseFuture, SendStream<Bytes>)> {
+    const MESSAGE: u32 = 4 << 20;
+    let mut beginning = [&[0][..], &MESSAGE.to_be_bytes()].concat();
+    beginning.resize(beginning.len() + MESSAGE as usize - 1, 0);
+    let mut unfinished = Vec::new();
+    for _ in 0..2 {
+        let mut client = connect(address, 65_535).await;
+        for _ in 0..2 {
+            let (answer, mut stream) = begin(&mut client, post(address, UPDATE, &[GRPC])).await;
+            stream.send_data(beginning.clone().into(), false).unwrap();
+            unfinished.push((answer, stream));
+        }
+    }
+    unfinished
+}
+
+async fn a_stored_update_whose_answer_has_no_room_is_overloaded(database: TestDatabase) {
+    let keys = [("message_memory", "16777216"), ("deadline_seconds", "300")];
+    let app = TestApp::start_with(&database, &keys).await;
+    let comment = m4_user_details::proto::Comment { comment: Some("x".repeat(60_000)) };
+    let mut large = set_city(3, "Large");
+    large.user_details.as_mut().unwrap().comment = Some(comment.into());
+    app.update(large).await.unwrap();
+
+    let update = |number: i64| UpdateUserDetailsRequest {
+        request_id: format!("0f8fad5b-d9cb-469f-a165-{number:012}"),
+        ..set_city(3, &number.to_string())
+    };
+    let filled = fill_memory(app.grpc).await;
+    // Updates are answered until the service has received the messages.
+    let refused = async {
+        let mut number = 1;
+        loop {
+            let message = frame(&update(number).encode_to_vec(), false);
+            let (_, status, _) = call(app.grpc, UPDATE, &[GRPC], message).await;
+            if status.code() != Code::Ok {
+                return (number, status);
+            }
+            number += 1;
+        }
+    };
+    let (number, status) = timeout(RESPONSE_TIMEOUT, refused).await.unwrap();
+    assert_eq!((status.code(), &*reason(&status)), (Code::ResourceExhausted, "OVERLOADED"));
+    let city = "SELECT city FROM accounts WHERE id = 3";
+    assert_eq!(database.text(city).await, number.to_string());
+    let entries = "SELECT count(*) FROM change_log";
+    assert_eq!(database.number(entries).await, 1 + number);
+
+    // With the request id, a retry gets the answer.
+    drop(filled);
+    let retried = async {
+        loop {
+            if let Ok(response) = app.update(update(number)).await {
+                return response;
+            }
+        }
+    };
+    let response = timeout(RESPONSE_TIMEOUT, retried).await.unwrap();
+    let address = response.user_details.unwrap().address.unwrap();
+    assert_eq!(address.city, Some(number.to_string()));
+    assert_eq!(database.number(entries).await, 1 + number);
 }
 
 async fn open_health_watches_leave_room_for_probes(database: TestDatabase) {

@@ -14,7 +14,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::{
-    support::{app::TestApp, database::TestDatabase, on_postgres},
+    support::{
+        app::{TestApp, config},
+        database::TestDatabase,
+        on_postgres,
+    },
     watch::{Token, Watch, everything, set_city},
 };
 
@@ -41,7 +45,10 @@ fn city(change: UserDetailsChange) -> String {
 }
 
 async fn an_id_is_awaited_until_every_transaction_of_its_time_has_ended(database: TestDatabase) {
-    let app = TestApp::start(&database).await;
+    let mut config = config(&database.url, &[]);
+    // Each read of the log takes a snapshot.
+    config.database.snapshot_interval = Duration::ZERO;
+    let app = TestApp::start_config(&config, true).await;
     let mut watch = Watch::start(&app, everything()).await.unwrap();
     let rolled_back = database.begin().await;
     rolled_back.execute(TAKE_ID).await;
@@ -58,7 +65,6 @@ async fn an_id_is_awaited_until_every_transaction_of_its_time_has_ended(database
     for number in 1..=30 {
         set_city(&app, 3, &number.to_string()).await;
         assert_eq!(city(watch.change().await.unwrap()), number.to_string());
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(position(&database, &watch).await.missing(), [(first, last)]);
     slow.commit().await;

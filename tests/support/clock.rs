@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,13 +16,14 @@ use m4_user_details::domain::clock::{Clock, SystemClock};
 pub struct TestClock {
     micros: Arc<AtomicI64>,
     was_set: Arc<AtomicBool>,
+    sweeps: Arc<AtomicUsize>,
 }
 
 impl TestClock {
     /// A clock that shows the present time, in whole microseconds.
     pub fn at_present() -> Self {
         let micros = Arc::new(AtomicI64::new(SystemClock.now().timestamp_micros()));
-        Self { micros, was_set: Arc::default() }
+        Self { micros, was_set: Arc::default(), sweeps: Arc::default() }
     }
 
     /// Moves the clock forward.
@@ -34,6 +35,11 @@ impl TestClock {
     pub fn was_set(&self, was_set: bool) {
         self.was_set.store(was_set, Ordering::SeqCst);
     }
+
+    /// The number of begun sweeps: each sweep first asks whether the clock was set.
+    pub fn sweeps(&self) -> usize {
+        self.sweeps.load(Ordering::SeqCst)
+    }
 }
 
 impl Clock for TestClock {
@@ -42,6 +48,7 @@ impl Clock for TestClock {
     }
 
     fn steady_for(&self) -> Duration {
+        self.sweeps.fetch_add(1, Ordering::SeqCst);
         if self.was_set.load(Ordering::SeqCst) { Duration::ZERO } else { Duration::MAX }
     }
 }

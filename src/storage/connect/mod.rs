@@ -41,13 +41,20 @@ pub struct Options {
     /// Maximum time that updates on a server wait to share the next transaction. The wait ends once
     /// as many updates wait as the open transaction has.
     pub gather: Duration,
+    /// Interval between PostgreSQL snapshots while ids of the change log are missing.
+    pub snapshot_interval: Duration,
 }
 
 impl Options {
     /// The default options for a database URL.
     pub fn of(url: String) -> Self {
-        let gather = Duration::from_millis(2);
-        Self { url, max_connections: 10, max_in_flight: 1024, gather }
+        Self {
+            url,
+            max_connections: 10,
+            max_in_flight: 1024,
+            gather: Duration::from_millis(2),
+            snapshot_interval: Duration::from_secs(1),
+        }
     }
 }
 

@@ -12,8 +12,6 @@ use crate::{
     storage::{connect::Engine, repository::Database},
 };
 
-/// Interval between PostgreSQL snapshots while ids are missing.
-const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Upper bound for a transaction of the service on MariaDB while the server answers. The service
 /// ends a transaction after 15 s. A running statement then ends after 10 s (`max_statement_time`),
 /// and an idle transaction after 20 s (`idle_write_transaction_timeout`).
@@ -37,6 +35,7 @@ pub(in crate::storage) struct Transactions {
 #[derive(Debug)]
 pub(super) struct Gaps {
     engine: Engine,
+    snapshot_interval: Duration,
     /// The largest id seen at a moment, and the transactions open at that moment.
     mark: Option<(i64, Moment)>,
     looked_at: Option<Instant>,
@@ -52,8 +51,9 @@ enum Moment {
 }
 
 impl Gaps {
-    pub(super) fn new(engine: Engine) -> Self {
-        Self { engine, mark: None, looked_at: None }
+    /// On PostgreSQL, takes at most one snapshot per `snapshot_interval`.
+    pub(super) fn new(engine: Engine, snapshot_interval: Duration) -> Self {
+        Self { engine, snapshot_interval, mark: None, looked_at: None }
     }
 
     /// The id up to which every transaction has ended. Smaller ids that a later read does not show
@@ -77,7 +77,8 @@ impl Gaps {
             Engine::MySql => Ok(self.ended_in_time(Instant::now(), seen)),
             Engine::Postgres => {
                 let now = Instant::now();
-                if self.looked_at.is_some_and(|at| now.duration_since(at) < SNAPSHOT_INTERVAL) {
+                if self.looked_at.is_some_and(|at| now.duration_since(at) < self.snapshot_interval)
+                {
                     return Ok(None);
                 }
                 self.looked_at = Some(now);
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_id_is_missing_for_ever_once_the_transactions_of_its_time_have_ended() {
-        let mut gaps = Gaps::new(Engine::Postgres);
+        let mut gaps = Gaps::new(Engine::Postgres, Duration::ZERO);
         let mut look =
             |oldest, next, seen| gaps.ended_before(Transactions { oldest, next, newest: 12 }, seen);
         assert_eq!(look(100, 105, 7), None);
@@ -146,7 +147,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_snapshots_an_id_is_missing_for_ever_after_the_longest_transaction() {
-        let mut gaps = Gaps::new(Engine::MySql);
+        let mut gaps = Gaps::new(Engine::MySql, Duration::ZERO);
         assert_eq!(gaps.ended_in_time(Instant::now(), 7), None);
         // The server is frozen.
         tokio::time::advance(TRANSACTION_TIMEOUT * 10).await;

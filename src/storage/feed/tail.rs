@@ -79,7 +79,7 @@ async fn read(feed: &Feed) {
         Engine::MySql => FAST_POLL_INTERVAL,
         Engine::Sqlite | Engine::Postgres => POLL_INTERVAL,
     };
-    let mut gaps = Gaps::new(feed.database.engine());
+    let mut gaps = Gaps::new(feed.database.engine(), feed.database.snapshot_interval());
     let mut size = PageSize::default();
     let mut end_checked = Instant::now();
     loop {
