@@ -7,21 +7,21 @@ use tonic::{Extensions, Request, Response, Status, metadata::MetadataValue};
 
 use super::{
     auth::{Authentication, Caller},
-    call::{self, CallOptions},
+    call::{CallOptions, respond},
     convert, errors,
-    layers::{Workers, observe::CallSlot, workers::OnWorker},
+    layers::{Workers, observe::CallSlot, trace::Begun, workers::OnWorker},
     listing, metered, watch,
 };
 use crate::{
     credentials::UPON_ITSELF,
     domain::{
         account::Username,
-        acting::Acting,
+        call_context::CallContext,
         error::{Error, Refusal},
         identity::{FieldSet, Identity, Scope},
         listing::Cursor,
         service::Service,
-        update::{Actor, EntryPoint, Origin, Update, Updated},
+        update::{Actor, EntryPoint, Origin, Revert, Update, Updated},
     },
     listen::Peer,
     proto::{
@@ -31,7 +31,6 @@ use crate::{
         RevertUserDetailsChangeResponse, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
         WatchUserDetailsRequest, user_details_service_server::UserDetailsService,
     },
-    trace::Span,
 };
 
 /// The handlers of `UserDetailsService`.
@@ -47,7 +46,7 @@ macro_rules! unary {
     ($self:ident.$call:ident($request:ident)) => {{
         let (metadata, extensions, request) = $request.into_parts();
         let answer = $self.$call(&extensions, request).await.map_err(errors::to_status)?;
-        Ok(call::respond(&metadata, answer))
+        Ok(respond(&metadata, answer))
     }};
 }
 
@@ -74,7 +73,7 @@ impl UserDetailsService for UserDetails {
             }
             status
         })?;
-        Ok(call::respond(&metadata, answer))
+        Ok(respond(&metadata, answer))
     }
 
     async fn batch_update_user_details(
@@ -109,10 +108,11 @@ impl UserDetailsService for UserDetails {
         let (opened, filler) = oneshot::channel();
         let (service, authentication) =
             (Arc::clone(&self.service), Arc::clone(&self.authentication));
+        let context = Begun::context(&extensions).cloned().map_err(errors::to_status)?;
         let parts = (metadata, extensions, request);
         let stream =
             watch::Stream::new(service, authentication, self.options.clone(), parts, filler);
-        let (responses, ended) = stream.open().await.map_err(errors::to_status)?;
+        let (responses, ended) = stream.open(&context).await.map_err(errors::to_status)?;
         if let Some(mut call) = slot.and_then(|slot| slot.take()) {
             call.open();
             // Sending fails only if the task that fills the stream has panicked.
@@ -137,10 +137,10 @@ impl UserDetails {
         extensions: &Extensions,
         request: GetUserDetailsRequest,
     ) -> Result<GetUserDetailsResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Read, &request.acting_username)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
         given_user_id(request.user_id)?;
-        let user = self.service.read(&actor, request.user_id).await?;
+        let user = self.service.read(call, &actor, request.user_id).await?;
         Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
     }
 
@@ -149,9 +149,10 @@ impl UserDetails {
         extensions: &Extensions,
         request: UpdateUserDetailsRequest,
     ) -> Result<UpdateUserDetailsResponse, Error> {
+        let call = Begun::context(extensions)?;
         let (actor, allowed, origin) = match Caller::of(extensions)? {
             Caller::Internal(caller) => {
-                let actor = caller.actor(Scope::Update, &request.acting_username)?;
+                let actor = call.actor(caller, Scope::Update, &request.acting_username)?;
                 (actor, caller.fields(), origin(caller, extensions))
             }
             Caller::Legacy(credentials) => {
@@ -164,8 +165,8 @@ impl UserDetails {
                 (actor, None, Origin { address, ..Origin::of(EntryPoint::Legacy) })
             }
         };
-        let update = update(request, (actor, allowed), origin)?;
-        Ok(answer(self.service.update(update).await?))
+        let update = update(call, request, (actor, allowed), origin)?;
+        Ok(answer(self.service.update(call, update).await?))
     }
 
     async fn list(
@@ -173,15 +174,16 @@ impl UserDetails {
         extensions: &Extensions,
         request: ListUserDetailsRequest,
     ) -> Result<ListUserDetailsResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Read, &request.acting_username)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
         let mask = convert::read_mask(request.read_mask.as_ref())?;
-        let mut paged = listing::users(request, self.service.token_key().await?)?;
+        let mut paged = listing::users(request, self.service.token_key(call).await?)?;
         let (service, limit) = (Arc::clone(&self.service), self.options.largest_message);
         paged.query.max_bytes = limit;
+        let context = call.clone();
         self.workers
-            .run_if(paged.is_large() && !OnWorker::is_in(extensions), async move {
-                let users = service.list(&actor, &paged.query).await?;
+            .run_if(&call.span, paged.is_large() && !OnWorker::is_in(extensions), async move {
+                let users = service.list(&context, &actor, &paged.query).await?;
                 let key = paged.query.order.key;
                 let place = |user: &_| Cursor::of(user, key);
                 let convert = |user| convert::masked_details(user, &mask);
@@ -196,14 +198,15 @@ impl UserDetails {
         extensions: &Extensions,
         request: ListUserDetailsChangesRequest,
     ) -> Result<ListUserDetailsChangesResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Read, &request.acting_username)?;
-        let mut paged = listing::changes(request, self.service.token_key().await?)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
+        let mut paged = listing::changes(request, self.service.token_key(call).await?)?;
         let (service, limit) = (Arc::clone(&self.service), self.options.largest_message);
         paged.query.max_bytes = limit;
+        let context = call.clone();
         self.workers
-            .run_if(paged.is_large() && !OnWorker::is_in(extensions), async move {
-                let changes = service.list_changes(&actor, &paged.query).await?;
+            .run_if(&call.span, paged.is_large() && !OnWorker::is_in(extensions), async move {
+                let changes = service.list_changes(&context, &actor, &paged.query).await?;
                 let (place, convert) = (listing::position, listing::change);
                 let (changes, next_page_token) = paged.page(changes, limit, place, convert);
                 Ok(ListUserDetailsChangesResponse { changes, next_page_token })
@@ -216,16 +219,20 @@ impl UserDetails {
         extensions: &Extensions,
         request: RevertUserDetailsChangeRequest,
     ) -> Result<RevertUserDetailsChangeResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Update, &request.acting_username)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Update, &request.acting_username)?;
         let reason = convert::reason(request.reason)?;
-        let traceparent = Span::current().traceparent();
+        let traceparent = call.span.traceparent();
         let origin = Origin { reason, traceparent, ..origin(&caller, extensions) };
-        let etag = Some(request.etag).filter(|etag| !etag.is_empty());
-        let (change_id, validate_only) = (request.change_id, request.validate_only);
-        let reverted =
-            self.service.revert(actor, caller.fields(), origin, change_id, etag, validate_only);
-        let Updated { user, changes } = reverted.await?;
+        let revert = Revert {
+            actor,
+            allowed: caller.fields(),
+            origin,
+            change_id: request.change_id,
+            etag: Some(request.etag).filter(|etag| !etag.is_empty()),
+            validate_only: request.validate_only,
+        };
+        let Updated { user, changes } = self.service.revert(call, revert).await?;
         Ok(RevertUserDetailsChangeResponse {
             user_details: Some(convert::user_details(user)),
             changed_fields: Some(convert::paths(&changes)),
@@ -254,6 +261,7 @@ fn given_user_id(user_id: i64) -> Result<(), Error> {
 
 /// Converts a request to an update. The actor may change the `allowed` fields; `None` is all.
 pub(super) fn update(
+    call: &CallContext,
     mut request: UpdateUserDetailsRequest,
     (actor, allowed): (Actor, Option<FieldSet>),
     origin: Origin,
@@ -266,7 +274,7 @@ pub(super) fn update(
     let origin = Origin {
         reason: convert::reason(request.reason)?,
         request_id: key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
-        traceparent: Span::current().traceparent(),
+        traceparent: call.span.traceparent(),
         ..origin
     };
     let details = request.user_details.unwrap_or_default();
@@ -281,7 +289,6 @@ pub(super) fn update(
         request: key,
         unchanged: Vec::new(),
         validate_only: request.validate_only,
-        acting: Acting::current(),
     })
 }
 

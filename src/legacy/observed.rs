@@ -170,9 +170,9 @@ pub(super) struct ClientCall<'a> {
 }
 
 impl<'a> ClientCall<'a> {
-    /// Begins a call to `server` in a child of the current span.
-    pub(super) fn begin(server: &'a [KeyValue]) -> Self {
-        let span = Span::current().child(SpanKind::Client, || METHOD.into());
+    /// Begins a call to `server` in a child of the legacy call's span.
+    pub(super) fn begin(legacy_call: &Span, server: &'a [KeyValue]) -> Self {
+        let span = legacy_call.child(SpanKind::Client, || METHOD.into());
         span.set_attributes(|| {
             [
                 KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"),

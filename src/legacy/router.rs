@@ -42,6 +42,7 @@ use crate::{
         user_details_service_client::UserDetailsServiceClient,
     },
     telemetry::names,
+    trace::Span,
 };
 
 /// The media type of answers.
@@ -137,7 +138,7 @@ impl Gateway {
     }
 
     /// Answers a request. The flag says whether the service answered, and so has logged the call.
-    async fn answer(&self, request: Request) -> (Outcome, bool) {
+    async fn answer(&self, span: &Span, request: Request) -> (Outcome, bool) {
         let (parts, body) = request.into_parts();
         if let Some(refusal) = parts.extensions.get() {
             return (request::refused_head(*refusal), false);
@@ -166,7 +167,7 @@ impl Gateway {
         let request = std::mem::take(&mut call.request);
         let left = self.limits.deadline.saturating_sub(begun.elapsed());
         let result = match self.request(request, &call.credentials, left) {
-            Ok(request) => self.update(request, left).await,
+            Ok(request) => self.update(span, request, left).await,
             Err(status) => Err(status),
         };
         let info = result.as_ref().err().map(StatusExt::get_details_error_info);
@@ -204,10 +205,11 @@ impl Gateway {
     /// Calls the RPC in its own span.
     async fn update(
         &self,
+        span: &Span,
         mut request: tonic::Request<UpdateUserDetailsRequest>,
         deadline: Duration,
     ) -> Result<(), tonic::Status> {
-        let call = ClientCall::begin(&self.server);
+        let call = ClientCall::begin(span, &self.server);
         call.to_headers(request.metadata_mut().as_mut());
         let mut client = UserDetailsServiceClient::new(self.channel.clone());
         let result = tokio::time::timeout(deadline, client.update_user_details(request)).await;
@@ -248,7 +250,7 @@ impl Gateway {
 async fn call(State(door): State<Arc<Gateway>>, request: Request) -> Response {
     let call = LegacyCall::begin(&request, door.scheme);
     let has_body = !request.body().is_end_stream();
-    let (outcome, by_service) = call.span().instrument(door.answer(request)).await;
+    let (outcome, by_service) = call.span().instrument(door.answer(call.span(), request)).await;
     call.end(&outcome, by_service);
     let mut response = door.respond(&outcome);
     // hyper closes a connection with an unread body. Without this header, the client may send its

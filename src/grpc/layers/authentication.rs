@@ -33,12 +33,13 @@ impl Authenticator {
         extensions: &Extensions,
     ) -> Result<Option<Caller>, Error> {
         let Some(method) = route.method() else { return Ok(None) };
-        let caller = self.authentication.caller(headers, extensions).await?;
+        let call = Begun::context(extensions)?;
+        let caller = self.authentication.caller(call, headers, extensions).await?;
         if let Caller::Legacy(credentials) = &caller {
             if !method.is_legacy {
                 return Err(Error::Unauthenticated);
             }
-            let hash = self.service.authenticate(credentials).await;
+            let hash = self.service.authenticate(call, credentials).await;
             hash.inspect_err(metered::hash_failed)?;
         }
         Ok(Some(caller))
