@@ -1,6 +1,9 @@
 //! The context of a call: an argument of every step from the gRPC layers to the storage.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::time::Instant;
 
@@ -44,7 +47,10 @@ impl CallContext {
 /// The facts of a call for its log line. The first value of each fact counts.
 #[derive(Debug, Default)]
 pub struct CallRecord {
+    client: OnceLock<IpAddr>,
+    identity: OnceLock<Arc<Identity>>,
     actor: OnceLock<ActorRecord>,
+    user_id: OnceLock<i64>,
 }
 
 #[derive(Debug)]
@@ -54,6 +60,16 @@ enum ActorRecord {
 }
 
 impl CallRecord {
+    /// Records the address of a legacy client, from its gateway.
+    pub fn set_client(&self, address: IpAddr) {
+        let _ = self.client.set(address);
+    }
+
+    /// Records the authenticated caller.
+    pub fn set_identity(&self, identity: &Arc<Identity>) {
+        let _ = self.identity.set(Arc::clone(identity));
+    }
+
     /// Records the id of the acting account.
     pub fn set_account(&self, id: i64) {
         let _ = self.actor.set(ActorRecord::Account(id));
@@ -62,6 +78,23 @@ impl CallRecord {
     /// Records the name of the service that acts in its own name.
     fn set_service(&self, name: &str) {
         let _ = self.actor.set(ActorRecord::Service(name.to_owned()));
+    }
+
+    /// Records the user that the call reads or changes. 0 is no user.
+    pub fn set_user(&self, id: i64) {
+        if id != 0 {
+            let _ = self.user_id.set(id);
+        }
+    }
+
+    /// The address of the legacy client.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client.get().copied()
+    }
+
+    /// The name of the authenticated caller; `None` if authentication is off.
+    pub fn identity(&self) -> Option<&str> {
+        self.identity.get().map(|identity| identity.name()).filter(|name| !name.is_empty())
     }
 
     /// The id of the acting account; `None` if unknown, or for a service in its own name.
@@ -78,5 +111,10 @@ impl CallRecord {
             ActorRecord::Account(_) => None,
             ActorRecord::Service(name) => Some(name),
         }
+    }
+
+    /// The user that the call reads or changes.
+    pub fn user_id(&self) -> Option<i64> {
+        self.user_id.get().copied()
     }
 }

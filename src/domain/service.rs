@@ -258,6 +258,7 @@ impl Service {
         };
         let found = self.store.list_changes(call, &actor, &query).await?.items.pop();
         let found = found.filter(|found| found.id == change_id).ok_or(Error::ChangeNotFound)?;
+        call.record.set_user(found.user_id);
         // A partial revert would split fields that belong together.
         if found.unknown_changes > 0 {
             return Err(Error::ChangeNotSupported);

@@ -37,6 +37,7 @@ impl UserDetails {
             let problem = format!("must be 1 to {MAX_BATCH_SIZE} updates");
             return Err(Error::InvalidRequest { field: "requests", problem });
         }
+        let user_ids: Vec<_> = request.requests.iter().map(|one| one.user_id).collect();
         let updates = request.requests.into_iter().enumerate().map(|(index, one)| {
             let other = !one.acting_username.is_empty() && one.acting_username != acting_username;
             let one = if other {
@@ -52,9 +53,15 @@ impl UserDetails {
             self.update_each(call, updates, &mut results).await;
         } else {
             let in_batch = |(index, error)| Error::InBatch { index, error: Box::new(error) };
-            let updates =
-                updates.map(|update| update.map_err(in_batch)).collect::<Result<_, _>>()?;
-            let stored = self.service.update_all(call, updates).await?;
+            let stored = async {
+                let updates = updates.map(|update| update.map_err(in_batch));
+                self.service.update_all(call, updates.collect::<Result<_, _>>()?).await
+            };
+            let stored = stored.await.inspect_err(|error| {
+                if let Error::InBatch { index, .. } = error {
+                    user_ids.get(*index).into_iter().for_each(|id| call.record.set_user(*id));
+                }
+            })?;
             stored.into_iter().for_each(|updated| results.add(Ok(updated)));
         }
         Ok(BatchUpdateUserDetailsResponse { results: results.items })

@@ -140,6 +140,7 @@ impl UserDetails {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
         given_user_id(request.user_id)?;
+        call.record.set_user(request.user_id);
         let user = self.service.read(call, &actor, request.user_id).await?;
         Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
     }
@@ -150,6 +151,7 @@ impl UserDetails {
         request: UpdateUserDetailsRequest,
     ) -> Result<UpdateUserDetailsResponse, Error> {
         let call = Begun::context(extensions)?;
+        call.record.set_user(request.user_id);
         let (actor, allowed, origin) = match Caller::of(extensions)? {
             Caller::Internal(caller) => {
                 let actor = call.actor(caller, Scope::Update, &request.acting_username)?;
@@ -200,6 +202,7 @@ impl UserDetails {
     ) -> Result<ListUserDetailsChangesResponse, Error> {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
+        request.user_id.into_iter().for_each(|user_id| call.record.set_user(user_id));
         let mut paged = listing::changes(request, self.service.token_key(call).await?)?;
         let (service, limit) = (Arc::clone(&self.service), self.options.largest_message);
         paged.query.max_bytes = limit;

@@ -89,6 +89,7 @@ impl Stream {
 
     /// Opens the stream. [`Ended`] reports its end even if the client does not read.
     pub(super) async fn open(mut self, context: &CallContext) -> Result<(Responses, Ended), Error> {
+        self.request.user_id.into_iter().for_each(|user_id| context.record.set_user(user_id));
         let tokens = Tokens::new(self.service.token_key(context).await?, &self.request);
         let from = tokens.position(&std::mem::take(&mut self.request.resume_token))?;
         let (from, told) = from.unzip();

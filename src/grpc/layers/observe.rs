@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -31,8 +32,9 @@ use crate::{
         metered::Metered,
         streams::{self, Ended},
     },
+    listen::Peer,
     proto::code_name,
-    telemetry::{metrics, names},
+    telemetry::{logs::milliseconds, metrics, names},
 };
 
 /// Measures and logs calls.
@@ -80,7 +82,8 @@ where
                 });
             }
         };
-        let line = Line::new(method, entry_point(request.headers()), context);
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+        let line = Line::new(method, entry_point(request.headers()), peer, context);
         let call = Call { metered: Metered::begin(method, line.begun), line };
         // A streaming call outlives its response headers, so its handler takes the call over.
         let slot = route.method().filter(|method| method.is_stream).map(|_| {
@@ -251,6 +254,8 @@ impl Call {
 struct Line {
     method: &'static str,
     entry_point: EntryPoint,
+    /// The address of the connection; `None` for a call in this process.
+    peer: Option<IpAddr>,
     begun: Instant,
     context: CallContext,
     /// Whether the stream is open.
@@ -259,9 +264,14 @@ struct Line {
 }
 
 impl Line {
-    fn new(method: &'static str, entry_point: EntryPoint, context: CallContext) -> Self {
+    fn new(
+        method: &'static str,
+        entry_point: EntryPoint,
+        peer: Option<IpAddr>,
+        context: CallContext,
+    ) -> Self {
         let begun = Instant::now();
-        Self { method, entry_point, begun, context, is_open: false, written: false }
+        Self { method, entry_point, peer, begun, context, is_open: false, written: false }
     }
 
     fn ends(&mut self, outcome: &'static str, code: Code, error: Option<&Error>, took: Duration) {
@@ -283,11 +293,17 @@ impl Line {
                 tracing::$level!(
                     trace_id = span.trace_id().map(display),
                     door = self.entry_point.as_str(),
+                    client.address = record.client().or(self.peer).map(display),
+                    identity = record.identity(),
                     actor_id = record.account(),
                     service = record.service(),
+                    user_id = record.user_id(),
                     rpc.method = self.method,
+                    rpc.response.status_code = code_name,
                     outcome,
-                    milliseconds = took.as_secs_f64() * 1000.0
+                    rule = error.and_then(Error::rule),
+                    refused_fields = error.and_then(errors::refused_fields),
+                    milliseconds = milliseconds(took)
                     $($cause)*,
                     "call"
                 )

@@ -188,7 +188,7 @@ fn tell(Updated { user, changes }: &Updated, entry: &Entry) {
     tracing::debug!(
         user_id = user.id,
         version = user.version,
-        fields = ?changes.iter().map(|change| change.field.path()).collect::<Vec<_>>(),
+        fields = changes.iter().map(|change| change.field.path()).collect::<Vec<_>>().join(", "),
         door = entry.origin.door.as_str(),
         actor_id = entry.actor_id,
         service = entry.service,
