@@ -24,7 +24,7 @@ use crate::{
     },
     grpc::{call::CallOptions, server::Services},
     jwt::Jwts,
-    legacy::{self, Gateway},
+    legacy::{self, Gateway, Readiness},
     listen::{self, ConnectionLimits, Listener, descriptors},
     maintenance::Sweep,
     proto::Channel,
@@ -81,6 +81,7 @@ pub struct Application {
     http: (Listener, axum::Router),
     /// Metrics and probes; `None` if disabled.
     admin: Option<(Listener, axum::Router)>,
+    readiness: Arc<Readiness>,
     /// The byte budget of messages and bodies.
     budget: Arc<MemoryBudget>,
     core: Option<Core>,
@@ -172,12 +173,14 @@ impl Application {
         let http = listener_of_http(config, limits)?;
         let door = door(config, services.in_process())?;
         let admin = listen_admin(config, &door)?;
+        let readiness = door.readiness();
         let router = door.router();
         let keep_log = config.keep_log;
         let sweep = Sweep { store: store.clone(), clock, keep_log, interval: sweep_interval };
         let core = Some(Core { listener, services, store, jwts, demo, sweep });
         let drain = config.drain;
-        Ok(Self { http: (http, router), admin, budget, core, upstream: None, drain, ending })
+        let http = (http, router);
+        Ok(Self { http, admin, readiness, budget, core, upstream: None, drain, ending })
     }
 
     /// Builds a standalone gateway for the service at `upstream`.
@@ -191,16 +194,23 @@ impl Application {
         let door = door.calling(host, port);
         let http = listener_of_http(config, connection_limits(config, 1))?;
         let admin = listen_admin(config, &door)?;
+        let readiness = door.readiness();
         let router = door.router();
         let (upstream, drain) = (upstream.tls.clone(), config.drain);
         let ending = CancellationToken::new();
         let budget = MemoryBudget::new(config.message_memory);
-        Ok(Self { http: (http, router), admin, budget, core: None, upstream, drain, ending })
+        let http = (http, router);
+        Ok(Self { http, admin, readiness, budget, core: None, upstream, drain, ending })
     }
 
     /// The gRPC address; `None` for a standalone gateway.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
         self.core.as_ref().and_then(|core| core.listener.socket.local_addr().ok())
+    }
+
+    /// The readiness of the service and its gateway.
+    pub(crate) fn readiness(&self) -> Arc<Readiness> {
+        Arc::clone(&self.readiness)
     }
 
     /// The byte budget of subscriptions; `None` for a standalone gateway.
@@ -350,7 +360,10 @@ async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result
                     durability = store.durability() => durability,
                 };
                 if let Ok(settings) = durability {
-                    tracing::info!(engine = ?store.engine(), durability = ?settings, "the database is prepared");
+                    let settings = settings.iter().map(|(name, value)| format!("{name}={value}"));
+                    let durability = settings.collect::<Vec<_>>().join(", ");
+                    let engine = store.engine().semantic_name();
+                    tracing::info!(engine, durability, "the database is prepared");
                 }
                 return Ok(());
             }

@@ -19,6 +19,12 @@ pub type Channel = tower::util::BoxCloneSyncService<
     tonic::Status,
 >;
 
+/// The reason as in `google.rpc.ErrorInfo`.
+pub(crate) fn reason_name(reason: ErrorReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
 /// The name of a gRPC code in the specification.
 pub(crate) fn code_name(code: tonic::Code) -> &'static str {
     use tonic::Code;

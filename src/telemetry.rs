@@ -3,7 +3,7 @@
 mod counted;
 mod exemplars;
 pub(crate) mod instruments;
-mod logs;
+pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod names;
 mod open_metrics;

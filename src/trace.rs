@@ -42,19 +42,6 @@ pub(crate) fn install(tracer: SdkTracer) {
 pub(crate) struct Span(Context);
 
 impl Span {
-    /// The span of the current call; empty outside a call.
-    pub(crate) fn current() -> Self {
-        Self(Context::current())
-    }
-
-    /// The current span, if it is recorded.
-    pub(crate) fn current_kept() -> Option<Self> {
-        TRACER.get()?;
-        Context::map_current(|context| {
-            context.span().span_context().is_sampled().then(|| Self(context.clone()))
-        })
-    }
-
     /// The caller's span and baggage, from request headers.
     pub(crate) fn of_caller(headers: &HeaderMap) -> Self {
         // Most callers send neither header.
@@ -142,12 +129,12 @@ impl Span {
         }
     }
 
-    /// Runs a future in the span.
+    /// Runs a future in the span: exported log lines take their trace from the current context.
     pub(crate) fn instrument<F: Future>(&self, run: F) -> WithContext<F> {
         run.with_context(self.0.clone())
     }
 
-    /// Runs a closure in the span.
+    /// Runs a closure in the span, like [`Self::instrument`].
     pub(crate) fn in_scope<T>(&self, run: impl FnOnce() -> T) -> T {
         let _entered = self.enter();
         run()

@@ -54,8 +54,16 @@ impl Serve {
             let http = application.http_address().map(|address| address.to_string());
             let grpc = application.grpc_address().map(|address| address.to_string());
             let admin = application.admin_address().map(|address| address.to_string());
-            tracing::info!(grpc, http = http.ok(), admin, "serving");
-            Ok(application.run(stop).await?)
+            let http = http.ok();
+            tracing::info!(grpc, http, admin, "listening");
+            let readiness = application.readiness();
+            let serving = tokio::spawn(async move {
+                readiness.wait().await;
+                tracing::info!(grpc, http, admin, "serving");
+            });
+            let ended = application.run(stop).await;
+            serving.abort();
+            Ok(ended?)
         })
         .await
     }

@@ -5,7 +5,9 @@ use clap::{Args, Subcommand};
 use super::{CliError, print};
 use crate::{
     config::Config,
-    domain::{hash::Recipe, settings::Settings as Switches, store::Store},
+    domain::{
+        call_context::CallContext, hash::Recipe, settings::Settings as Switches, store::Store,
+    },
     storage::SqlStore,
 };
 
@@ -43,9 +45,10 @@ impl Settings {
             }
             settings
         };
+        let call = CallContext::default();
         let settings = match self.action {
-            Action::Get => store.settings().await,
-            Action::Set { .. } => store.update_settings(Box::new(apply)).await,
+            Action::Get => store.settings(&call).await,
+            Action::Set { .. } => store.update_settings(&call, Box::new(apply)).await,
         };
         store.close().await;
         let settings = settings?;

@@ -11,6 +11,7 @@ use super::{CliError, print};
 use crate::{
     config::Config,
     domain::{
+        call_context::CallContext,
         clock::{Clock, SystemClock},
         identity::{Identity, Scope},
         token::{MOST_ACTIVE, RANDOM_BYTES, ServiceToken, TokenStore},
@@ -93,7 +94,7 @@ impl Create {
         let filled = SystemRandom::new().fill(&mut random);
         filled.map_err(|_| CliError::Failed("the system has no random numbers".to_owned()))?;
         let ends = self.expires_in.map(|days| now + TimeDelta::days(days.into()));
-        if store.active_tokens(now).await?.len() >= MOST_ACTIVE {
+        if store.active_tokens(&CallContext::default(), now).await?.len() >= MOST_ACTIVE {
             return Err(CliError::Failed(format!("there are {MOST_ACTIVE} active tokens already")));
         }
         let (text, token) = ServiceToken::new(random, self.name, scopes, fields, now, ends);

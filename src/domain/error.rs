@@ -92,6 +92,21 @@ pub enum Error {
     Internal(#[source] Cause),
 }
 
+impl Error {
+    /// The rule that denied the call; `None` for other errors. Not for callers: they do not learn
+    /// which accounts exist.
+    pub fn rule(&self) -> Option<&'static str> {
+        match self {
+            Self::NotPermitted(refused) => Some(refused.rule()),
+            Self::ActorRefused(refusal) => Some(refusal.rule()),
+            Self::AccessDenied => Some("admin_only"),
+            Self::NotAuthorized => Some("group_right"),
+            Self::InBatch { error, .. } => error.rule(),
+            _ => None,
+        }
+    }
+}
+
 /// An operation that the caller's scopes do not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotPermitted {
@@ -109,6 +124,20 @@ pub enum NotPermitted {
     Field(Field),
 }
 
+impl NotPermitted {
+    fn rule(&self) -> &'static str {
+        match self {
+            Self::Scope(Scope::Read) => "scope_read",
+            Self::Scope(Scope::Update) => "scope_update",
+            Self::Scope(Scope::Settings) => "scope_settings",
+            Self::Scope(Scope::Admin) => "scope_admin",
+            Self::OwnName => "own_name",
+            Self::Hash => "include_hash",
+            Self::Field(_) => "token_fields",
+        }
+    }
+}
+
 /// Why an acting account is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -120,6 +149,17 @@ pub enum Refusal {
     Blocked,
     /// It acts upon itself.
     Itself,
+}
+
+impl Refusal {
+    fn rule(self) -> &'static str {
+        match self {
+            Self::Unknown => "account_unknown",
+            Self::PlainUser => "account_plain_user",
+            Self::Blocked => "account_blocked",
+            Self::Itself => "account_itself",
+        }
+    }
 }
 
 /// The source of an error; for the log, never for a client.

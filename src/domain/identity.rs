@@ -7,7 +7,6 @@ use std::{
 
 use super::{
     account::Username,
-    acting::Acting,
     error::{Error, NotPermitted},
     update::Actor,
 };
@@ -156,9 +155,6 @@ impl Identity {
         }
         if !acting_username.is_empty() {
             return Ok(Actor::Account(Username::parse(acting_username)));
-        }
-        if let Some(Actor::Service(name)) = &self.own {
-            Acting::current().tell_service(name);
         }
         self.own.clone().ok_or_else(|| NotPermitted::OwnName.into())
     }

@@ -1,9 +1,8 @@
 //! The rules: who may change whom, which changes are valid, what is stored. No transport or SQL.
 
 pub mod account;
-pub mod acting;
+pub mod call_context;
 pub mod clock;
-pub mod deadline;
 pub mod error;
 pub mod explain;
 pub mod hash;

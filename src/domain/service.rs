@@ -7,19 +7,18 @@ use futures_util::future::join_all;
 
 use super::{
     account::{self, User},
-    acting::Acting,
+    call_context::CallContext,
     clock::Clock,
     error::Error,
     explain::{self, Explained},
     hash::SecretKeys,
-    identity::FieldSet,
     listing::{ChangeFilter, ChangeQuery, Listed, LoggedChange, UserQuery},
     page_token::TokenKey,
     readiness::NotReady,
     settings::Settings,
     store::Store,
     ttl_cache::TtlCache,
-    update::{Actor, Change, Edit, Edits, Origin, Update, Updated},
+    update::{Actor, Change, Edit, Edits, Revert, Update, Updated},
     watch::{Position, SubscriptionFilter, Watch},
 };
 use crate::credentials::LegacyCredentials;
@@ -69,22 +68,27 @@ impl Service {
     ///
     /// # Errors
     /// The errors of [`Store::apply`].
-    pub async fn update(&self, update: Update) -> Result<Updated, Error> {
-        self.store.apply(update, self.clock.now().trunc_subsecs(6)).await
+    pub async fn update(&self, call: &CallContext, update: Update) -> Result<Updated, Error> {
+        self.store.apply(call, update, self.clock.now().trunc_subsecs(6)).await
     }
 
     /// Changes users in the order of the updates, all or none.
     ///
     /// # Errors
     /// The errors of [`Store::apply_all`].
-    pub async fn update_all(&self, updates: Vec<Update>) -> Result<Vec<Updated>, Error> {
-        self.store.apply_all(updates, self.clock.now().trunc_subsecs(6)).await
+    pub async fn update_all(
+        &self,
+        call: &CallContext,
+        updates: Vec<Update>,
+    ) -> Result<Vec<Updated>, Error> {
+        self.store.apply_all(call, updates, self.clock.now().trunc_subsecs(6)).await
     }
 
     /// Applies each update separately, in order for each user. `each` receives the outcomes in the
     /// order of the updates.
     pub async fn update_each(
         &self,
+        call: &CallContext,
         updates: Vec<Update>,
         each: impl FnMut(Result<Updated, Error>) + Send,
     ) {
@@ -97,7 +101,7 @@ impl Service {
             while let Some(update) =
                 updates.next_if(|update| portion.len() < at_once && users.insert(update.user_id))
             {
-                portion.push(self.update(update));
+                portion.push(self.update(call, update));
             }
             join_all(portion).await.into_iter().for_each(&mut each);
         }
@@ -108,16 +112,25 @@ impl Service {
     /// # Errors
     /// In this order: [`Error::ApiDisabled`], [`Error::GetDisabled`], [`Error::IncorrectHash`]; and
     /// the errors of [`Store::settings`].
-    pub async fn authenticate(&self, call: &LegacyCredentials) -> Result<(), Error> {
-        let settings = self.cached_settings().await?;
+    pub async fn authenticate(
+        &self,
+        call: &CallContext,
+        credentials: &LegacyCredentials,
+    ) -> Result<(), Error> {
+        let settings = self.cached_settings(call).await?;
         if !settings.allow_api || self.keys.is_empty() {
             return Err(Error::ApiDisabled);
         }
-        if call.is_get() && !settings.allow_get_api {
+        if credentials.is_get() && !settings.allow_get_api {
             return Err(Error::GetDisabled);
         }
         let recipes = &settings.hash_recipes;
-        let right = self.keys.accept(recipes, &call.username, &call.user_id, &call.hash);
+        let right = self.keys.accept(
+            recipes,
+            &credentials.username,
+            &credentials.user_id,
+            &credentials.hash,
+        );
         if right { Ok(()) } else { Err(Error::IncorrectHash) }
     }
 
@@ -127,14 +140,18 @@ impl Service {
     /// The errors of [`Store::administer`] and [`Store::settings`].
     pub async fn explain(
         &self,
+        call: &CallContext,
         actor: &Actor,
-        call: &LegacyCredentials,
+        credentials: &LegacyCredentials,
     ) -> Result<(Settings, Explained), Error> {
-        self.store.administer(actor).await?;
-        let settings = self.cached_settings().await?;
-        let (keys, call) = (self.keys.clone(), call.clone());
+        self.store.administer(call, actor).await?;
+        let settings = self.cached_settings(call).await?;
+        let (keys, credentials) = (self.keys.clone(), credentials.clone());
         // The search hashes thousands of user ids, which would block an async worker.
-        let explain = move || explain::hash(&keys, &call.username, &call.user_id, &call.hash);
+        let explain = move || {
+            let LegacyCredentials { username, user_id, hash, .. } = &credentials;
+            explain::hash(&keys, username, user_id, hash)
+        };
         let explained = tokio::task::spawn_blocking(explain).await;
         Ok((settings, explained.map_err(|panicked| Error::Internal(panicked.into()))?))
     }
@@ -143,24 +160,34 @@ impl Service {
     ///
     /// # Errors
     /// The errors of [`Store::read`].
-    pub async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
-        self.store.read(actor, user_id).await
+    pub async fn read(
+        &self,
+        call: &CallContext,
+        actor: &Actor,
+        user_id: i64,
+    ) -> Result<User, Error> {
+        self.store.read(call, actor, user_id).await
     }
 
     /// The key of page and resume tokens.
     ///
     /// # Errors
     /// The errors of [`Store::token_key`].
-    pub async fn token_key(&self) -> Result<TokenKey, Error> {
-        self.store.token_key().await
+    pub async fn token_key(&self, call: &CallContext) -> Result<TokenKey, Error> {
+        self.store.token_key(call).await
     }
 
     /// Lists users.
     ///
     /// # Errors
     /// The errors of [`Store::list`].
-    pub async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error> {
-        self.store.list(actor, query).await
+    pub async fn list(
+        &self,
+        call: &CallContext,
+        actor: &Actor,
+        query: &UserQuery,
+    ) -> Result<Listed<User>, Error> {
+        self.store.list(call, actor, query).await
     }
 
     /// Lists entries of the change log.
@@ -169,10 +196,11 @@ impl Service {
     /// The errors of [`Store::list_changes`].
     pub async fn list_changes(
         &self,
+        call: &CallContext,
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Listed<LoggedChange>, Error> {
-        self.store.list_changes(actor, query).await
+        self.store.list_changes(call, actor, query).await
     }
 
     /// The filter for the users that an actor may watch.
@@ -181,10 +209,14 @@ impl Service {
     /// The errors of [`Store::visibility`].
     pub async fn watched(
         &self,
+        call: &CallContext,
         actor: &Actor,
         user_id: Option<i64>,
     ) -> Result<SubscriptionFilter, Error> {
-        Ok(SubscriptionFilter { user_id, visibility: self.store.visibility(actor, user_id).await? })
+        Ok(SubscriptionFilter {
+            user_id,
+            visibility: self.store.visibility(call, actor, user_id).await?,
+        })
     }
 
     /// Subscribes to the change log from a position; without a position, from now.
@@ -193,11 +225,12 @@ impl Service {
     /// The errors of [`Store::watch`].
     pub async fn watch(
         &self,
+        call: &CallContext,
         from: Option<Position>,
         watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Box<dyn Watch>, Error> {
-        self.store.watch(from, watched, caller).await
+        self.store.watch(call, from, watched, caller).await
     }
 
     /// The current time.
@@ -212,12 +245,8 @@ impl Service {
     /// [`Error::ChangeNotSupported`].
     pub async fn revert(
         &self,
-        actor: Actor,
-        allowed: Option<FieldSet>,
-        origin: Origin,
-        change_id: i64,
-        etag: Option<String>,
-        validate_only: bool,
+        call: &CallContext,
+        Revert { actor, allowed, origin, change_id, etag, validate_only }: Revert,
     ) -> Result<Updated, Error> {
         let after = Some(change_id.saturating_sub(1));
         let query = ChangeQuery {
@@ -227,8 +256,9 @@ impl Service {
             limit: 1,
             max_bytes: LATER_CHANGES_BYTES,
         };
-        let found = self.store.list_changes(&actor, &query).await?.items.pop();
+        let found = self.store.list_changes(call, &actor, &query).await?.items.pop();
         let found = found.filter(|found| found.id == change_id).ok_or(Error::ChangeNotFound)?;
+        call.record.set_user(found.user_id);
         // A partial revert would split fields that belong together.
         if found.unknown_changes > 0 {
             return Err(Error::ChangeNotSupported);
@@ -248,18 +278,17 @@ impl Service {
             request: None,
             unchanged,
             validate_only,
-            acting: Acting::current(),
         };
         if etag.is_some() {
-            return self.update(update(etag, Vec::new(), validate_only)).await;
+            return self.update(call, update(etag, Vec::new(), validate_only)).await;
         }
         let unchanged: Vec<_> = found.changes.iter().map(new).collect();
         let mut looked = None;
         for _ in 0..MAX_UPDATE_ATTEMPTS {
-            let later = self.later(&actor, &found).await?;
+            let later = self.later(call, &actor, &found).await?;
             if later.touched {
                 // Report the errors of the other checks first.
-                self.update(update(None, unchanged, true)).await?;
+                self.update(call, update(None, unchanged, true)).await?;
                 break;
             }
             // The etag detects a concurrent change. If the log ends at the same version again, the
@@ -267,7 +296,7 @@ impl Service {
             let guard = (looked != Some(later.version))
                 .then(|| account::etag(found.user_id, later.version));
             looked = Some(later.version);
-            match self.update(update(guard, unchanged.clone(), validate_only)).await {
+            match self.update(call, update(guard, unchanged.clone(), validate_only)).await {
                 Err(Error::EtagMismatch) => {}
                 updated => return updated,
             }
@@ -276,7 +305,12 @@ impl Service {
     }
 
     /// Reads the user's log entries after `change`.
-    async fn later(&self, actor: &Actor, change: &LoggedChange) -> Result<Later, Error> {
+    async fn later(
+        &self,
+        call: &CallContext,
+        actor: &Actor,
+        change: &LoggedChange,
+    ) -> Result<Later, Error> {
         let filter = ChangeFilter { user_id: Some(change.user_id), ..ChangeFilter::default() };
         let (mut after, mut version) = (change.id, change.version);
         loop {
@@ -287,7 +321,8 @@ impl Service {
                 limit: LATER_CHANGES,
                 max_bytes: LATER_CHANGES_BYTES,
             };
-            let Listed { items: later, is_cut } = self.store.list_changes(actor, &query).await?;
+            let Listed { items: later, is_cut } =
+                self.store.list_changes(call, actor, &query).await?;
             let mut fields = later.iter().flat_map(|later| &later.changes).map(|later| later.field);
             let touched = fields.any(|field| change.changes.iter().any(|own| own.field == field));
             if let Some(last) = later.last() {
@@ -303,9 +338,9 @@ impl Service {
     ///
     /// # Errors
     /// The errors of [`Store::administer`] and [`Store::settings`].
-    pub async fn settings(&self, actor: &Actor) -> Result<Settings, Error> {
-        self.store.administer(actor).await?;
-        self.store.settings().await
+    pub async fn settings(&self, call: &CallContext, actor: &Actor) -> Result<Settings, Error> {
+        self.store.administer(call, actor).await?;
+        self.store.settings(call).await
     }
 
     /// Changes the settings. This replica applies them at once.
@@ -314,11 +349,12 @@ impl Service {
     /// The errors of [`Store::administer`] and [`Store::update_settings`].
     pub async fn update_settings(
         &self,
+        call: &CallContext,
         actor: &Actor,
         change: impl FnOnce(Settings) -> Settings + Send + 'static,
     ) -> Result<Settings, Error> {
-        self.store.administer(actor).await?;
-        let settings = self.store.update_settings(Box::new(change)).await?;
+        self.store.administer(call, actor).await?;
+        let settings = self.store.update_settings(call, Box::new(change)).await?;
         self.settings.forget().await;
         Ok(settings)
     }
@@ -331,7 +367,7 @@ impl Service {
         self.store.ready().await
     }
 
-    async fn cached_settings(&self) -> Result<Settings, Error> {
-        self.settings.get(async { self.store.settings().await }).await
+    async fn cached_settings(&self, call: &CallContext) -> Result<Settings, Error> {
+        self.settings.get(async { self.store.settings(call).await }).await
     }
 }

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     account::User,
+    call_context::CallContext,
     error::Error,
     listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
     page_token::TokenKey,
@@ -27,7 +28,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`Error::Overloaded`] if too many calls are in flight, the errors of
     /// [`super::rules::apply`], and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn apply(&self, update: Update, now: DateTime<Utc>) -> Result<Updated, Error>;
+    async fn apply(
+        &self,
+        call: &CallContext,
+        update: Update,
+        now: DateTime<Utc>,
+    ) -> Result<Updated, Error>;
 
     /// Applies changes in order, in one transaction, all or none.
     ///
@@ -36,6 +42,7 @@ pub trait Store: Send + Sync {
     /// concern the whole batch.
     async fn apply_all(
         &self,
+        call: &CallContext,
         updates: Vec<Update>,
         now: DateTime<Utc>,
     ) -> Result<Vec<Updated>, Error>;
@@ -44,13 +51,18 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// The errors of [`super::rules::read`], [`Error::Unavailable`] or [`Error::Internal`].
-    async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error>;
+    async fn read(&self, call: &CallContext, actor: &Actor, user_id: i64) -> Result<User, Error>;
 
     /// A page of the users that an actor may list.
     ///
     /// # Errors
     /// The errors of [`super::rules::visibility`], [`Error::Unavailable`] or [`Error::Internal`].
-    async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error>;
+    async fn list(
+        &self,
+        call: &CallContext,
+        actor: &Actor,
+        query: &UserQuery,
+    ) -> Result<Listed<User>, Error>;
 
     /// A page of the change log, limited to users that an actor may list.
     ///
@@ -58,6 +70,7 @@ pub trait Store: Send + Sync {
     /// The errors of [`super::rules::visibility`], [`Error::Unavailable`] or [`Error::Internal`].
     async fn list_changes(
         &self,
+        call: &CallContext,
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Listed<LoggedChange>, Error>;
@@ -68,7 +81,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The errors of [`super::rules::visibility`], with `user_id` also of [`super::rules::read`],
     /// and [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn visibility(&self, actor: &Actor, user_id: Option<i64>) -> Result<Visibility, Error>;
+    async fn visibility(
+        &self,
+        call: &CallContext,
+        actor: &Actor,
+        user_id: Option<i64>,
+    ) -> Result<Visibility, Error>;
 
     /// Subscribes to the change log from a position; without a position, from now. Each caller has
     /// a maximum of subscriptions.
@@ -78,6 +96,7 @@ pub trait Store: Send + Sync {
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn watch(
         &self,
+        call: &CallContext,
         from: Option<Position>,
         watched: SubscriptionFilter,
         caller: &str,
@@ -87,19 +106,19 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn token_key(&self) -> Result<TokenKey, Error>;
+    async fn token_key(&self, call: &CallContext) -> Result<TokenKey, Error>;
 
     /// Checks that an actor may read and change settings.
     ///
     /// # Errors
     /// The errors of [`super::rules::administer`], [`Error::Unavailable`] or [`Error::Internal`].
-    async fn administer(&self, actor: &Actor) -> Result<(), Error>;
+    async fn administer(&self, call: &CallContext, actor: &Actor) -> Result<(), Error>;
 
     /// The stored settings.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn settings(&self) -> Result<Settings, Error>;
+    async fn settings(&self, call: &CallContext) -> Result<Settings, Error>;
 
     /// Stores settings in one transaction. `change` maps the stored settings to the new settings.
     ///
@@ -107,6 +126,7 @@ pub trait Store: Send + Sync {
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn update_settings(
         &self,
+        call: &CallContext,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error>;
 

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{
+    call_context::CallContext,
     error::Error,
     identity::{FieldSet, Identity, Scopes},
 };
@@ -103,7 +104,11 @@ pub trait TokenStore: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn active_tokens(&self, now: DateTime<Utc>) -> Result<Vec<ServiceToken>, Error>;
+    async fn active_tokens(
+        &self,
+        call: &CallContext,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ServiceToken>, Error>;
 
     /// Every token, oldest first.
     ///
@@ -115,7 +120,7 @@ pub trait TokenStore: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn has_tokens(&self) -> Result<bool, Error>;
+    async fn has_tokens(&self, call: &CallContext) -> Result<bool, Error>;
 
     /// Stores a new token.
     ///

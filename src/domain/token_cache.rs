@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Semaphore;
 
 use super::{
+    call_context::CallContext,
     clock::Clock,
     error::{Error, chain},
     identity::Identity,
@@ -59,17 +60,21 @@ impl TokenCache {
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    pub async fn any(&self) -> Result<bool, Error> {
-        Ok(self.known().await?.any)
+    pub async fn any(&self, call: &CallContext) -> Result<bool, Error> {
+        Ok(self.known(call).await?.any)
     }
 
     /// The holder of an active token.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Unavailable`] or [`Error::Internal`].
-    pub async fn authenticate(&self, text: &str) -> Result<Arc<Identity>, Error> {
+    pub async fn authenticate(
+        &self,
+        call: &CallContext,
+        text: &str,
+    ) -> Result<Arc<Identity>, Error> {
         let id = ServiceToken::id_of(text).ok_or(Error::Unauthenticated)?;
-        let known = self.known().await?;
+        let known = self.known(call).await?;
         let now = self.clock.now();
         let holder = known.holders.get(id).filter(|holder| holder.token.proves(text, now));
         let holder = holder.ok_or(Error::Unauthenticated)?;
@@ -77,11 +82,11 @@ impl TokenCache {
         Ok(Arc::clone(&holder.identity))
     }
 
-    async fn known(&self) -> Result<Arc<Known>, Error> {
+    async fn known(&self, call: &CallContext) -> Result<Arc<Known>, Error> {
         let read = async {
             let now = self.clock.now();
-            let tokens = self.store.active_tokens(now).await?;
-            let any = !tokens.is_empty() || self.store.has_tokens().await?;
+            let tokens = self.store.active_tokens(call, now).await?;
+            let any = !tokens.is_empty() || self.store.has_tokens(call).await?;
             let holder = |token: ServiceToken| {
                 let recent = token.last_used_time.is_some_and(|used| now - used < USED_WITHIN);
                 let (identity, noted) = (Arc::new(token.holder()), AtomicBool::new(recent));
@@ -126,7 +131,11 @@ mod tests {
 
     #[async_trait]
     impl TokenStore for Empty {
-        async fn active_tokens(&self, _now: DateTime<Utc>) -> Result<Vec<ServiceToken>, Error> {
+        async fn active_tokens(
+            &self,
+            _call: &CallContext,
+            _now: DateTime<Utc>,
+        ) -> Result<Vec<ServiceToken>, Error> {
             self.0.fetch_add(1, Ordering::Relaxed);
             Ok(Vec::new())
         }
@@ -135,7 +144,7 @@ mod tests {
             Ok(Vec::new())
         }
 
-        async fn has_tokens(&self) -> Result<bool, Error> {
+        async fn has_tokens(&self, _call: &CallContext) -> Result<bool, Error> {
             Ok(false)
         }
 
@@ -156,9 +165,10 @@ mod tests {
     async fn a_flood_of_unknown_tokens_asks_the_storage_once_a_second() {
         let store = Arc::new(Empty::default());
         let token_cache = TokenCache::new(Arc::clone(&store) as _, Arc::new(SystemClock));
+        let call = CallContext::default();
         for second in 1..=3 {
             for number in 0..1000 {
-                let outcome = token_cache.authenticate(&format!("m4_{number:016x}_0")).await;
+                let outcome = token_cache.authenticate(&call, &format!("m4_{number:016x}_0")).await;
                 assert!(matches!(outcome, Err(Error::Unauthenticated)));
             }
             assert_eq!(store.0.load(Ordering::Relaxed), second);

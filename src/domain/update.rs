@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{
     account::{User, Username},
-    acting::Acting,
     error::{Problem, Violation},
     identity::FieldSet,
     value::{PartialDate, Value},
@@ -146,8 +145,23 @@ pub struct Update {
     pub unchanged: Vec<(Field, Value)>,
     /// Check everything, store nothing.
     pub validate_only: bool,
-    /// Receives the acting account, for the call's log line.
-    pub acting: Acting,
+}
+
+/// A request to revert a logged change.
+#[derive(Clone, Debug)]
+pub struct Revert {
+    /// The acting account or service.
+    pub actor: Actor,
+    /// The fields that the caller may change; `None` for all.
+    pub allowed: Option<FieldSet>,
+    /// The origin of the new change.
+    pub origin: Origin,
+    /// The id of the log entry.
+    pub change_id: i64,
+    /// The etag that the stored user must have.
+    pub etag: Option<String>,
+    /// Check everything, store nothing.
+    pub validate_only: bool,
 }
 
 /// The idempotency key of a request, with a digest that detects reuse for another request.

@@ -10,6 +10,7 @@ use super::certificates::Certificates;
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
     domain::{
+        call_context::CallContext,
         error::Error,
         identity::{Identity, Scope},
         token::ServiceToken,
@@ -92,6 +93,7 @@ impl Authentication {
     /// Authenticates the caller.
     pub(super) async fn caller(
         &self,
+        call: &CallContext,
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<Caller, Error> {
@@ -99,16 +101,18 @@ impl Authentication {
             if let Some(identity) = self.certificates.identity(extensions) {
                 return Ok(Caller::Internal(identity));
             }
-            if self.is_open().await? {
+            if self.is_open(call).await? {
                 return Ok(Caller::Internal(Identity::open()));
             }
             return Err(Error::Unauthenticated);
         };
         match LegacyCredentials::from_header(authorization) {
-            Ok(credentials) if self.is_door(headers, extensions).await? => {
+            Ok(credentials) if self.is_door(call, headers, extensions).await? => {
                 Ok(Caller::Legacy(credentials))
             }
-            Err(NotLegacy::OtherScheme) => Ok(Caller::Internal(self.holder(authorization).await?)),
+            Err(NotLegacy::OtherScheme) => {
+                Ok(Caller::Internal(self.holder(call, authorization).await?))
+            }
             Ok(_) | Err(NotLegacy::Malformed) => Err(Error::Unauthenticated),
         }
     }
@@ -116,17 +120,22 @@ impl Authentication {
     /// Authenticates a caller other than the gateway.
     pub(super) async fn internal_caller(
         &self,
+        call: &CallContext,
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<Arc<Identity>, Error> {
-        match self.caller(headers, extensions).await? {
+        match self.caller(call, headers, extensions).await? {
             Caller::Internal(identity) => Ok(identity),
             Caller::Legacy(_) => Err(Error::Unauthenticated),
         }
     }
 
     /// The holder of a bearer token of any kind.
-    async fn holder(&self, authorization: &str) -> Result<Arc<Identity>, Error> {
+    async fn holder(
+        &self,
+        call: &CallContext,
+        authorization: &str,
+    ) -> Result<Arc<Identity>, Error> {
         let token = bearer(authorization).ok_or(Error::Unauthenticated)?;
         if let Some(internal) = &self.internal
             && is_token(token, &internal.token)
@@ -135,7 +144,7 @@ impl Authentication {
         }
         match (&self.token_cache, &self.jwts) {
             (Some(token_cache), _) if ServiceToken::id_of(token).is_some() => {
-                token_cache.authenticate(token).await
+                token_cache.authenticate(call, token).await
             }
             (_, Some(jwts)) => Ok(Arc::new(jwts.holder(token).await?)),
             _ => Err(Error::Unauthenticated),
@@ -143,9 +152,9 @@ impl Authentication {
     }
 
     /// Whether unauthenticated callers are accepted.
-    async fn is_open(&self) -> Result<bool, Error> {
+    async fn is_open(&self, call: &CallContext) -> Result<bool, Error> {
         match &self.token_cache {
-            Some(token_cache) if self.open => Ok(!token_cache.any().await?),
+            Some(token_cache) if self.open => Ok(!token_cache.any(call).await?),
             _ => Ok(self.open),
         }
     }
@@ -153,6 +162,7 @@ impl Authentication {
     /// Whether the caller is an authenticated gateway.
     pub(super) async fn is_door(
         &self,
+        call: &CallContext,
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<bool, Error> {
@@ -165,7 +175,7 @@ impl Authentication {
             (Some(token), Some(identity)) => {
                 bearer(identity).is_some_and(|sent| is_token(sent, token))
             }
-            (None, None) => self.is_open().await?,
+            (None, None) => self.is_open(call).await?,
             _ => false,
         })
     }

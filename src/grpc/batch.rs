@@ -6,11 +6,12 @@ use tonic::Extensions;
 use super::{
     auth::Caller,
     errors,
-    layers::elements::MAX_BATCH_SIZE,
+    layers::{elements::MAX_BATCH_SIZE, trace::Begun},
     user_details::{UserDetails, answer, origin, update},
 };
 use crate::{
     domain::{
+        call_context::CallContext,
         error::Error,
         identity::Scope,
         update::{Update, Updated},
@@ -28,32 +29,39 @@ impl UserDetails {
         extensions: &Extensions,
         request: BatchUpdateUserDetailsRequest,
     ) -> Result<BatchUpdateUserDetailsResponse, Error> {
-        let caller = Caller::identity(extensions)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let acting_username = request.acting_username;
-        let actor = caller.actor(Scope::Update, &acting_username)?;
+        let actor = call.actor(&caller, Scope::Update, &acting_username)?;
         let origin = origin(&caller, extensions);
         if !(1..=MAX_BATCH_SIZE).contains(&request.requests.len()) {
             let problem = format!("must be 1 to {MAX_BATCH_SIZE} updates");
             return Err(Error::InvalidRequest { field: "requests", problem });
         }
+        let user_ids: Vec<_> = request.requests.iter().map(|one| one.user_id).collect();
         let updates = request.requests.into_iter().enumerate().map(|(index, one)| {
             let other = !one.acting_username.is_empty() && one.acting_username != acting_username;
             let one = if other {
                 let problem = "must be empty, or that of the batch".to_owned();
                 Err(Error::InvalidRequest { field: "acting_username", problem })
             } else {
-                update(one, (actor.clone(), caller.fields()), origin.clone())
+                update(call, one, (actor.clone(), caller.fields()), origin.clone())
             };
             one.map_err(|error| (index, error))
         });
         let mut results = Results::new(self.options.largest_message);
         if request.allow_partial {
-            self.update_each(updates, &mut results).await;
+            self.update_each(call, updates, &mut results).await;
         } else {
             let in_batch = |(index, error)| Error::InBatch { index, error: Box::new(error) };
-            let updates =
-                updates.map(|update| update.map_err(in_batch)).collect::<Result<_, _>>()?;
-            let stored = self.service.update_all(updates).await?;
+            let stored = async {
+                let updates = updates.map(|update| update.map_err(in_batch));
+                self.service.update_all(call, updates.collect::<Result<_, _>>()?).await
+            };
+            let stored = stored.await.inspect_err(|error| {
+                if let Error::InBatch { index, .. } = error {
+                    user_ids.get(*index).into_iter().for_each(|id| call.record.set_user(*id));
+                }
+            })?;
             stored.into_iter().for_each(|updated| results.add(Ok(updated)));
         }
         Ok(BatchUpdateUserDetailsResponse { results: results.items })
@@ -62,6 +70,7 @@ impl UserDetails {
     /// Applies the valid updates of a batch. Adds the results of all updates in request order.
     async fn update_each(
         &self,
+        call: &CallContext,
         updates: impl Iterator<Item = Result<Update, (usize, Error)>>,
         results: &mut Results,
     ) {
@@ -83,7 +92,7 @@ impl UserDetails {
             add_refused(results);
             results.add(outcome);
         };
-        self.service.update_each(good, add).await;
+        self.service.update_each(call, good, add).await;
         add_refused(results);
     }
 }

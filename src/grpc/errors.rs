@@ -6,9 +6,9 @@ use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    domain::error::{Error, Violation},
+    domain::error::{Error, NotPermitted, Violation},
     fields::Field,
-    proto::{ErrorReason, UpdateUserDetailsError, UpdateUserDetailsViolation},
+    proto::{ErrorReason, UpdateUserDetailsError, UpdateUserDetailsViolation, reason_name},
 };
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -59,8 +59,7 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
 
 /// The reason as in `google.rpc.ErrorInfo`.
 pub(super) fn reason(error: &Error) -> &'static str {
-    let name = classify(error).1.as_str_name();
-    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+    reason_name(classify(error).1)
 }
 
 /// The reasons for shedding a call.
@@ -84,6 +83,33 @@ pub(super) fn code(error: Option<&Error>) -> Code {
     error.map_or(Code::Ok, |error| classify(error).0)
 }
 
+/// The paths of the fields that a call was refused for, separated by commas; `None` without such
+/// fields. The paths are those in `google.rpc.BadRequest`.
+pub(super) fn refused_fields(error: &Error) -> Option<String> {
+    let (error, prefix) = in_batch(error);
+    match error {
+        Error::Invalid(violations) => {
+            let paths = violations.iter().map(|violation| details_path(&prefix, violation.field));
+            Some(paths.collect::<Vec<_>>().join(", "))
+        }
+        Error::InvalidRequest { field, .. } => Some(format!("{prefix}{field}")),
+        Error::NotPermitted(NotPermitted::Field(field)) => Some(details_path(&prefix, *field)),
+        _ => None,
+    }
+}
+
+/// The error of an update, and the prefix of its paths in a batch.
+fn in_batch(error: &Error) -> (&Error, String) {
+    match error {
+        Error::InBatch { index, error } => (error, format!("requests[{index}].")),
+        error => (error, String::new()),
+    }
+}
+
+fn details_path(prefix: &str, field: Field) -> String {
+    format!("{prefix}user_details.{}", field.path())
+}
+
 /// Converts an error to a status. The layers read the error from the status's source.
 pub(super) fn to_status(error: Error) -> Status {
     let mut status = self::status(&error);
@@ -99,14 +125,11 @@ pub(super) fn to_status(error: Error) -> Status {
 pub(super) fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason(error), ERROR_DOMAIN, HashMap::new());
-    let (inner, prefix) = match error {
-        Error::InBatch { index, error } => (&**error, format!("requests[{index}].")),
-        error => (error, String::new()),
-    };
+    let (inner, prefix) = in_batch(error);
     match inner {
         Error::Invalid(violations) => {
             for violation in violations {
-                let field = format!("{prefix}user_details.{}", violation.field.path());
+                let field = details_path(&prefix, violation.field);
                 details.add_bad_request_violation(field, violation.allowed());
             }
         }
@@ -159,7 +182,7 @@ pub(super) fn item(error: &Error) -> UpdateUserDetailsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::error::{NotPermitted, Problem, Refusal};
+    use crate::domain::error::{Problem, Refusal};
 
     #[test]
     fn every_error_has_its_code_reason_and_details() {

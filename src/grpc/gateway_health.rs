@@ -8,7 +8,7 @@ use tonic_health::{
     server::HealthService,
 };
 
-use super::{auth::Authentication, errors};
+use super::{auth::Authentication, errors, layers::trace::Begun};
 use crate::{credentials::CHECK_GATEWAY, domain::error::Error};
 
 /// Health of the service. With the metadata [`CHECK_GATEWAY`] it also authenticates the gateway.
@@ -27,8 +27,11 @@ impl Health for GatewayHealth {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let (metadata, extensions) = (request.metadata(), request.extensions());
         if metadata.contains_key(CHECK_GATEWAY) {
-            let accepted = self.authentication.is_door(metadata.as_ref(), extensions).await;
-            if !accepted.map_err(|error| errors::status(&error))? {
+            let accepted = async {
+                let call = Begun::context(extensions)?;
+                self.authentication.is_door(call, metadata.as_ref(), extensions).await
+            };
+            if !accepted.await.map_err(|error| errors::status(&error))? {
                 return Err(errors::status(&Error::Unauthenticated));
             }
         }

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, header::CONTENT_TYPE};
 use tonic::{Extensions, Request, Response, Status};
 
-use super::{auth::Caller, call, errors, explanation, user_details};
+use super::{auth::Caller, call::respond, errors, explanation, layers::trace::Begun, user_details};
 use crate::{
     domain::{
         account::Username,
+        call_context::CallContext,
         error::{Error, NotPermitted},
         identity::Scope,
         service::Service,
@@ -38,7 +39,7 @@ impl LegacyService for LegacyCalls {
     ) -> Result<Response<ExplainLegacyCallResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let answer = self.explain(&extensions, request).await.map_err(errors::to_status)?;
-        Ok(call::respond(&metadata, answer))
+        Ok(respond(&metadata, answer))
     }
 }
 
@@ -48,8 +49,8 @@ impl LegacyCalls {
         extensions: &Extensions,
         request: ExplainLegacyCallRequest,
     ) -> Result<ExplainLegacyCallResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = &caller.actor(Scope::Admin, &request.acting_username)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = &call.actor(&caller, Scope::Admin, &request.acting_username)?;
         if request.include_hash && caller.fields().is_some() {
             // With the hash, a legacy call can change every field.
             return Err(NotPermitted::Hash.into());
@@ -58,8 +59,9 @@ impl LegacyCalls {
         let (address, request) = (address(&request.address)?, http_request(request)?);
         let mut read = legacy::explain::read(request, &address, self.largest_body).await;
         read.call.credentials = read.call.credentials.carried();
-        let (settings, hash) = self.service.explain(actor, &read.call.credentials).await?;
-        let update = update(&mut read)?;
+        let explained = self.service.explain(call, actor, &read.call.credentials);
+        let (settings, hash) = explained.await?;
+        let update = update(call, &mut read)?;
         // Report the violations found while parsing even if an earlier check refuses the call.
         let found = errors::status(&Error::Invalid(update.edits.violations().to_vec()));
         let mut invalid = outcome::violations(&read.call, Some(&found));
@@ -68,7 +70,7 @@ impl LegacyCalls {
             let finding = explanation::of_door(&refused);
             (refused, finding)
         } else {
-            match self.check(&read, update).await {
+            match self.check(call, &read, update).await {
                 Ok(would) => {
                     let outcome = outcome::of(Ok(()), &read.call);
                     let is_stored = invalid.is_empty() && read.unreadable.is_none();
@@ -85,7 +87,7 @@ impl LegacyCalls {
                         invalid = outcome::violations(&read.call, Some(&status));
                     }
                     let exists = match error {
-                        Error::UserNotFound => self.exists(actor, &read).await?,
+                        Error::UserNotFound => self.exists(call, actor, &read).await?,
                         _ => false,
                     };
                     let finding = explanation::of_error(error, &settings, &hash, exists, &invalid)?;
@@ -107,19 +109,24 @@ impl LegacyCalls {
     }
 
     /// Runs the service's checks on the call.
-    async fn check(&self, read: &Read, update: Update) -> Result<Updated, Error> {
+    async fn check(
+        &self,
+        call: &CallContext,
+        read: &Read,
+        update: Update,
+    ) -> Result<Updated, Error> {
         let credentials = &read.call.credentials;
-        self.service.authenticate(credentials).await?;
+        self.service.authenticate(call, credentials).await?;
         if !credentials.are_for(update.user_id) {
             return Err(Error::IncorrectHash);
         }
-        self.service.update(update).await
+        self.service.update(call, update).await
     }
 
     /// Whether the plain user exists and is visible to the calling admin.
-    async fn exists(&self, admin: &Actor, read: &Read) -> Result<bool, Error> {
+    async fn exists(&self, call: &CallContext, admin: &Actor, read: &Read) -> Result<bool, Error> {
         let Some(user_id) = parse_id(&read.call.credentials.user_id) else { return Ok(false) };
-        match self.service.read(admin, user_id).await {
+        match self.service.read(call, admin, user_id).await {
             Ok(_) => Ok(true),
             Err(Error::UserNotFound | Error::ActorRefused(_)) => Ok(false),
             Err(error) => Err(error),
@@ -128,13 +135,18 @@ impl LegacyCalls {
 }
 
 /// The update of the call, with `validate_only` set.
-fn update(read: &mut Read) -> Result<Update, Error> {
+fn update(call: &CallContext, read: &mut Read) -> Result<Update, Error> {
     let asked = std::mem::take(&mut read.call.request);
     let asked = UpdateUserDetailsRequest { validate_only: true, ..asked };
     let credentials = &read.call.credentials;
     let actor = Actor::Account(Username::parse(&credentials.username));
     let address = credentials.address.clone();
-    user_details::update(asked, (actor, None), Origin { address, ..Origin::of(EntryPoint::Legacy) })
+    user_details::update(
+        call,
+        asked,
+        (actor, None),
+        Origin { address, ..Origin::of(EntryPoint::Legacy) },
+    )
 }
 
 /// The HTTP request that the legacy client would send.

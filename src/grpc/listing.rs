@@ -18,7 +18,7 @@ use crate::{
     proto::{
         ListUserDetailsChangesRequest, ListUserDetailsRequest, UserDetailsChange, UserDetailsFilter,
     },
-    trace,
+    trace::{self, Span},
 };
 
 /// Default page size, in items.
@@ -122,7 +122,7 @@ impl<Q> Paged<Q> {
 }
 
 /// Reads and converts a page with up to `limit` text bytes. `read` gets the number of text bytes at
-/// which reading stops. `workers` is `None` on a worker.
+/// which reading stops. `workers` has the call's span, and is `None` on a worker.
 ///
 /// Without a worker, only pages with short texts are read, unless `is_large`: a longer page is
 /// dropped and read again on a worker. Calls that wait for a worker hold no page.
@@ -130,7 +130,7 @@ impl<Q> Paged<Q> {
 /// # Errors
 /// The errors of `read` and of [`Workers::run`].
 pub(super) async fn read_page<T, M, F>(
-    workers: Option<&Workers>,
+    workers: Option<(&Workers, &Span)>,
     is_large: bool,
     limit: usize,
     read: impl Fn(usize) -> F + Send + 'static,
@@ -140,14 +140,14 @@ where
     F: Future<Output = Result<Listed<T>, Error>> + Send,
     M: Send + 'static,
 {
-    let Some(workers) = workers else { return Ok(convert(read(limit).await?)) };
+    let Some((workers, span)) = workers else { return Ok(convert(read(limit).await?)) };
     if !is_large {
         let page = read(LARGE_PAGE_BYTES.min(limit)).await?;
         if !page.is_cut {
             return Ok(convert(page));
         }
     }
-    workers.run(async move { Ok(convert(read(limit).await?)) }).await?
+    workers.run(span, async move { Ok(convert(read(limit).await?)) }).await?
 }
 
 /// Converts a request for a list of users.
@@ -301,7 +301,7 @@ mod tests {
                 Ok(Listed { is_cut: items.len() < 10, items })
             };
             let convert = |page: Listed<_>| (page.items.len(), thread::current().id());
-            let page = read_page(Some(&*workers), is_large, LIMIT, read, convert).await.unwrap();
+            let page = read_page(Some((&*workers, &Span::default())), is_large, LIMIT, read, convert).await.unwrap();
             assert_eq!(page.0, 10, "{text}");
             assert_eq!(page.1 != thread::current().id(), on_worker, "{text}");
             let page = read_page(None, is_large, LIMIT, read, convert).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost_types::FieldMask;
 use tonic::{Extensions, Request, Response, Status};
 
-use super::{auth::Caller, call, errors};
+use super::{auth::Caller, call::respond, errors, layers::trace::Begun};
 use crate::{
     domain::{error::Error, hash::Recipe, identity::Scope, service::Service, settings},
     proto::{
@@ -27,7 +27,7 @@ impl SettingsService for SettingsSwitches {
     ) -> Result<Response<GetSettingsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let answer = self.get(&extensions, request).await.map_err(errors::to_status)?;
-        Ok(call::respond(&metadata, answer))
+        Ok(respond(&metadata, answer))
     }
 
     async fn update_settings(
@@ -36,7 +36,7 @@ impl SettingsService for SettingsSwitches {
     ) -> Result<Response<UpdateSettingsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let answer = self.update(&extensions, request).await.map_err(errors::to_status)?;
-        Ok(call::respond(&metadata, answer))
+        Ok(respond(&metadata, answer))
     }
 }
 
@@ -46,9 +46,9 @@ impl SettingsSwitches {
         extensions: &Extensions,
         request: GetSettingsRequest,
     ) -> Result<GetSettingsResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Settings, &request.acting_username)?;
-        let settings = self.service.settings(&actor).await?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Settings, &request.acting_username)?;
+        let settings = self.service.settings(call, &actor).await?;
         Ok(GetSettingsResponse { settings: Some(to_proto(&settings)) })
     }
 
@@ -57,11 +57,11 @@ impl SettingsSwitches {
         extensions: &Extensions,
         request: UpdateSettingsRequest,
     ) -> Result<UpdateSettingsResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Settings, &request.acting_username)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Settings, &request.acting_username)?;
         let asked = request.settings.unwrap_or_default();
         let change = change(&asked, request.update_mask.as_ref())?;
-        let settings = self.service.update_settings(&actor, change).await?;
+        let settings = self.service.update_settings(call, &actor, change).await?;
         Ok(UpdateSettingsResponse { settings: Some(to_proto(&settings)) })
     }
 }

@@ -7,21 +7,21 @@ use tonic::{Extensions, Request, Response, Status, metadata::MetadataValue};
 
 use super::{
     auth::{Authentication, Caller},
-    call::{self, CallOptions},
+    call::{CallOptions, respond},
     convert, errors,
-    layers::{Workers, observe::CallSlot, workers::OnWorker},
+    layers::{Workers, observe::CallSlot, trace::Begun, workers::OnWorker},
     listing, metered, watch,
 };
 use crate::{
     credentials::UPON_ITSELF,
     domain::{
         account::Username,
-        acting::Acting,
+        call_context::CallContext,
         error::{Error, Refusal},
         identity::{FieldSet, Identity, Scope},
         listing::{ChangeQuery, Cursor, UserQuery},
         service::Service,
-        update::{Actor, EntryPoint, Origin, Update, Updated},
+        update::{Actor, EntryPoint, Origin, Revert, Update, Updated},
     },
     listen::Peer,
     proto::{
@@ -31,7 +31,6 @@ use crate::{
         RevertUserDetailsChangeResponse, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
         WatchUserDetailsRequest, user_details_service_server::UserDetailsService,
     },
-    trace::Span,
 };
 
 /// The handlers of `UserDetailsService`.
@@ -47,7 +46,7 @@ macro_rules! unary {
     ($self:ident.$call:ident($request:ident)) => {{
         let (metadata, extensions, request) = $request.into_parts();
         let answer = $self.$call(&extensions, request).await.map_err(errors::to_status)?;
-        Ok(call::respond(&metadata, answer))
+        Ok(respond(&metadata, answer))
     }};
 }
 
@@ -74,7 +73,7 @@ impl UserDetailsService for UserDetails {
             }
             status
         })?;
-        Ok(call::respond(&metadata, answer))
+        Ok(respond(&metadata, answer))
     }
 
     async fn batch_update_user_details(
@@ -109,10 +108,11 @@ impl UserDetailsService for UserDetails {
         let (opened, filler) = oneshot::channel();
         let (service, authentication) =
             (Arc::clone(&self.service), Arc::clone(&self.authentication));
+        let context = Begun::context(&extensions).cloned().map_err(errors::to_status)?;
         let parts = (metadata, extensions, request);
         let stream =
             watch::Stream::new(service, authentication, self.options.clone(), parts, filler);
-        let (responses, ended) = stream.open().await.map_err(errors::to_status)?;
+        let (responses, ended) = stream.open(&context).await.map_err(errors::to_status)?;
         if let Some(mut call) = slot.and_then(|slot| slot.take()) {
             call.open();
             // Sending fails only if the task that fills the stream has panicked.
@@ -137,10 +137,11 @@ impl UserDetails {
         extensions: &Extensions,
         request: GetUserDetailsRequest,
     ) -> Result<GetUserDetailsResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Read, &request.acting_username)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
         given_user_id(request.user_id)?;
-        let user = self.service.read(&actor, request.user_id).await?;
+        call.record.set_user(request.user_id);
+        let user = self.service.read(call, &actor, request.user_id).await?;
         Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
     }
 
@@ -149,9 +150,11 @@ impl UserDetails {
         extensions: &Extensions,
         request: UpdateUserDetailsRequest,
     ) -> Result<UpdateUserDetailsResponse, Error> {
+        let call = Begun::context(extensions)?;
+        call.record.set_user(request.user_id);
         let (actor, allowed, origin) = match Caller::of(extensions)? {
             Caller::Internal(caller) => {
-                let actor = caller.actor(Scope::Update, &request.acting_username)?;
+                let actor = call.actor(caller, Scope::Update, &request.acting_username)?;
                 (actor, caller.fields(), origin(caller, extensions))
             }
             Caller::Legacy(credentials) => {
@@ -164,8 +167,8 @@ impl UserDetails {
                 (actor, None, Origin { address, ..Origin::of(EntryPoint::Legacy) })
             }
         };
-        let update = update(request, (actor, allowed), origin)?;
-        Ok(answer(self.service.update(update).await?))
+        let update = update(call, request, (actor, allowed), origin)?;
+        Ok(answer(self.service.update(call, update).await?))
     }
 
     async fn list(
@@ -173,16 +176,17 @@ impl UserDetails {
         extensions: &Extensions,
         request: ListUserDetailsRequest,
     ) -> Result<ListUserDetailsResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Read, &request.acting_username)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
         let mask = convert::read_mask(request.read_mask.as_ref())?;
-        let paged = listing::users(request, self.service.token_key().await?)?;
+        let paged = listing::users(request, self.service.token_key(call).await?)?;
         let (is_large, limit) = (paged.is_large(), self.options.largest_message);
         let (service, query) = (Arc::clone(&self.service), paged.query.clone());
+        let context = call.clone();
         let read = move |max_bytes| {
-            let (service, actor) = (Arc::clone(&service), actor.clone());
+            let (service, context, actor) = (Arc::clone(&service), context.clone(), actor.clone());
             let query = UserQuery { max_bytes, ..query.clone() };
-            async move { service.list(&actor, &query).await }
+            async move { service.list(&context, &actor, &query).await }
         };
         let convert = move |users| {
             let key = paged.query.order.key;
@@ -191,7 +195,8 @@ impl UserDetails {
             let (user_details, next_page_token) = paged.page(users, limit, place, convert);
             ListUserDetailsResponse { user_details, next_page_token }
         };
-        listing::read_page(self.workers_for(extensions), is_large, limit, read, convert).await
+        let workers = self.workers_for(extensions).map(|workers| (workers, &call.span));
+        listing::read_page(workers, is_large, limit, read, convert).await
     }
 
     /// The workers for a part of a call; `None` if the call runs on a worker.
@@ -204,22 +209,25 @@ impl UserDetails {
         extensions: &Extensions,
         request: ListUserDetailsChangesRequest,
     ) -> Result<ListUserDetailsChangesResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Read, &request.acting_username)?;
-        let paged = listing::changes(request, self.service.token_key().await?)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
+        request.user_id.into_iter().for_each(|user_id| call.record.set_user(user_id));
+        let paged = listing::changes(request, self.service.token_key(call).await?)?;
         let (is_large, limit) = (paged.is_large(), self.options.largest_message);
         let (service, query) = (Arc::clone(&self.service), paged.query.clone());
+        let context = call.clone();
         let read = move |max_bytes| {
-            let (service, actor) = (Arc::clone(&service), actor.clone());
+            let (service, context, actor) = (Arc::clone(&service), context.clone(), actor.clone());
             let query = ChangeQuery { max_bytes, ..query.clone() };
-            async move { service.list_changes(&actor, &query).await }
+            async move { service.list_changes(&context, &actor, &query).await }
         };
         let convert = move |changes| {
             let (place, convert) = (listing::position, listing::change);
             let (changes, next_page_token) = paged.page(changes, limit, place, convert);
             ListUserDetailsChangesResponse { changes, next_page_token }
         };
-        listing::read_page(self.workers_for(extensions), is_large, limit, read, convert).await
+        let workers = self.workers_for(extensions).map(|workers| (workers, &call.span));
+        listing::read_page(workers, is_large, limit, read, convert).await
     }
 
     async fn revert(
@@ -227,16 +235,20 @@ impl UserDetails {
         extensions: &Extensions,
         request: RevertUserDetailsChangeRequest,
     ) -> Result<RevertUserDetailsChangeResponse, Error> {
-        let caller = Caller::identity(extensions)?;
-        let actor = caller.actor(Scope::Update, &request.acting_username)?;
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Update, &request.acting_username)?;
         let reason = convert::reason(request.reason)?;
-        let traceparent = Span::current().traceparent();
+        let traceparent = call.span.traceparent();
         let origin = Origin { reason, traceparent, ..origin(&caller, extensions) };
-        let etag = Some(request.etag).filter(|etag| !etag.is_empty());
-        let (change_id, validate_only) = (request.change_id, request.validate_only);
-        let reverted =
-            self.service.revert(actor, caller.fields(), origin, change_id, etag, validate_only);
-        let Updated { user, changes } = reverted.await?;
+        let revert = Revert {
+            actor,
+            allowed: caller.fields(),
+            origin,
+            change_id: request.change_id,
+            etag: Some(request.etag).filter(|etag| !etag.is_empty()),
+            validate_only: request.validate_only,
+        };
+        let Updated { user, changes } = self.service.revert(call, revert).await?;
         Ok(RevertUserDetailsChangeResponse {
             user_details: Some(convert::user_details(user)),
             changed_fields: Some(convert::paths(&changes)),
@@ -265,6 +277,7 @@ fn given_user_id(user_id: i64) -> Result<(), Error> {
 
 /// Converts a request to an update. The actor may change the `allowed` fields; `None` is all.
 pub(super) fn update(
+    call: &CallContext,
     mut request: UpdateUserDetailsRequest,
     (actor, allowed): (Actor, Option<FieldSet>),
     origin: Origin,
@@ -277,7 +290,7 @@ pub(super) fn update(
     let origin = Origin {
         reason: convert::reason(request.reason)?,
         request_id: key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
-        traceparent: Span::current().traceparent(),
+        traceparent: call.span.traceparent(),
         ..origin
     };
     let details = request.user_details.unwrap_or_default();
@@ -292,7 +305,6 @@ pub(super) fn update(
         request: key,
         unchanged: Vec::new(),
         validate_only: request.validate_only,
-        acting: Acting::current(),
     })
 }
 

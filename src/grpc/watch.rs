@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     domain::{
+        call_context::CallContext,
         error::Error,
         identity::{Identity, Scope},
         listing::LoggedChange,
@@ -65,7 +66,6 @@ pub(super) struct Stream {
     metadata: MetadataMap,
     extensions: Extensions,
     request: WatchUserDetailsRequest,
-    span: Span,
     /// Receives the call once the stream is open.
     call: oneshot::Receiver<Call>,
 }
@@ -83,29 +83,30 @@ impl Stream {
         (metadata, extensions, request): (MetadataMap, Extensions, WatchUserDetailsRequest),
         call: oneshot::Receiver<Call>,
     ) -> Self {
-        let span = Span::current();
         let metadata = credentials(&metadata);
-        Self { service, authentication, options, metadata, extensions, request, span, call }
+        Self { service, authentication, options, metadata, extensions, request, call }
     }
 
     /// Opens the stream. [`Ended`] reports its end even if the client does not read.
-    pub(super) async fn open(mut self) -> Result<(Responses, Ended), Error> {
-        let tokens = Tokens::new(self.service.token_key().await?, &self.request);
+    pub(super) async fn open(mut self, context: &CallContext) -> Result<(Responses, Ended), Error> {
+        self.request.user_id.into_iter().for_each(|user_id| context.record.set_user(user_id));
+        let tokens = Tokens::new(self.service.token_key(context).await?, &self.request);
         let from = tokens.position(&std::mem::take(&mut self.request.resume_token))?;
         let (from, told) = from.unzip();
         let told = told.unwrap_or_else(|| self.service.now());
-        let (identity, watched) = self.watched(self.request.user_id).await?;
+        let (identity, watched) = self.watched(context, self.request.user_id).await?;
         let caller = self.caller(&identity);
-        let watch = self.service.watch(from, watched.clone(), &caller).await?;
+        let watch = self.service.watch(context, from, watched.clone(), &caller).await?;
         let (sender, receiver) = outbox();
         let responses = Sending::new(receiver, watch.budget().share(&caller));
         let watcher = Watcher::new();
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
+        let span = context.span.clone();
         tokio::spawn(async move {
             let _guard = guard;
             let ended = tokio::select! {
-                ended = self.send(watch, told, watched, (&sender, &tokens), &watcher) => Some(ended),
+                ended = self.send(&span, (watch, told, watched), (&sender, &tokens), &watcher) => Some(ended),
                 () = self.options.stop.cancelled() => {
                     Some(Error::Unavailable("the service is stopping".into()))
                 }
@@ -139,13 +140,14 @@ impl Stream {
     /// The caller and the filter that its current rights allow, for one user if `user_id` is given.
     async fn watched(
         &self,
+        context: &CallContext,
         user_id: Option<i64>,
     ) -> Result<(Arc<Identity>, SubscriptionFilter), Error> {
         let watched = async {
             let (headers, extensions) = (self.metadata.as_ref(), &self.extensions);
-            let caller = self.authentication.internal_caller(headers, extensions).await?;
-            let actor = caller.actor(Scope::Read, &self.request.acting_username)?;
-            let watched = self.service.watched(&actor, user_id).await?;
+            let caller = self.authentication.internal_caller(context, headers, extensions).await?;
+            let actor = context.actor(&caller, Scope::Read, &self.request.acting_username)?;
+            let watched = self.service.watched(context, &actor, user_id).await?;
             Ok((caller, watched))
         };
         timeout(self.options.deadline, watched).await.unwrap_or(Err(Error::DeadlineExceeded))
@@ -154,9 +156,8 @@ impl Stream {
     /// Adds responses to the outbox until an error ends the stream.
     async fn send(
         &self,
-        mut watch: Box<dyn Watch>,
-        mut told: DateTime<Utc>,
-        watched: SubscriptionFilter,
+        span: &Span,
+        (mut watch, mut told, watched): (Box<dyn Watch>, DateTime<Utc>, SubscriptionFilter),
         (sender, tokens): (&Sender, &Tokens),
         watcher: &Watcher,
     ) -> Error {
@@ -204,7 +205,7 @@ impl Stream {
                     // Later entries are not older, even if the stream is not current.
                     told = change.time;
                     if let Some(cause) = trace::span_in(&change.origin.traceparent) {
-                        self.event(&cause);
+                        event(span, &cause);
                     }
                     let resume_token = tokens.issue(watch.position(), told);
                     sender.add(Waiting { change: Some(change), resume_token });
@@ -225,7 +226,8 @@ impl Stream {
         let user_id = watched.user_id.filter(|_| watched.visibility != Visibility::All);
         loop {
             sleep(CHECK_INTERVAL).await;
-            match self.watched(user_id).await {
+            // Not in the call's context: a span per check would grow the trace without limit.
+            match self.watched(&CallContext::default(), user_id).await {
                 Ok((_, now)) if now.visibility == watched.visibility => checked = Instant::now(),
                 // The client may subscribe again with its new rights.
                 Ok(_) => return Error::Unavailable("the caller's rights have changed".into()),
@@ -235,16 +237,16 @@ impl Stream {
             }
         }
     }
+}
 
-    /// Records the span of an event in the subscription's trace, with a link to its cause.
-    fn event(&self, cause: &SpanContext) {
-        if self.span.is_recording() {
-            let name = || "WatchUserDetails event".into();
-            let event = self.span.child_linked(SpanKind::Internal, name, cause.clone());
-            let method = KeyValue::new(names::RPC_METHOD, METHOD);
-            event.set_attributes(|| [KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"), method]);
-            event.end();
-        }
+/// Records the span of an event in the subscription's trace, with a link to its cause.
+fn event(span: &Span, cause: &SpanContext) {
+    if span.is_recording() {
+        let name = || "WatchUserDetails event".into();
+        let event = span.child_linked(SpanKind::Internal, name, cause.clone());
+        let method = KeyValue::new(names::RPC_METHOD, METHOD);
+        event.set_attributes(|| [KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"), method]);
+        event.end();
     }
 }
 

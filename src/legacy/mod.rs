@@ -16,6 +16,7 @@ pub mod server;
 pub(crate) mod translate;
 pub(crate) mod xml;
 
+pub(crate) use readiness::Readiness;
 pub use request::{Target, target};
 pub use router::{Answers, Gateway, Limits};
 

@@ -1,9 +1,12 @@
 //! The log line, metrics and spans of a legacy call.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use axum::extract::Request;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use tonic::Code;
 
@@ -13,7 +16,7 @@ use super::{
 };
 use crate::{
     proto::code_name,
-    telemetry::{instruments::instruments, metrics, names},
+    telemetry::{instruments::instruments, logs::milliseconds, metrics, names},
     trace::Span,
 };
 
@@ -43,12 +46,33 @@ pub(super) fn unanswered() {
     }
 }
 
+/// The answer to a legacy call, with the facts for its log line.
+pub(super) struct Answered {
+    pub(super) outcome: Outcome,
+    /// Whether the service answered, and so has logged the call.
+    pub(super) by_service: bool,
+    /// The status code of the RPC, if it was called.
+    pub(super) code: Option<Code>,
+    pub(super) user_id: Option<i64>,
+    /// The paths of the refused fields, separated by commas.
+    pub(super) refused_fields: Option<String>,
+}
+
+impl From<Outcome> for Answered {
+    /// An answer of the gateway, without a call to the service.
+    fn from(outcome: Outcome) -> Self {
+        let (code, user_id, refused_fields) = Default::default();
+        Self { outcome, by_service: false, code, user_id, refused_fields }
+    }
+}
+
 /// A legacy call: its span, duration and log line. The span has the route, never the query string.
 /// Dropping an unanswered call records that its client has gone.
 pub(super) struct LegacyCall {
     method: &'static str,
     scheme: &'static str,
     route: &'static str,
+    client: Option<IpAddr>,
     begun: Instant,
     span: Span,
     is_answered: bool,
@@ -80,7 +104,8 @@ impl LegacyCall {
                 [KeyValue::new(names::HTTP_ROUTE, route), KeyValue::new(names::URL_PATH, path())]
             });
         }
-        Self { method, scheme, route, begun: Instant::now(), span, is_answered: false }
+        let client = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+        Self { method, scheme, route, client, begun: Instant::now(), span, is_answered: false }
     }
 
     /// The call's span.
@@ -88,9 +113,10 @@ impl LegacyCall {
         &self.span
     }
 
-    /// Ends the call with an answer from the service or the gateway.
-    pub(super) fn end(mut self, outcome: &Outcome, by_service: bool) {
+    /// Ends the call with its answer.
+    pub(super) fn end(mut self, answered: &Answered) {
         self.is_answered = true;
+        let outcome = &answered.outcome;
         let status = outcome.http.as_u16();
         self.span.set_attributes(|| {
             [KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, i64::from(status))]
@@ -116,18 +142,28 @@ impl LegacyCall {
                 tracing::$level!(
                     trace_id = self.span.trace_id().map(display),
                     door = "legacy",
+                    client.address = self.client.map(display),
+                    user_id = answered.user_id,
                     http.route = self.route,
                     http.response.status_code = status,
-                    outcome = outcome.answer.text,
-                    milliseconds = took.as_secs_f64() * 1000.0,
+                    rpc.response.status_code = answered.code.map(code_name),
+                    outcome = outcome.reason,
+                    row = outcome.row,
+                    refused_fields = answered.refused_fields,
+                    milliseconds = milliseconds(took),
                     "legacy call"
                 )
             };
         }
-        if by_service {
-            line!(debug);
-        } else {
+        // The gateway itself refuses values that no typed field can hold. The service only validates
+        // such a call, and its log line may say `OK`.
+        let is_refused_here = answered.code == Some(Code::Ok) && outcome.reason != "OK";
+        if outcome.http == StatusCode::INTERNAL_SERVER_ERROR {
+            line!(warn);
+        } else if is_refused_here || !answered.by_service {
             line!(info);
+        } else {
+            line!(debug);
         }
         self.span.end();
     }
@@ -152,9 +188,10 @@ impl Drop for LegacyCall {
         tracing::debug!(
             trace_id = self.span.trace_id().map(display),
             door = "legacy",
+            client.address = self.client.map(display),
             http.route = self.route,
-            outcome = GONE,
-            milliseconds = self.begun.elapsed().as_secs_f64() * 1000.0,
+            outcome = "CANCELLED",
+            milliseconds = milliseconds(self.begun.elapsed()),
             "legacy call"
         );
         self.span.end();
@@ -170,9 +207,9 @@ pub(super) struct ClientCall<'a> {
 }
 
 impl<'a> ClientCall<'a> {
-    /// Begins a call to `server` in a child of the current span.
-    pub(super) fn begin(server: &'a [KeyValue]) -> Self {
-        let span = Span::current().child(SpanKind::Client, || METHOD.into());
+    /// Begins a call to `server` in a child of the legacy call's span.
+    pub(super) fn begin(legacy_call: &Span, server: &'a [KeyValue]) -> Self {
+        let span = legacy_call.child(SpanKind::Client, || METHOD.into());
         span.set_attributes(|| {
             [
                 KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"),

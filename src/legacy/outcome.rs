@@ -7,7 +7,11 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{translate::Translated, xml::Answer};
-use crate::{credentials::UPON_ITSELF, fields::Field, proto::ErrorReason};
+use crate::{
+    credentials::UPON_ITSELF,
+    fields::Field,
+    proto::{ErrorReason, reason_name},
+};
 
 /// The rows of the specification, and the HTTP statuses of all other answers.
 pub(super) const ROWS: [&str; 17] = [
@@ -26,6 +30,8 @@ pub(crate) struct Outcome {
     pub(crate) http: StatusCode,
     /// The entry of [`ROWS`].
     pub(super) row: &'static str,
+    /// The outcome for the log line: `OK`, or the reason of the service or of the gateway.
+    pub(super) reason: &'static str,
     /// The XML.
     pub(crate) answer: Answer,
     /// The delay in `Retry-After`.
@@ -37,16 +43,16 @@ impl Outcome {
     pub(super) fn refused(http: StatusCode, text: &'static str) -> Self {
         let retry = matches!(http, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let answer = Answer { page: false, element: "error", text, messages: Vec::new() };
-        let row = match http {
-            StatusCode::BAD_REQUEST => "400",
-            StatusCode::NOT_FOUND => "404",
-            StatusCode::METHOD_NOT_ALLOWED => "405",
-            StatusCode::PAYLOAD_TOO_LARGE => "413",
-            StatusCode::TOO_MANY_REQUESTS => "429",
-            StatusCode::SERVICE_UNAVAILABLE => "503",
-            _ => "500",
+        let (row, reason) = match http {
+            StatusCode::BAD_REQUEST => ("400", "BAD_REQUEST"),
+            StatusCode::NOT_FOUND => ("404", "NO_SUCH_API"),
+            StatusCode::METHOD_NOT_ALLOWED => ("405", "METHOD_NOT_ALLOWED"),
+            StatusCode::PAYLOAD_TOO_LARGE => ("413", "TOO_LARGE"),
+            StatusCode::TOO_MANY_REQUESTS => ("429", "OVERLOADED"),
+            StatusCode::SERVICE_UNAVAILABLE => ("503", "UNAVAILABLE"),
+            _ => ("500", "INTERNAL"),
         };
-        Self { http, row, answer, retry_after: retry.then_some(Duration::from_secs(1)) }
+        Self { http, row, reason, answer, retry_after: retry.then_some(Duration::from_secs(1)) }
     }
 
     /// The answer if the storage is down or the deadline has passed.
@@ -54,9 +60,16 @@ impl Outcome {
         Self::refused(StatusCode::SERVICE_UNAVAILABLE, "Service is temporarily unavailable")
     }
 
-    fn error(row: &'static str, page: bool, text: &'static str, messages: Vec<String>) -> Self {
+    fn error(
+        row: &'static str,
+        reason: ErrorReason,
+        page: bool,
+        text: &'static str,
+        messages: Vec<String>,
+    ) -> Self {
         let answer = Answer { page, element: "error", text, messages };
-        Self { http: StatusCode::OK, row, answer, retry_after: None }
+        let reason = reason_name(reason);
+        Self { http: StatusCode::OK, row, reason, answer, retry_after: None }
     }
 }
 
@@ -67,33 +80,44 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
         Ok(()) if call.unfit.is_empty() && call.unreadable.is_none() => {
             let text = "User was updated successfully";
             let answer = Answer { page: true, element: "success", text, messages: Vec::new() };
-            return Outcome { http: StatusCode::OK, row: "10", answer, retry_after: None };
+            let http = StatusCode::OK;
+            return Outcome { http, row: "10", reason: "OK", answer, retry_after: None };
         }
         Ok(()) => return invalid(is_manager_unfit, call, None),
         Err(status) => status,
     };
-    match reason(status) {
+    let reason = reason(status);
+    match reason {
         ErrorReason::ApiDisabled => {
-            Outcome::error("1", false, "API Requests are disabled", Vec::new())
+            Outcome::error("1", reason, false, "API Requests are disabled", Vec::new())
         }
         ErrorReason::GetDisabled => {
-            Outcome::error("2", false, "GET Requests are disabled", Vec::new())
+            Outcome::error("2", reason, false, "GET Requests are disabled", Vec::new())
         }
-        ErrorReason::IncorrectHash => Outcome::error("3", false, "Incorrect hash", Vec::new()),
+        ErrorReason::IncorrectHash => {
+            Outcome::error("3", reason, false, "Incorrect hash", Vec::new())
+        }
         ErrorReason::AccessDenied => {
             let row = if status.metadata().contains_key(UPON_ITSELF) { "6" } else { "4" };
-            Outcome::error(row, true, "Access Denied", Vec::new())
+            Outcome::error(row, reason, true, "Access Denied", Vec::new())
         }
-        ErrorReason::NotAuthorized => {
-            Outcome::error("5", true, "You are not authorized to view this page", Vec::new())
+        ErrorReason::NotAuthorized => Outcome::error(
+            "5",
+            reason,
+            true,
+            "You are not authorized to view this page",
+            Vec::new(),
+        ),
+        ErrorReason::UserNotFound => {
+            Outcome::error("7", reason, true, "User was not found", Vec::new())
         }
-        ErrorReason::UserNotFound => Outcome::error("7", true, "User was not found", Vec::new()),
         ErrorReason::ManagerInvalid => invalid(true, call, Some(status)),
         ErrorReason::InvalidDetails => invalid(is_manager_unfit, call, Some(status)),
         ErrorReason::RateLimited | ErrorReason::Overloaded => {
             let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
             let refused = Outcome::refused(StatusCode::TOO_MANY_REQUESTS, "Too many requests");
-            Outcome { retry_after: retry_after.or(refused.retry_after), ..refused }
+            let retry_after = retry_after.or(refused.retry_after);
+            Outcome { retry_after, reason: reason_name(reason), ..refused }
         }
         ErrorReason::Unavailable => Outcome::unavailable(),
         ErrorReason::Unauthenticated
@@ -106,7 +130,9 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
         | ErrorReason::Unimplemented
         | ErrorReason::Internal
         | ErrorReason::Unspecified => {
-            Outcome::refused(StatusCode::INTERNAL_SERVER_ERROR, "User was not updated")
+            let http = StatusCode::INTERNAL_SERVER_ERROR;
+            let refused = Outcome::refused(http, "User was not updated");
+            Outcome { reason: reason_name(reason), ..refused }
         }
     }
 }
@@ -131,14 +157,17 @@ fn reason(status: &Status) -> ErrorReason {
 /// One message per invalid parameter. An invalid manager is the error itself, without a message.
 fn invalid(is_manager: bool, call: &Translated, status: Option<&Status>) -> Outcome {
     let mut invalid = violations(call, status);
-    let (row, text) =
-        if is_manager { ("8", "Manager is invalid") } else { ("9", "User was not updated") };
+    let (row, reason, text) = if is_manager {
+        ("8", ErrorReason::ManagerInvalid, "Manager is invalid")
+    } else {
+        ("9", ErrorReason::InvalidDetails, "User was not updated")
+    };
     if is_manager {
         invalid.remove(&Field::responsible_manager_id);
     }
     let body = call.unreadable.iter().map(ToString::to_string);
     let values = invalid.into_values().map(|(name, allowed)| format!("{name} {allowed}"));
-    Outcome::error(row, true, text, body.chain(values).collect())
+    Outcome::error(row, reason, true, text, body.chain(values).collect())
 }
 
 /// The parameters that the gateway or the service rejects, in field-table order.
@@ -163,6 +192,14 @@ pub(crate) fn violations(
         violations.insert(*field, (unfit.name, unfit.allowed.to_owned()));
     }
     violations
+}
+
+/// The paths of the fields that the gateway or the service refused, separated by commas; `None`
+/// without such fields.
+pub(super) fn refused_fields(call: &Translated, status: Option<&Status>) -> Option<String> {
+    let paths = violations(call, status).into_keys();
+    let paths: Vec<_> = paths.map(|field| format!("user_details.{}", field.path())).collect();
+    (!paths.is_empty()).then(|| paths.join(", "))
 }
 
 #[cfg(test)]

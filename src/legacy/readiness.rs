@@ -18,11 +18,13 @@ use crate::{
     proto::Channel,
 };
 
+/// The interval between checks at the start.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The timeout of a health check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The readiness of a gateway.
-pub(super) struct Readiness {
+pub(crate) struct Readiness {
     channel: Channel,
     identity: Option<MetadataValue<Ascii>>,
     /// Whether the service refused the gateway last time: only the first refusal is logged.
@@ -32,6 +34,13 @@ pub(super) struct Readiness {
 impl Readiness {
     pub(super) fn new(channel: Channel, identity: Option<MetadataValue<Ascii>>) -> Self {
         Self { channel, identity, refused: AtomicBool::new(false) }
+    }
+
+    /// Waits until the service is serving and accepts the gateway.
+    pub(crate) async fn wait(&self) {
+        while !self.is_ready().await {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
     }
 
     /// Calls the service's health check.

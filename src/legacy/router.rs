@@ -28,7 +28,7 @@ use tonic_types::StatusExt;
 use super::{
     body::Unreadable,
     body_reader::{BodyReader, Refused},
-    observed::{self, ClientCall, LegacyCall},
+    observed::{self, Answered, ClientCall, LegacyCall},
     outcome::{self, Outcome},
     parameters::Parameters,
     readiness::Readiness,
@@ -38,10 +38,10 @@ use super::{
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials},
     proto::{
-        Channel, UpdateUserDetailsRequest, code_name,
-        user_details_service_client::UserDetailsServiceClient,
+        Channel, UpdateUserDetailsRequest, user_details_service_client::UserDetailsServiceClient,
     },
     telemetry::names,
+    trace::Span,
 };
 
 /// The media type of answers.
@@ -128,6 +128,11 @@ impl Gateway {
         Router::new().fallback(call).with_state(Arc::new(self)).merge(probes)
     }
 
+    /// The readiness of the service and of this gateway.
+    pub(crate) fn readiness(&self) -> Arc<Readiness> {
+        Arc::clone(&self.readiness)
+    }
+
     /// The routes of the liveness and readiness probes.
     pub fn probes(&self) -> Router {
         Router::new()
@@ -136,47 +141,50 @@ impl Gateway {
             .with_state(Arc::clone(&self.readiness))
     }
 
-    /// Answers a request. The flag says whether the service answered, and so has logged the call.
-    async fn answer(&self, request: Request) -> (Outcome, bool) {
+    /// Answers a request.
+    async fn answer(&self, span: &Span, request: Request) -> Answered {
         let (parts, body) = request.into_parts();
         if let Some(refusal) = parts.extensions.get() {
-            return (request::refused_head(*refusal), false);
+            return request::refused_head(*refusal).into();
         }
         if request::route(parts.uri.path()).is_none() {
-            return (request::not_found(), false);
+            return request::not_found().into();
         }
         if let Some(refused) = request::refused(&parts.method) {
-            return (refused, false);
+            return refused.into();
         }
         let begun = Instant::now();
         let mut reader = match BodyReader::new(self.limits.body, parts.extensions.get()) {
             Ok(reader) => reader,
-            Err(refused) => return (refused.into(), false),
+            Err(refused) => return Outcome::from(refused).into(),
         };
         let read = tokio::time::timeout(self.limits.deadline, reader.read(body)).await;
         let decoded = match read {
             Ok(read) => read.and_then(|body| reader.decode(&parts.headers, body)),
             // A slow client is at fault, not the service: the same answer as to a truncated body.
-            Err(_) => return (Refused::Broken.into(), false),
+            Err(_) => return Outcome::from(Refused::Broken).into(),
         };
         let mut call = match decoded {
             Ok(body) => translated(&parts, body).await,
-            Err(refused) => return (refused.into(), false),
+            Err(refused) => return Outcome::from(refused).into(),
         };
         let request = std::mem::take(&mut call.request);
+        let user_id = Some(request.user_id).filter(|user_id| *user_id != 0);
         let left = self.limits.deadline.saturating_sub(begun.elapsed());
         let result = match self.request(request, &call.credentials, left) {
-            Ok(request) => self.update(request, left).await,
+            Ok(request) => self.update(span, request, left).await,
             Err(status) => Err(status),
         };
-        let info = result.as_ref().err().map(StatusExt::get_details_error_info);
-        let by_service = info.as_ref().is_none_or(Option::is_some);
+        let status = result.as_ref().err();
+        let info = status.map(StatusExt::get_details_error_info);
         let outcome = outcome::of(result.as_ref().copied(), &call);
-        if let (Err(status), StatusCode::INTERNAL_SERVER_ERROR) = (&result, outcome.http) {
-            let (code, reason) = (code_name(status.code()), info.flatten().map(|info| info.reason));
-            tracing::warn!(code, reason, "the service failed, or refused the door");
+        Answered {
+            refused_fields: outcome::refused_fields(&call, status),
+            outcome,
+            by_service: info.is_none_or(|info| info.is_some()),
+            code: Some(status.map_or(Code::Ok, tonic::Status::code)),
+            user_id,
         }
-        (outcome, by_service)
     }
 
     /// Builds the RPC's request with its metadata.
@@ -204,10 +212,11 @@ impl Gateway {
     /// Calls the RPC in its own span.
     async fn update(
         &self,
+        span: &Span,
         mut request: tonic::Request<UpdateUserDetailsRequest>,
         deadline: Duration,
     ) -> Result<(), tonic::Status> {
-        let call = ClientCall::begin(&self.server);
+        let call = ClientCall::begin(span, &self.server);
         call.to_headers(request.metadata_mut().as_mut());
         let mut client = UserDetailsServiceClient::new(self.channel.clone());
         let result = tokio::time::timeout(deadline, client.update_user_details(request)).await;
@@ -248,8 +257,9 @@ impl Gateway {
 async fn call(State(door): State<Arc<Gateway>>, request: Request) -> Response {
     let call = LegacyCall::begin(&request, door.scheme);
     let has_body = !request.body().is_end_stream();
-    let (outcome, by_service) = call.span().instrument(door.answer(request)).await;
-    call.end(&outcome, by_service);
+    let answered = call.span().instrument(door.answer(call.span(), request)).await;
+    call.end(&answered);
+    let Answered { outcome, by_service, .. } = answered;
     let mut response = door.respond(&outcome);
     // hyper closes a connection with an unread body. Without this header, the client may send its
     // next request into the closed connection.

@@ -6,8 +6,9 @@ use sea_orm::{
 };
 
 macro_rules! sql {
-    ($engine:expr, $operation:expr, $collection:expr, $call:expr) => {
-        crate::storage::query_telemetry::statement($engine, $operation, $collection, $call).await
+    ($engine:expr, $span:expr, $operation:expr, $collection:expr, $call:expr) => {
+        crate::storage::query_telemetry::statement($engine, $span, $operation, $collection, $call)
+            .await
     };
 }
 

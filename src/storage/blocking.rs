@@ -11,8 +11,8 @@ use super::{connect::Options, sqlite_url::SqliteFile};
 use crate::domain::error::Error;
 
 macro_rules! sql {
-    ($engine:expr, $operation:expr, $collection:expr, $call:expr) => {
-        crate::storage::query_telemetry::blocking($engine, $operation, $collection, || $call)
+    ($engine:expr, $span:expr, $operation:expr, $collection:expr, $call:expr) => {
+        crate::storage::query_telemetry::blocking($engine, $span, $operation, $collection, || $call)
     };
 }
 

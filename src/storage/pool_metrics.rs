@@ -10,6 +10,7 @@ use crate::{
     domain::{error::Error, update::EntryPoint},
     fields::FIELDS,
     telemetry::instruments::{Pool, instruments},
+    trace::Span,
 };
 
 /// Interval of change log measurements.
@@ -67,7 +68,7 @@ impl SqlStore {
     /// The approximate length of the change log: from the oldest id to the newest id.
     async fn change_log_length(&self) -> Result<u64, Error> {
         let database = self.prepared()?;
-        let newest = database.newest_changes(1).await?.pop();
+        let newest = database.newest_changes(&Span::default(), 1).await?.pop();
         let oldest = database.oldest_change().await?;
         let entries = oldest.zip(newest).map_or(0, |(oldest, newest)| newest - oldest + 1);
         Ok(u64::try_from(entries).unwrap_or_default())

@@ -17,7 +17,7 @@ use super::{
     fault::NoRoom,
     query_telemetry::statement,
 };
-use crate::domain::error::Error;
+use crate::{domain::error::Error, trace::Span};
 
 /// Timeout of a read on a connection of the pool.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
@@ -127,15 +127,17 @@ impl Probe {
                 single(&self.options).await.map_err(|error| Error::Unavailable(error.into()))?
             }
         };
-        let transaction = statement(engine, "BEGIN", "", connection.begin()).await?;
+        // A probe is no call: its statements have no spans.
+        let span = &Span::default();
+        let transaction = statement(engine, span, "BEGIN", "", connection.begin()).await?;
         let insert = transaction.execute_unprepared(&self.insert);
-        statement(engine, "INSERT", "settings", insert).await?;
+        statement(engine, span, "INSERT", "settings", insert).await?;
         if engine == Engine::Postgres && self.doubts_room.load(Ordering::Relaxed) {
             let insert = transaction.execute_unprepared(&self.large_insert);
-            statement(engine, "INSERT", "requests", insert).await?;
+            statement(engine, span, "INSERT", "requests", insert).await?;
             self.doubts_room.store(false, Ordering::Relaxed);
         }
-        statement(engine, "ROLLBACK", "", transaction.rollback()).await?;
+        statement(engine, span, "ROLLBACK", "", transaction.rollback()).await?;
         *kept = Some(connection);
         Ok(())
     }

@@ -37,15 +37,16 @@ fn database() -> &'static [KeyValue] {
     DATABASE.get().map_or(&[], Vec::as_slice)
 }
 
-/// Runs a statement in a span. `operation` is its first word. `collection` is its tables, separated
+/// Runs a statement in a child span of `parent`. `operation` is its first word. `collection` is its tables, separated
 /// by spaces, or empty.
 pub(super) async fn statement<T, E: Coded>(
     engine: Engine,
+    parent: &Span,
     operation: &'static str,
     collection: &'static str,
     run: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let told = Statement::begin(engine, operation, collection);
+    let told = Statement::begin(engine, parent, operation, collection);
     let result = run.await;
     let found_none = result.as_ref().is_err_and(Coded::is_of_pool);
     if let (true, Some(instruments)) = (found_none, instruments()) {
@@ -60,25 +61,27 @@ pub(super) async fn statement<T, E: Coded>(
 /// vanished server never answers.
 pub(super) async fn own_statement<T, E: Coded + Into<Error>>(
     engine: Engine,
+    parent: &Span,
     operation: &'static str,
     collection: &'static str,
     run: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Error> {
-    let statement = statement(engine, operation, collection, run);
+    let statement = statement(engine, parent, operation, collection, run);
     match timeout(OWN_STATEMENT_TIMEOUT, statement).await {
         Ok(result) => result.map_err(Into::into),
         Err(_) => Err(unanswered()),
     }
 }
 
-/// Runs a statement of blocking SeaORM in a span.
+/// Runs a statement of blocking SeaORM in a child span of `parent`.
 pub(super) fn blocking<T, E: Coded>(
     engine: Engine,
+    parent: &Span,
     operation: &'static str,
     collection: &'static str,
     run: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    let told = Statement::begin(engine, operation, collection);
+    let told = Statement::begin(engine, parent, operation, collection);
     told.end(run())
 }
 
@@ -87,17 +90,22 @@ struct Statement {
     names: [&'static str; 3],
     /// `None` without metrics.
     measured: Option<(&'static Instruments, Instant)>,
-    /// `None` outside of a sampled call. The service polls every second, and each poll would be a
+    /// `None` without a sampled parent. The service polls every second, and each poll would be a
     /// trace.
     span: Option<Span>,
     has_ended: bool,
 }
 
 impl Statement {
-    fn begin(engine: Engine, operation: &'static str, collection: &'static str) -> Self {
+    fn begin(
+        engine: Engine,
+        parent: &Span,
+        operation: &'static str,
+        collection: &'static str,
+    ) -> Self {
         let names = [engine.semantic_name(), operation, collection];
         let measured = instruments().map(|instruments| (instruments, Instant::now()));
-        let span = Span::current_kept().map(|call| span(&call, names));
+        let span = parent.is_recording().then(|| span(parent, names));
         Self { names, measured, span, has_ended: false }
     }
 
@@ -133,10 +141,10 @@ impl Drop for Statement {
     }
 }
 
-/// The span of a statement, as a child of its call's span.
-fn span(call: &Span, [system, operation, collection]: [&'static str; 3]) -> Span {
+/// The span of a statement, as a child of `parent`.
+fn span(parent: &Span, [system, operation, collection]: [&'static str; 3]) -> Span {
     let summary = summary(operation, collection);
-    let span = call.child(SpanKind::Client, || summary.clone());
+    let span = parent.child(SpanKind::Client, || summary.clone());
     span.set_attributes(|| {
         [
             KeyValue::new(names::DB_SYSTEM_NAME, system),
@@ -163,8 +171,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_statement_without_an_answer_ends_and_its_connection_is_closed() {
         let begun = tokio::time::Instant::now();
-        let never = pending::<Result<(), DbErr>>();
-        let error = own_statement(Engine::Postgres, "DELETE", "requests", never).await.unwrap_err();
+        let (span, never) = (Span::default(), pending::<Result<(), DbErr>>());
+        let ended = own_statement(Engine::Postgres, &span, "DELETE", "requests", never).await;
+        let error = ended.unwrap_err();
         assert_eq!(begun.elapsed(), OWN_STATEMENT_TIMEOUT);
         assert!(breakage(&error).is_some(), "{error:?}");
     }

@@ -39,20 +39,24 @@ use super::{
     sqlite_url::{SqliteFile, check_file},
     sweep::sweep,
     token_key,
-    writer::Writers,
+    writer::{Pending, Writers},
 };
-use crate::domain::{
-    account::User,
-    error::{Error, chain},
-    listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
-    page_token::TokenKey,
-    readiness::{Fault, NotReady},
-    rules::{self, Visibility},
-    settings::Settings,
-    snapshot::{LoadPlan, Snapshot},
-    store::Store,
-    update::{Actor, Update, Updated},
-    watch::{Position, SubscriptionFilter, Watch, WatchBudget},
+use crate::{
+    domain::{
+        account::User,
+        call_context::CallContext,
+        error::{Error, chain},
+        listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
+        page_token::TokenKey,
+        readiness::{Fault, NotReady},
+        rules::{self, Visibility},
+        settings::Settings,
+        snapshot::{LoadPlan, Snapshot},
+        store::Store,
+        update::{Actor, Update, Updated},
+        watch::{Position, SubscriptionFilter, Watch, WatchBudget},
+    },
+    trace::Span,
 };
 
 /// Timeout for `BEGIN` on a server: `BEGIN` waits for no lock there.
@@ -123,7 +127,7 @@ impl SqlStore {
         }
         self.database.pools.connect().await;
         self.attach();
-        if let Err(error) = self.token_key().await {
+        if let Err(error) = self.token_key(&CallContext::default()).await {
             // The first call that needs the key reads it again.
             tracing::warn!(error = chain(&error), "the token key could not be read");
         }
@@ -217,64 +221,83 @@ impl Store for SqlStore {
         self.options.max_in_flight
     }
 
-    async fn apply(&self, update: Update, now: DateTime<Utc>) -> Result<Updated, Error> {
+    async fn apply(
+        &self,
+        call: &CallContext,
+        update: Update,
+        now: DateTime<Utc>,
+    ) -> Result<Updated, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        writers.apply(update, now, self.admit()?).await
+        writers.apply(call.clone(), update, now, self.admit()?).await
     }
 
     async fn apply_all(
         &self,
+        call: &CallContext,
         updates: Vec<Update>,
         now: DateTime<Utc>,
     ) -> Result<Vec<Updated>, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
         let room = self.admit()?;
-        let (updates, ahead) = self.database.decide_ahead(updates, now).await?;
-        writers.apply_all(updates, now, ahead, room).await
+        let (updates, ahead) = self.database.decide_ahead(call, updates, now).await?;
+        writers.apply_all(call.clone(), updates, now, ahead, room).await
     }
 
-    async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
+    async fn read(&self, call: &CallContext, actor: &Actor, user_id: i64) -> Result<User, Error> {
         let _room = self.admit()?;
         let mut plan = LoadPlan::default();
         plan.add_read(actor, user_id);
-        let snapshot = self.prepared()?.load(&plan).await?;
+        let snapshot = self.prepared()?.load(call, &plan).await?;
         rules::read(actor, user_id, &snapshot).cloned()
     }
 
-    async fn list(&self, actor: &Actor, query: &UserQuery) -> Result<Listed<User>, Error> {
+    async fn list(
+        &self,
+        call: &CallContext,
+        actor: &Actor,
+        query: &UserQuery,
+    ) -> Result<Listed<User>, Error> {
         let _room = self.admit()?;
-        self.prepared()?.list(actor, query).await
+        self.prepared()?.list(call, actor, query).await
     }
 
     async fn list_changes(
         &self,
+        call: &CallContext,
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Listed<LoggedChange>, Error> {
         let _room = self.admit()?;
-        self.prepared()?.list_changes(actor, query).await
+        self.prepared()?.list_changes(call, actor, query).await
     }
 
-    async fn visibility(&self, actor: &Actor, user_id: Option<i64>) -> Result<Visibility, Error> {
-        self.prepared()?.visibility(actor, user_id).await
+    async fn visibility(
+        &self,
+        call: &CallContext,
+        actor: &Actor,
+        user_id: Option<i64>,
+    ) -> Result<Visibility, Error> {
+        self.prepared()?.visibility(call, actor, user_id).await
     }
 
     async fn watch(
         &self,
+        call: &CallContext,
         from: Option<Position>,
         watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Box<dyn Watch>, Error> {
         self.prepared()?;
-        Ok(Box::new(self.feed.watch(from, watched, caller).await?))
+        Ok(Box::new(self.feed.watch(&call.span, from, watched, caller).await?))
     }
 
-    async fn token_key(&self) -> Result<TokenKey, Error> {
+    async fn token_key(&self, call: &CallContext) -> Result<TokenKey, Error> {
         let database = self.prepared()?;
         let load = async || {
             let (_room, lease) = database.own_work().await?;
             let key = token_key::load(&*lease);
-            let key = own_statement(database.engine(), "SELECT", "token_keys", key).await;
+            let key = own_statement(database.engine(), &call.span, "SELECT", "token_keys", key);
+            let key = key.await;
             let key = lease.note(key)?;
             lease.done();
             Ok(key)
@@ -282,24 +305,25 @@ impl Store for SqlStore {
         self.token_key.get_or_try_init(load).await.cloned()
     }
 
-    async fn administer(&self, actor: &Actor) -> Result<(), Error> {
+    async fn administer(&self, call: &CallContext, actor: &Actor) -> Result<(), Error> {
         let _room = self.admit()?;
         let mut plan = LoadPlan::default();
         plan.add_actor(actor);
-        rules::administer(actor, &self.prepared()?.load(&plan).await?)
+        rules::administer(actor, &self.prepared()?.load(call, &plan).await?)
     }
 
-    async fn settings(&self) -> Result<Settings, Error> {
+    async fn settings(&self, call: &CallContext) -> Result<Settings, Error> {
         let _room = self.admit()?;
-        self.prepared()?.settings().await
+        self.prepared()?.settings(&call.span).await
     }
 
     async fn update_settings(
         &self,
+        call: &CallContext,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
         let _room = self.admit()?;
-        self.prepared()?.update_settings(change).await
+        self.prepared()?.update_settings(&call.span, change).await
     }
 
     async fn ready(&self) -> Result<(), NotReady> {
@@ -347,7 +371,7 @@ impl Database {
 
     /// Proves that a server can store an update.
     pub(super) async fn probe(&self) -> Result<(), Error> {
-        self.probe.prove(self.engine(), self.settings()).await
+        self.probe.prove(self.engine(), self.settings(&Span::default())).await
     }
 
     pub(super) fn wake(&self) -> &Wake {
@@ -373,9 +397,9 @@ impl Database {
     }
 
     /// Begins a write transaction. After a timeout, the writer retries on another connection.
-    pub(super) async fn begin(&self) -> Result<Begun, Error> {
+    pub(super) async fn begin(&self, span: &Span) -> Result<Begun, Error> {
         let lease = self.pools.write().await?;
-        let begin = transaction::begin(&lease, self.engine());
+        let begin = transaction::begin(&lease, self.engine(), span);
         // On SQLite, `BEGIN` waits for other writers.
         let begun = if self.engine() == Engine::Sqlite {
             begin.await
@@ -394,13 +418,15 @@ impl Database {
     pub(super) async fn apply(
         &self,
         begun: Begun,
-        updates: &[(&Update, DateTime<Utc>)],
+        span: &Span,
+        updates: &[Pending<'_>],
         lock: RowLock,
         atomicity: Atomicity,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let Begun { transaction, lease } = begun;
-        let applied =
-            transaction::apply(transaction, self.engine(), updates, lock, atomicity, None).await;
+        let engine = self.engine();
+        let apply = transaction::apply(transaction, (engine, span), updates, lock, atomicity, None);
+        let applied = apply.await;
         match &applied {
             Ok(applied) => {
                 self.stored(applied);
@@ -420,16 +446,19 @@ impl Database {
     /// On SQLite, decides a batch before its transaction, to hold the write lock for less time.
     async fn decide_ahead(
         &self,
+        call: &CallContext,
         updates: Vec<Update>,
         now: DateTime<Utc>,
     ) -> Result<(Vec<Update>, Option<Ahead>), Error> {
         if self.engine() != Engine::Sqlite {
             return Ok((updates, None));
         }
-        let snapshot = self.load(&LoadPlan::of(&updates)).await?;
+        let snapshot = self.load(call, &LoadPlan::of(&updates)).await?;
+        let record = Arc::clone(&call.record);
         let decide = move || {
-            let pairs: Vec<_> = updates.iter().map(|update| (update, now)).collect();
-            let ahead = Ahead::decide(Engine::Sqlite, &pairs, snapshot)?;
+            let pending = updates.iter().map(|update| Pending { update, now, record: &record });
+            let pending: Vec<_> = pending.collect();
+            let ahead = Ahead::decide(Engine::Sqlite, &pending, snapshot)?;
             Ok((updates, Some(ahead)))
         };
         // Deciding a batch takes as long as many calls: do not block the runtime.
@@ -444,9 +473,9 @@ impl Database {
     }
 
     /// Loads the snapshot of a plan.
-    async fn load(&self, plan: &LoadPlan) -> Result<Snapshot, Error> {
+    async fn load(&self, call: &CallContext, plan: &LoadPlan) -> Result<Snapshot, Error> {
         let load = || async {
-            let reading = self.reading().await?;
+            let reading = self.reading(call).await?;
             let snapshot = reading.load(plan).await?;
             reading.end().await;
             Ok(snapshot)
@@ -455,9 +484,14 @@ impl Database {
     }
 
     /// Which users an actor may list.
-    async fn visibility(&self, actor: &Actor, user_id: Option<i64>) -> Result<Visibility, Error> {
+    async fn visibility(
+        &self,
+        call: &CallContext,
+        actor: &Actor,
+        user_id: Option<i64>,
+    ) -> Result<Visibility, Error> {
         let find = || async {
-            let reading = self.reading().await?;
+            let reading = self.reading(call).await?;
             let visibility = reading.visibility(actor, user_id).await?;
             reading.end().await;
             Ok(visibility)
@@ -465,11 +499,11 @@ impl Database {
         again(find).await
     }
 
-    async fn settings(&self) -> Result<Settings, Error> {
+    async fn settings(&self, span: &Span) -> Result<Settings, Error> {
         let load = || async {
             let (_room, lease) = self.own_work().await?;
             let load = settings::load(&*lease);
-            let settings = own_statement(self.engine(), "SELECT", "settings", load).await;
+            let settings = own_statement(self.engine(), span, "SELECT", "settings", load).await;
             let settings = lease.note(settings)?;
             lease.done();
             Ok(settings)
@@ -479,19 +513,20 @@ impl Database {
 
     async fn update_settings(
         &self,
+        span: &Span,
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
         let _room = self.own_work.acquire().await;
-        let Begun { transaction, lease } = self.begin().await?;
+        let Begun { transaction, lease } = self.begin(span).await?;
         let update = async {
             let load = settings::load(&transaction);
-            let stored = own_statement(self.engine(), "SELECT", "settings", load).await?;
+            let stored = own_statement(self.engine(), span, "SELECT", "settings", load).await?;
             let settings = change(stored.clone());
             if settings != stored {
                 let save = settings::save(&transaction, &stored, &settings);
-                own_statement(self.engine(), "INSERT", "settings", save).await?;
+                own_statement(self.engine(), span, "INSERT", "settings", save).await?;
             }
-            own_statement(self.engine(), "COMMIT", "", transaction.commit()).await?;
+            own_statement(self.engine(), span, "COMMIT", "", transaction.commit()).await?;
             Ok(settings)
         };
         let settings = lease.note(update.await)?;
@@ -527,7 +562,8 @@ impl Database {
         let mut settings = Vec::new();
         for (name, query) in queries {
             let query = Statement::from_string(write.get_database_backend(), *query);
-            let row = own_statement(self.engine(), "SELECT", "", write.query_one_raw(query)).await;
+            let row = write.query_one_raw(query);
+            let row = own_statement(self.engine(), &Span::default(), "SELECT", "", row).await;
             if let Some(row) = write.note(row)? {
                 settings.push(((*name).to_owned(), row.try_get_by_index(0)?));
             }

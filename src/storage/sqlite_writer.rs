@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use sea_orm_blocking::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use tokio::{runtime::Handle, time::Instant};
 
@@ -17,11 +16,15 @@ use super::{
     fault::{self, Corrupted},
     place::Place,
     repository::Database,
+    writer::Pending,
 };
-use crate::domain::{
-    error::{Error, chain},
-    readiness::Fault,
-    update::{Update, Updated},
+use crate::{
+    domain::{
+        error::{Error, chain},
+        readiness::Fault,
+        update::Updated,
+    },
+    trace::Span,
 };
 
 /// A small cache, so that the probe writes to the log before it ends. No lock wait: updates queue.
@@ -84,16 +87,17 @@ impl Writer {
     /// still hold. `patience` shortens the wait for another writer.
     pub(super) fn apply(
         &mut self,
-        updates: &[(&Update, DateTime<Utc>)],
+        updates: &[Pending<'_>],
         atomicity: Atomicity,
         patience: Option<Duration>,
         ahead: Option<Ahead>,
+        span: &Span,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         self.check_sound()?;
         let connection = self.connect()?;
         // Reset on success only, so that a panic counts as a failure.
         self.has_failed = true;
-        let applied = self.run(&connection, updates, atomicity, patience, ahead);
+        let applied = self.run(&connection, updates, atomicity, patience, ahead, span);
         match &applied {
             Ok((outcomes, log_bytes)) => {
                 (self.has_failed, self.fault) = (false, None);
@@ -110,10 +114,11 @@ impl Writer {
     fn run(
         &self,
         connection: &DatabaseConnection,
-        updates: &[(&Update, DateTime<Utc>)],
+        updates: &[Pending<'_>],
         atomicity: Atomicity,
         patience: Option<Duration>,
         ahead: Option<Ahead>,
+        span: &Span,
     ) -> Result<(Vec<Result<Updated, Error>>, u64), Failure> {
         if let Some(patience) = patience {
             wait(connection, patience)?;
@@ -121,8 +126,8 @@ impl Writer {
         // The future never yields: it runs on blocking SeaORM.
         let lock = statements::RowLock::Wait(None);
         let apply = async {
-            let begun = transaction::begin(connection, Engine::Sqlite).await?;
-            transaction::apply(begun, Engine::Sqlite, updates, lock, atomicity, ahead).await
+            let begun = transaction::begin(connection, Engine::Sqlite, span).await?;
+            transaction::apply(begun, (Engine::Sqlite, span), updates, lock, atomicity, ahead).await
         };
         let outcomes = self.runtime.block_on(apply)?;
         if patience.is_some() {

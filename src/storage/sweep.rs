@@ -17,9 +17,12 @@ use super::{
     query_telemetry::own_statement,
     repository::{Database, again},
 };
-use crate::domain::{
-    clock::{Clock, SystemClock},
-    error::Error,
+use crate::{
+    domain::{
+        clock::{Clock, SystemClock},
+        error::Error,
+    },
+    trace::Span,
 };
 
 /// How long an answer is kept for a retry of its request.
@@ -51,7 +54,7 @@ pub(super) async fn sweep(
     if let Some(keep) = keep_log {
         let (id, time) = (change_log::Column::Id, change_log::Column::ChangeTime);
         // The newest entry stays: it marks the end of the log.
-        let newest = database.newest_changes(1).await?.pop().unwrap_or_default();
+        let newest = database.newest_changes(&Span::default(), 1).await?.pop().unwrap_or_default();
         let old = time.lt((now - keep).timestamp_micros()).and(id.lt(newest));
         let mut has_deleted = false;
         while let Some(ids) = older::<change_log::Entity, i64>(database, id, time, &old).await? {
@@ -78,7 +81,7 @@ async fn compare_clocks(database: &Database) -> Result<(), Error> {
     let (_room, lease) = database.own_work().await?;
     let select =
         Statement::from_string(lease.get_database_backend(), format!("SELECT {microseconds}"));
-    let row = own_statement(database.engine(), "SELECT", "", lease.query_one_raw(select)).await;
+    let row = own_statement(database.engine(), &Span::default(), "SELECT", "", lease.query_one_raw(select)).await;
     let row = lease.note(row)?;
     let microseconds = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
     lease.done();
@@ -112,7 +115,8 @@ where
         .into_tuple::<(Id,)>();
     let (_room, lease) = database.own_writing().await?;
     let table = E::default().table_name();
-    let found = own_statement(database.engine(), "SELECT", table, ids.all(&*lease)).await;
+    let found =
+        own_statement(database.engine(), &Span::default(), "SELECT", table, ids.all(&*lease)).await;
     let ids = lease.note(found)?;
     lease.done();
     Ok((!ids.is_empty()).then(|| ids.into_iter().map(|(id,)| id).collect()))
@@ -122,7 +126,7 @@ async fn delete<E: EntityTrait>(database: &Database, rows: Expr) -> Result<(), E
     let (_room, lease) = database.own_writing().await?;
     let delete = E::delete_many().filter(rows).exec(&*lease);
     let table = E::default().table_name();
-    let deleted = own_statement(database.engine(), "DELETE", table, delete).await;
+    let deleted = own_statement(database.engine(), &Span::default(), "DELETE", table, delete).await;
     lease.note(deleted)?;
     lease.done();
     Ok(())
@@ -130,12 +134,12 @@ async fn delete<E: EntityTrait>(database: &Database, rows: Expr) -> Result<(), E
 
 impl Database {
     /// The id up to which entries of the change log were deleted.
-    pub(super) async fn swept_up_to(&self) -> Result<i64, Error> {
+    pub(super) async fn swept_up_to(&self, span: &Span) -> Result<i64, Error> {
         let select = change_log_sweep::Entity::find().order_by_desc(UpTo).limit(1);
         let read = || async {
             let (_room, lease) = self.own_work().await?;
             let row = select.clone().one(&*lease);
-            let row = own_statement(self.engine(), "SELECT", "change_log_sweeps", row).await;
+            let row = own_statement(self.engine(), span, "SELECT", "change_log_sweeps", row).await;
             let row = lease.note(row)?;
             lease.done();
             Ok(row.map_or(0, |row| row.up_to))
@@ -150,7 +154,9 @@ impl Database {
         let (_room, lease) = self.own_writing().await?;
         let insert = change_log_sweep::Entity::insert(row).on_conflict(keep);
         let insert = insert.exec_without_returning(&*lease);
-        let inserted = own_statement(self.engine(), "INSERT", "change_log_sweeps", insert).await;
+        let inserted =
+            own_statement(self.engine(), &Span::default(), "INSERT", "change_log_sweeps", insert)
+                .await;
         lease.note(inserted)?;
         lease.done();
         Ok(())
@@ -158,7 +164,7 @@ impl Database {
 
     /// Deletes the records of earlier sweeps.
     async fn forget_sweeps(&self) -> Result<(), Error> {
-        let last = self.swept_up_to().await?;
+        let last = self.swept_up_to(&Span::default()).await?;
         delete::<change_log_sweep::Entity>(self, UpTo.lt(last)).await
     }
 }

@@ -20,18 +20,26 @@ use super::{
     repository::{Database, SqlStore, again},
     unknown,
 };
-use crate::domain::{
-    error::Error,
-    identity::Scope,
-    token::{MOST_ACTIVE, ServiceToken, TokenStore},
-    token_cache::USED_WITHIN,
+use crate::{
+    domain::{
+        call_context::CallContext,
+        error::Error,
+        identity::Scope,
+        token::{MOST_ACTIVE, ServiceToken, TokenStore},
+        token_cache::USED_WITHIN,
+    },
+    trace::Span,
 };
 
 const TABLE: &str = "service_tokens";
 
 #[async_trait]
 impl TokenStore for SqlStore {
-    async fn active_tokens(&self, now: DateTime<Utc>) -> Result<Vec<ServiceToken>, Error> {
+    async fn active_tokens(
+        &self,
+        call: &CallContext,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ServiceToken>, Error> {
         let database = self.prepared()?;
         let expires = service_token::Column::ExpireTime;
         let lives = Condition::any().add(expires.is_null()).add(expires.gt(now.timestamp_micros()));
@@ -40,7 +48,7 @@ impl TokenStore for SqlStore {
             .filter(lives)
             .order_by_asc(service_token::Column::CreateTime)
             .limit(u64::try_from(MOST_ACTIVE).unwrap_or(u64::MAX));
-        tokens(database, select).await
+        tokens(database, &call.span, select).await
     }
 
     async fn tokens(&self) -> Result<Vec<ServiceToken>, Error> {
@@ -48,15 +56,15 @@ impl TokenStore for SqlStore {
         let select = service_token::Entity::find()
             .order_by_asc(service_token::Column::CreateTime)
             .order_by_asc(service_token::Column::Id);
-        tokens(database, select).await
+        tokens(database, &Span::default(), select).await
     }
 
-    async fn has_tokens(&self) -> Result<bool, Error> {
+    async fn has_tokens(&self, call: &CallContext) -> Result<bool, Error> {
         let database = self.prepared()?;
         let id = service_token::Entity::find().select_only().column(service_token::Column::Id);
         let (_room, lease) = database.own_work().await?;
         let id = id.limit(1).into_tuple::<String>().one(&*lease);
-        let id = own_statement(database.engine(), "SELECT", TABLE, id).await;
+        let id = own_statement(database.engine(), &call.span, "SELECT", TABLE, id).await;
         let id = lease.note(id)?;
         lease.done();
         Ok(id.is_some())
@@ -79,7 +87,8 @@ impl TokenStore for SqlStore {
         let insert = service_token::Entity::insert(row);
         let (_room, lease) = database.own_writing().await?;
         let insert = insert.exec_without_returning(&*lease);
-        let inserted = own_statement(database.engine(), "INSERT", TABLE, insert).await;
+        let inserted =
+            own_statement(database.engine(), &Span::default(), "INSERT", TABLE, insert).await;
         lease.note(inserted)?;
         lease.done();
         Ok(())
@@ -121,7 +130,9 @@ impl SqlStore {
     ) -> Result<UpdateResult, Error> {
         let database = self.prepared()?;
         let (_room, lease) = database.own_writing().await?;
-        let done = own_statement(database.engine(), "UPDATE", TABLE, update.exec(&*lease)).await;
+        let update = update.exec(&*lease);
+        let done =
+            own_statement(database.engine(), &Span::default(), "UPDATE", TABLE, update).await;
         let done = lease.note(done)?;
         lease.done();
         Ok(done)
@@ -131,12 +142,13 @@ impl SqlStore {
 /// Reads the tokens of a statement. Leaves out unreadable rows.
 async fn tokens(
     database: &Database,
+    span: &Span,
     select: Select<service_token::Entity>,
 ) -> Result<Vec<ServiceToken>, Error> {
     let read = || async {
         let (_room, lease) = database.own_work().await?;
         let rows = select.clone().into_model::<Stored<ServiceToken>>().all(&*lease);
-        let rows = own_statement(database.engine(), "SELECT", TABLE, rows).await;
+        let rows = own_statement(database.engine(), span, "SELECT", TABLE, rows).await;
         let rows = lease.note(rows)?;
         lease.done();
         Ok(rows)

@@ -22,7 +22,7 @@ pub(super) fn count(table: &'static str, values: usize) {
 
 /// A row with a value that no version of this service writes.
 #[derive(Debug, thiserror::Error)]
-#[error("the row {id:?} of the table {table} cannot be read")]
+#[error("the row {id} of the table {table} cannot be read")]
 pub(super) struct Unreadable {
     pub(super) table: &'static str,
     pub(super) id: String,

@@ -1,6 +1,6 @@
 //! Logs on standard error, and over OTLP if an endpoint is set.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_otlp::{
@@ -36,6 +36,11 @@ impl Levels {
         }
         Ok(())
     }
+}
+
+/// A duration for a log line, rounded to microseconds.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// The layer that writes to standard error.

@@ -11,7 +11,7 @@ use chrono::DateTime;
 use m4_user_details::{
     domain::{
         account::Username,
-        acting::Acting,
+        call_context::CallContext,
         store::Store,
         update::{Actor, Edit, Edits, EntryPoint, Origin, Update},
         value::Value,
@@ -38,7 +38,6 @@ fn update(city: &str) -> Update {
         request: None,
         unchanged: Vec::new(),
         validate_only: false,
-        acting: Acting::default(),
     }
 }
 
@@ -80,7 +79,11 @@ async fn the_log_is_bounded_beside_those_who_read(database: TestDatabase) {
     until("the log is cut back", || async {
         let city = format!("City {}", number.fetch_add(1, Ordering::Relaxed));
         store
-            .apply(update(&city), DateTime::from_timestamp(1_800_000_000, 0).unwrap())
+            .apply(
+                &CallContext::default(),
+                update(&city),
+                DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+            )
             .await
             .unwrap();
         size() <= MOST_BYTES

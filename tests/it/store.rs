@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use m4_user_details::{
     domain::{
         account::Username,
-        acting::Acting,
+        call_context::CallContext,
         error::{Error, Violation},
         store::Store,
         update::{Actor, Edit, Edits, EntryPoint, Origin, Update, Updated},
@@ -56,12 +56,12 @@ fn update(username: &str, user_id: i64, city: &str) -> Update {
         request: None,
         unchanged: Vec::new(),
         validate_only: false,
-        acting: Acting::default(),
     }
 }
 
 async fn apply(store: &SqlStore, update: Update) -> Result<Updated, Error> {
-    store.apply(update, DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await
+    let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    store.apply(&CallContext::default(), update, now).await
 }
 
 async fn every_commit_is_durable(database: TestDatabase) {
@@ -82,7 +82,7 @@ async fn every_commit_is_durable(database: TestDatabase) {
 async fn it_answers_only_when_it_is_prepared(database: TestDatabase) {
     let store = SqlStore::new(database.options()).unwrap();
     assert!(matches!(apply(&store, update("admin", 3, "x")).await, Err(Error::Unavailable(_))));
-    assert!(matches!(store.settings().await, Err(Error::Unavailable(_))));
+    assert!(matches!(store.settings(&CallContext::default()).await, Err(Error::Unavailable(_))));
     assert!(store.ready().await.is_err());
     store.prepare(true).await.unwrap();
     store.prepare(true).await.unwrap();
@@ -156,10 +156,11 @@ async fn updates_at_once_store_each_its_own_values(database: TestDatabase) {
             update
         });
         let asked = updates.clone();
+        let call = CallContext::default();
         let outcomes = join_all(updates.into_iter().map(|update| apply(&store, update))).await;
         for (update, outcome) in asked.iter().zip(outcomes) {
             let answered = outcome.unwrap().user;
-            let stored = store.read(&update.actor, update.user_id).await.unwrap();
+            let stored = store.read(&call, &update.actor, update.user_id).await.unwrap();
             assert_eq!(answered, stored);
             for (field, edit) in update.edits.iter() {
                 assert_eq!(*edit, Edit::Set(stored.values[*field].clone()), "{field:?}");
@@ -223,10 +224,12 @@ async fn a_batch_that_waited_goes_by_what_is_stored_then(database: TestDatabase)
     let admin = Actor::Account(Username::parse("admin"));
     let batch = async |other: Transaction, city: &str| {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let batch = store.apply_all(vec![update("admin", 3, city), update("admin", 4, city)], now);
+        let call = CallContext::default();
+        let updates = vec![update("admin", 3, city), update("admin", 4, city)];
+        let batch = store.apply_all(&call, updates, now);
         let later = async {
             until("the batch has its place", || async {
-                matches!(store.read(&admin, 5).await, Err(Error::Overloaded))
+                matches!(store.read(&call, &admin, 5).await, Err(Error::Overloaded))
             })
             .await;
             if database.kind != Kind::Sqlite {

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use http::{Method, StatusCode, uri::PathAndQuery};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use m4_user_details::proto::{
-    Comment, GetUserDetailsRequest, UpdateUserDetailsRequest, UserDetails,
-    user_details_service_client::UserDetailsServiceClient,
+    Address, BatchUpdateUserDetailsRequest, Comment, GetUserDetailsRequest,
+    UpdateUserDetailsRequest, UserDetails, user_details_service_client::UserDetailsServiceClient,
 };
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::Value;
@@ -24,12 +24,15 @@ use crate::{
 
 on_every_engine!(
     each_call_has_one_line_that_says_who_acted,
+    the_line_of_a_refused_call_says_why_without_a_value,
     a_caller_that_goes_away_leaves_its_line,
 );
 
 on_sqlite!(
     lines_are_sent_with_their_trace_and_nothing_of_libraries,
     a_call_that_no_method_answers_has_its_line_and_is_measured,
+    a_call_that_the_gateway_refuses_has_a_line_that_says_why,
+    the_program_says_that_it_serves_once_it_is_ready,
     a_refused_head_has_its_line_and_is_measured,
     a_signal_may_be_switched_off,
     what_is_logged_is_read_anew_at_a_signal,
@@ -37,6 +40,10 @@ on_sqlite!(
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const PLAIN_USER: &str = "account_plain_user";
+const UNKNOWN: &str = "account_unknown";
+const BLOCKED: &str = "account_blocked";
+const ITSELF: &str = "account_itself";
 const UPDATE: &str = "m4.userdetails.v1.UserDetailsService/UpdateUserDetails";
 
 /// Placeholder for the address of a receiver.
@@ -70,9 +77,9 @@ async fn a_refused_head_has_its_line_and_is_measured(database: TestDatabase) {
     let many = format!("GET /secret HTTP/1.1\r\n{}\r\n", "A: secret\r\n".repeat(150));
     let broken = format!("PUT {PATH}?hash=secret<> HTTP/1.1\r\n\r\n");
     for (number, (head, method, status, outcome)) in [
-        (many, "GET", 413, "Request is too large"),
-        (broken, "PUT", 400, "Bad request"),
-        ("secret\r\n\r\n".to_owned(), "_OTHER", 400, "Bad request"),
+        (many, "GET", 413, "TOO_LARGE"),
+        (broken, "PUT", 400, "BAD_REQUEST"),
+        ("secret\r\n\r\n".to_owned(), "_OTHER", 400, "BAD_REQUEST"),
     ]
     .into_iter()
     .enumerate()
@@ -183,10 +190,135 @@ async fn each_call_has_one_line_that_says_who_acted(database: TestDatabase) {
     assert_eq!(stored.len(), 1, "{log}");
     let fields = &stored[0]["fields"];
     assert_eq!((&fields["user_id"], &fields["actor_id"]), (&3.into(), &2.into()));
-    assert_eq!(fields["fields"], "[\"address.city\"]");
+    assert_eq!(fields["fields"], "address.city");
     for secret in ["ecognisable", "internal token", "door token", "\"manager\"", "nobody"] {
         assert!(!(log.clone() + &door.log()).contains(secret), "{secret}");
     }
+}
+
+async fn the_line_of_a_refused_call_says_why_without_a_value(database: TestDatabase) {
+    let variables = [
+        ("M4_LOG", "m4_user_details=debug,info"),
+        ("M4_GRPC_TOKEN", "internal token"),
+        ("M4_GRPC_TOKEN_NAME", "billing"),
+    ];
+    let service = Program::demo(&database, &variables).await;
+    let mut users = UserDetailsServiceClient::new(service.channel());
+    let as_account = |acting_username: &str, user_id, user_details| UpdateUserDetailsRequest {
+        acting_username: acting_username.to_owned(),
+        user_id,
+        user_details: Some(user_details),
+        ..UpdateUserDetailsRequest::default()
+    };
+    let city = |city: &str| {
+        let address = Address { city: Some(city.to_owned()), ..Address::default() };
+        let address = Some(Box::new(address));
+        UserDetails { address, ..UserDetails::default() }
+    };
+    let invalid = || {
+        let comment = Some(Box::new(Comment { comment: Some("Recognisable\u{1}".to_owned()) }));
+        UserDetails { comment, ..city("Recognisable\u{1}") }
+    };
+    let fields = "user_details.address.city, user_details.comment.comment";
+    let mut expected = Vec::new();
+    for (acting, user_id, details, code, outcome, rule, refused_fields) in [
+        ("admin", 3, invalid(), Code::InvalidArgument, "INVALID_DETAILS", "", fields),
+        ("alice", 3, city("Bonn"), Code::PermissionDenied, "ACCESS_DENIED", PLAIN_USER, ""),
+        ("nobody", 3, city("Bonn"), Code::PermissionDenied, "ACCESS_DENIED", UNKNOWN, ""),
+        ("locked", 3, city("Bonn"), Code::PermissionDenied, "ACCESS_DENIED", BLOCKED, ""),
+        ("manager", 2, city("Bonn"), Code::PermissionDenied, "ACCESS_DENIED", ITSELF, ""),
+        ("auditor", 3, city("Bonn"), Code::PermissionDenied, "NOT_AUTHORIZED", "group_right", ""),
+        ("", 3, city("Bonn"), Code::PermissionDenied, "ACCESS_DENIED", "own_name", ""),
+    ] {
+        let mut request = Request::new(as_account(acting, user_id, details));
+        let token = "Bearer internal token".parse().unwrap();
+        request.metadata_mut().insert("authorization", token);
+        assert_eq!(users.update_user_details(request).await.unwrap_err().code(), code);
+        expected.push((outcome, rule, refused_fields, user_id));
+    }
+    // A batch names the user and the fields of the first refused update.
+    let requests = vec![as_account("", 3, city("Bonn")), as_account("", 4, invalid())];
+    let acting_username = "admin".to_owned();
+    let mut request = Request::new(BatchUpdateUserDetailsRequest {
+        acting_username,
+        requests,
+        ..BatchUpdateUserDetailsRequest::default()
+    });
+    let token = "Bearer internal token".parse().unwrap();
+    request.metadata_mut().insert("authorization", token);
+    users.batch_update_user_details(request).await.unwrap_err();
+    let fields = "requests[1].user_details.address.city, requests[1].user_details.comment.comment";
+    expected.push(("INVALID_DETAILS", "", fields, 4));
+
+    let lines = wait_for_lines(&service, expected.len()).await;
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let fields = &line["fields"];
+            assert_eq!((&fields["identity"], &fields["door"]), (&"billing".into(), &"grpc".into()));
+            assert_eq!(fields["client.address"], "127.0.0.1");
+            let code = fields["rpc.response.status_code"].as_str().unwrap();
+            assert!(["INVALID_ARGUMENT", "PERMISSION_DENIED"].contains(&code), "{code}");
+            let text = |name: &str| fields[name].as_str().unwrap_or_default();
+            let user_id = fields["user_id"].as_i64().unwrap();
+            // Whole microseconds.
+            let micros = fields["milliseconds"].as_f64().unwrap() * 1000.0;
+            assert!((micros - micros.round()).abs() < 1e-6, "{micros}");
+            (text("outcome"), text("rule"), text("refused_fields"), user_id)
+        })
+        .collect();
+    assert_eq!(told, expected);
+    let log = service.log();
+    for secret in ["ecognisable", "Bonn", "internal token", "alice", "nobody", "auditor", "Some("] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+}
+
+async fn a_call_that_the_gateway_refuses_has_a_line_that_says_why(database: TestDatabase) {
+    let service = Program::demo(&database, &[]).await;
+    let door = Program::door(service.grpc.unwrap(), &[]).await;
+    let invalid = target("admin", "3", "hidden=Recognisable&city=Recognisable");
+    for program in [&service, &door] {
+        let answer = program.send(Method::POST, &invalid, &[]).await;
+        assert!(answer.body.contains("User was not updated"), "{}", answer.body);
+        until("the gateway has logged the call", || async {
+            lines(program).iter().any(|line| line["fields"]["message"] == "legacy call")
+        })
+        .await;
+        let lines = lines(program);
+        let line = lines.iter().find(|line| line["fields"]["message"] == "legacy call").unwrap();
+        let fields = &line["fields"];
+        assert_eq!(
+            (&line["level"], &fields["outcome"]),
+            (&"INFO".into(), &"INVALID_DETAILS".into())
+        );
+        assert_eq!((&fields["row"], &fields["user_id"]), (&"9".into(), &3.into()));
+        assert_eq!(fields["refused_fields"], "user_details.general.hidden");
+        assert_eq!(fields["client.address"], "127.0.0.1");
+        assert_eq!(fields["rpc.response.status_code"], "OK");
+        assert!(!program.log().contains("ecognisable"), "{}", program.log());
+    }
+    // The service logs the address of the legacy client, not of the gateway's connection.
+    let call = wait_for_lines(&service, 2).await;
+    let call = call.iter().find(|line| line["fields"]["message"] == "call").unwrap();
+    assert_eq!(call["fields"]["client.address"], "127.0.0.1");
+}
+
+async fn the_program_says_that_it_serves_once_it_is_ready(database: TestDatabase) {
+    let serves = |program: &Program| program.log().contains("\"message\":\"serving\"");
+    let unreachable = [("M4_DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")];
+    let mut waiting = Program::serve(&["--demo"], &unreachable).await;
+    let mut door = Program::door(waiting.grpc.unwrap(), &[]).await;
+    waiting.wait_for_line("trying again").await;
+    assert!(!serves(&waiting), "{}", waiting.log());
+    assert!(!serves(&door), "{}", door.log());
+    door.signal("TERM");
+    door.ended().await;
+    let mut service = Program::demo(&database, &[]).await;
+    let serving = service.wait_for_line("serving").await;
+    assert_eq!(serving["fields"]["http"], service.http.to_string());
+    let mut door = Program::door(service.grpc.unwrap(), &[]).await;
+    door.wait_for_line("serving").await;
 }
 
 async fn a_caller_that_goes_away_leaves_its_line(database: TestDatabase) {

@@ -118,10 +118,10 @@ impl Program {
             admin: None,
             client: Client::builder(TokioExecutor::new()).build_http(),
         };
-        let serving = program.wait_for_line("serving").await;
-        program.http = serving["fields"]["http"].as_str().unwrap().parse().unwrap();
+        let listening = program.wait_for_line("listening").await;
+        program.http = listening["fields"]["http"].as_str().unwrap().parse().unwrap();
         let address =
-            |name: &str| serving["fields"][name].as_str().map(|address| address.parse().unwrap());
+            |name: &str| listening["fields"][name].as_str().map(|address| address.parse().unwrap());
         (program.grpc, program.admin) = (address("grpc"), address("admin"));
         program
     }

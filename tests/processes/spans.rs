@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use m4_user_details::proto::{
     Address, GetUserDetailsRequest, ListUserDetailsChangesRequest, UpdateUserDetailsRequest,
     UserDetails, WatchUserDetailsRequest,
@@ -308,10 +308,12 @@ async fn a_deadline_that_runs_out_is_the_servers_error(database: TestDatabase) {
     lock.release().await;
 }
 
-/// A service that only keeps the request headers.
+/// A service that only keeps the headers of updates. A gateway also checks the health.
 async fn headers_of(kept: Arc<Mutex<Vec<HeaderMap>>>) -> SocketAddr {
-    let keep = async move |headers: HeaderMap| {
-        kept.lock().unwrap().push(headers);
+    let keep = async move |uri: Uri, headers: HeaderMap| {
+        if uri.path().ends_with("/UpdateUserDetails") {
+            kept.lock().unwrap().push(headers);
+        }
         [("content-type", "application/grpc"), ("grpc-status", "14")]
     };
     let routes = Routes::from(axum::Router::new().fallback(keep));

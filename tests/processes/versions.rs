@@ -124,7 +124,7 @@ async fn a_bad_row_is_named_in_the_log_and_counted(database: TestDatabase) {
     until("the failed call is logged", || async {
         let log = program.log();
         let line = log.lines().filter(names_the_row).nth(1);
-        line.is_some_and(|line| line.contains(r#"the row \"4\" of the table accounts"#))
+        line.is_some_and(|line| line.contains("the row 4 of the table accounts"))
     })
     .await;
     assert_eq!(counted().await, 2.0);

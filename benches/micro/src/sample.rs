@@ -9,7 +9,6 @@ use chrono::{DateTime, Utc};
 use m4_user_details::{
     domain::{
         account::{AccountType, ActingAccount, User, Username},
-        acting::Acting,
         rules,
         snapshot::Snapshot,
         update::{Actor, EntryPoint, Origin, Update, Updated},
@@ -73,7 +72,6 @@ fn update(query: &str) -> Update {
         request: None,
         unchanged: Vec::new(),
         validate_only: request.validate_only,
-        acting: Acting::default(),
     }
 }
 

@@ -33,13 +33,18 @@ impl Authenticator {
         extensions: &Extensions,
     ) -> Result<Option<Caller>, Error> {
         let Some(method) = route.method() else { return Ok(None) };
-        let caller = self.authentication.caller(headers, extensions).await?;
-        if let Caller::Legacy(credentials) = &caller {
-            if !method.is_legacy {
-                return Err(Error::Unauthenticated);
+        let call = Begun::context(extensions)?;
+        let caller = self.authentication.caller(call, headers, extensions).await?;
+        match &caller {
+            Caller::Internal(identity) => call.record.set_identity(identity),
+            Caller::Legacy(credentials) => {
+                credentials.address.parse().into_iter().for_each(|ip| call.record.set_client(ip));
+                if !method.is_legacy {
+                    return Err(Error::Unauthenticated);
+                }
+                let hash = self.service.authenticate(call, credentials).await;
+                hash.inspect_err(metered::hash_failed)?;
             }
-            let hash = self.service.authenticate(credentials).await;
-            hash.inspect_err(metered::hash_failed)?;
         }
         Ok(Some(caller))
     }

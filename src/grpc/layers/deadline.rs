@@ -8,10 +8,11 @@ use std::{
 };
 
 use http::HeaderMap;
+use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
-use super::{BoxFuture, Request, Response, layer, refuse};
-use crate::domain::{deadline::within, error::Error};
+use super::{BoxFuture, Request, Response, layer, refuse, trace::Begun};
+use crate::domain::error::Error;
 
 /// Maximum margin before the caller's deadline, so that the response arrives in time.
 const ANSWER_MARGIN: Duration = Duration::from_millis(20);
@@ -34,14 +35,16 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> BoxFuture<Response> {
+    fn call(&mut self, mut request: Request) -> BoxFuture<Response> {
         let in_time = |timeout: Duration| timeout - (timeout / 10).min(ANSWER_MARGIN);
         let timeout = grpc_timeout(request.headers())
             .map_or(self.longest, |timeout| in_time(timeout).min(self.longest));
-        let call = self.inner.call(request);
-        Box::pin(async move {
-            within(timeout, call).await.unwrap_or_else(|_| Ok(refuse(Error::DeadlineExceeded)))
-        })
+        let deadline = Instant::now() + timeout;
+        if let Some(begun) = request.extensions_mut().get_mut::<Begun>() {
+            begun.context.deadline = Some(deadline);
+        }
+        let call = timeout_at(deadline, self.inner.call(request));
+        Box::pin(async move { call.await.unwrap_or_else(|_| Ok(refuse(Error::DeadlineExceeded))) })
     }
 }
 

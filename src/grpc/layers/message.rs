@@ -32,8 +32,9 @@ use super::{
 };
 use crate::{
     budget::{BytesPermit, ConnectionBudget},
-    domain::{deadline, error::Error, update::MAX_BATCH_TEXT_BYTES},
+    domain::{call_context::CallContext, error::Error, update::MAX_BATCH_TEXT_BYTES},
     grpc::streams::Ended,
+    trace::Span,
 };
 
 /// The gRPC message prefix: a compression flag (1 byte) and the length (4 bytes).
@@ -72,13 +73,18 @@ impl Messages<Routes> {
     async fn exchange(self, request: Request) -> Result<Response, Error> {
         let share = request.extensions().get::<Arc<ConnectionShare>>();
         let budget = share.map(|share| Arc::clone(&share.budget));
-        let route = request.extensions().get::<Begun>().map_or(Route::Unknown, |begun| begun.route);
+        let begun = request.extensions().get::<Begun>();
+        let Begun { route, context } = begun.cloned().ok_or(Error::UnknownMethod)?;
         let method = match route {
             Route::Api(method) => method,
-            Route::Infrastructure(kind) => return self.infrastructure(request, kind, budget).await,
+            Route::Infrastructure(kind) => {
+                return self.infrastructure(request, kind, &context, budget).await;
+            }
             Route::Unknown => return Err(Error::UnknownMethod),
         };
-        let (mut parts, message) = self.receive(request, Some(method), budget.as_ref()).await?;
+        let span = &context.span;
+        let received = self.receive(request, span, Some(method), budget.as_ref());
+        let (mut parts, message) = received.await?;
         let is_large = message.frame.len() > LARGE_MESSAGE_BYTES;
         if is_large {
             parts.extensions.insert(OnWorker);
@@ -97,7 +103,7 @@ impl Messages<Routes> {
             drop(permit);
             Ok((response, room))
         };
-        let (mut response, room) = self.workers.run_if(is_large, call).await?;
+        let (mut response, room) = self.workers.run_if(span, is_large, call).await?;
         match (response.body_mut(), budget) {
             (Answer::Message { data, .. }, Some(budget)) => {
                 // The response counts in the budget until it is sent.
@@ -115,12 +121,13 @@ impl Messages<Routes> {
         mut self,
         request: Request,
         kind: Infrastructure,
+        context: &CallContext,
         budget: Option<Arc<ConnectionBudget>>,
     ) -> Result<Response, Error> {
         if kind == Infrastructure::Reflection {
             // tonic limits these messages and reads them in its own task. At the deadline, the
             // request stream ends. Then the response has the usual send timeout.
-            let deadline = deadline::current().unwrap_or_else(Instant::now);
+            let deadline = context.deadline.unwrap_or_else(Instant::now);
             let ended = CancellationToken::new();
             let at_deadline = ended.clone();
             tokio::spawn(async move {
@@ -136,7 +143,7 @@ impl Messages<Routes> {
             return Ok(response.map(|body| Answer::stream(body, budget)));
         }
         self.max_message = MAX_PUBLIC_MESSAGE_BYTES;
-        let (parts, message) = self.receive(request, None, None).await?;
+        let (parts, message) = self.receive(request, &context.span, None, None).await?;
         let request = Request::from_parts(parts, Body::new(Full::new(message.frame)));
         let response = routed(&mut self.inner, request).await;
         match kind {
@@ -149,6 +156,7 @@ impl Messages<Routes> {
     async fn receive(
         &self,
         request: Request,
+        span: &Span,
         method: Option<&'static Method>,
         budget: Option<&Arc<ConnectionBudget>>,
     ) -> Result<(Parts, Message), Error> {
@@ -160,7 +168,7 @@ impl Messages<Routes> {
             (true, None) => return Err(malformed()),
             (true, Some(name)) => {
                 let encoding = Encoding::of(name.as_bytes()).ok_or(Error::UnknownEncoding)?;
-                self.decompress(message, encoding, method).await?
+                self.decompress(message, encoding, span, method).await?
             }
         };
         Ok((parts, message))
@@ -171,6 +179,7 @@ impl Messages<Routes> {
         &self,
         message: Message,
         encoding: Encoding,
+        span: &Span,
         method: Option<&'static Method>,
     ) -> Result<Message, Error> {
         let Message { frame, mut permit } = message;
@@ -195,7 +204,7 @@ impl Messages<Routes> {
                     method.is_none_or(|method| !method.elements.are_exceeded_by(beginning))
                 };
                 let decompress = async move { encoding.decompress(&compressed, max, goes_on) };
-                let content = self.workers.run(decompress).await?;
+                let content = self.workers.run(span, decompress).await?;
                 content.map_err(|_| malformed())?.ok_or_else(too_large)?
             }
         };

@@ -27,13 +27,14 @@ pub(in crate::grpc) struct Method {
 }
 
 /// The target of a request path.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(in crate::grpc) enum Route {
     /// A method of the API.
     Api(&'static Method),
     /// A health check or reflection: public, neither logged nor measured.
     Infrastructure(Infrastructure),
     /// No method of this service.
+    #[default]
     Unknown,
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -21,7 +22,7 @@ use super::{Answer, BoxFuture, Request, Response, method::Route, trace::Begun};
 use crate::{
     credentials::LegacyCredentials,
     domain::{
-        acting::Acting,
+        call_context::CallContext,
         error::{Error, chain},
         update::EntryPoint,
     },
@@ -31,9 +32,9 @@ use crate::{
         metered::Metered,
         streams::{self, Ended},
     },
+    listen::Peer,
     proto::code_name,
-    telemetry::{metrics, names},
-    trace::Span,
+    telemetry::{logs::milliseconds, metrics, names},
 };
 
 /// Measures and logs calls.
@@ -69,8 +70,8 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let begun = request.extensions().get::<Begun>().cloned();
-        let (route, span) = begun
-            .map_or_else(|| (Route::Unknown, Span::default()), |begun| (begun.route, begun.span));
+        let (route, context) =
+            begun.map_or_else(Default::default, |begun| (begun.route, begun.context));
         let method = match route {
             Route::Api(method) => method.name,
             Route::Unknown => OTHER,
@@ -81,7 +82,8 @@ where
                 });
             }
         };
-        let line = Line::new(method, entry_point(request.headers()), span);
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+        let line = Line::new(method, entry_point(request.headers()), peer, context);
         let call = Call { metered: Metered::begin(method, line.begun), line };
         // A streaming call outlives its response headers, so its handler takes the call over.
         let slot = route.method().filter(|method| method.is_stream).map(|_| {
@@ -89,15 +91,14 @@ where
             request.extensions_mut().insert(slot.clone());
             slot
         });
-        let (acting, span) = (call.line.acting.clone(), call.line.span.clone());
-        let answer = self.inner.call(request);
+        let answer = call.line.context.span.instrument(self.inner.call(request));
         Box::pin(async move {
             if let Some(slot) = &slot {
                 slot.put(call);
-                let response = span.instrument(acting.during(answer)).await?;
+                let response = answer.await?;
                 return Ok(observed(response, slot.take()));
             }
-            let response = span.instrument(acting.during(answer)).await?;
+            let response = answer.await?;
             Ok(observed(response, Some(call)))
         })
     }
@@ -253,43 +254,56 @@ impl Call {
 struct Line {
     method: &'static str,
     entry_point: EntryPoint,
+    /// The address of the connection; `None` for a call in this process.
+    peer: Option<IpAddr>,
     begun: Instant,
-    acting: Acting,
-    span: Span,
+    context: CallContext,
     /// Whether the stream is open.
     is_open: bool,
     written: bool,
 }
 
 impl Line {
-    fn new(method: &'static str, entry_point: EntryPoint, span: Span) -> Self {
-        let (begun, acting) = (Instant::now(), Acting::default());
-        Self { method, entry_point, begun, acting, span, is_open: false, written: false }
+    fn new(
+        method: &'static str,
+        entry_point: EntryPoint,
+        peer: Option<IpAddr>,
+        context: CallContext,
+    ) -> Self {
+        let begun = Instant::now();
+        Self { method, entry_point, peer, begun, context, is_open: false, written: false }
     }
 
     fn ends(&mut self, outcome: &'static str, code: Code, error: Option<&Error>, took: Duration) {
         self.written = true;
         let code_name = code_name(code);
-        self.span.set_attributes(|| {
+        let CallContext { span, record, .. } = &self.context;
+        span.set_attributes(|| {
             [
                 KeyValue::new(names::RPC_RESPONSE_STATUS_CODE, code_name),
                 KeyValue::new(names::OUTCOME, outcome),
             ]
         });
         if is_servers(code) {
-            self.span.set_error(|| code_name.into());
+            span.set_error(|| code_name.into());
         }
-        let _entered = self.span.enter();
+        let _entered = span.enter();
         macro_rules! line {
             ($level:ident $($cause:tt)*) => {
                 tracing::$level!(
-                    trace_id = self.span.trace_id().map(display),
+                    trace_id = span.trace_id().map(display),
                     door = self.entry_point.as_str(),
-                    actor_id = self.acting.account(),
-                    service = self.acting.service(),
+                    client.address = record.client().or(self.peer).map(display),
+                    identity = record.identity(),
+                    actor_id = record.account(),
+                    service = record.service(),
+                    user_id = record.user_id(),
                     rpc.method = self.method,
+                    rpc.response.status_code = code_name,
                     outcome,
-                    milliseconds = took.as_secs_f64() * 1000.0
+                    rule = error.and_then(Error::rule),
+                    refused_fields = error.and_then(errors::refused_fields),
+                    milliseconds = milliseconds(took)
                     $($cause)*,
                     "call"
                 )
@@ -304,13 +318,13 @@ impl Line {
             Some(Error::Unavailable(cause)) => line!(warn, cause = %chain(&**cause)),
             _ => line!(info),
         }
-        metrics::exemplar(names::RPC_SERVER_CALL_DURATION, &self.span, took, || {
+        metrics::exemplar(names::RPC_SERVER_CALL_DURATION, span, took, || {
             vec![
                 (names::RPC_METHOD, self.method.to_owned()),
                 (names::RPC_RESPONSE_STATUS_CODE, code_name.to_owned()),
             ]
         });
-        self.span.end();
+        span.end();
     }
 }
 

@@ -5,11 +5,17 @@ use std::{
     task::{Context, Poll},
 };
 
+use http::Extensions;
 use opentelemetry::{KeyValue, trace::SpanKind};
 use tower::Service;
 
 use super::{Request, method::Route};
-use crate::{grpc::call::OTHER, telemetry::names, trace::Span};
+use crate::{
+    domain::{call_context::CallContext, error::Error},
+    grpc::call::OTHER,
+    telemetry::names,
+    trace::Span,
+};
 
 /// Begins the span of a call.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +35,22 @@ pub(in crate::grpc) struct Trace<S> {
     inner: S,
 }
 
-/// The route and the span of a call, stored as a request extension.
+/// The route and the context of a call, stored as a request extension.
 #[derive(Clone)]
 pub(in crate::grpc) struct Begun {
     pub(in crate::grpc) route: Route,
-    pub(in crate::grpc) span: Span,
+    pub(in crate::grpc) context: CallContext,
+}
+
+impl Begun {
+    /// The context of a request.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] outside the layers, which is a defect.
+    pub(in crate::grpc) fn context(extensions: &Extensions) -> Result<&CallContext, Error> {
+        let begun = extensions.get::<Self>();
+        begun.map(|begun| &begun.context).ok_or_else(|| Error::Internal("no call context".into()))
+    }
 }
 
 impl<S: Service<Request, Error = Infallible>> Service<Request> for Trace<S> {
@@ -47,8 +64,8 @@ impl<S: Service<Request, Error = Infallible>> Service<Request> for Trace<S> {
 
     fn call(&mut self, mut request: Request) -> S::Future {
         let route = Route::of(request.uri().path());
-        let span = span(route, &request);
-        request.extensions_mut().insert(Begun { route, span });
+        let context = CallContext { span: span(route, &request), ..CallContext::default() };
+        request.extensions_mut().insert(Begun { route, context });
         self.inner.call(request)
     }
 }

@@ -7,11 +7,7 @@ use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{
-        acting::Acting,
-        deadline,
-        error::{Cause, Error},
-    },
+    domain::error::{Cause, Error},
     trace::Span,
 };
 
@@ -51,30 +47,31 @@ impl Workers {
     /// The errors of the call and of [`Self::run`].
     pub(in crate::grpc) async fn run_if<T: Send + 'static>(
         &self,
+        span: &Span,
         is_large: bool,
         call: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        if is_large { self.run(call).await? } else { call.await }
+        if is_large { self.run(span, call).await? } else { call.await }
     }
 
-    /// Runs a call on a worker, as soon as a worker is free. Dropping the future cancels the call.
+    /// Runs a call on a worker and in its span, as soon as a worker is free. Dropping the future
+    /// cancels the call.
     ///
     /// # Errors
     /// [`Error::Internal`] if the call panicked.
     pub(in crate::grpc) async fn run<T: Send + 'static>(
         &self,
+        span: &Span,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Error> {
         let failed = |cause: Cause| Error::Internal(cause);
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|error| failed(error.into()))?;
-        let (deadline, acting, span) = (deadline::current(), Acting::current(), Span::current());
+        let call = span.instrument(call);
         let cancelled = CancellationToken::new();
         let _guard = cancelled.clone().drop_guard();
         let runtime = Handle::current();
         let worker = spawn_blocking(move || {
-            let call = async move { acting.during(deadline::until(deadline, call)).await };
-            let call = span.instrument(call);
             let answer = runtime.block_on(cancelled.run_until_cancelled(call));
             drop(permit);
             answer

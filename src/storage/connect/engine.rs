@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// The value of `db.system.name`.
-    pub(in crate::storage) fn semantic_name(self) -> &'static str {
+    pub(crate) fn semantic_name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
             Self::Postgres => "postgresql",

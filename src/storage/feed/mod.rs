@@ -18,9 +18,12 @@ use self::{
     watcher::Watcher,
 };
 use super::repository::Database;
-use crate::domain::{
-    error::Error,
-    watch::{Position, SubscriptionFilter, WatchBudget},
+use crate::{
+    domain::{
+        error::Error,
+        watch::{Position, SubscriptionFilter, WatchBudget},
+    },
+    trace::Span,
 };
 
 /// Maximum number of entries per page.
@@ -56,22 +59,23 @@ impl Feed {
     /// Subscribes from a position, or from now.
     pub(super) async fn watch(
         self: &Arc<Self>,
+        span: &Span,
         from: Option<Position>,
         watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Watcher, Error> {
         let place = self.places.take(caller)?;
         if let Some(from) = &from {
-            self.check_end(from).await?;
-            self.check_start(from).await?;
+            self.check_end(span, from).await?;
+            self.check_start(span, from).await?;
         }
-        let (tail, receiver) = self.subscribe().await?;
+        let (tail, receiver) = self.subscribe(span).await?;
         let feed = Arc::clone(self);
         Ok(match from {
             Some(from) => Watcher::new(feed, watched, from, None, place),
             None => {
                 let mut watcher = Watcher::new(feed, watched, tail, Some(receiver), place);
-                watcher.skip_visible().await?;
+                watcher.skip_visible(span).await?;
                 watcher
             }
         })
@@ -85,22 +89,22 @@ impl Feed {
 
     /// Refuses a position beyond the end of the log, or whose entry differs from the log's entry.
     /// The database was restored or replaced: changes with smaller ids would be missed.
-    async fn check_end(&self, position: &Position) -> Result<(), Error> {
-        let newest = self.database.newest_changes(1).await?.pop();
+    async fn check_end(&self, span: &Span, position: &Position) -> Result<(), Error> {
+        let newest = self.database.newest_changes(span, 1).await?.pop();
         if newest.unwrap_or_default() < position.seen() {
             return Err(beyond_end());
         }
         let Some(seen) = position.time() else { return Ok(()) };
-        let is_same = match self.database.time_of_change(position.seen()).await? {
+        let is_same = match self.database.time_of_change(span, position.seen()).await? {
             Some(time) => time == seen,
-            None => self.database.swept_up_to().await? >= position.seen(),
+            None => self.database.swept_up_to(span).await? >= position.seen(),
         };
         if is_same { Ok(()) } else { Err(beyond_end()) }
     }
 
     /// Refuses a position if a sweep may have deleted later entries.
-    async fn check_start(&self, position: &Position) -> Result<(), Error> {
-        if self.database.swept_up_to().await? <= position.contiguous_up_to() {
+    async fn check_start(&self, span: &Span, position: &Position) -> Result<(), Error> {
+        if self.database.swept_up_to(span).await? <= position.contiguous_up_to() {
             return Ok(());
         }
         let problem = "is older than the change log is kept: read the users again".to_owned();
@@ -110,12 +114,13 @@ impl Feed {
     /// The reader's position, and a receiver of all later entries. Starts the reader if needed.
     async fn subscribe(
         self: &Arc<Self>,
+        span: &Span,
     ) -> Result<(Position, broadcast::Receiver<Announced>), Error> {
         let mut tail = self.tail.lock().await;
         let position = match &*tail {
             Some(position) => position.clone(),
             None => {
-                let position = tail::start(&self.database).await?;
+                let position = tail::start(&self.database, span).await?;
                 *tail = Some(position.clone());
                 tokio::spawn(tail::run(Arc::clone(self)));
                 position

@@ -17,6 +17,7 @@ use crate::{
         watch::{Position, SharedChange},
     },
     storage::{connect::Engine, repository::Database},
+    trace::Span,
 };
 
 /// Poll interval without wake-up calls.
@@ -35,25 +36,29 @@ const FIRST_LOOK: u64 = 50_000;
 const PAGE_BYTES: usize = 1 << 20;
 
 /// The position after all visible entries.
-pub(super) async fn start(database: &Database) -> Result<Position, Error> {
+pub(super) async fn start(database: &Database, span: &Span) -> Result<Position, Error> {
     // SQLite has one writer: no open transaction can fill an older gap.
     let look = if database.engine() == Engine::Sqlite { 1 } else { FIRST_LOOK };
-    let ids = database.newest_changes(look).await?;
+    let ids = database.newest_changes(span, look).await?;
     let mut position = Position::default();
     if ids.len() as u64 == look {
         // No open transaction can fill an older gap.
         ids.last().into_iter().for_each(|id| position.observe_without_gap(*id));
     }
     ids.into_iter().rev().for_each(|id| position.observe(id));
-    note_time(database, &mut position).await?;
+    note_time(database, span, &mut position).await?;
     Ok(position)
 }
 
 /// Sets the time of the newest seen entry, if unknown.
-pub(super) async fn note_time(database: &Database, position: &mut Position) -> Result<(), Error> {
+pub(super) async fn note_time(
+    database: &Database,
+    span: &Span,
+    position: &mut Position,
+) -> Result<(), Error> {
     let newest = position.seen();
     if position.time().is_none()
-        && let Some(time) = database.time_of_change(newest).await?
+        && let Some(time) = database.time_of_change(span, newest).await?
     {
         position.note_time(newest, time);
     }
@@ -154,7 +159,10 @@ async fn has_end(feed: &Feed) -> bool {
     let mut tail = feed.tail.lock().await;
     let Some(position) = &*tail else { return true };
     // Other errors are handled elsewhere.
-    if !matches!(feed.check_end(position).await, Err(Error::InvalidRequest { .. })) {
+    if !matches!(
+        feed.check_end(&Span::default(), position).await,
+        Err(Error::InvalidRequest { .. })
+    ) {
         return true;
     }
     tracing::error!("the change log was replaced: its database was restored, or has lost entries");

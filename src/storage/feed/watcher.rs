@@ -19,10 +19,13 @@ use super::{
     recent::{Announced, ContiguousEnd},
     tail,
 };
-use crate::domain::{
-    error::Error,
-    rules::Visibility,
-    watch::{Charge, Position, SharedChange, SubscriptionFilter, Watch, WatchBudget},
+use crate::{
+    domain::{
+        error::Error,
+        rules::Visibility,
+        watch::{Charge, Position, SharedChange, SubscriptionFilter, Watch, WatchBudget},
+    },
+    trace::Span,
 };
 
 /// Text bytes of a page, after which reading stops.
@@ -76,26 +79,27 @@ impl Watcher {
     }
 
     /// Marks all visible entries as seen: the reader may be slightly behind.
-    pub(super) async fn skip_visible(&mut self) -> Result<(), Error> {
-        let newest = self.feed.database.newest_changes(1).await?.pop();
+    pub(super) async fn skip_visible(&mut self, span: &Span) -> Result<(), Error> {
+        let newest = self.feed.database.newest_changes(span, 1).await?.pop();
         let user_id = self.watched.user_id;
         loop {
-            let ids = self.feed.database.ids_behind(&self.position, user_id, MAX_PAGE).await?;
+            let ids =
+                self.feed.database.ids_behind(span, &self.position, user_id, MAX_PAGE).await?;
             ids.iter().for_each(|id| self.observe(*id));
             // Entries that arrive during the loop may be returned.
             if (ids.len() as u64) < MAX_PAGE || ids.last().copied() >= newest {
                 break;
             }
         }
-        tail::note_time(&self.feed.database, &mut self.position).await
+        tail::note_time(&self.feed.database, span, &mut self.position).await
     }
 
     /// Reads one page of the log. After the last page, the subscription receives the reader's
     /// entries.
     async fn catch_up(&mut self) -> Result<(), Error> {
-        let (tail, receiver) = self.feed.subscribe().await?;
+        let (tail, receiver) = self.feed.subscribe(&Span::default()).await?;
         if self.position.seen() > tail.seen() {
-            self.feed.check_end(&self.position).await?;
+            self.feed.check_end(&Span::default(), &self.position).await?;
         }
         let deadline = Instant::now() + RESERVE_TIMEOUT;
         let reserved = self.feed.budget.reserve(RESERVED_BYTES, deadline).await;

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     domain::{
         account::User,
+        call_context::CallContext,
         error::Error,
         listing::{ChangeQuery, Cursor as Place, Listed, LoggedChange, UserQuery},
         update::Actor,
@@ -24,6 +25,7 @@ use crate::{
         listing,
         query_telemetry::statement,
     },
+    trace::Span,
 };
 
 /// Timeout for a read of the change feed.
@@ -33,11 +35,12 @@ impl Database {
     /// A page of users.
     pub(super) async fn list(
         &self,
+        call: &CallContext,
         actor: &Actor,
         query: &UserQuery,
     ) -> Result<Listed<User>, Error> {
         let list = || async {
-            let reading = self.reading().await?;
+            let reading = self.reading(call).await?;
             let visibility = reading.visibility(actor, None).await?;
             let select = |behind: Option<(Place, u64)>| match behind {
                 None => listing::users(self.engine(), query, visibility),
@@ -57,11 +60,12 @@ impl Database {
     /// A page of the change log.
     pub(super) async fn list_changes(
         &self,
+        call: &CallContext,
         actor: &Actor,
         query: &ChangeQuery,
     ) -> Result<Listed<LoggedChange>, Error> {
         let list = || async {
-            let reading = self.reading().await?;
+            let reading = self.reading(call).await?;
             let changes = changes(&reading, actor, query).await?;
             reading.end().await;
             Ok(changes)
@@ -70,22 +74,27 @@ impl Database {
     }
 
     /// The ids of the newest entries of the change log, the newest first.
-    pub(in crate::storage) async fn newest_changes(&self, limit: u64) -> Result<Vec<i64>, Error> {
-        self.ids("change_log", listing::newest(limit)).await
+    pub(in crate::storage) async fn newest_changes(
+        &self,
+        span: &Span,
+        limit: u64,
+    ) -> Result<Vec<i64>, Error> {
+        self.ids(span, "change_log", listing::newest(limit)).await
     }
 
     /// The time of an entry of the change log.
     pub(in crate::storage) async fn time_of_change(
         &self,
+        span: &Span,
         id: i64,
     ) -> Result<Option<DateTime<Utc>>, Error> {
-        let micros = self.ids("change_log", listing::time(id)).await?.pop();
+        let micros = self.ids(span, "change_log", listing::time(id)).await?.pop();
         Ok(micros.and_then(DateTime::from_timestamp_micros))
     }
 
     /// The id of the oldest entry of the change log.
     pub(in crate::storage) async fn oldest_change(&self) -> Result<Option<i64>, Error> {
-        Ok(self.ids("change_log", listing::oldest()).await?.pop())
+        Ok(self.ids(&Span::default(), "change_log", listing::oldest()).await?.pop())
     }
 
     /// The transaction snapshot of a PostgreSQL server.
@@ -97,7 +106,8 @@ impl Database {
         let read = || async {
             let (_room, lease) = self.own_work().await?;
             let select = Statement::from_string(lease.get_database_backend(), SELECT);
-            let row = statement(self.engine(), "SELECT", "", lease.query_one_raw(select));
+            let span = Span::default();
+            let row = statement(self.engine(), &span, "SELECT", "", lease.query_one_raw(select));
             let row = timeout(LONGEST_READ, row).await.map_err(|_| Error::DeadlineExceeded)?;
             let row = lease.note(row.map_err(Error::from))?;
             lease.done();
@@ -114,7 +124,8 @@ impl Database {
         manager: i64,
         users: &BTreeSet<i64>,
     ) -> Result<BTreeSet<i64>, Error> {
-        let assigned = self.ids("accounts", listing::assigned(manager, users)).await?;
+        let assigned =
+            self.ids(&Span::default(), "accounts", listing::assigned(manager, users)).await?;
         Ok(assigned.into_iter().collect())
     }
 
@@ -131,7 +142,7 @@ impl Database {
         let page = if position.missing().len() <= listing::GAPS {
             listing::behind(position, user_id, limit)
         } else {
-            listing::of_ids(self.ids_behind(position, user_id, limit).await?)
+            listing::of_ids(self.ids_behind(&Span::default(), position, user_id, limit).await?)
         };
         let read = || async {
             let (_room, lease) = self.own_work().await?;
@@ -146,7 +157,8 @@ impl Database {
                 let rows = page.clone().into_model::<Stored<LoggedChange>>();
                 collect(rows.stream(&*lease).await?, bound).await
             };
-            let page = statement(self.engine(), "SELECT", "change_log", page);
+            let span = Span::default();
+            let page = statement(self.engine(), &span, "SELECT", "change_log", page);
             let page = timeout(LONGEST_READ, page).await.map_err(|_| Error::DeadlineExceeded)?;
             let page = lease.note(page)?;
             lease.done();
@@ -158,6 +170,7 @@ impl Database {
     /// The ids of the entries after a position, of one user or of all users, in order.
     pub(in crate::storage) async fn ids_behind(
         &self,
+        span: &Span,
         position: &Position,
         user_id: Option<i64>,
         limit: u64,
@@ -165,11 +178,11 @@ impl Database {
         if position.missing().len() <= listing::GAPS {
             let behind = listing::behind(position, user_id, limit);
             return self
-                .ids("change_log", behind.select_only().column(change_log::Column::Id))
+                .ids(span, "change_log", behind.select_only().column(change_log::Column::Id))
                 .await;
         }
         let ids = self
-            .ids("change_log", listing::ids_behind(position.contiguous_up_to(), user_id))
+            .ids(span, "change_log", listing::ids_behind(position.contiguous_up_to(), user_id))
             .await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(ids.into_iter().filter(|id| !position.contains(*id)).take(limit).collect())
@@ -177,13 +190,15 @@ impl Database {
 
     async fn ids<E: EntityTrait>(
         &self,
+        span: &Span,
         table: &'static str,
         select: Select<E>,
     ) -> Result<Vec<i64>, Error> {
         let read = || async {
             let (_room, lease) = self.own_work().await?;
             let ids = select.clone().into_tuple().all(&*lease);
-            let ids = timeout(LONGEST_READ, statement(self.engine(), "SELECT", table, ids)).await;
+            let ids = statement(self.engine(), span, "SELECT", table, ids);
+            let ids = timeout(LONGEST_READ, ids).await;
             let ids = ids.map_err(|_| Error::DeadlineExceeded)?;
             let ids = lease.note(ids.map_err(Error::from))?;
             lease.done();

@@ -11,7 +11,7 @@ use sea_orm::{
 use super::Database;
 use crate::{
     domain::{
-        acting::Acting,
+        call_context::CallContext,
         error::Error,
         listing::Listed,
         rules::{self, Visibility},
@@ -35,6 +35,7 @@ use crate::{
 /// than the default statement timeout.
 pub(super) struct Reading<'a> {
     database: &'a Database,
+    call: &'a CallContext,
     /// Only on PostgreSQL with such a deadline: the timeout is set per transaction.
     transaction: Option<DatabaseTransaction>,
     lease: Lease,
@@ -96,19 +97,20 @@ pub(super) async fn collect<T: FromRow>(
 
 impl Database {
     /// Acquires a connection for the reads of one call.
-    pub(super) async fn reading(&self) -> Result<Reading<'_>, Error> {
+    pub(super) async fn reading<'a>(&'a self, call: &'a CallContext) -> Result<Reading<'a>, Error> {
+        let span = &call.span;
         let (engine, room) = (self.engine(), self.reading.acquire().await);
         let lease = self.pools.read().await?;
         let mut transaction = None;
-        if let (Engine::Postgres, Some(patience)) = (engine, reading_patience()) {
+        if let (Engine::Postgres, Some(patience)) = (engine, reading_patience(call.deadline)) {
             let begin = async {
-                let begun = statement(engine, "BEGIN", "", lease.begin()).await?;
-                Statements { engine, connection: &begun }.bound(patience).await?;
+                let begun = statement(engine, span, "BEGIN", "", lease.begin()).await?;
+                Statements { engine, span, connection: &begun }.bound(patience).await?;
                 Ok(begun)
             };
             transaction = Some(lease.note(begin.await)?);
         }
-        Ok(Reading { database: self, transaction, lease, _room: room })
+        Ok(Reading { database: self, call, transaction, lease, _room: room })
     }
 }
 
@@ -119,18 +121,19 @@ impl Reading<'_> {
 
     /// Loads the snapshot of a plan.
     pub(super) async fn load(&self, plan: &LoadPlan) -> Result<Snapshot, Error> {
-        let (engine, lock) = (self.engine(), RowLock::None);
+        let (engine, span) = (self.engine(), &self.call.span);
+        let lock = RowLock::None(self.call.deadline);
         let snapshot = match &self.transaction {
-            Some(connection) => Statements { engine, connection }.load(plan, lock).await,
+            Some(connection) => Statements { engine, span, connection }.load(plan, lock).await,
             None => {
                 let connection = &*self.lease;
-                Statements { engine, connection }.load(plan, lock).await
+                Statements { engine, span, connection }.load(plan, lock).await
             }
         };
         let snapshot = self.lease.note(snapshot)?;
         // A read has a single actor.
         if let Some(account) = snapshot.actors.values().next() {
-            Acting::current().tell_account(account.id);
+            self.call.record.set_account(account.id);
         }
         Ok(snapshot)
     }
@@ -197,13 +200,14 @@ impl Reading<'_> {
                 None => collect(select.stream(pool).await?, bound).await,
             }
         };
-        self.lease.note(statement(engine, "SELECT", T::TABLE, rows).await)
+        self.lease.note(statement(engine, &self.call.span, "SELECT", T::TABLE, rows).await)
     }
 
     fn statement(&self, select: &impl QueryTrait<QueryStatement: StatementBuilder>) -> Statement {
-        let (engine, connection) = (self.engine(), &*self.lease);
+        let (engine, span, connection) = (self.engine(), &self.call.span, &*self.lease);
         let select = select.build(connection.get_database_backend());
-        Statements { engine, connection }.in_time(select, reading_patience())
+        let patience = reading_patience(self.call.deadline);
+        Statements { engine, span, connection }.in_time(select, patience)
     }
 
     /// All rows of a statement.
@@ -214,18 +218,21 @@ impl Reading<'_> {
     ) -> Result<Vec<M>, Error> {
         let (engine, pool) = (self.engine(), &*self.lease);
         let select = M::find_by_statement(self.statement(select));
-        let rows = match &self.transaction {
-            Some(transaction) => statement(engine, "SELECT", table, select.all(transaction)).await,
-            None => statement(engine, "SELECT", table, select.all(pool)).await,
+        let rows = async {
+            match &self.transaction {
+                Some(transaction) => select.all(transaction).await,
+                None => select.all(pool).await,
+            }
         };
+        let rows = statement(engine, &self.call.span, "SELECT", table, rows).await;
         self.lease.note(rows.map_err(Error::from))
     }
 
     /// Ends successful reads. After a failure, the connection is checked before its next use.
     pub(super) async fn end(self) {
-        let Self { database, transaction, lease, .. } = self;
+        let Self { database, call, transaction, lease, .. } = self;
         if let Some(transaction) = transaction {
-            transaction::rollback(transaction, database.engine()).await;
+            transaction::rollback(transaction, database.engine(), &call.span).await;
         }
         lease.done();
     }

@@ -20,7 +20,10 @@ async fn a_watch_does_not_skip_what_a_server_does_not_have() {
     store.feed.has_read(Position::new(9, Vec::new()).unwrap()).await;
     for user_id in [None, Some(3)] {
         let watched = SubscriptionFilter { user_id, visibility: Visibility::All };
-        let mut watch = store.watch(Some(Position::default()), watched, "").await.unwrap();
+        let mut watch = store
+            .watch(&CallContext::default(), Some(Position::default()), watched, "")
+            .await
+            .unwrap();
         let next = timeout(Duration::from_secs(60), watch.next()).await.unwrap();
         assert!(matches!(next, Err(Error::Unavailable(_))), "{next:?}");
     }

@@ -34,6 +34,7 @@ use crate::{
         update::StoredResponse,
     },
     fields::Reference,
+    trace::Span,
 };
 
 /// Maximum number of rows per write statement: drivers limit the number of parameters.
@@ -42,8 +43,8 @@ pub(super) const MAX_STATEMENT_ROWS: usize = 32;
 /// The row lock on loaded users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::storage) enum RowLock {
-    /// No lock, for reads.
-    None,
+    /// No lock, for reads until the deadline.
+    None(Option<Instant>),
     /// Locks rows. Skips rows that another transaction has locked, as if they did not exist.
     SkipLocked,
     /// Locks rows. Waits for locked rows until the deadline, or for the default timeout.
@@ -54,7 +55,7 @@ impl RowLock {
     /// The statement timeout, if shorter than the default.
     fn patience(self) -> Option<Duration> {
         match self {
-            Self::None => reading_patience(),
+            Self::None(deadline) => reading_patience(deadline),
             Self::SkipLocked => None,
             Self::Wait(deadline) => patience([deadline]),
         }
@@ -64,6 +65,8 @@ impl RowLock {
 /// Runs statements on an open transaction or, for reads, on a connection.
 pub(in crate::storage) struct Statements<'a, C> {
     pub(in crate::storage) engine: Engine,
+    /// The parent of the statements' spans.
+    pub(in crate::storage) span: &'a Span,
     pub(in crate::storage) connection: &'a C,
 }
 
@@ -98,7 +101,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             ])
             .filter(account::Column::Id.is_in(ids))
             .into_tuple::<(i64, i64, String, Option<i64>)>();
-        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
+        let rows = sql!(self.engine, self.span, "SELECT", "accounts", select.all(self.connection))?;
         let user = |(id, version, account_type, manager): (_, _, String, Option<i64>)| {
             let account_type =
                 AccountType::from_word(&account_type).ok_or_else(|| unreadable_type(id))?;
@@ -123,7 +126,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
     /// Sets the statement timeout of a PostgreSQL transaction.
     pub(in crate::storage) async fn bound(&self, patience: Duration) -> Result<(), Error> {
         let bound = format!("SET LOCAL statement_timeout = {}", patience.as_millis().max(1));
-        sql!(self.engine, "SET", "", self.connection.execute_unprepared(&bound))?;
+        sql!(self.engine, self.span, "SET", "", self.connection.execute_unprepared(&bound))?;
         Ok(())
     }
 
@@ -170,6 +173,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         let select = ActingRow::find_by_statement(self.in_time(select, lock.patience()));
         let rows = sql!(
             self.engine,
+            self.span,
             "SELECT",
             "accounts manager_group_rights",
             select.all(self.connection)
@@ -183,7 +187,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
         let ids: Vec<_> = padded(ids).copied().collect();
         let waits = match lock {
-            RowLock::None => None,
+            RowLock::None(_) => None,
             RowLock::SkipLocked => Some(false),
             RowLock::Wait(_) => Some(true),
         };
@@ -192,7 +196,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             self.select(&ids, lock).build(backend(self.engine))
         });
         let select = Stored::<User>::find_by_statement(self.in_time(select, lock.patience()));
-        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
+        let rows = sql!(self.engine, self.span, "SELECT", "accounts", select.all(self.connection))?;
         let user = |row: Stored<User>| row.read().map(|user| (user.id, user));
         Ok(rows.into_iter().map(user).collect::<Result<_, _>>()?)
     }
@@ -211,7 +215,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         };
         match (self.engine, lock) {
             // SQLite has one write transaction at a time.
-            (Engine::Sqlite, _) | (_, RowLock::None) => select,
+            (Engine::Sqlite, _) | (_, RowLock::None(_)) => select,
             (_, RowLock::SkipLocked) => select.lock_with_behavior(kind, LockBehavior::SkipLocked),
             (_, RowLock::Wait(_)) => select.lock(kind),
         }
@@ -227,7 +231,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
         let select = request::Entity::find().filter(request::Column::Id.is_in(padded(ids)));
         let select = select.into_model::<Stored<Kept>>();
-        let rows = sql!(self.engine, "SELECT", "requests", select.all(self.connection))?;
+        let rows = sql!(self.engine, self.span, "SELECT", "requests", select.all(self.connection))?;
         let answered = |row: Stored<Kept>| row.read().map(|Kept(id, answered)| (id, answered));
         Ok(rows.into_iter().map(answered).collect::<Result<_, _>>()?)
     }
@@ -238,12 +242,12 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         let replaced: Vec<_> = replaced.map(|answer| &*answer.key.scoped_id).collect();
         if !replaced.is_empty() {
             let delete = request::Entity::delete_many().filter(request::Column::Id.is_in(replaced));
-            sql!(self.engine, "DELETE", "requests", delete.exec(self.connection))?;
+            sql!(self.engine, self.span, "DELETE", "requests", delete.exec(self.connection))?;
         }
         for portion in answers.chunks(MAX_STATEMENT_ROWS) {
             let insert = request::Entity::insert_many(portion.iter().flat_map(Answer::rows));
             let insert = insert.exec_without_returning(self.connection);
-            sql!(self.engine, "INSERT", "requests", insert)?;
+            sql!(self.engine, self.span, "INSERT", "requests", insert)?;
         }
         Ok(())
     }
@@ -282,7 +286,7 @@ impl<C: ConnectionTrait> Statements<'_, C> {
     ) -> Result<BTreeSet<i64>, Error> {
         let select = select.select_only().column(id).filter(id.is_in(padded(ids).copied()));
         let select = select.into_tuple::<i64>();
-        let ids = sql!(self.engine, "SELECT", table, select.all(self.connection))?;
+        let ids = sql!(self.engine, self.span, "SELECT", table, select.all(self.connection))?;
         Ok(ids.into_iter().collect())
     }
 
@@ -295,12 +299,24 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             let before = self.total_changes().await?;
             for Write { operation, table, statement, .. } in writes {
                 // SeaORM caches only prepared queries, and preparing costs more than running.
-                sql!(self.engine, operation, table, connection.query_all_raw(statement))?;
+                sql!(
+                    self.engine,
+                    self.span,
+                    operation,
+                    table,
+                    connection.query_all_raw(statement)
+                )?;
             }
             written += self.total_changes().await? - before;
         } else {
             for Write { operation, table, statement, .. } in writes {
-                let done = sql!(self.engine, operation, table, connection.execute_raw(statement))?;
+                let done = sql!(
+                    self.engine,
+                    self.span,
+                    operation,
+                    table,
+                    connection.execute_raw(statement)
+                )?;
                 written += done.rows_affected();
             }
         }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
-
 use super::{
     super::Transaction,
     rows::Answer,
@@ -16,10 +14,11 @@ use crate::{
         error::Error,
         rules,
         snapshot::{Basis, Kept, LoadPlan, Snapshot},
-        update::{Change, Entry, EntryPoint, MAX_BATCH_TEXT_BYTES, Update, Updated},
+        update::{Change, Entry, EntryPoint, MAX_BATCH_TEXT_BYTES, Updated},
     },
-    storage::{connect::Engine, failure::Failure},
+    storage::{connect::Engine, failure::Failure, writer::Pending},
     telemetry::instruments::{Instruments, instruments},
+    trace::Span,
 };
 
 /// How refused updates affect the other updates of their transaction.
@@ -52,7 +51,7 @@ impl Ahead {
     /// [`Error::Internal`] if a value cannot be stored, which is a bug.
     pub(in crate::storage) fn decide(
         engine: Engine,
-        updates: &[(&Update, DateTime<Utc>)],
+        updates: &[Pending<'_>],
         snapshot: Snapshot,
     ) -> Result<Self, Error> {
         let basis = snapshot.basis();
@@ -64,18 +63,18 @@ impl Ahead {
 impl Decisions {
     fn of(
         engine: Engine,
-        updates: &[(&Update, DateTime<Utc>)],
+        updates: &[Pending<'_>],
         mut snapshot: Snapshot,
         atomicity: Atomicity,
     ) -> Result<Self, Error> {
         let mut text_bytes = 0;
         let mut users = BTreeSet::new();
-        let distinct = updates.iter().all(|(update, _)| users.insert(update.user_id));
+        let distinct = updates.iter().all(|pending| users.insert(pending.update.user_id));
         let mut decisions = Vec::with_capacity(updates.len());
         let mut kept = Vec::new();
-        for (update, now) in updates {
+        for Pending { update, now, record } in updates {
             if let Some(account) = snapshot.acting(&update.actor) {
-                update.acting.tell_account(account.id);
+                record.set_account(account.id);
             }
             let mut decision = rules::apply(update, *now, &snapshot);
             if let (Atomicity::AllOrNothing, Ok((updated, _))) = (atomicity, &decision) {
@@ -115,14 +114,14 @@ fn too_much_text() -> Error {
 /// Applies updates in order in a begun transaction, and ends the transaction.
 pub(in crate::storage) async fn apply(
     transaction: Transaction,
-    engine: Engine,
-    updates: &[(&Update, DateTime<Utc>)],
+    (engine, span): (Engine, &Span),
+    updates: &[Pending<'_>],
     lock: RowLock,
     atomicity: Atomicity,
     ahead: Option<Ahead>,
 ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-    let plan = LoadPlan::of(updates.iter().map(|(update, _)| *update));
-    let statements = Statements { engine, connection: &transaction };
+    let plan = LoadPlan::of(updates.iter().map(|pending| pending.update));
+    let statements = Statements { engine, span, connection: &transaction };
     let mut decided = None;
     if let Some(ahead) = ahead
         && statements.basis(&plan).await? == ahead.basis
@@ -138,20 +137,20 @@ pub(in crate::storage) async fn apply(
     };
     let Decisions { decisions, kept, writes } = decided;
     let answers = kept.into_iter().filter_map(|(index, kept)| {
-        let (update, now) = updates[index];
+        let Pending { update, now, .. } = updates[index];
         let updated = &decisions[index].as_ref().ok()?.0;
         Some(Answer { key: update.idempotency_key()?, updated, now, kept })
     });
     let answers: Vec<_> = answers.collect();
     let undone = atomicity == Atomicity::AllOrNothing && decisions.iter().any(Result::is_err);
     if undone || decisions.iter().all(Result::is_err) {
-        rollback(transaction, engine).await;
+        rollback(transaction, engine, span).await;
     } else if writes.is_empty() && answers.is_empty() {
-        end_unchanged(transaction, engine).await?;
+        end_unchanged(transaction, engine, span).await?;
     } else {
         statements.write(writes).await?;
         statements.keep(&answers).await?;
-        sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
+        sql!(engine, span, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
         for (updated, entry) in decisions.iter().flatten() {
             if let Some(entry) = entry {
                 tell(updated, entry);
@@ -172,12 +171,16 @@ pub(in crate::storage) async fn apply(
 
 /// Ends a transaction that locked rows and changed nothing. On PostgreSQL, `COMMIT` waits for
 /// synchronous standbys: an old primary with stale rows acknowledges nothing.
-async fn end_unchanged(transaction: Transaction, engine: Engine) -> Result<(), Failure> {
+async fn end_unchanged(
+    transaction: Transaction,
+    engine: Engine,
+    span: &Span,
+) -> Result<(), Failure> {
     if engine != Engine::Postgres {
-        rollback(transaction, engine).await;
+        rollback(transaction, engine, span).await;
         return Ok(());
     }
-    sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)
+    sql!(engine, span, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)
 }
 
 /// Logs a stored change without its values.
@@ -185,7 +188,7 @@ fn tell(Updated { user, changes }: &Updated, entry: &Entry) {
     tracing::debug!(
         user_id = user.id,
         version = user.version,
-        fields = ?changes.iter().map(|change| change.field.path()).collect::<Vec<_>>(),
+        fields = changes.iter().map(|change| change.field.path()).collect::<Vec<_>>().join(", "),
         door = entry.origin.door.as_str(),
         actor_id = entry.actor_id,
         service = entry.service,
@@ -216,13 +219,14 @@ fn measured<'a>(
 pub(in crate::storage) async fn begin(
     connection: &DatabaseConnection,
     engine: Engine,
+    span: &Span,
 ) -> Result<Transaction, Error> {
-    Ok(sql!(engine, "BEGIN", "", super::super::begin(connection))?)
+    Ok(sql!(engine, span, "BEGIN", "", super::super::begin(connection))?)
 }
 
 /// Rolls back a transaction. If the rollback fails, the server rolls back by itself.
-pub(in crate::storage) async fn rollback(transaction: Transaction, engine: Engine) {
-    if sql!(engine, "ROLLBACK", "", transaction.rollback()).is_err() {
+pub(in crate::storage) async fn rollback(transaction: Transaction, engine: Engine, span: &Span) {
+    if sql!(engine, span, "ROLLBACK", "", transaction.rollback()).is_err() {
         tracing::debug!("a transaction could not be rolled back");
     }
 }

@@ -24,7 +24,7 @@ use super::{
     repository::Database,
 };
 use crate::domain::{
-    deadline,
+    call_context::{CallContext, CallRecord},
     error::{Error, chain},
     update::{Update, Updated},
 };
@@ -36,18 +36,29 @@ const MAX_GROUP_UPDATES: usize = 32;
 /// Slack after the last deadline: callers see their deadline and not a lock timeout.
 const SLACK: Duration = Duration::from_millis(50);
 
+/// An update to decide and store.
+#[derive(Clone, Copy)]
+pub(super) struct Pending<'a> {
+    pub(super) update: &'a Update,
+    pub(super) now: DateTime<Utc>,
+    pub(super) record: &'a CallRecord,
+}
+
 /// A queued update.
 struct Job {
     update: Update,
     now: DateTime<Utc>,
+    call: CallContext,
     answer: oneshot::Sender<Result<Updated, Error>>,
-    deadline: Option<Instant>,
-    span: Span,
     /// Held until the update is answered.
     room: OwnedSemaphorePermit,
 }
 
 impl Job {
+    fn pending(&self) -> Pending<'_> {
+        Pending { update: &self.update, now: self.now, record: &self.call.record }
+    }
+
     /// Ignores a dropped caller. Releases the permit first, so that the next call is admitted.
     fn answer(self, outcome: Result<Updated, Error>) {
         let Self { answer, room, .. } = self;
@@ -62,16 +73,16 @@ struct Batch {
     /// Decisions made before the transaction, on SQLite.
     ahead: Option<Ahead>,
     now: DateTime<Utc>,
+    call: CallContext,
     answer: oneshot::Sender<Result<Vec<Updated>, Error>>,
-    deadline: Option<Instant>,
-    span: Span,
     /// Held until the batch is answered.
     room: OwnedSemaphorePermit,
 }
 
 impl Batch {
-    fn updates(&self) -> Vec<(&Update, DateTime<Utc>)> {
-        self.updates.iter().map(|update| (update, self.now)).collect()
+    fn pending(&self) -> Vec<Pending<'_>> {
+        let pending = |update| Pending { update, now: self.now, record: &self.call.record };
+        self.updates.iter().map(pending).collect()
     }
 
     /// Names the index of the first failed update. Ignores a dropped caller.
@@ -173,13 +184,13 @@ impl Writers {
     /// Applies an update. A cancelled call stops the update only before its transaction begins.
     pub(super) async fn apply(
         &self,
+        call: CallContext,
         update: Update,
         now: DateTime<Utc>,
         room: OwnedSemaphorePermit,
     ) -> Result<Updated, Error> {
         let (answer, answered) = oneshot::channel();
-        let job =
-            Job { update, now, answer, deadline: deadline::current(), span: Span::current(), room };
+        let job = Job { update, now, call, answer, room };
         self.queue.send(Work::One(job)).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
@@ -187,21 +198,14 @@ impl Writers {
     /// Applies a batch, all or nothing. Cancellation works as in [`Self::apply`].
     pub(super) async fn apply_all(
         &self,
+        call: CallContext,
         updates: Vec<Update>,
         now: DateTime<Utc>,
         ahead: Option<Ahead>,
         room: OwnedSemaphorePermit,
     ) -> Result<Vec<Updated>, Error> {
         let (answer, answered) = oneshot::channel();
-        let batch = Batch {
-            updates,
-            ahead,
-            now,
-            answer,
-            deadline: deadline::current(),
-            span: Span::current(),
-            room,
-        };
+        let batch = Batch { updates, ahead, now, call, answer, room };
         self.queue.send(Work::All(batch)).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
@@ -218,9 +222,9 @@ pub(super) fn patience(deadlines: impl IntoIterator<Item = Option<Instant>>) -> 
 /// The default statement timeout on a server; see [`super::connect`].
 const LONGEST_STATEMENT: Duration = Duration::from_secs(10);
 
-/// The statement timeout for reads of the current call, if shorter than the default.
-pub(super) fn reading_patience() -> Option<Duration> {
-    let patience = deadline::current()?.saturating_duration_since(Instant::now()) + SLACK;
+/// The statement timeout for reads until a deadline, if shorter than the default.
+pub(super) fn reading_patience(deadline: Option<Instant>) -> Option<Duration> {
+    let patience = deadline?.saturating_duration_since(Instant::now()) + SLACK;
     (patience < LONGEST_STATEMENT).then_some(patience)
 }
 
@@ -240,11 +244,11 @@ impl Traced {
     fn of<'a>(jobs: impl Iterator<Item = &'a Job>) -> Self {
         let mut first = None;
         for job in jobs {
-            let owner = job.span.kept();
+            let owner = job.call.span.kept();
             if owner.is_some() {
-                return Self { span: transaction(&job.span), owner };
+                return Self { span: transaction(&job.call.span), owner };
             }
-            first.get_or_insert(&job.span);
+            first.get_or_insert(&job.call.span);
         }
         Self { span: first.cloned().unwrap_or_default(), owner: None }
     }
@@ -253,9 +257,9 @@ impl Traced {
     fn with(self, jobs: &[Job]) -> Span {
         let Self { span, owner } = if self.owner.is_some() { self } else { Self::of(jobs.iter()) };
         if let Some(owner) = owner {
-            let sampled = jobs.iter().filter(|job| job.span.is_recording());
-            let others = sampled.filter(|job| job.span.kept().as_ref() != Some(&owner));
-            others.for_each(|job| job.span.add_link(&span));
+            let sampled = jobs.iter().filter(|job| job.call.span.is_recording());
+            let others = sampled.filter(|job| job.call.span.kept().as_ref() != Some(&owner));
+            others.for_each(|job| job.call.span.add_link(&span));
         }
         span
     }

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
 use futures_util::{
     FutureExt,
     future::{MaybeDone, maybe_done},
@@ -20,12 +19,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Batch, Job, MAX_GROUP_UPDATES, Traced, Work, split, transaction, unknown};
+use super::{Batch, Job, MAX_GROUP_UPDATES, Pending, Traced, Work, split, transaction, unknown};
 use crate::{
-    domain::{
-        error::Error,
-        update::{Update, Updated},
-    },
+    domain::{call_context::CallContext, error::Error, update::Updated},
     storage::{
         asynchronous::{statements::RowLock, transaction::Atomicity},
         connect::{ACQUIRE_TIMEOUT, Options, begin_syncs},
@@ -111,7 +107,8 @@ async fn next_group(shared: &Arc<Shared>) -> bool {
         Work::One(job) => Some(job),
         Work::All(_) | Work::Wake => None,
     }));
-    let mut begin = pin!(maybe_done(traced.span.instrument(shared.begin())));
+    let span = traced.span.clone();
+    let mut begin = pin!(maybe_done(shared.begin(&span)));
     let begins_later = begin_syncs();
     shared.gathering.gather(&mut queue, &mut work, begin.as_mut(), begins_later).await;
     // Counted before the queue is unlocked, so that the other writer sees the count.
@@ -197,14 +194,14 @@ impl Gathering {
 
 impl Shared {
     /// Begins a transaction. Retries on another connection if a pooled connection died while idle.
-    async fn begin(&self) -> Begun {
+    async fn begin(&self, span: &Span) -> Begun {
         let tried = Instant::now();
         let begin = async {
             let mut attempt = 1;
             loop {
                 let may_repeat =
                     attempt < MAX_CONNECTION_ATTEMPTS || tried.elapsed() < OTHER_CONNECTIONS;
-                match self.database.begin().await {
+                match self.database.begin(span).await {
                     Err(error) if breakage(&error).is_some() && may_repeat => {
                         sleep(RECONNECT_BACKOFF).await;
                     }
@@ -222,12 +219,14 @@ impl Shared {
     async fn apply(
         &self,
         begun: Begun,
-        updates: &[(&Update, DateTime<Utc>)],
+        span: &Span,
+        updates: &[Pending<'_>],
         lock: RowLock,
         atomicity: Atomicity,
         last_deadline: Option<Instant>,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
-        let apply = self.database.apply(begun?, updates, lock, atomicity);
+        let apply = self.database.apply(begun?, span, updates, lock, atomicity);
+        let apply = span.instrument(apply);
         let longest = last_deadline.map_or(MAX_TRANSACTION_TIME, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now()) + SERVER_SLACK;
             left.clamp(MIN_TRANSACTION_TIME, MAX_TRANSACTION_TIME)
@@ -258,15 +257,15 @@ async fn run_group(
 ) {
     begin.as_mut().await;
     let mut begun = begin.take_output().unwrap_or_else(|| Err(given_up()));
-    let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    let last = last_deadline(jobs.iter().map(|job| job.deadline));
+    let updates: Vec<_> = jobs.iter().map(Job::pending).collect();
+    let last = last_deadline(jobs.iter().map(|job| job.call.deadline));
     let mut attempt = 1;
     let applied = loop {
-        let applied = shared.apply(begun, &updates, RowLock::SkipLocked, Atomicity::PerItem, last);
-        match transaction.instrument(applied).await {
+        let (lock, atomicity) = (RowLock::SkipLocked, Atomicity::PerItem);
+        match shared.apply(begun, &transaction, &updates, lock, atomicity, last).await {
             Err(failure) if failure.is_of_connection() && attempt < MAX_CONNECTION_ATTEMPTS => {
                 attempt += 1;
-                begun = transaction.instrument(shared.begin()).await;
+                begun = shared.begin(&transaction).await;
             }
             applied => break applied,
         }
@@ -292,53 +291,47 @@ async fn run_group(
 /// Runs an update in its own transaction, which waits for the row lock. The task frees the writer.
 fn spawn_single(shared: &Arc<Shared>, mut job: Job) {
     let shared = Arc::clone(shared);
-    let span = job.span.clone();
-    let run = async move {
+    tokio::spawn(async move {
         let _connection = tokio::select! {
             () = job.answer.closed() => return,
             connection = shared.lone.acquire() => connection,
         };
         let outcomes =
-            run_with_retry(&shared, &[(&job.update, job.now)], Atomicity::PerItem, job.deadline)
-                .await;
+            run_with_retry(&shared, &job.call, &[job.pending()], Atomicity::PerItem).await;
         job.answer(outcomes.and_then(|mut outcomes| outcomes.remove(0)));
-    };
-    tokio::spawn(span.instrument(run));
+    });
 }
 
 /// Runs a batch in its own transaction, which waits for the row locks.
 fn spawn_batch(shared: &Arc<Shared>, mut batch: Batch) {
     let shared = Arc::clone(shared);
-    let span = batch.span.clone();
-    let run = async move {
+    tokio::spawn(async move {
         let _connection = tokio::select! {
             () = batch.answer.closed() => return,
             connection = shared.lone.acquire() => connection,
         };
         let outcomes =
-            run_with_retry(&shared, &batch.updates(), Atomicity::AllOrNothing, batch.deadline)
-                .await;
+            run_with_retry(&shared, &batch.call, &batch.pending(), Atomicity::AllOrNothing).await;
         batch.answer(outcomes);
-    };
-    tokio::spawn(span.instrument(run));
+    });
 }
 
 /// Runs a transaction that waits for row locks. Retries conflicts until the deadline.
 async fn run_with_retry(
     shared: &Shared,
-    updates: &[(&Update, DateTime<Utc>)],
+    call: &CallContext,
+    updates: &[Pending<'_>],
     atomicity: Atomicity,
-    deadline: Option<Instant>,
 ) -> Result<Vec<Result<Updated, Error>>, Error> {
-    let mut attempt = 1;
+    let (deadline, mut attempt) = (call.deadline, 1);
     loop {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Error::DeadlineExceeded);
         }
-        let transaction = transaction(&Span::current());
-        let begun = transaction.instrument(shared.begin()).await;
-        let applied = shared.apply(begun, updates, RowLock::Wait(deadline), atomicity, deadline);
-        let applied = transaction.instrument(applied).await;
+        let transaction = transaction(&call.span);
+        let begun = shared.begin(&transaction).await;
+        let lock = RowLock::Wait(deadline);
+        let applied = shared.apply(begun, &transaction, updates, lock, atomicity, deadline).await;
         transaction.end();
         match applied {
             Err(failure) if is_conflict(&failure.error) && attempt < MAX_CONFLICT_ATTEMPTS => {

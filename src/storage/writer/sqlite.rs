@@ -97,7 +97,7 @@ fn write(
 /// When a batch runs: at `theirs`, or earlier if its deadline requires it. `took` is the duration
 /// of the last batch.
 fn due(batch: &Batch, theirs: Instant, took: Duration) -> Instant {
-    let latest = batch.deadline.and_then(|deadline| deadline.checked_sub(took * 2));
+    let latest = batch.call.deadline.and_then(|deadline| deadline.checked_sub(took * 2));
     latest.map_or(theirs, |latest| latest.min(theirs))
 }
 
@@ -113,10 +113,11 @@ fn all(writer: &mut Writer, mut batch: Batch) {
     if batch.answer.is_closed() {
         return;
     }
-    let (ahead, patience) = (batch.ahead.take(), patience([batch.deadline]));
-    let transaction = transaction(&batch.span);
-    let outcomes = transaction
-        .in_scope(|| writer.apply(&batch.updates(), Atomicity::AllOrNothing, patience, ahead));
+    let (ahead, patience) = (batch.ahead.take(), patience([batch.call.deadline]));
+    let transaction = transaction(&batch.call.span);
+    let (pending, atomicity) = (batch.pending(), Atomicity::AllOrNothing);
+    let outcomes =
+        transaction.in_scope(|| writer.apply(&pending, atomicity, patience, ahead, &transaction));
     transaction.end();
     batch.answer(outcomes.map_err(|failure| failure.error));
 }
@@ -124,11 +125,12 @@ fn all(writer: &mut Writer, mut batch: Batch) {
 /// Runs updates in one transaction and answers them. After a certain rollback, each update runs in
 /// its own transaction, so that one update cannot fail the others.
 fn run_group(writer: &mut Writer, jobs: Vec<Job>) {
-    let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
-    let patience = patience(jobs.iter().map(|job| job.deadline));
+    let updates: Vec<_> = jobs.iter().map(Job::pending).collect();
+    let patience = patience(jobs.iter().map(|job| job.call.deadline));
     let transaction = Traced::of(jobs.iter()).with(&jobs);
+    let atomicity = Atomicity::PerItem;
     let applied =
-        transaction.in_scope(|| writer.apply(&updates, Atomicity::PerItem, patience, None));
+        transaction.in_scope(|| writer.apply(&updates, atomicity, patience, None, &transaction));
     // End the span before the spans of its calls.
     transaction.end();
     match applied {
@@ -149,7 +151,7 @@ mod tests {
     use tokio::sync::{Semaphore, oneshot};
 
     use super::*;
-    use crate::trace::Span;
+    use crate::domain::call_context::CallContext;
 
     #[tokio::test]
     async fn a_batch_waits_for_its_turn_unless_its_deadline_would_pass() {
@@ -161,9 +163,11 @@ mod tests {
                 updates: Vec::new(),
                 ahead: None,
                 now: DateTime::UNIX_EPOCH,
+                call: CallContext {
+                    deadline: deadline.map(|deadline| now + milliseconds(deadline)),
+                    ..CallContext::default()
+                },
                 answer: oneshot::channel().0,
-                deadline: deadline.map(|deadline| now + milliseconds(deadline)),
-                span: Span::default(),
                 room: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
             };
             assert_eq!(due(&batch, theirs, took), now + milliseconds(expected));

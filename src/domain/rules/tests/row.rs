@@ -3,7 +3,6 @@
 use super::{values::snapshot, *};
 use crate::domain::{
     account::Username,
-    acting::Acting,
     identity::FieldSet,
     update::{EntryPoint, Origin, RequestKey},
 };
@@ -121,7 +120,6 @@ pub(super) fn calls(name: &'static str, rule: Rule, caller: impl Into<Caller>) -
         request: None,
         unchanged: Vec::new(),
         validate_only: false,
-        acting: Acting::default(),
     };
     let expected = Ok(Outcome::Stored(Vec::new()));
     Row { name, rule, account, update, expected, holds: Vec::new() }
