@@ -127,6 +127,13 @@ fn the_readme_has_every_configuration_key() {
 }
 
 #[test]
+fn the_sample_configuration_has_every_key() {
+    let sample = reference::sample();
+    let file = include_str!("../../deploy/m4-user-details.toml");
+    assert!(file == sample, "deploy/m4-user-details.toml should be:\n{sample}");
+}
+
+#[test]
 fn the_readme_has_every_parameter_and_reason() {
     for parameter in FIELDS.into_iter().flat_map(m4_user_details::fields::Field::parameters) {
         assert!(README.contains(&format!("`{parameter}`")), "{parameter}");
