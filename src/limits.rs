@@ -6,7 +6,7 @@ use crate::{
     admin::SCRAPES,
     app::ADMIN_MEMORY,
     budget::CONNECTION_RESERVE,
-    config::KEYS,
+    config::keys,
     credentials,
     domain::{
         page_token::MAX_TOKEN_LENGTH,
@@ -132,7 +132,7 @@ pub fn table() -> String {
 
 /// A configuration key and its default.
 fn key(path: &str) -> String {
-    let key = KEYS.iter().find(|key| key.path == path);
+    let key = keys().find(|key| key.path == path);
     format!("`{path}`, {}", key.map_or("", |key| key.default))
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::RunError,
-    config::{Config, ConfigErrors, Layers},
+    config::{Config, ConfigErrors, FILE_VARIABLE, Layers},
     domain::error::Error,
     listen::descriptors,
     shutdown::{Shutdown, ignore_file_size_signal},
@@ -37,7 +37,7 @@ pub struct Cli {
     overrides: Overrides,
 }
 
-/// What overrides the configuration file and the environment.
+/// Overrides of the configuration file and the environment.
 #[derive(Debug, Args)]
 struct Overrides {
     /// The configuration file (TOML).
@@ -46,19 +46,19 @@ struct Overrides {
     /// The database: `sqlite://FILE`, `postgres://…` or `mysql://…`.
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
-    /// Where gRPC is served.
+    /// Listen address of gRPC.
     #[arg(long, global = true, value_name = "ADDRESS")]
     grpc_listen: Option<String>,
-    /// Where the legacy call is served.
+    /// Listen address of the legacy call.
     #[arg(long, global = true, value_name = "ADDRESS")]
     http_listen: Option<String>,
-    /// Where metrics and the probes are served; `off` is nowhere.
+    /// Listen address of metrics and probes; `off` disables the listener.
     #[arg(long, global = true, value_name = "ADDRESS")]
     admin_listen: Option<String>,
-    /// What is logged: a level, or a filter.
+    /// Log filter: a level, or directives such as `m4_user_details=debug,warn`.
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
-    /// Start without authentication even where others reach the service.
+    /// Start without authentication on addresses that other machines can reach.
     #[arg(long, global = true)]
     insecure: bool,
 }
@@ -165,8 +165,6 @@ impl Cli {
 
 impl Overrides {
     fn layers(&self, command: &Command) -> Layers {
-        // An empty variable counts as not set.
-        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let mut flags: Vec<(&'static str, String)> = [
             ("database.url", &self.database_url),
             ("grpc.listen", &self.grpc_listen),
@@ -185,11 +183,12 @@ impl Overrides {
             Command::Demo(demo) => flags.extend(demo.flags()),
             _ => {}
         }
-        let file = self.config.clone().or_else(|| env::var_os("M4_CONFIG").map(PathBuf::from));
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+        let file = self.config.clone().or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
         // The demo prints its own output.
-        let quiet = matches!(command, Command::Demo(_)).then(|| "warn".into());
-        let variable = |name: &str| variable(name).or(quiet.clone().filter(|_| name == "M4_LOG"));
-        Layers::new(file.as_deref(), variable, flags)
+        let is_quiet = matches!(command, Command::Demo(_)) && variable("M4_LOG").is_none();
+        let quiet = is_quiet.then(|| ("M4_LOG".into(), "warn".into()));
+        Layers::new(file.as_deref(), env::vars_os().chain(quiet), flags)
     }
 }
 

@@ -8,7 +8,7 @@ use figment::{
 };
 use serde::Deserialize;
 
-use super::{Reader, masked::shown};
+use super::{checks::Checks, grpc::Grpc, masked::shown};
 use crate::{
     domain::identity::{FieldSet, Identity, Scope},
     fields::FIELDS,
@@ -44,15 +44,12 @@ struct ListedDoor {
     san: String,
 }
 
-impl Reader<'_> {
+impl Grpc {
     /// The holders of client certificates.
-    pub(super) fn certificates(&mut self) -> Certificates {
-        let path = self.text(KEY);
-        if path.is_empty() {
-            return Certificates::default();
-        }
-        if self.text("grpc.tls_client_ca").is_empty() {
-            self.wrong(KEY, "needs grpc.tls_client_ca");
+    pub(super) fn certificates(&self, checks: &mut Checks<'_>) -> Certificates {
+        let Some(path) = &self.certificates_file else { return Certificates::default() };
+        if self.tls_client_ca.is_none() {
+            checks.wrong(KEY, "needs grpc.tls_client_ca");
         }
         let text = fs::read_to_string(path);
         let text = text.map_err(|error| format!("cannot be read: {}", error.kind()));
@@ -61,7 +58,7 @@ impl Reader<'_> {
             parse(listed.map_err(|error| format!("cannot be read: {}", shown(&error)))?)
         });
         certificates.unwrap_or_else(|problem| {
-            self.wrong(KEY, problem);
+            checks.wrong(KEY, problem);
             Certificates::default()
         })
     }
@@ -71,15 +68,15 @@ fn parse(listed: Listed) -> Result<Certificates, String> {
     let mut certificates = Certificates::default();
     for ListedIdentity { san, name, scopes, fields } in listed.identity {
         if !Identity::is_name(&name) {
-            return Err(format!("has no usable name for {san}"));
+            return Err(format!("gives {san} an invalid name"));
         }
         let scope = |word: &String| {
-            Scope::from_word(word).ok_or_else(|| format!("has no scope {word}: {san}"))
+            Scope::from_word(word).ok_or_else(|| format!("gives {san} the unknown scope {word}"))
         };
         let scopes = scopes.iter().map(scope).collect::<Result<_, _>>()?;
-        let means_none = |path: &&String| !FIELDS.into_iter().any(|field| field.is_within(path));
-        if let Some(path) = fields.iter().flatten().find(means_none) {
-            return Err(format!("has no field {path}: {san}"));
+        let is_unknown = |path: &&String| !FIELDS.into_iter().any(|field| field.is_within(path));
+        if let Some(path) = fields.iter().flatten().find(is_unknown) {
+            return Err(format!("gives {san} the unknown field {path}"));
         }
         let fields = fields.map(|paths| FieldSet::of_paths(paths.iter().map(String::as_str)));
         let identity = Identity::new(name, scopes, fields);
@@ -104,18 +101,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_says_whose_certificates_are_and_what_is_wrong_in_it_is_told() {
+    fn a_file_lists_holders_of_certificates_and_its_errors_are_reported() {
         let good = "[[identity]]\nsan = 'a.internal'\nname = 'a'\nscopes = ['read']\nfields = ['address']\n\
                     [[door]]\nsan = 'spiffe://door'\n";
         assert!(!read(good).unwrap().is_empty());
         assert!(read("").unwrap().is_empty());
         for (text, problem) in [
             ("[[identity]]\nsan = 'a'\nname = 'a'\n", "missing field `scopes`"),
-            ("[[identity]]\nsan = 'a'\nname = ''\nscopes = []\n", "has no usable name for a"),
-            ("[[identity]]\nsan = 'a'\nname = 'a'\nscopes = ['all']\n", "has no scope all: a"),
+            ("[[identity]]\nsan = 'a'\nname = ''\nscopes = []\n", "gives a an invalid name"),
+            (
+                "[[identity]]\nsan = 'a'\nname = 'a'\nscopes = ['all']\n",
+                "gives a the unknown scope all",
+            ),
             (
                 "[[identity]]\nsan = 'a'\nname = 'a'\nscopes = []\nfields = ['x']\n",
-                "has no field x: a",
+                "gives a the unknown field x",
             ),
             ("[[door]]\nsan = 'a'\n[[door]]\nsan = 'a'\n", "has a twice"),
             ("[[doors]]\nsan = 'a'\n", "unknown field"),

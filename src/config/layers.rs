@@ -4,13 +4,19 @@ use std::{ffi::OsString, fmt, path::Path};
 
 use figment::{
     Error, Figment, Metadata, Profile, Provider,
+    error::Kind,
     providers::{Format, Toml},
-    value::{Dict, Map, Value},
+    util::nest,
+    value::{Dict, Map},
 };
 
 use super::{
-    keys::KEYS,
     masked::{shown, url_without_secrets, without_secrets},
+    section::Key,
+    settings::{Settings, keys},
+    unknown,
+    value::Scalar,
+    variables,
 };
 
 /// All errors in a configuration.
@@ -19,7 +25,7 @@ pub struct ConfigErrors(pub(super) Vec<String>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the configuration is wrong:")?;
+        write!(formatter, "invalid configuration:")?;
         for error in &self.0 {
             write!(formatter, "\n  {error}")?;
         }
@@ -33,86 +39,71 @@ impl std::error::Error for ConfigErrors {}
 #[derive(Clone)]
 pub struct Layers {
     figment: Figment,
-    /// Errors of unreadable layers and values.
-    unreadable: Vec<String>,
+    /// Unreadable layers, and unknown keys and variables.
+    errors: Vec<String>,
 }
 
 impl Layers {
-    /// Merges the layers. `flags` are keys and values; `env` reads an environment variable.
+    /// Merges the layers. `environment` has all variables of the process; `flags` are keys and
+    /// values.
     pub fn new(
         file: Option<&Path>,
-        env: impl Fn(&str) -> Option<OsString>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
         flags: Vec<(&'static str, String)>,
     ) -> Self {
-        let mut unreadable = Vec::new();
-        let defaults = KEYS.iter().map(|key| (key.path, key.default.to_owned())).collect();
-        let mut figment = Figment::from(Texts("default", defaults));
+        let mut errors = Vec::new();
+        let mut figment = merge(Figment::new(), "default", defaults(""));
         if let Some(file) = file {
             let toml = Toml::file_exact(file);
             match toml.data() {
-                Ok(_) => figment = figment.merge(toml),
-                Err(error) => unreadable.push(format!("{}: {}", file.display(), shown(&error))),
+                Ok(data) => figment = figment.merge(Layer(toml.metadata(), data)),
+                Err(error) => errors.push(format!("{}: {}", file.display(), shown(&error))),
             }
         }
-        let mut variables = Vec::new();
-        for key in KEYS {
-            match env(key.env).map(OsString::into_string) {
-                None => {}
-                Some(Ok(text)) => variables.push((key.path, text)),
-                Some(Err(_)) => unreadable.push(format!("{} is not UTF-8", key.env)),
-            }
+        figment = merge(figment, "environment", variables::read(environment, &mut errors));
+        figment = merge(figment, "flag", flags);
+        for data in figment.data().unwrap_or_default().values() {
+            errors.extend(unknown::paths(data).into_iter().map(|(path, tag)| {
+                let known = keys().map(|key| key.path.to_owned());
+                unknown::error(&path, name(figment.get_metadata(tag)), known)
+            }));
         }
-        figment = figment.merge(Texts("environment", variables)).merge(Texts("flag", flags));
-        Self { figment, unreadable }
+        Self { figment, errors }
     }
 
-    /// A value as text, exactly as written.
+    /// Extracts all values, and the errors of all layers. The values are `None` only with an error.
     ///
-    /// # Errors
-    /// If the value is neither text, a flag nor a whole number.
-    pub(super) fn text(&self, key: &str) -> Result<String, String> {
-        let Ok(value) = self.figment.find_value(key) else { return Ok(String::new()) };
-        match value {
-            Value::String(_, text) => Ok(text),
-            Value::Bool(_, flag) => Ok(flag.to_string()),
-            Value::Num(_, number) => {
-                let integer = number.to_i128().map(|number| number.to_string());
-                integer.ok_or_else(|| "must be a whole number".to_owned())
-            }
-            _ => Err("must be a single value".to_owned()),
+    /// Figment stops at the first wrong value. That value is reported and replaced by its default,
+    /// and extraction starts again.
+    pub(super) fn extract(&self) -> (Option<Settings>, Vec<String>) {
+        let (mut figment, mut errors) = (self.figment.clone(), self.errors.clone());
+        for _ in 0..=keys().count() {
+            let error = match figment.extract() {
+                Ok(settings) => return (Some(settings), errors),
+                Err(error) => error,
+            };
+            let problem = match error.kind {
+                Kind::Message(problem) => problem,
+                Kind::InvalidType(_, expected) => format!("must be {expected}"),
+                _ => "cannot be used".to_owned(),
+            };
+            let path = error.path.join(".");
+            errors.push(format!("{path} ({}) {problem}", self.source(&path)));
+            figment = merge(figment, "default", defaults(&path));
         }
+        (None, errors)
     }
 
     /// The layer of a value.
-    pub fn source(&self, key: &str) -> String {
-        self.figment.find_metadata(key).map_or("default".to_owned(), |found| match &found.source {
-            Some(source) => source.to_string(),
-            None => found.name.to_string(),
-        })
-    }
-
-    /// Unreadable layers and values, and unknown keys.
-    pub(super) fn wrong(&self) -> Vec<String> {
-        let mut unknown = Vec::new();
-        for (name, value) in self.figment.data().into_iter().flatten().flat_map(|(_, data)| data) {
-            let paths = match value.as_dict() {
-                Some(table) => table.keys().map(|leaf| format!("{name}.{leaf}")).collect(),
-                None => vec![name],
-            };
-            let is_unknown = |path: &String| !KEYS.iter().any(|key| key.path == path);
-            unknown.extend(paths.into_iter().filter(is_unknown));
-        }
-        let unknown = unknown.into_iter().map(|path| match is_plain(&path) {
-            true => format!("{path} is no configuration key"),
-            false => "a name that is not shown is no configuration key".to_owned(),
-        });
-        self.unreadable.iter().cloned().chain(unknown).collect()
+    pub(super) fn source(&self, key: &str) -> String {
+        name(self.figment.find_metadata(key))
     }
 
     /// The effective values, one per line, with masked secrets and the source layers.
     pub fn show(&self) -> String {
-        let line = |key: &super::Key| {
-            let text = self.text(key.path).unwrap_or_default();
+        let line = |key: &Key| {
+            let text = self.figment.extract_inner(key.path).map(Scalar::into_text);
+            let text = text.unwrap_or_default();
             let shown = match (key.secret, text.is_empty()) {
                 (true, false) => "(set)".to_owned(),
                 _ if key.path == "database.url" => url_without_secrets(&text),
@@ -120,36 +111,44 @@ impl Layers {
             };
             format!("{} = {shown:?}  # {}; {}\n", key.path, self.source(key.path), key.help)
         };
-        KEYS.iter().map(line).collect()
+        keys().map(line).collect()
     }
 }
 
-/// Whether a path looks like a configuration key and not like a secret.
-fn is_plain(path: &str) -> bool {
-    path.len() <= 64 && path.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_' | b'.'))
+/// The defaults of a key, of a section, or of everything.
+fn defaults(path: &str) -> Vec<(&'static str, String)> {
+    let is_within = |key: &&Key| {
+        let rest = key.path.strip_prefix(path);
+        rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with('.'))
+    };
+    keys().filter(is_within).map(|key| (key.path, key.default.to_owned())).collect()
 }
 
-/// A layer of verbatim texts: the layer's name, and keys with their values.
-struct Texts(&'static str, Vec<(&'static str, String)>);
+/// The name of a layer: the file, or the kind of layer.
+fn name(layer: Option<&Metadata>) -> String {
+    layer.map_or("default".to_owned(), |layer| match &layer.source {
+        Some(source) => source.to_string(),
+        None => layer.name.to_string(),
+    })
+}
 
-impl Provider for Texts {
+/// Merges a layer of keys and verbatim texts.
+fn merge(figment: Figment, name: &'static str, texts: Vec<(&'static str, String)>) -> Figment {
+    texts.into_iter().fold(figment, |figment, (key, text)| {
+        let data = nest(key, text.into()).into_dict().unwrap_or_default();
+        figment.merge(Layer(Metadata::named(name), Profile::Default.collect(data)))
+    })
+}
+
+/// The name of a layer and its values.
+struct Layer(Metadata, Map<Profile, Dict>);
+
+impl Provider for Layer {
     fn metadata(&self) -> Metadata {
-        Metadata::named(self.0)
+        self.0.clone()
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        let mut data = Dict::new();
-        for (key, text) in &self.1 {
-            let text = Value::from(text.as_str());
-            match key.split_once('.') {
-                None => data.insert((*key).to_owned(), text),
-                Some((table, leaf)) => {
-                    let table = data.entry(table.to_owned()).or_insert_with(|| Dict::new().into());
-                    let Value::Dict(_, table) = table else { continue };
-                    table.insert(leaf.to_owned(), text)
-                }
-            };
-        }
-        Ok(Profile::Default.collect(data))
+        Ok(self.1.clone())
     }
 }

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use m4_user_details::{
+    config::reference,
     fields::{FIELDS, Kind},
     proto::{DESCRIPTORS, Date, Leaf, UserDetails},
 };
@@ -121,14 +122,15 @@ const README: &str = include_str!("../../README.md");
 
 #[test]
 fn the_readme_has_every_configuration_key() {
-    for key in m4_user_details::config::KEYS {
-        let default = match key.default {
-            "" => String::new(),
-            default => format!("`{default}`"),
-        };
-        let row = format!("| `{}` | `{}` | {default} | {} |", key.path, key.env, key.help);
-        assert!(README.contains(&row), "{row}");
-    }
+    let table = reference::table();
+    assert!(README.contains(&table), "it should have this table:\n{table}");
+}
+
+#[test]
+fn the_sample_configuration_has_every_key() {
+    let sample = reference::sample();
+    let file = include_str!("../../deploy/m4-user-details.toml");
+    assert!(file == sample, "deploy/m4-user-details.toml should be:\n{sample}");
 }
 
 #[test]

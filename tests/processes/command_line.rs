@@ -9,7 +9,7 @@ use m4_user_details::proto::{
 };
 
 use crate::{
-    program::{Program, run},
+    program::{Program, command, run},
     support::app::PATH,
 };
 
@@ -73,8 +73,8 @@ fn every_configuration_error_is_reported_at_once() {
     assert_ends(&output, 2);
     let errors = text(&output.stderr);
     for expected in [
-        "no_such_key is no configuration key",
-        "grpc.tokn is no configuration key",
+        "no_such_key (",
+        "m4.toml) is unknown; did you mean `grpc.token`?",
         "http.listen (",
         "drain_seconds (environment) must be a number from 1 to 3600",
         "database.url (environment) must be sqlite://FILE",
@@ -87,6 +87,32 @@ fn every_configuration_error_is_reported_at_once() {
     assert_ends(&run(&["config", "--config", "/no/such/file"], &[]), 2);
     assert_ends(&run(&["serve", "--no-such-flag"], &[]), 2);
     assert_ends(&run(&["serve", "--door-only"], &[]), 2);
+}
+
+/// A misspelt `M4_DATABASE_URL` would start a healthy service on a new, empty database.
+#[test]
+fn an_unknown_variable_is_refused_before_anything_is_created() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["serve"][..], &["migrate"], &["config"]] {
+        let url = [("M4_DATABSE_URL", "postgres://m4:hush@db/m4")];
+        let output = command(arguments, &url).current_dir(folder.path()).output().unwrap();
+        assert_ends(&output, 2);
+        let errors = text(&output.stderr);
+        assert!(errors.contains("did you mean `M4_DATABASE_URL`?"), "{errors}");
+        assert!(!errors.contains("hush"), "{errors}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_configuration_file_may_be_named_by_a_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m4.toml");
+    fs::write(&file, "drain_seconds = 7\n").unwrap();
+    let output = run(&["config"], &[("M4_CONFIG", file.to_str().unwrap())]);
+    assert_ends(&output, 0);
+    assert!(text(&output.stdout).contains("drain_seconds = \"7\""));
+    assert_ends(&run(&["config"], &[("M4_CONFIG", "")]), 0);
 }
 
 #[test]

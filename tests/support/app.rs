@@ -74,7 +74,7 @@ pub fn config(url: &str, keys: &[(&'static str, &str)]) -> Config {
         ("admin.listen", "127.0.0.1:0".to_owned()),
     ];
     flags.extend(keys.iter().map(|(key, value)| (*key, (*value).to_owned())));
-    Config::read(&Layers::new(None, |_| None, flags)).unwrap()
+    Config::read(&Layers::new(None, [], flags)).unwrap()
 }
 
 /// The hash of a call, with the secret key of the demo data.
