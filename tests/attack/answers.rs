@@ -93,7 +93,7 @@ pub async fn hold_unread_lists(to: SocketAddr, length: Duration) {
 
 async fn watchers_that_do_not_read_are_bounded(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     let attack = hold_watchers(victim.program.grpc.unwrap(), ATTACK);
     futures_util::future::join(attack, write_comments(&victim.program, 60)).await;
     victim.check(healthy).await;
@@ -102,7 +102,7 @@ async fn watchers_that_do_not_read_are_bounded(database: TestDatabase) {
 async fn unread_lists_are_bounded(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
     write_comments(&victim.program, 40).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     hold_unread_lists(victim.program.grpc.unwrap(), ATTACK).await;
     victim.check(healthy).await;
 }

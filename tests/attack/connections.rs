@@ -65,17 +65,17 @@ pub async fn hold_slow_heads(count: usize, to: SocketAddr, length: Duration) {
 }
 
 /// Lets a new client call during an attack.
-async fn with_new_client(victim: &Victim, attack: impl Future<Output = ()>) {
+pub async fn with_new_client(victim: &Victim, attack: impl Future<Output = ()>) {
     let arrive = async {
         sleep(ATTACK / 2).await;
-        timeout(ATTACK, check_new_client(&victim.program, None)).await.unwrap();
+        timeout(ATTACK, check_new_client(victim)).await.unwrap();
     };
     join(attack, arrive).await;
 }
 
 async fn idle_connections_leave_room(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     let (http, grpc) = (victim.program.http, victim.program.grpc.unwrap());
     let attack = async {
         join(hold_idle(1100, http, ATTACK), hold_idle(1100, grpc, ATTACK)).await;
@@ -86,14 +86,14 @@ async fn idle_connections_leave_room(database: TestDatabase) {
 
 async fn pipelined_requests_that_are_not_read_are_bounded(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     hold_pipelined(victim.program.http, ATTACK).await;
     victim.check(healthy).await;
 }
 
 async fn slow_heads_leave_room(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     let count = (descriptors() - OWN_DESCRIPTORS).min(10_000);
     eprintln!("{count} slow heads");
     with_new_client(&victim, hold_slow_heads(count, victim.program.http, ATTACK)).await;
@@ -138,14 +138,14 @@ async fn hold_large_heads(to: SocketAddr, length: Duration) {
 
 async fn large_heads_of_slow_bodies_leave_room(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     with_new_client(&victim, hold_large_heads(victim.program.http, ATTACK)).await;
     victim.check(healthy).await;
 }
 
 async fn slow_bodies_leave_room(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     with_new_client(&victim, hold_slow_bodies(victim.program.http, ATTACK)).await;
     victim.check(healthy).await;
 }

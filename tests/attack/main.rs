@@ -16,6 +16,7 @@ mod support;
 #[path = "../processes/program.rs"]
 mod program;
 
+mod admin;
 mod answers;
 mod connections;
 mod healthy;
@@ -23,5 +24,6 @@ mod messages;
 mod mix;
 mod raw;
 mod stopping;
+mod tls;
 mod tokens;
 mod victim;

@@ -61,23 +61,23 @@ pub async fn send_bombs(
 
 async fn a_batch_bomb_is_refused(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     let codes = &[Code::InvalidArgument, Code::ResourceExhausted];
     send_bombs(victim.program.grpc.unwrap(), codes, ANSWER, ATTACK).await;
     victim.check(healthy).await;
 }
 
 async fn a_batch_bomb_without_a_token_is_unauthenticated(database: TestDatabase) {
-    let victim = Victim::start(&database, &[("M4_GRPC_TOKEN", TOKEN)]).await;
-    let healthy = Healthy::start(&victim.program, Some(TOKEN));
+    let victim = Victim::start_with_token(&database, TOKEN).await;
+    let healthy = Healthy::start(&victim);
     let codes = &[Code::Unauthenticated];
     send_bombs(victim.program.grpc.unwrap(), codes, ANSWER, ATTACK).await;
     victim.check(healthy).await;
 }
 
 async fn a_call_without_a_token_is_answered_after_its_headers(database: TestDatabase) {
-    let victim = Victim::start(&database, &[("M4_GRPC_TOKEN", TOKEN)]).await;
-    let healthy = Healthy::start(&victim.program, Some(TOKEN));
+    let victim = Victim::start_with_token(&database, TOKEN).await;
+    let healthy = Healthy::start(&victim);
     let requests = http2(victim.program.grpc.unwrap(), 0, 65_535).await.unwrap();
     for method in ["UpdateUserDetails", "BatchUpdateUserDetails", "WatchUserDetails"] {
         let mut requests = requests.clone().ready().await.unwrap();
@@ -142,7 +142,7 @@ async fn hold_unfinished_message(
 
 async fn unfinished_messages_are_bounded(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     hold_unfinished_messages(victim.program.grpc.unwrap(), ATTACK).await;
     timeout(Duration::from_secs(20), victim.check(healthy)).await.unwrap();
 }

@@ -29,7 +29,7 @@ async fn all_attacks_at_once_are_bounded(database: TestDatabase) {
     }
     let victim = Victim::start(&database, &ALLOCATOR).await;
     let (grpc, http) = (victim.program.grpc.unwrap(), victim.program.http);
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     let attacks = async {
         // Comments for the watches and lists. Messages of this size are refused later.
         write_comments(&victim.program, 60).await;
@@ -54,5 +54,5 @@ async fn all_attacks_at_once_are_bounded(database: TestDatabase) {
     healthy.check_answered().await;
     victim.wait_for_release().await;
     victim.check_memory();
-    call_as_new_client(&victim.program, None).await;
+    call_as_new_client(&victim).await;
 }

@@ -24,8 +24,8 @@ on_sqlite!(
 const SIGABRT: i32 = 6;
 /// The drain deadline, in seconds.
 const DRAIN: &str = "3";
-/// How long after the deadline the process may end.
-const MARGIN: Duration = Duration::from_secs(2);
+/// Time for a process without updates to end after a second signal.
+const END: Duration = Duration::from_secs(1);
 
 async fn stop_during(mut victim: Victim, attack: impl Future<Output = ()> + Send + 'static) {
     let attack = tokio::spawn(attack);
@@ -35,7 +35,10 @@ async fn stop_during(mut victim: Victim, attack: impl Future<Output = ()> + Send
     let status = victim.program.ended().await;
     let took = begun.elapsed();
     assert_eq!(status.code(), Some(0), "{status}: {}", victim.last_lines());
-    assert!(took < Duration::from_secs(DRAIN.parse().unwrap()) + MARGIN, "{took:?}");
+    eprintln!("it has ended after {took:?}");
+    // Connections are closed at nine tenths of the deadline. The rest is for the storage, and here
+    // also for the signal and the end of the process.
+    assert!(took < Duration::from_secs(DRAIN.parse().unwrap()), "{took:?}");
     attack.await.unwrap();
 }
 
@@ -65,6 +68,8 @@ async fn a_second_signal_ends_at_once(database: TestDatabase) {
     victim.program.signal("TERM");
     let status = victim.program.ended().await;
     assert_ne!(status.signal(), Some(SIGABRT), "{}", victim.last_lines());
-    assert!(begun.elapsed() < MARGIN, "{:?}", begun.elapsed());
+    let took = begun.elapsed();
+    eprintln!("it has ended after {took:?}");
+    assert!(took < END, "{took:?}");
     attack.await.unwrap();
 }

@@ -98,7 +98,7 @@ pub async fn send_forged(
 
 async fn forged_tokens_are_refused_fast(database: TestDatabase) {
     let victim = Victim::start(&database, &[]).await;
-    let healthy = Healthy::start(&victim.program, None);
+    let healthy = Healthy::start(&victim);
     let (to, codes) = (victim.program.grpc.unwrap(), &[Code::InvalidArgument]);
     send_forged(to, codes, Duration::from_secs(2), ATTACK).await;
     victim.check(healthy).await;

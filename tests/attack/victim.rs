@@ -1,15 +1,19 @@
 //! The attacked program and its memory limits.
 
-use std::{process::Command, sync::OnceLock, time::Duration};
+use std::{env, fs::File, process::Command, sync::OnceLock, time::Duration};
 
 use procfs::process::Process;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::spawn_blocking;
 
 use crate::{
-    healthy::Healthy,
+    healthy::{Access, Healthy},
     program::{Program, clean},
-    support::{database::TestDatabase, until},
+    support::{
+        database::TestDatabase,
+        tls::{Authority, Files},
+        until,
+    },
 };
 
 /// `RLIMIT_DATA` of the program, and the limit of its resident memory, in KiB.
@@ -22,33 +26,62 @@ pub const ALLOCATOR: [(&str, &str); 2] =
 /// Duration of an attack.
 pub const ATTACK: Duration = Duration::from_secs(4);
 
-/// Attacks run one at a time: each needs the machine's two cores.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// The lock file of attacks, in the directory for temporary files.
+const LOCK_FILE: &str = "m4-user-details-attack.lock";
 
 /// A program on demo data with a memory limit.
 pub struct Victim {
     pub program: Program,
-    _alone: MutexGuard<'static, ()>,
+    /// How healthy clients call the program.
+    pub access: Access,
+    /// The files of a program with TLS.
+    _files: Option<Files>,
+    /// Dropped after the program: closing the file releases the lock.
+    _lock: File,
 }
 
 impl Victim {
     /// Starts the program and waits until it is ready.
     pub async fn start(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
-        let alone = ONE_AT_A_TIME.lock().await;
+        let lock = lock_machine().await;
         descriptors();
         let limited = format!("ulimit -d {MEMORY_KIB}; exec \"$0\" serve --demo");
         let arguments = ["-c", limited.as_str(), env!("CARGO_BIN_EXE_m4-user-details")];
         let mut command = clean(Command::new("/bin/sh"), &arguments, &[]);
         command.env("M4_DATABASE_URL", &database.url);
         let program = Program::start(command, variables).await;
-        program.wait_for_status("/readyz", http::StatusCode::OK).await;
-        Self { program, _alone: alone }
+        until("the program is ready", || async {
+            program.ask_admin("/readyz").await.status == http::StatusCode::OK
+        })
+        .await;
+        Self { program, access: Access::default(), _files: None, _lock: lock }
+    }
+
+    /// Like [`Self::start`], with a token for every gRPC call.
+    pub async fn start_with_token(database: &TestDatabase, token: &'static str) -> Self {
+        let victim = Self::start(database, &[("M4_GRPC_TOKEN", token)]).await;
+        Self { access: Access { token: Some(token), ..Access::default() }, ..victim }
+    }
+
+    /// Like [`Self::start`], with TLS on the gRPC and the HTTP listener.
+    pub async fn start_with_tls(database: &TestDatabase) -> Self {
+        let (authority, files) = (Authority::new(), Files::new());
+        let (certificate, key) = files.write_own("own", &authority.issue(&["127.0.0.1"]));
+        let variables = [
+            ("M4_GRPC_TLS_CERTIFICATE", certificate.as_str()),
+            ("M4_GRPC_TLS_KEY", key.as_str()),
+            ("M4_HTTP_TLS_CERTIFICATE", certificate.as_str()),
+            ("M4_HTTP_TLS_KEY", key.as_str()),
+        ];
+        let victim = Self::start(database, &variables).await;
+        let access = Access { tls: Some(authority.client(None)), ..Access::default() };
+        Self { access, _files: Some(files), ..victim }
     }
 
     /// Checks that the program lives, its memory is bounded, and new clients get answers.
     pub async fn check(&self, healthy: Healthy) {
         self.check_memory();
-        healthy.check(&self.program).await;
+        healthy.check(self).await;
         self.check_memory();
     }
 
@@ -81,6 +114,17 @@ impl Victim {
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
+}
+
+/// Waits until no other attack runs, in this or another process: each needs the machine's two cores.
+async fn lock_machine() -> File {
+    let lock = || {
+        let file = File::options().create(true).append(true).open(env::temp_dir().join(LOCK_FILE));
+        let file = file.unwrap();
+        file.lock().unwrap();
+        file
+    };
+    spawn_blocking(lock).await.unwrap()
 }
 
 /// The file descriptor limit of this process, once raised to the hard limit.
