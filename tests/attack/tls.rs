@@ -23,7 +23,7 @@ on_sqlite!(
 /// More connections than a listener has.
 const CONNECTIONS: usize = 1100;
 
-/// A complete ClientHello.
+/// A complete `ClientHello`.
 fn client_hello() -> Vec<u8> {
     let config = Arc::new(Authority::new().client(None));
     let mut client = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();

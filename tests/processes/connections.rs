@@ -32,7 +32,8 @@ on_sqlite!(
     pipelined_requests_that_are_not_read_keep_no_client_out,
     silent_tls_connections_keep_no_client_out,
     a_connection_that_was_closed_to_make_room_is_counted,
-    connections_that_were_closed_for_slow_clients_or_their_age_are_counted,
+    connections_that_were_closed_for_slow_clients_are_counted,
+    connections_that_were_closed_for_their_age_or_handshake_are_counted,
     a_connection_whose_client_does_not_read_is_counted,
     few_descriptors_are_one_warning_and_fewer_connections,
     a_file_at_its_size_limit_does_not_end_the_service,
@@ -186,7 +187,8 @@ fn value(metrics: &str, name: &str, listener: &str, label: &str) -> u64 {
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
-/// Waits until this many connections were closed for each reason.
+/// Waits until this many connections were closed for each reason. The timeouts of the program are
+/// 10 s, and cannot be configured: `listen` has tests of them with a paused clock.
 async fn wait_for_closed(program: &Program, expected: &[(&str, &str, u64)]) {
     until("all closed connections are counted", || async {
         let metrics = program.ask_admin("/metrics").await.body;
@@ -198,15 +200,13 @@ async fn wait_for_closed(program: &Program, expected: &[(&str, &str, u64)]) {
     .await;
 }
 
-async fn connections_that_were_closed_for_slow_clients_or_their_age_are_counted(
-    database: TestDatabase,
-) {
+async fn connections_that_were_closed_for_slow_clients_are_counted(database: TestDatabase) {
     let program = Program::demo(&database, &[]).await;
     let grpc = program.grpc.unwrap();
-    let silent = connect_many(grpc, 2, b"").await;
-    let prefaces = connect_many(grpc, 3, b"PRI").await;
-    let without_settings = connect_many(grpc, 1, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    let heads = connect_many(program.http, 5, b"GET ").await;
+    let _silent = connect_many(grpc, 2, b"").await;
+    let _prefaces = connect_many(grpc, 3, b"PRI").await;
+    let _without_settings = connect_many(grpc, 1, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    let _heads = connect_many(program.http, 5, b"GET ").await;
     let expected = [
         ("grpc", "first_byte_timeout", 2),
         ("grpc", "head_timeout", 4),
@@ -214,9 +214,11 @@ async fn connections_that_were_closed_for_slow_clients_or_their_age_are_counted(
         ("http", "age", 0),
     ];
     wait_for_closed(&program, &expected).await;
-    drop((silent, prefaces, without_settings, heads));
-    program.kill();
+}
 
+async fn connections_that_were_closed_for_their_age_or_handshake_are_counted(
+    database: TestDatabase,
+) {
     let (authority, files) = (Authority::new(), Files::new());
     let (certificate, key) = files.write_own("own", &authority.issue(&["127.0.0.1"]));
     let variables = [

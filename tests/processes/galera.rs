@@ -1,9 +1,6 @@
 //! A Galera cluster with writes on both nodes: each node knows the other's acknowledged updates.
 
-use std::time::Duration;
-
 use ::http::StatusCode;
-use tokio::time::sleep;
 
 use crate::{
     program::Program,
@@ -71,8 +68,11 @@ async fn an_update_by_turns_on_two_nodes_is_stored_each_time() {
         .unwrap();
     programs[0].set_city("Third", "").await.unwrap();
     let release = async {
-        // Time for the update to read the row, if it would read old data.
-        sleep(Duration::from_millis(500)).await;
+        // `BEGIN` waits for the third city. An update that reads old data waits for the lock.
+        let waiting = "SELECT count(*) FROM information_schema.processlist \
+                       WHERE db = database() AND id <> connection_id() \
+                       AND (info = 'BEGIN' OR info LIKE 'UPDATE%accounts%')";
+        until("the update waits", || async { databases[1].number(waiting).await > 0 }).await;
         sea_orm::ConnectionTrait::execute_unprepared(&late, "UNLOCK TABLES").await.unwrap();
     };
     let (updated, ()) = tokio::join!(programs[1].set_city("Second", ""), release);

@@ -90,7 +90,7 @@ async fn it_is_ready_while_calls_use_every_connection(database: TestDatabase) {
         lines.any(|line| !line.ends_with(" 0"))
     })
     .await;
-    // Longer than from one probe to the end of the next probe.
+    // Longer than from one probe to the end of the next probe: nothing tells that a probe has ended.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(3500) {
         assert_eq!(health(&program).await, ServingStatus::Serving, "{}", program.log());

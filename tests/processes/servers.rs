@@ -86,7 +86,7 @@ async fn a_connection_that_died_costs_no_call(database: TestDatabase) {
     let program = Program::demo(&database, &[]).await;
     for idle in [Duration::from_millis(1200), Duration::ZERO] {
         all_succeed(&program, "Before").await;
-        // Test connections that have been idle for this long.
+        // The program checks connections that were idle for over a second, which is not configurable.
         tokio::time::sleep(idle).await;
         kill_connections(&database).await;
         all_succeed(&program, "After").await;

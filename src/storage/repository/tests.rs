@@ -41,9 +41,9 @@ async fn the_gaps_of_each_watch_are_charged_until_it_ends() {
     store.feed.has_read(position).await;
     let watched = SubscriptionFilter { user_id: None, visibility: Visibility::All };
     let budget = store.watch_budget();
-    let first = store.watch(None, watched.clone(), "").await.unwrap();
+    let first = store.watch(&CallContext::default(), None, watched.clone(), "").await.unwrap();
     assert_eq!(budget.entries_used(), memory);
-    let second = store.watch(None, watched, "").await.unwrap();
+    let second = store.watch(&CallContext::default(), None, watched, "").await.unwrap();
     assert_eq!(budget.entries_used(), 2 * memory);
     drop((first, second));
     assert_eq!(budget.used(), 0);
