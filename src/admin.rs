@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     domain::error::chain,
-    legacy::head::Refusal,
+    server::head::Refusal,
     telemetry::metrics::{self, Format},
 };
 

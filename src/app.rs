@@ -22,12 +22,12 @@ use crate::{
         token_cache::TokenCache,
         watch::WatchBudget,
     },
-    grpc::{call::CallOptions, server::Services},
+    gateway::{self, Gateway, Readiness},
+    grpc::{call::CallOptions, services::Services},
     jwt::Jwts,
-    legacy::{self, Gateway, Readiness},
-    listen::{self, ConnectionLimits, Listener, descriptors},
     maintenance::Sweep,
     proto::Channel,
+    server::{self, ConnectionLimits, Listener, descriptors},
     storage::{OpenError, SqlStore},
     tls::{ClientTls, ServerTls},
     upstream,
@@ -249,13 +249,13 @@ impl Application {
         if let Some(tls) = self.upstream {
             parts.spawn(tls.follow(ending.clone()).map(Ok));
         }
-        let http = legacy::server::serve(listener, router, budget, ending.clone(), calls.clone());
+        let http = gateway::serve::serve(listener, router, budget, ending.clone(), calls.clone());
         parts.spawn(http.map(Ok));
         if let Some((listener, router)) = self.admin {
             let (ends, calls) = (ending.clone(), calls.clone());
             // A separate budget keeps probes working when messages exhaust theirs.
             let budget = MemoryBudget::new(ADMIN_MEMORY);
-            parts.spawn(legacy::server::serve(listener, router, budget, ends, calls).map(Ok));
+            parts.spawn(gateway::serve::serve(listener, router, budget, ends, calls).map(Ok));
         }
         let mut rest = None;
         if let Some(core) = self.core {
@@ -430,7 +430,7 @@ fn listener(
         "http" => "M4_HTTP_LISTEN",
         _ => "M4_ADMIN_LISTEN",
     };
-    let bound = listen::bind(address);
+    let bound = server::bind(address);
     let socket = bound.map_err(|error| RunError::Listen { address, key, error })?;
     Ok(Listener { name, socket, tls, limits })
 }

@@ -39,10 +39,10 @@ pub use variables::FILE_VARIABLE;
 use self::{checks::Checks, settings::Settings};
 use crate::{
     domain::hash::SecretKeys,
+    gateway::{Answers, Limits},
     grpc::{auth::InternalToken, certificates::Certificates},
     jwt::Provider,
-    legacy::{Answers, Limits},
-    listen::{Age, ConnectionLimits, Timeouts},
+    server::{Age, ConnectionLimits, Timeouts},
     storage::Options,
     tls::ServerTls,
 };

@@ -1,8 +1,8 @@
 //! The system of record for user details of a telecom billing system.
 //!
-//! A request enters at [`grpc`], or at [`legacy`], the HTTP gateway. The gateway calls the service
-//! only through the generated gRPC client. [`grpc`] reuses the gateway's parsing and rendering to
-//! explain legacy calls.
+//! A request enters at [`grpc`], or at [`gateway`], which calls the service only through the
+//! generated gRPC client. Both use [`legacy_call`]: the gateway to answer legacy calls, [`grpc`] to
+//! explain them. [`server`] has the listeners of both.
 //!
 //! [`domain`] contains the rules, without transport or SQL. [`storage`] loads a snapshot for the
 //! rules and stores their result in one transaction. [`fields`] is the table of user fields, which
@@ -17,13 +17,14 @@ pub mod credentials;
 pub mod domain;
 mod environment;
 pub mod fields;
+pub mod gateway;
 pub mod grpc;
 pub mod jwt;
-pub mod legacy;
+pub mod legacy_call;
 pub mod limits;
-pub mod listen;
 mod maintenance;
 pub mod proto;
+pub mod server;
 pub mod shutdown;
 pub mod storage;
 pub mod telemetry;
@@ -40,12 +41,12 @@ pub mod measured {
     use crate::{
         domain::{error::Error, page_token::TokenKey},
         grpc::listing,
-        legacy::body,
+        legacy_call::body,
         proto::{ListUserDetailsChangesRequest, ListUserDetailsRequest},
     };
     pub use crate::{
         grpc::convert::{edits, paths, read_mask, user_details, values},
-        legacy::{parameters::Parameters, translate::translate, xml::Answer},
+        legacy_call::{parameters::Parameters, translate::translate, xml::Answer},
     };
 
     /// Parses the parameters of a body; `None` if that fails.

@@ -22,14 +22,16 @@ use crate::{
         },
         listing::LARGEST_PAGE,
         outbox::{self, MAX_RESPONSES},
-        server::{HEADER_LIST_BYTES, MAX_STREAMS, WINDOW_BYTES},
+        services::{HEADER_LIST_BYTES, MAX_STREAMS, WINDOW_BYTES},
         streams::MIN_BYTES_PER_SECOND,
         watch::SEND_TIMEOUT,
     },
-    legacy::limits::{MAX_BOUNDARY, MAX_FIELD_COUNT, MAX_FIELDS, MAX_HEAD, MAX_MEMBERS},
-    listen::{
+    legacy_call::body::{MAX_BOUNDARY, MAX_MEMBERS},
+    server::{
         FIRST_BYTE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT,
-        MAX_LINGER_BYTES, WRITE_TIMEOUT, descriptors::MAX_ADMIN_CONNECTIONS,
+        MAX_LINGER_BYTES, WRITE_TIMEOUT,
+        descriptors::MAX_ADMIN_CONNECTIONS,
+        head::{MAX_FIELD_COUNT, MAX_FIELDS, MAX_HEAD},
     },
     storage::watch_places::{MAX_PER_CALLER, MAX_SUBSCRIPTIONS},
 };

@@ -13,7 +13,7 @@ use crate::{
     domain::hash::SecretKeys,
     fields::FIELDS,
     grpc::certificates::Certificates,
-    legacy::query_parameter,
+    legacy_call::query_parameter,
     proto::{
         GetUserDetailsRequest, UserDetails, user_details_service_client::UserDetailsServiceClient,
     },

@@ -12,7 +12,7 @@ use crate::{
         explain::{self, Explained, Verdict},
         hash::SecretKeys,
     },
-    legacy::{query_parameter, target},
+    legacy_call::{query_parameter, target},
 };
 
 /// Compute and explain the hash of a legacy call. Needs the secret key, from the configuration.

@@ -18,7 +18,7 @@ use crate::{
     app::RunError,
     config::{Config, ConfigErrors, FILE_VARIABLE, Layers},
     domain::error::Error,
-    listen::descriptors,
+    server::descriptors,
     shutdown::{Shutdown, ignore_file_size_signal},
     storage::{OpenError, migrate},
     telemetry::{Levels, Telemetry, TelemetryError},

@@ -7,7 +7,7 @@ use super::{
     tls::{ClientCertificate, ListenerTls},
     value::{Number, Parse},
 };
-use crate::{legacy::Answers, tls::Protocol};
+use crate::{gateway::Answers, tls::Protocol};
 
 section! {
     /// The listener of the legacy call.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tonic::Extensions;
 
-use crate::{domain::identity::Identity, listen::Peer, tls::SubjectAltName};
+use crate::{domain::identity::Identity, server::Peer, tls::SubjectAltName};
 
 /// Holders of client certificates, by subject alternative name: a URI or a DNS name.
 #[derive(Clone, Debug, Default)]

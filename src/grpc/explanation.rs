@@ -13,7 +13,7 @@ use crate::{
         update::Updated,
     },
     fields::Field,
-    legacy::{
+    legacy_call::{
         explain::{Named, Read},
         outcome::Outcome,
     },

@@ -301,7 +301,10 @@ mod tests {
                 Ok(Listed { is_cut: items.len() < 10, items })
             };
             let convert = |page: Listed<_>| (page.items.len(), thread::current().id());
-            let page = read_page(Some((&*workers, &Span::default())), is_large, LIMIT, read, convert).await.unwrap();
+            let page =
+                read_page(Some((&*workers, &Span::default())), is_large, LIMIT, read, convert)
+                    .await
+                    .unwrap();
             assert_eq!(page.0, 10, "{text}");
             assert_eq!(page.1 != thread::current().id(), on_worker, "{text}");
             let page = read_page(None, is_large, LIMIT, read, convert).await.unwrap();

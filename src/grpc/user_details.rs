@@ -23,7 +23,6 @@ use crate::{
         service::Service,
         update::{Actor, EntryPoint, Origin, Revert, Update, Updated},
     },
-    listen::Peer,
     proto::{
         BatchUpdateUserDetailsRequest, BatchUpdateUserDetailsResponse, GetUserDetailsRequest,
         GetUserDetailsResponse, ListUserDetailsChangesRequest, ListUserDetailsChangesResponse,
@@ -31,6 +30,7 @@ use crate::{
         RevertUserDetailsChangeResponse, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
         WatchUserDetailsRequest, user_details_service_server::UserDetailsService,
     },
+    server::Peer,
 };
 
 /// The handlers of `UserDetailsService`.

@@ -38,8 +38,8 @@ use crate::{
         service::Service,
         watch::{Charge, ResponseShare, SubscriptionFilter, Watch, WatchBudget},
     },
-    listen::Peer,
     proto::{WatchUserDetailsRequest, WatchUserDetailsResponse},
+    server::Peer,
     telemetry::names,
     trace::{self, Span},
 };

@@ -81,7 +81,14 @@ async fn compare_clocks(database: &Database) -> Result<(), Error> {
     let (_room, lease) = database.own_work().await?;
     let select =
         Statement::from_string(lease.get_database_backend(), format!("SELECT {microseconds}"));
-    let row = own_statement(database.engine(), &Span::default(), "SELECT", "", lease.query_one_raw(select)).await;
+    let row = own_statement(
+        database.engine(),
+        &Span::default(),
+        "SELECT",
+        "",
+        lease.query_one_raw(select),
+    )
+    .await;
     let row = lease.note(row)?;
     let microseconds = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
     lease.done();

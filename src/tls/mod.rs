@@ -3,7 +3,7 @@
 
 mod client;
 mod files;
-mod server;
+mod listener;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -16,8 +16,8 @@ use tokio_rustls::rustls::{
 pub use client::ClientFiles;
 pub(crate) use client::healthcheck_client_config;
 pub use files::{Reloading, Source};
-pub(crate) use server::names;
-pub use server::{ClientCertificates, Protocol, ServerFiles, SubjectAltName};
+pub(crate) use listener::names;
+pub use listener::{ClientCertificates, Protocol, ServerFiles, SubjectAltName};
 
 /// TLS of a listener.
 pub type ServerTls = Reloading<ServerFiles>;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use m4_user_details::{listen::descriptors, proto::GetUserDetailsRequest};
+use m4_user_details::{proto::GetUserDetailsRequest, server::descriptors};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

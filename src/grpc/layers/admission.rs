@@ -24,7 +24,7 @@ use super::{
 use crate::{
     budget::{BytesPermit, ConnectionBudget, MemoryBudget},
     domain::error::Error,
-    grpc::server::WINDOW_BYTES,
+    grpc::services::WINDOW_BYTES,
 };
 
 /// Calls in flight that a connection may have while the process is at its limit.

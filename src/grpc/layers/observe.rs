@@ -32,8 +32,8 @@ use crate::{
         metered::Metered,
         streams::{self, Ended},
     },
-    listen::Peer,
     proto::code_name,
+    server::Peer,
     telemetry::{logs::milliseconds, metrics, names},
 };
 

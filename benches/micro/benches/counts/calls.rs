@@ -12,8 +12,8 @@ use http_body_util::BodyExt;
 use m4_user_details::{
     app::DEMO_KEY,
     domain::{clock::SystemClock, hash::SecretKeys, service::Service},
-    grpc::{auth::Authentication, call::CallOptions, server::Services},
-    legacy::{Answers, Gateway, Limits},
+    gateway::{Answers, Gateway, Limits},
+    grpc::{auth::Authentication, call::CallOptions, services::Services},
     proto::{
         Channel, General, UpdateUserDetailsRequest, UserDetails,
         user_details_service_client::UserDetailsServiceClient,

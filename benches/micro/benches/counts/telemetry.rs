@@ -22,7 +22,7 @@ const OWN: [&str; 8] = [
     "src/telemetry",
     "src/grpc/metered.rs",
     "src/grpc/unserved.rs",
-    "src/legacy/observed.rs",
+    "src/gateway/telemetry.rs",
     "src/storage/gate.rs",
     "src/storage/spans.rs",
     "/opentelemetry",

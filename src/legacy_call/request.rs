@@ -6,18 +6,18 @@ use bytes::Bytes;
 use http::{Extensions, HeaderMap, Method, StatusCode, Uri, uri::InvalidUri};
 
 use super::{
-    body::{self, Unreadable},
-    head::{LongQuery, MAX_HEAD, MAX_URI, Refusal, is_query},
+    body::{self, Refused, Unreadable},
     outcome::Outcome,
     parameters::{Take, from_form},
 };
+use crate::server::head::{LongQuery, MAX_HEAD, MAX_URI, Refusal, is_query};
 
 /// The paths of the call.
 pub(super) const PATHS: [&str; 2] =
     ["/billing/api/user_details_update", "/api/user_details_update"];
 
 /// The entry of [`PATHS`] for a path. Repeated slashes count as one; a trailing slash is ignored.
-pub(super) fn route(path: &str) -> Option<&'static str> {
+pub(crate) fn route(path: &str) -> Option<&'static str> {
     PATHS.into_iter().find(|own| *own == path || segments(own).eq(segments(path)))
 }
 
@@ -26,12 +26,12 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The answer to a request of another path.
-pub(super) fn not_found() -> Outcome {
+pub(crate) fn not_found() -> Outcome {
     Outcome::refused(StatusCode::NOT_FOUND, "There is no such API")
 }
 
 /// The answer to an unsupported method; `None` if the method is supported.
-pub(super) fn refused(method: &Method) -> Option<Outcome> {
+pub(crate) fn refused(method: &Method) -> Option<Outcome> {
     let known = matches!(*method, Method::GET | Method::HEAD | Method::POST);
     let text = "Method is not allowed";
     (!known).then(|| Outcome::refused(StatusCode::METHOD_NOT_ALLOWED, text))
@@ -43,11 +43,21 @@ pub(super) fn bad_request() -> Outcome {
 }
 
 /// The answer to a refused head.
-pub(super) fn refused_head(refusal: Refusal) -> Outcome {
+pub(crate) fn refused_head(refusal: Refusal) -> Outcome {
     match refusal {
         Refusal::Malformed => bad_request(),
         Refusal::TooLarge => too_large(),
         Refusal::Overloaded => overloaded(),
+    }
+}
+
+impl From<Refused> for Outcome {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooLarge => too_large(),
+            Refused::Broken => bad_request(),
+            Refused::Overloaded => overloaded(),
+        }
     }
 }
 
@@ -62,7 +72,7 @@ pub(super) fn too_large() -> Outcome {
 }
 
 /// The parameters in the query string, which take precedence, and the parameters in the body.
-pub(super) async fn parameters<T: Take>(
+pub(crate) async fn parameters<T: Take>(
     query: &[u8],
     headers: &HeaderMap,
     body: Bytes,
@@ -71,7 +81,7 @@ pub(super) async fn parameters<T: Take>(
 }
 
 /// The query string of a request.
-pub(super) fn query<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a [u8] {
+pub(crate) fn query<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a [u8] {
     match extensions.get::<LongQuery>() {
         Some(query) => query.as_bytes(),
         None => uri.query().unwrap_or_default().as_bytes(),

@@ -4,6 +4,7 @@
 mod activity;
 mod connection;
 pub mod descriptors;
+pub(crate) mod head;
 mod http1;
 mod http2;
 mod reasons;

@@ -26,17 +26,19 @@ use tonic::{Code, metadata::MetadataValue};
 use tonic_types::StatusExt;
 
 use super::{
-    body::Unreadable,
-    body_reader::{BodyReader, Refused},
-    observed::{self, Answered, ClientCall, LegacyCall},
-    outcome::{self, Outcome},
-    parameters::Parameters,
+    body_reader::BodyReader,
     readiness::Readiness,
-    request,
-    translate::{Translated, translate},
+    telemetry::{self, Answered, ClientCall, LegacyCall},
 };
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials},
+    legacy_call::{
+        body::{Refused, Unreadable},
+        outcome::{self, Outcome},
+        parameters::Parameters,
+        request,
+        translate::{Translated, translate},
+    },
     proto::{
         Channel, UpdateUserDetailsRequest, user_details_service_client::UserDetailsServiceClient,
     },
@@ -122,7 +124,7 @@ impl Gateway {
 
     /// The routes.
     pub fn router(self) -> Router {
-        observed::expect_answers();
+        telemetry::expect_answers();
         let probes = self.probes();
         // A fallback, not a route per path: repeated slashes count as one.
         Router::new().fallback(call).with_state(Arc::new(self)).merge(probes)
@@ -226,7 +228,7 @@ impl Gateway {
         // After a slow body, the time left may be too short: the service is not at fault.
         let is_fair = deadline >= self.limits.deadline / 2;
         if is_fair && status.is_some_and(|status| status.get_details_error_info().is_none()) {
-            observed::unanswered();
+            telemetry::unanswered();
         }
         call.end(status.map_or(Code::Ok, tonic::Status::code));
         result.map(drop)

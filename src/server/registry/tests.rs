@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The only connection of a listener.
-pub(in crate::listen) fn registration() -> Registration {
+pub(in crate::server) fn registration() -> Registration {
     registry(1, 0).admit(address("127.0.0.1")).unwrap()
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header::CONTENT_ENCODING};
 
-use super::{body::Unreadable, body_reader::Refused};
+use crate::legacy_call::body::{Refused, Unreadable};
 
 /// The number of bytes that are decoded between two checks of the limits.
 const STEP: usize = 8 * 1024;

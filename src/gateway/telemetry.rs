@@ -10,11 +10,11 @@ use http::{HeaderMap, Method, StatusCode};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use tonic::Code;
 
-use super::{
-    outcome::{self, Outcome},
-    request,
-};
 use crate::{
+    legacy_call::{
+        outcome::{self, Outcome},
+        request,
+    },
     proto::code_name,
     telemetry::{instruments::instruments, logs::milliseconds, metrics, names},
     trace::Span,

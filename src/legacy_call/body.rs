@@ -26,6 +26,17 @@ pub(crate) const MAX_BOUNDARY: usize = 70;
 /// The byte order mark of UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
+/// Why a body is not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The body is larger than the limit.
+    TooLarge,
+    /// The body's framing is broken, or the body ends early.
+    Broken,
+    /// The byte budget is exhausted.
+    Overloaded,
+}
+
 /// Why a body could not be read. The text never repeats a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
@@ -77,7 +88,7 @@ impl Unreadable {
     }
 
     /// An unsupported content coding.
-    pub(super) fn coding(name: &str) -> Self {
+    pub(crate) fn coding(name: &str) -> Self {
         Self::Coding(quoted(name))
     }
 }

@@ -95,7 +95,7 @@ impl Parameters {
     }
 
     /// Adds the parameters of `others` that are missing here.
-    pub(super) fn or(mut self, others: Self) -> Self {
+    pub(crate) fn or(mut self, others: Self) -> Self {
         for (name, given) in others.0 {
             if self.get(name).is_none() {
                 self.0.push((name, given));

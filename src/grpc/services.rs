@@ -26,7 +26,7 @@ use super::{
         self, Admission, Authenticator, Stack, Workers, admission::ConnectionShare,
         message::MAX_PUBLIC_MESSAGE_BYTES, method::Route,
     },
-    legacy::LegacyCalls,
+    legacy_service::LegacyCalls,
     metered,
     settings::SettingsSwitches,
     streams::StreamExecutor,
@@ -39,12 +39,12 @@ use crate::{
         readiness::{Fault, NotReady},
         service::Service,
     },
-    listen::{self, Activity, Listener, Peer, PrefaceTimeout, Stream},
     proto::{
         self, Channel, legacy_service_server::LegacyServiceServer,
         settings_service_server::SettingsServiceServer,
         user_details_service_server::UserDetailsServiceServer,
     },
+    server::{self, Activity, Listener, Peer, PrefaceTimeout, Stream},
 };
 
 /// Interval between readiness probes of the storage.
@@ -200,7 +200,7 @@ impl Services {
             });
             http.serve_connection(TokioIo::new(stream), service)
         };
-        listen::serve(listener, stop, protocol).await;
+        server::serve(listener, stop, protocol).await;
     }
 
     /// Reports health until `stop`: serving while updates can be stored. Then ends health watches.

@@ -9,10 +9,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::head::{HeadReader, MAX_PASSED, Notes};
 use crate::{
     budget::MemoryBudget,
-    listen::{self, Activity, HeadTimeout, Listener, Peer, Stream},
+    server::{
+        self, Activity, HeadTimeout, Listener, Peer, Stream,
+        head::{HeadReader, MAX_PASSED, Notes},
+    },
 };
 
 /// Serves a listener until `stop`, then finishes the calls under way. `calls` tracks the calls.
@@ -50,5 +52,5 @@ pub async fn serve(
         });
         http.serve_connection(TokioIo::new(stream), service)
     };
-    listen::serve(listener, stop, protocol).await;
+    server::serve(listener, stop, protocol).await;
 }

@@ -17,11 +17,12 @@ use crate::{
         update::{Actor, EntryPoint, Origin, Update, Updated},
     },
     fields::parse_id,
-    legacy::{self, explain::Read, head::LongQuery, outcome},
+    legacy_call::{self, explain::Read, outcome},
     proto::{
         ExplainLegacyCallRequest, ExplainLegacyCallResponse, UpdateUserDetailsRequest,
         legacy_service_server::LegacyService,
     },
+    server::head::LongQuery,
 };
 
 /// The handlers of `LegacyService`.
@@ -57,7 +58,7 @@ impl LegacyCalls {
         }
         let include_hash = request.include_hash;
         let (address, request) = (address(&request.address)?, http_request(request)?);
-        let mut read = legacy::explain::read(request, &address, self.largest_body).await;
+        let mut read = legacy_call::explain::read(request, &address, self.largest_body).await;
         read.call.credentials = read.call.credentials.carried();
         let explained = self.service.explain(call, actor, &read.call.credentials);
         let (settings, hash) = explained.await?;
@@ -156,7 +157,7 @@ fn http_request(request: ExplainLegacyCallRequest) -> Result<http::Request<Bytes
         method => Method::from_bytes(method.as_bytes())
             .map_err(|_| refuse("method", "is no HTTP method"))?,
     };
-    let target = legacy::target(&request.url)
+    let target = legacy_call::target(&request.url)
         .map_err(|error| refuse("url", &format!("cannot be sent: {error}")))?;
     let mut http = http::Request::new(Bytes::from(request.body));
     (*http.method_mut(), *http.uri_mut()) = (method, target.uri);

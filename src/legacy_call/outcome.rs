@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The rows of the specification, and the HTTP statuses of all other answers.
-pub(super) const ROWS: [&str; 17] = [
+pub(crate) const ROWS: [&str; 17] = [
     "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "400", "404", "405", "413", "429", "500",
     "503",
 ];
@@ -29,18 +29,18 @@ pub(crate) struct Outcome {
     /// The HTTP status; 200 for the rows of the specification.
     pub(crate) http: StatusCode,
     /// The entry of [`ROWS`].
-    pub(super) row: &'static str,
+    pub(crate) row: &'static str,
     /// The outcome for the log line: `OK`, or the reason of the service or of the gateway.
-    pub(super) reason: &'static str,
+    pub(crate) reason: &'static str,
     /// The XML.
     pub(crate) answer: Answer,
     /// The delay in `Retry-After`.
-    pub(super) retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Outcome {
     /// An answer without a row in the specification.
-    pub(super) fn refused(http: StatusCode, text: &'static str) -> Self {
+    pub(crate) fn refused(http: StatusCode, text: &'static str) -> Self {
         let retry = matches!(http, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let answer = Answer { page: false, element: "error", text, messages: Vec::new() };
         let (row, reason) = match http {
@@ -196,7 +196,7 @@ pub(crate) fn violations(
 
 /// The paths of the fields that the gateway or the service refused, separated by commas; `None`
 /// without such fields.
-pub(super) fn refused_fields(call: &Translated, status: Option<&Status>) -> Option<String> {
+pub(crate) fn refused_fields(call: &Translated, status: Option<&Status>) -> Option<String> {
     let paths = violations(call, status).into_keys();
     let paths: Vec<_> = paths.map(|field| format!("user_details.{}", field.path())).collect();
     (!paths.is_empty()).then(|| paths.join(", "))
@@ -209,7 +209,7 @@ mod tests {
     use tonic_types::{ErrorDetails, FieldViolation};
 
     use super::*;
-    use crate::legacy::{parameters::Parameters, translate::translate};
+    use crate::legacy_call::{parameters::Parameters, translate::translate};
 
     fn status(code: Code, reason: &str, fields: &[&str]) -> Status {
         let mut details = ErrorDetails::with_error_info(reason, "m4-user-details", HashMap::new());

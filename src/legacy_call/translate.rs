@@ -32,7 +32,7 @@ pub struct Translated {
 
 impl Translated {
     /// Adds the reason why the body could not be read, so that nothing is stored.
-    pub(super) fn with_unreadable(mut self, unreadable: Unreadable) -> Self {
+    pub(crate) fn with_unreadable(mut self, unreadable: Unreadable) -> Self {
         self.request.validate_only = true;
         self.unreadable = Some(unreadable);
         self

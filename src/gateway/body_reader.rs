@@ -8,29 +8,11 @@ use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
-use super::{body::Unreadable, content_coding, outcome::Outcome, request};
-use crate::budget::{BytesPermit, ConnectionBudget};
-
-/// Why a body is not read to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// The body is larger than the limit.
-    TooLarge,
-    /// The body's framing is broken, or the body ends early.
-    Broken,
-    /// The byte budget is exhausted.
-    Overloaded,
-}
-
-impl From<Refused> for Outcome {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::TooLarge => request::too_large(),
-            Refused::Broken => request::bad_request(),
-            Refused::Overloaded => request::overloaded(),
-        }
-    }
-}
+use super::content_coding;
+use crate::{
+    budget::{BytesPermit, ConnectionBudget},
+    legacy_call::body::{Refused, Unreadable},
+};
 
 /// Reads one body. Its bytes count in the budget until the reader is dropped.
 pub(super) struct BodyReader {

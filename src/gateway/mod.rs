@@ -1,0 +1,12 @@
+//! The legacy gateway: translates a hashed HTTP call to one RPC, and the result to XML. The gateway
+//! uses only the generated gRPC client: no database, no secret, no rule.
+
+mod body_reader;
+mod content_coding;
+mod readiness;
+mod router;
+pub mod serve;
+mod telemetry;
+
+pub(crate) use readiness::Readiness;
+pub use router::{Answers, Gateway, Limits};
