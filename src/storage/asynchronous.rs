@@ -18,7 +18,6 @@ macro_rules! sql_without_span {
     };
 }
 
-#[expect(dead_code, reason = "what only the other twin uses")]
 #[path = "sql/mod.rs"]
 mod sql;
 pub(super) use sql::*;

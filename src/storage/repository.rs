@@ -15,7 +15,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, sqlx::postgres::PgConnectOptions};
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
     time::timeout,
 };
 
@@ -24,7 +23,6 @@ use super::{
         statements::RowLock,
         transaction::{self, Atomicity},
     },
-    blocking::transaction::Ahead,
     connect::{self, Engine, Lease, OpenError, Options, Pools, open, readers},
     connection_limiter::{ConnectionLimiter, ConnectionPermit},
     failure::{Failure, breakage, unanswered},
@@ -228,9 +226,7 @@ impl Store for SqlStore {
         now: DateTime<Utc>,
     ) -> Result<Vec<Updated>, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        let room = self.admit()?;
-        let (updates, ahead) = self.database.decide_ahead(updates, now).await?;
-        writers.apply_all(updates, now, ahead, room).await
+        writers.apply_all(updates, now, self.admit()?).await
     }
 
     async fn read(&self, actor: &Actor, user_id: i64) -> Result<User, Error> {
@@ -395,7 +391,7 @@ impl Database {
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let Begun { transaction, lease } = begun;
         let applied =
-            transaction::apply(transaction, self.engine(), updates, lock, atomicity, None).await;
+            transaction::apply(transaction, self.engine(), updates, lock, atomicity).await;
         match &applied {
             Ok(applied) => {
                 self.stored(applied);
@@ -410,25 +406,6 @@ impl Database {
             }
         }
         applied
-    }
-
-    /// On SQLite, decides a batch before its transaction, to hold the write lock for less time.
-    async fn decide_ahead(
-        &self,
-        updates: Vec<Update>,
-        now: DateTime<Utc>,
-    ) -> Result<(Vec<Update>, Option<Ahead>), Error> {
-        if self.engine() != Engine::Sqlite {
-            return Ok((updates, None));
-        }
-        let snapshot = self.load(&LoadPlan::of(&updates)).await?;
-        let decide = move || {
-            let pairs: Vec<_> = updates.iter().map(|update| (update, now)).collect();
-            let ahead = Ahead::decide(Engine::Sqlite, &pairs, snapshot)?;
-            Ok((updates, Some(ahead)))
-        };
-        // Deciding a batch takes as long as many calls: do not block the runtime.
-        spawn_blocking(decide).await.map_err(|panicked| Error::Internal(panicked.into()))?
     }
 
     /// Wakes the readers of the change log if a change was stored.

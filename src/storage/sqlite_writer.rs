@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, time::Instant};
 use super::{
     blocking::{
         LOG_BYTES, connect, statements,
-        transaction::{self, Ahead, Atomicity},
+        transaction::{self, Atomicity},
     },
     checkpoint::{Checkpoint, Checkpoints, checkpoint},
     connect::{ACQUIRE_TIMEOUT, Engine, Options},
@@ -80,20 +80,19 @@ impl Writer {
         }
     }
 
-    /// Applies updates, in their order, in one transaction. Uses the decisions of `ahead` if they
-    /// still hold. `patience` shortens the wait for another writer.
+    /// Applies updates, in their order, in one transaction. `patience` shortens the wait for
+    /// another writer.
     pub(super) fn apply(
         &mut self,
         updates: &[(&Update, DateTime<Utc>)],
         atomicity: Atomicity,
         patience: Option<Duration>,
-        ahead: Option<Ahead>,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         self.check_sound()?;
         let connection = self.connect()?;
         // Reset on success only, so that a panic counts as a failure.
         self.has_failed = true;
-        let applied = self.run(&connection, updates, atomicity, patience, ahead);
+        let applied = self.run(&connection, updates, atomicity, patience);
         match &applied {
             Ok((outcomes, log_bytes)) => {
                 (self.has_failed, self.fault) = (false, None);
@@ -113,7 +112,6 @@ impl Writer {
         updates: &[(&Update, DateTime<Utc>)],
         atomicity: Atomicity,
         patience: Option<Duration>,
-        ahead: Option<Ahead>,
     ) -> Result<(Vec<Result<Updated, Error>>, u64), Failure> {
         if let Some(patience) = patience {
             wait(connection, patience)?;
@@ -122,7 +120,7 @@ impl Writer {
         let lock = statements::RowLock::Wait(None);
         let apply = async {
             let begun = transaction::begin(connection, Engine::Sqlite).await?;
-            transaction::apply(begun, Engine::Sqlite, updates, lock, atomicity, ahead).await
+            transaction::apply(begun, Engine::Sqlite, updates, lock, atomicity).await
         };
         let outcomes = self.runtime.block_on(apply)?;
         if patience.is_some() {

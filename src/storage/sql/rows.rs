@@ -40,20 +40,20 @@ impl ActingRow {
         if self.level.is_some() && users_level.is_none() {
             unknown::count("manager_group_rights", 1);
         }
+        let unreadable = || Unreadable {
+            table: "accounts",
+            id: self.id.to_string(),
+            cause: Corrupt("account_type").into(),
+        };
         let account = ActingAccount {
             id: self.id,
-            account_type: account_type.ok_or_else(|| unreadable_type(self.id))?,
+            account_type: account_type.ok_or_else(unreadable)?,
             blocked: self.blocked,
             users_level,
             show_only_assigned_users: self.show_only_assigned_users,
         };
         Ok((self.username, account))
     }
-}
-
-/// The error for an account of unknown type.
-pub(super) fn unreadable_type(id: i64) -> Unreadable {
-    Unreadable { table: "accounts", id: id.to_string(), cause: Corrupt("account_type").into() }
 }
 
 /// An idempotency key and its stored response.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     entities::{account, currency, direction, manager_group_right, number_pool, request},
-    rows::{ActingRow, Answer, Kept, unreadable_type},
+    rows::{ActingRow, Answer, Kept},
     sea_orm::{
         self, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType,
         QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Statement, Value,
@@ -27,10 +27,9 @@ use crate::storage::{
 };
 use crate::{
     domain::{
-        self,
         account::{AccountType, ActingAccount, User},
         error::Error,
-        snapshot::{Basis, LoadPlan, Snapshot, UserBasis},
+        snapshot::{LoadPlan, Snapshot},
         update::StoredResponse,
     },
     fields::Reference,
@@ -81,43 +80,13 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
         // Users first: their row locks may wait, and rights must be read after the wait.
         let users = self.users(&plan.users, lock).await?;
-        let Basis { actors, requests, references, .. } = self.around(plan, lock).await?;
-        Ok(Snapshot { actors, users, requests, references })
-    }
-
-    /// Loads the [`Basis`] of decisions on the same plan.
-    pub(super) async fn basis(&self, plan: &LoadPlan) -> Result<Basis, Error> {
-        let ids = padded(&plan.users).copied();
-        let select = account::Entity::find()
-            .select_only()
-            .columns([
-                account::Column::Id,
-                account::Column::Version,
-                account::Column::AccountType,
-                account::Column::ResponsibleManagerId,
-            ])
-            .filter(account::Column::Id.is_in(ids))
-            .into_tuple::<(i64, i64, String, Option<i64>)>();
-        let rows = sql!(self.engine, "SELECT", "accounts", select.all(self.connection))?;
-        let user = |(id, version, account_type, manager): (_, _, String, Option<i64>)| {
-            let account_type =
-                AccountType::from_word(&account_type).ok_or_else(|| unreadable_type(id))?;
-            let manager = manager.map_or(domain::value::Value::None, domain::value::Value::Id);
-            Ok::<_, Error>((id, UserBasis { version, account_type, manager }))
-        };
-        let users = rows.into_iter().map(user).collect::<Result<_, _>>()?;
-        Ok(Basis { users, ..self.around(plan, RowLock::Wait(None)).await? })
-    }
-
-    /// Loads the actors, requests and references of a plan.
-    async fn around(&self, plan: &LoadPlan, lock: RowLock) -> Result<Basis, Error> {
         let actors = self.actors(&plan.actors, lock).await?;
         let requests = self.answered(&plan.requests).await?;
         let mut references = BTreeMap::new();
         for (reference, ids) in &plan.references {
             references.insert(*reference, self.existing(*reference, ids).await?);
         }
-        Ok(Basis { actors, requests, references, ..Basis::default() })
+        Ok(Snapshot { actors, users, requests, references })
     }
 
     /// Sets the statement timeout of a PostgreSQL transaction.

@@ -15,7 +15,7 @@ use crate::{
     domain::{
         error::Error,
         rules,
-        snapshot::{Basis, Kept, LoadPlan, Snapshot},
+        snapshot::{Kept, LoadPlan, Snapshot},
         update::{Change, Entry, EntryPoint, MAX_BATCH_TEXT_BYTES, Update, Updated},
     },
     storage::{connect::Engine, failure::Failure},
@@ -32,33 +32,11 @@ pub(in crate::storage) enum Atomicity {
 }
 
 /// The rules' decisions on updates, and the statements that store them.
-pub(in crate::storage) struct Decisions {
+struct Decisions {
     decisions: Vec<Result<(Updated, Option<Entry>), Error>>,
     /// The indexes of decisions to store under their idempotency keys.
     kept: Vec<(usize, Kept)>,
     writes: Vec<Write>,
-}
-
-/// Decisions made before the transaction. They are valid while their basis is unchanged.
-pub(in crate::storage) struct Ahead {
-    basis: Basis,
-    decided: Decisions,
-}
-
-impl Ahead {
-    /// Decides updates in order.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if a value cannot be stored, which is a bug.
-    pub(in crate::storage) fn decide(
-        engine: Engine,
-        updates: &[(&Update, DateTime<Utc>)],
-        snapshot: Snapshot,
-    ) -> Result<Self, Error> {
-        let basis = snapshot.basis();
-        let decided = Decisions::of(engine, updates, snapshot, Atomicity::AllOrNothing)?;
-        Ok(Self { basis, decided })
-    }
 }
 
 impl Decisions {
@@ -119,24 +97,12 @@ pub(in crate::storage) async fn apply(
     updates: &[(&Update, DateTime<Utc>)],
     lock: RowLock,
     atomicity: Atomicity,
-    ahead: Option<Ahead>,
 ) -> Result<Vec<Result<Updated, Error>>, Failure> {
     let plan = LoadPlan::of(updates.iter().map(|(update, _)| *update));
     let statements = Statements { engine, connection: &transaction };
-    let mut decided = None;
-    if let Some(ahead) = ahead
-        && statements.basis(&plan).await? == ahead.basis
-    {
-        decided = Some(ahead.decided);
-    }
-    let decided = match decided {
-        Some(decided) => decided,
-        None => {
-            let snapshot = statements.load(&plan, lock).await?;
-            Decisions::of(engine, updates, snapshot, atomicity)?
-        }
-    };
-    let Decisions { decisions, kept, writes } = decided;
+    let snapshot = statements.load(&plan, lock).await?;
+    let Decisions { decisions, kept, writes } =
+        Decisions::of(engine, updates, snapshot, atomicity)?;
     let answers = kept.into_iter().filter_map(|(index, kept)| {
         let (update, now) = updates[index];
         let updated = &decisions[index].as_ref().ok()?.0;

@@ -18,7 +18,6 @@ use tokio::{
 };
 
 use super::{
-    blocking::transaction::Ahead,
     connect::{ACQUIRE_TIMEOUT, Engine, Options},
     feed::wake,
     repository::Database,
@@ -59,8 +58,6 @@ impl Job {
 /// A queued batch of updates, which all succeed or all fail.
 struct Batch {
     updates: Vec<Update>,
-    /// Decisions made before the transaction, on SQLite.
-    ahead: Option<Ahead>,
     now: DateTime<Utc>,
     answer: oneshot::Sender<Result<Vec<Updated>, Error>>,
     deadline: Option<Instant>,
@@ -189,13 +186,11 @@ impl Writers {
         &self,
         updates: Vec<Update>,
         now: DateTime<Utc>,
-        ahead: Option<Ahead>,
         room: OwnedSemaphorePermit,
     ) -> Result<Vec<Updated>, Error> {
         let (answer, answered) = oneshot::channel();
         let batch = Batch {
             updates,
-            ahead,
             now,
             answer,
             deadline: deadline::current(),

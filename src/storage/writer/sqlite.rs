@@ -109,14 +109,14 @@ fn run(transaction: impl FnOnce()) {
 }
 
 /// Runs a batch.
-fn all(writer: &mut Writer, mut batch: Batch) {
+fn all(writer: &mut Writer, batch: Batch) {
     if batch.answer.is_closed() {
         return;
     }
-    let (ahead, patience) = (batch.ahead.take(), patience([batch.deadline]));
+    let patience = patience([batch.deadline]);
     let transaction = transaction(&batch.span);
     let outcomes = transaction
-        .in_scope(|| writer.apply(&batch.updates(), Atomicity::AllOrNothing, patience, ahead));
+        .in_scope(|| writer.apply(&batch.updates(), Atomicity::AllOrNothing, patience));
     transaction.end();
     batch.answer(outcomes.map_err(|failure| failure.error));
 }
@@ -128,7 +128,7 @@ fn run_group(writer: &mut Writer, jobs: Vec<Job>) {
     let patience = patience(jobs.iter().map(|job| job.deadline));
     let transaction = Traced::of(jobs.iter()).with(&jobs);
     let applied =
-        transaction.in_scope(|| writer.apply(&updates, Atomicity::PerItem, patience, None));
+        transaction.in_scope(|| writer.apply(&updates, Atomicity::PerItem, patience));
     // End the span before the spans of its calls.
     transaction.end();
     match applied {
@@ -159,7 +159,6 @@ mod tests {
         for (deadline, expected) in [(None, 900), (Some(500), 300), (Some(5000), 900)] {
             let batch = Batch {
                 updates: Vec::new(),
-                ahead: None,
                 now: DateTime::UNIX_EPOCH,
                 answer: oneshot::channel().0,
                 deadline: deadline.map(|deadline| now + milliseconds(deadline)),
