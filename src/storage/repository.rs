@@ -19,10 +19,6 @@ use tokio::{
 };
 
 use super::{
-    asynchronous::{
-        statements::RowLock,
-        transaction::{self, Atomicity},
-    },
     connect::{self, Engine, Lease, OpenError, Options, Pools, open, readers},
     connection_limiter::{ConnectionLimiter, ConnectionPermit},
     failure::{Failure, breakage, unanswered},
@@ -34,6 +30,10 @@ use super::{
     probe::Probe,
     query_telemetry::{self, own_statement},
     settings,
+    sql::{
+        statements::RowLock,
+        transaction::{self, Atomicity},
+    },
     sqlite_url::{SqliteFile, check_file},
     sweep::sweep,
     token_key,

@@ -8,13 +8,13 @@ use sea_orm::{
 };
 
 use super::{
-    asynchronous::entities::{
+    query_telemetry::own_statement,
+    repository::{Database, again},
+    sql::entities::{
         change_log,
         change_log_sweep::{self, Column::UpTo},
         request,
     },
-    query_telemetry::own_statement,
-    repository::{Database, again},
 };
 use crate::domain::error::Error;
 

@@ -1,13 +1,10 @@
 //! Rows of acting accounts and of stored responses.
 
 use chrono::{DateTime, Utc};
+use rusqlite::Row;
+use sea_orm::{ActiveValue::Set, DbErr, FromQueryResult, QueryResult};
 
-use super::{
-    columns,
-    entities::request,
-    sea_orm::{self, ActiveValue::Set, DbErr, FromQueryResult, QueryResult},
-    stored::FromRow,
-};
+use super::{columns, entities::request, sqlite_row::FromSqliteRow, stored::FromRow};
 use crate::{
     domain::{
         account::{AccountType, ActingAccount, Level},
@@ -29,6 +26,19 @@ pub(super) struct ActingRow {
     blocked: bool,
     show_only_assigned_users: bool,
     level: Option<String>,
+}
+
+impl FromSqliteRow for ActingRow {
+    fn from_sqlite_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get("id")?,
+            username: row.get("username")?,
+            account_type: row.get("account_type")?,
+            blocked: row.get("blocked")?,
+            show_only_assigned_users: row.get("show_only_assigned_users")?,
+            level: row.get("level")?,
+        })
+    }
 }
 
 impl ActingRow {
@@ -53,6 +63,18 @@ impl ActingRow {
             show_only_assigned_users: self.show_only_assigned_users,
         };
         Ok((self.username, account))
+    }
+}
+
+/// The id of an existing row.
+#[derive(FromQueryResult)]
+pub(super) struct Id {
+    pub(super) id: i64,
+}
+
+impl FromSqliteRow for Id {
+    fn from_sqlite_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get("id")? })
     }
 }
 

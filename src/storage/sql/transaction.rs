@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionSession, TransactionTrait,
+};
 
 use super::{
-    super::Transaction,
+    executor::Executor,
     rows::Answer,
-    sea_orm::DatabaseConnection,
     statements::{RowLock, Statements},
     writes::Write,
 };
@@ -18,7 +21,7 @@ use crate::{
         snapshot::{Kept, LoadPlan, Snapshot},
         update::{Change, Entry, EntryPoint, MAX_BATCH_TEXT_BYTES, Update, Updated},
     },
-    storage::{connect::Engine, failure::Failure},
+    storage::{connect::Engine, failure::Failure, query_telemetry::statement},
     telemetry::instruments::{Instruments, instruments},
 };
 
@@ -92,7 +95,7 @@ fn too_much_text() -> Error {
 
 /// Applies updates in order in a begun transaction, and ends the transaction.
 pub(in crate::storage) async fn apply(
-    transaction: Transaction,
+    transaction: impl Executor + TransactionSession,
     engine: Engine,
     updates: &[(&Update, DateTime<Utc>)],
     lock: RowLock,
@@ -117,7 +120,7 @@ pub(in crate::storage) async fn apply(
     } else {
         statements.write(writes).await?;
         statements.keep(&answers).await?;
-        sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
+        statement(engine, "COMMIT", "", transaction.commit()).await.map_err(Failure::at_commit)?;
         for (updated, entry) in decisions.iter().flatten() {
             if let Some(entry) = entry {
                 tell(updated, entry);
@@ -138,12 +141,15 @@ pub(in crate::storage) async fn apply(
 
 /// Ends a transaction that locked rows and changed nothing. On PostgreSQL, `COMMIT` waits for
 /// synchronous standbys: an old primary with stale rows acknowledges nothing.
-async fn end_unchanged(transaction: Transaction, engine: Engine) -> Result<(), Failure> {
+async fn end_unchanged(
+    transaction: impl TransactionSession,
+    engine: Engine,
+) -> Result<(), Failure> {
     if engine != Engine::Postgres {
         rollback(transaction, engine).await;
         return Ok(());
     }
-    sql!(engine, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)
+    statement(engine, "COMMIT", "", transaction.commit()).await.map_err(Failure::at_commit)
 }
 
 /// Logs a stored change without its values.
@@ -178,17 +184,21 @@ fn measured<'a>(
     instruments.transaction(count);
 }
 
-/// Begins a write transaction.
+/// Begins a write transaction. On SQLite, it takes the write lock at once: a later upgrade may fail.
 pub(in crate::storage) async fn begin(
     connection: &DatabaseConnection,
     engine: Engine,
-) -> Result<Transaction, Error> {
-    Ok(sql!(engine, "BEGIN", "", super::super::begin(connection))?)
+) -> Result<DatabaseTransaction, Error> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    Ok(statement(engine, "BEGIN", "", connection.begin_with_options(options)).await?)
 }
 
 /// Rolls back a transaction. If the rollback fails, the server rolls back by itself.
-pub(in crate::storage) async fn rollback(transaction: Transaction, engine: Engine) {
-    if sql!(engine, "ROLLBACK", "", transaction.rollback()).is_err() {
+pub(in crate::storage) async fn rollback(transaction: impl TransactionSession, engine: Engine) {
+    if statement(engine, "ROLLBACK", "", transaction.rollback()).await.is_err() {
         tracing::debug!("a transaction could not be rolled back");
     }
 }

@@ -27,11 +27,11 @@ use crate::{
         update::{Update, Updated},
     },
     storage::{
-        asynchronous::{statements::RowLock, transaction::Atomicity},
         connect::{ACQUIRE_TIMEOUT, Options, begin_syncs},
         connection_limiter::{ConnectionLimiter, UseTimer},
         failure::{Failure, breakage, is_conflict},
         repository::{self, Database},
+        sql::{statements::RowLock, transaction::Atomicity},
     },
     trace::Span,
 };

@@ -17,7 +17,7 @@ use super::{
     Batch, Job, MAX_GROUP_UPDATES, Probes, Traced, Work, patience, split, transaction, unknown,
 };
 use crate::storage::{
-    blocking::transaction::Atomicity, connect::Options, place::Place, repository::Database,
+    connect::Options, place::Place, repository::Database, sql::transaction::Atomicity,
     sqlite_writer::Writer,
 };
 
@@ -115,8 +115,8 @@ fn all(writer: &mut Writer, batch: Batch) {
     }
     let patience = patience([batch.deadline]);
     let transaction = transaction(&batch.span);
-    let outcomes = transaction
-        .in_scope(|| writer.apply(&batch.updates(), Atomicity::AllOrNothing, patience));
+    let outcomes =
+        transaction.in_scope(|| writer.apply(&batch.updates(), Atomicity::AllOrNothing, patience));
     transaction.end();
     batch.answer(outcomes.map_err(|failure| failure.error));
 }
@@ -127,8 +127,7 @@ fn run_group(writer: &mut Writer, jobs: Vec<Job>) {
     let updates: Vec<_> = jobs.iter().map(|job| (&job.update, job.now)).collect();
     let patience = patience(jobs.iter().map(|job| job.deadline));
     let transaction = Traced::of(jobs.iter()).with(&jobs);
-    let applied =
-        transaction.in_scope(|| writer.apply(&updates, Atomicity::PerItem, patience));
+    let applied = transaction.in_scope(|| writer.apply(&updates, Atomicity::PerItem, patience));
     // End the span before the spans of its calls.
     transaction.end();
     match applied {
