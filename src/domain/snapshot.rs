@@ -6,11 +6,11 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::{
-    account::{AccountType, ActingAccount, User},
+    account::{ActingAccount, User},
     update::{Actor, Edit, RequestKey, StoredResponse, Update, Updated},
     value::Value,
 };
-use crate::fields::{Field, Kind, Reference};
+use crate::fields::{Kind, Reference};
 
 /// The data to load.
 #[derive(Clone, Debug, Default)]
@@ -26,16 +26,6 @@ pub struct LoadPlan {
 }
 
 impl Snapshot {
-    /// The data that decisions on this snapshot depend on.
-    pub fn basis(&self) -> Basis {
-        Basis {
-            actors: self.actors.clone(),
-            users: self.users.iter().map(|(id, user)| (*id, UserBasis::from(user))).collect(),
-            requests: self.requests.clone(),
-            references: self.references.clone(),
-        }
-    }
-
     /// The stored response for this key. Old versions stored it under the unscoped id, where other
     /// content may belong to another service. Copies for old versions do not count: their originals
     /// have scoped ids.
@@ -125,36 +115,4 @@ pub struct Kept {
     pub has_copy: bool,
     /// Whether the response replaces the copy of another caller's response.
     pub replaces_copy: bool,
-}
-
-/// The data that decisions depend on: a [`Snapshot`] with less of each user.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Basis {
-    /// Acting accounts by name.
-    pub actors: HashMap<String, ActingAccount>,
-    /// Accounts by id.
-    pub users: HashMap<i64, UserBasis>,
-    /// Stored responses by their keys.
-    pub requests: HashMap<String, StoredResponse>,
-    /// Ids that exist; for managers, only ids of manager accounts.
-    pub references: BTreeMap<Reference, BTreeSet<i64>>,
-}
-
-/// The part of a user that decisions depend on. The version grows with each change by this service.
-/// The type and the manager decide who may change the user. Other programs may change both.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserBasis {
-    /// The version.
-    pub version: i64,
-    /// The type of account.
-    pub account_type: AccountType,
-    /// The responsible manager.
-    pub manager: Value,
-}
-
-impl From<&User> for UserBasis {
-    fn from(user: &User) -> Self {
-        let manager = user.values[Field::responsible_manager_id].clone();
-        Self { version: user.version, account_type: user.account_type, manager }
-    }
 }

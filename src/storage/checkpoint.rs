@@ -7,12 +7,10 @@ use std::sync::{
     mpsc::{SyncSender, sync_channel},
 };
 
-use sea_orm_blocking::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
-
 use super::{
-    blocking::{LOG_PAGES, connect},
     connect::Options,
     place::Place,
+    sqlite_connection::{LOG_PAGES, SqliteConnection},
 };
 use crate::domain::error::{Error, chain};
 
@@ -68,10 +66,10 @@ impl Checkpoints {
 }
 
 /// Runs a passive checkpoint. Returns the number of pages in the log.
-fn passive(options: &Options, connection: &mut Option<DatabaseConnection>) -> Result<i32, Error> {
+fn passive(options: &Options, connection: &mut Option<SqliteConnection>) -> Result<i32, Error> {
     let connection = match connection {
         Some(connection) => connection,
-        None => connection.insert(connect(options)?),
+        None => connection.insert(SqliteConnection::open(options)?),
     };
     Ok(checkpoint(connection, "PASSIVE")?.pages)
 }
@@ -85,13 +83,10 @@ pub(super) struct Checkpoint {
 }
 
 /// Runs a checkpoint in a mode of SQLite.
-pub(super) fn checkpoint(connection: &DatabaseConnection, mode: &str) -> Result<Checkpoint, Error> {
-    let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
-    let checkpoint = Statement::from_string(DbBackend::Sqlite, checkpoint);
+pub(super) fn checkpoint(connection: &SqliteConnection, mode: &str) -> Result<Checkpoint, Error> {
     // Columns: busy, pages in the log, checkpointed pages.
-    let Some(row) = connection.query_one_raw(checkpoint)? else {
-        return Ok(Checkpoint { is_complete: false, pages: 0 });
-    };
-    let busy: i32 = row.try_get_by_index(0)?;
-    Ok(Checkpoint { is_complete: busy == 0, pages: row.try_get_by_index(1)? })
+    let checkpoint = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), |row| {
+        Ok(Checkpoint { is_complete: row.get::<_, i32>(0)? == 0, pages: row.get(1)? })
+    })?;
+    Ok(checkpoint)
 }

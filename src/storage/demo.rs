@@ -5,7 +5,7 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait, QuerySelect,
 };
 
-use super::asynchronous::{
+use super::sql::{
     columns,
     entities::{
         account, currency, direction, manager_group, manager_group_right, number_pool, setting,

@@ -144,7 +144,7 @@ impl DatabaseError {
         } else if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
             fault::postgres(&code)
         } else {
-            primary(&code).and_then(fault::sqlite)
+            return Self::of_sqlite(code);
         };
         Self { code, fault }
     }
@@ -171,21 +171,6 @@ impl From<DbErr> for Error {
     }
 }
 
-/// Errors of blocking SeaORM, which runs on SQLite only.
-impl From<sea_orm_blocking::DbErr> for Error {
-    fn from(failure: sea_orm_blocking::DbErr) -> Self {
-        let Some(code) = failure.code() else { return Self::Internal(failure.into()) };
-        match sqlite(&code) {
-            Meaning::Conflict => Self::Unavailable(Conflict.into()),
-            Meaning::Locked => Self::Unavailable(Locked.into()),
-            Meaning::Unavailable | Meaning::Unusable(_) => {
-                Self::Unavailable(DatabaseError::of_sqlite(code).into())
-            }
-            Meaning::Defect => Self::Internal(DatabaseError::of_sqlite(code).into()),
-        }
-    }
-}
-
 /// The error of a statement.
 pub(super) trait Coded {
     /// The database's error code, or `None` if another layer failed.
@@ -202,24 +187,6 @@ impl Coded for DbErr {
 
     fn is_of_pool(&self) -> bool {
         matches!(self, Self::ConnectionAcquire(ConnAcquireErr::Timeout))
-    }
-}
-
-impl Coded for sea_orm_blocking::DbErr {
-    fn code(&self) -> Option<String> {
-        use sea_orm_blocking::{DbErr, RuntimeErr};
-        let error = match self {
-            DbErr::Conn(RuntimeErr::Rusqlite(error))
-            | DbErr::Exec(RuntimeErr::Rusqlite(error))
-            | DbErr::Query(RuntimeErr::Rusqlite(error)) => error.sqlite_error(),
-            _ => None,
-        };
-        error.map(|error| error.extended_code.to_string())
-    }
-
-    /// Blocking SeaORM has no pool.
-    fn is_of_pool(&self) -> bool {
-        false
     }
 }
 

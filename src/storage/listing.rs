@@ -9,11 +9,11 @@ use sea_orm::{
 };
 
 use super::{
-    asynchronous::{
+    connect::Engine,
+    sql::{
         entities::{account, change_log},
         statements::padded,
     },
-    connect::Engine,
 };
 use crate::domain::{
     account::AccountType,

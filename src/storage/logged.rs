@@ -5,8 +5,8 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult, TryGetable};
 use serde_json::Value as Json;
 
 use super::{
-    asynchronous::{columns, stored::FromRow},
     failure::Corrupt,
+    sql::{columns, stored::FromRow},
     unknown,
 };
 use crate::domain::{

@@ -1,12 +1,5 @@
 //! The storage layer, on SeaORM, for SQLite, PostgreSQL and MariaDB/MySQL.
 
-#![expect(
-    clippy::duplicate_mod,
-    reason = "sql/ is compiled twice, on SeaORM and on its blocking twin"
-)]
-
-mod asynchronous;
-mod blocking;
 mod checkpoint;
 mod connect;
 mod connection_limiter;
@@ -23,6 +16,8 @@ mod probe;
 mod query_telemetry;
 mod repository;
 mod settings;
+mod sql;
+mod sqlite_connection;
 mod sqlite_url;
 mod sqlite_writer;
 mod sweep;

@@ -73,18 +73,6 @@ pub(super) async fn own_statement<T, E: Coded + Into<Error>>(
     }
 }
 
-/// Runs a statement of blocking SeaORM in a child span of `parent`.
-pub(super) fn blocking<T, E: Coded>(
-    engine: Engine,
-    parent: &Span,
-    operation: &'static str,
-    collection: &'static str,
-    run: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
-    let told = Statement::begin(engine, parent, operation, collection);
-    told.end(run())
-}
-
 /// A running statement. Dropping it records a cancelled statement.
 struct Statement {
     names: [&'static str; 3],

@@ -15,16 +15,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, sqlx::postgres::PgConnectOptions};
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
     time::timeout,
 };
 
 use super::{
-    asynchronous::{
-        statements::RowLock,
-        transaction::{self, Atomicity},
-    },
-    blocking::transaction::Ahead,
     connect::{self, Engine, Lease, OpenError, Options, Pools, open, readers},
     connection_limiter::{ConnectionLimiter, ConnectionPermit},
     failure::{Failure, breakage, unanswered},
@@ -36,6 +30,10 @@ use super::{
     probe::Probe,
     query_telemetry::{self, own_statement},
     settings,
+    sql::{
+        statements::RowLock,
+        transaction::{self, Atomicity},
+    },
     sqlite_url::{SqliteFile, check_file},
     sweep::sweep,
     token_key,
@@ -238,9 +236,7 @@ impl Store for SqlStore {
         now: DateTime<Utc>,
     ) -> Result<Vec<Updated>, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        let room = self.admit()?;
-        let (updates, ahead) = self.database.decide_ahead(call, updates, now).await?;
-        writers.apply_all(call.clone(), updates, now, ahead, room).await
+        writers.apply_all(call.clone(), updates, now, self.admit()?).await
     }
 
     async fn read(&self, call: &CallContext, actor: &Actor, user_id: i64) -> Result<User, Error> {
@@ -424,9 +420,8 @@ impl Database {
         atomicity: Atomicity,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         let Begun { transaction, lease } = begun;
-        let engine = self.engine();
-        let apply = transaction::apply(transaction, (engine, span), updates, lock, atomicity, None);
-        let applied = apply.await;
+        let engine = (self.engine(), span);
+        let applied = transaction::apply(transaction, engine, updates, lock, atomicity).await;
         match &applied {
             Ok(applied) => {
                 self.stored(applied);
@@ -441,28 +436,6 @@ impl Database {
             }
         }
         applied
-    }
-
-    /// On SQLite, decides a batch before its transaction, to hold the write lock for less time.
-    async fn decide_ahead(
-        &self,
-        call: &CallContext,
-        updates: Vec<Update>,
-        now: DateTime<Utc>,
-    ) -> Result<(Vec<Update>, Option<Ahead>), Error> {
-        if self.engine() != Engine::Sqlite {
-            return Ok((updates, None));
-        }
-        let snapshot = self.load(call, &LoadPlan::of(&updates)).await?;
-        let record = Arc::clone(&call.record);
-        let decide = move || {
-            let pending = updates.iter().map(|update| Pending { update, now, record: &record });
-            let pending: Vec<_> = pending.collect();
-            let ahead = Ahead::decide(Engine::Sqlite, &pending, snapshot)?;
-            Ok((updates, Some(ahead)))
-        };
-        // Deciding a batch takes as long as many calls: do not block the runtime.
-        spawn_blocking(decide).await.map_err(|panicked| Error::Internal(panicked.into()))?
     }
 
     /// Wakes the readers of the change log if a change was stored.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, sea_query::OnConflict};
 
-use super::{asynchronous::entities::setting, unknown};
+use super::{sql::entities::setting, unknown};
 use crate::domain::{hash::Recipe, settings::Settings};
 
 const ALLOW_API: &str = "allow_api";

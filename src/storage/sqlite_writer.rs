@@ -2,20 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sea_orm_blocking::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    blocking::{
-        LOG_BYTES, connect, statements,
-        transaction::{self, Ahead, Atomicity},
-    },
     checkpoint::{Checkpoint, Checkpoints, checkpoint},
     connect::{ACQUIRE_TIMEOUT, Engine, Options},
     failure::Failure,
     fault::{self, Corrupted},
     place::Place,
+    query_telemetry,
     repository::Database,
+    sql::{
+        statements::RowLock,
+        transaction::{self, Atomicity},
+    },
+    sqlite_connection::{LOG_BYTES, SqliteConnection},
     writer::Pending,
 };
 use crate::{
@@ -45,12 +46,12 @@ pub(super) struct Writer {
     runtime: Handle,
     checkpoints: Checkpoints,
     /// Kept after a failure until a new connection is open: closing the last one deletes the log.
-    connection: Option<DatabaseConnection>,
+    connection: Option<SqliteConnection>,
     /// Whether the last transaction failed or panicked.
     has_failed: bool,
     /// The last fault, until a transaction is stored.
     fault: Option<Fault>,
-    probing: Option<DatabaseConnection>,
+    probing: Option<SqliteConnection>,
     /// When a probe first found the write lock held by another process.
     locked_since: Option<Instant>,
     /// Whether a checkpoint saved the content of a deleted log.
@@ -83,21 +84,20 @@ impl Writer {
         }
     }
 
-    /// Applies updates, in their order, in one transaction. Uses the decisions of `ahead` if they
-    /// still hold. `patience` shortens the wait for another writer.
+    /// Applies updates, in their order, in one transaction. `patience` shortens the wait for
+    /// another writer.
     pub(super) fn apply(
         &mut self,
         updates: &[Pending<'_>],
         atomicity: Atomicity,
         patience: Option<Duration>,
-        ahead: Option<Ahead>,
         span: &Span,
     ) -> Result<Vec<Result<Updated, Error>>, Failure> {
         self.check_sound()?;
         let connection = self.connect()?;
         // Reset on success only, so that a panic counts as a failure.
         self.has_failed = true;
-        let applied = self.run(&connection, updates, atomicity, patience, ahead, span);
+        let applied = self.run(&connection, updates, atomicity, patience, span);
         match &applied {
             Ok((outcomes, log_bytes)) => {
                 (self.has_failed, self.fault) = (false, None);
@@ -113,21 +113,21 @@ impl Writer {
     /// Returns the outcomes and the size of the log in bytes.
     fn run(
         &self,
-        connection: &DatabaseConnection,
+        connection: &SqliteConnection,
         updates: &[Pending<'_>],
         atomicity: Atomicity,
         patience: Option<Duration>,
-        ahead: Option<Ahead>,
         span: &Span,
     ) -> Result<(Vec<Result<Updated, Error>>, u64), Failure> {
         if let Some(patience) = patience {
             wait(connection, patience)?;
         }
-        // The future never yields: it runs on blocking SeaORM.
-        let lock = statements::RowLock::Wait(None);
+        // The future never yields: the connection runs its statements on this thread.
+        let (engine, lock) = (Engine::Sqlite, RowLock::Wait(None));
         let apply = async {
-            let begun = transaction::begin(connection, Engine::Sqlite, span).await?;
-            transaction::apply(begun, (Engine::Sqlite, span), updates, lock, atomicity, ahead).await
+            let begin = connection.begin();
+            let begun = query_telemetry::statement(engine, span, "BEGIN", "", begin).await?;
+            transaction::apply(begun, (engine, span), updates, lock, atomicity).await
         };
         let outcomes = self.runtime.block_on(apply)?;
         if patience.is_some() {
@@ -139,17 +139,17 @@ impl Writer {
     }
 
     /// Returns the connection, or opens a new one after a failure.
-    fn connect(&mut self) -> Result<DatabaseConnection, Error> {
+    fn connect(&mut self) -> Result<SqliteConnection, Error> {
         if let (Some(connection), false) = (&self.connection, self.has_failed) {
             return Ok(connection.clone());
         }
         if let Some(connection) = &self.connection {
             // Fails if SQLite has already rolled back by itself: then nothing is left to do.
-            let _ = connection.execute_unprepared("ROLLBACK");
+            let _ = connection.execute_batch("ROLLBACK");
         }
         self.place.check()?;
         let before = self.place.database()?;
-        let connection = connect(&self.options)?;
+        let connection = SqliteConnection::open(&self.options)?;
         self.place.settle(before)?;
         self.connection = Some(connection.clone());
         self.has_failed = false;
@@ -168,7 +168,7 @@ impl Writer {
     fn fails(&mut self, error: &Error) {
         if let Some(connection) = &self.connection {
             // As in `connect`. It also releases the write lock for other processes.
-            let _ = connection.execute_unprepared("ROLLBACK");
+            let _ = connection.execute_batch("ROLLBACK");
         }
         if let Some(fault) = fault::of(error)
             && fault != Fault::Locked
@@ -203,7 +203,7 @@ impl Writer {
     }
 
     /// Restarts an oversized log, which overlapping readers kept SQLite from restarting.
-    fn shorten_log(&mut self, connection: &DatabaseConnection, bytes: u64) {
+    fn shorten_log(&mut self, connection: &SqliteConnection, bytes: u64) {
         let is_due = self.shortened.is_none_or(|tried| tried.elapsed() > SHORTEN_INTERVAL);
         if bytes <= LOG_BYTES + LOG_BYTES / 8 || !is_due {
             return;
@@ -254,14 +254,14 @@ impl Writer {
         let probing = match &self.probing {
             Some(probing) => probing,
             None => {
-                let connection = connect(&self.options)?;
-                connection.execute_unprepared(PROBE_SESSION)?;
+                let connection = SqliteConnection::open(&self.options)?;
+                connection.execute_batch(PROBE_SESSION)?;
                 self.probing.insert(connection)
             }
         };
-        probing.execute_unprepared("BEGIN IMMEDIATE")?;
-        let written = probing.execute_unprepared(PROBE);
-        let _ = probing.execute_unprepared("ROLLBACK");
+        probing.execute_batch("BEGIN IMMEDIATE")?;
+        let written = probing.execute_batch(PROBE);
+        let _ = probing.execute_batch("ROLLBACK");
         written?;
         if self.fault.is_some() {
             commit_nothing(probing)?;
@@ -271,17 +271,15 @@ impl Writer {
 }
 
 /// Commits an unchanged page: a commit syncs the log, and a rollback does not.
-fn commit_nothing(connection: &DatabaseConnection) -> Result<(), Error> {
-    let version = Statement::from_string(DbBackend::Sqlite, "PRAGMA user_version");
-    let version = connection.query_one_raw(version)?;
-    let version: i32 = version.map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default();
-    connection.execute_unprepared(&format!("PRAGMA user_version = {version}"))?;
+fn commit_nothing(connection: &SqliteConnection) -> Result<(), Error> {
+    let version: i32 = connection.query_row("PRAGMA user_version", |row| row.get(0))?;
+    connection.execute_batch(&format!("PRAGMA user_version = {version}"))?;
     Ok(())
 }
 
 /// Sets the busy timeout of a connection.
-fn wait(connection: &DatabaseConnection, patience: Duration) -> Result<(), Error> {
+fn wait(connection: &SqliteConnection, patience: Duration) -> Result<(), Error> {
     let milliseconds = patience.as_millis().max(1);
-    connection.execute_unprepared(&format!("PRAGMA busy_timeout = {milliseconds}"))?;
+    connection.execute_batch(&format!("PRAGMA busy_timeout = {milliseconds}"))?;
     Ok(())
 }

@@ -8,14 +8,14 @@ use sea_orm::{
 };
 
 use super::{
-    asynchronous::entities::{
+    connect::Engine,
+    query_telemetry::own_statement,
+    repository::{Database, again},
+    sql::entities::{
         change_log,
         change_log_sweep::{self, Column::UpTo},
         request,
     },
-    connect::Engine,
-    query_telemetry::own_statement,
-    repository::{Database, again},
 };
 use crate::{
     domain::{

@@ -3,7 +3,7 @@
 use ring::rand::{SecureRandom, SystemRandom};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, sea_query::OnConflict};
 
-use super::{asynchronous::entities::token_key, failure::Corrupt};
+use super::{failure::Corrupt, sql::entities::token_key};
 use crate::domain::{
     error::Error,
     page_token::{KEY_LENGTH, TokenKey},

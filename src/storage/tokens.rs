@@ -10,14 +10,14 @@ use sea_orm::{
 };
 
 use super::{
-    asynchronous::{
+    failure::Corrupt,
+    query_telemetry::own_statement,
+    repository::{Database, SqlStore, again},
+    sql::{
         columns,
         entities::service_token,
         stored::{FromRow, Stored},
     },
-    failure::Corrupt,
-    query_telemetry::own_statement,
-    repository::{Database, SqlStore, again},
     unknown,
 };
 use crate::{

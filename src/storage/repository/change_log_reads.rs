@@ -20,10 +20,10 @@ use crate::{
         watch::Position,
     },
     storage::{
-        asynchronous::{entities::change_log, stored::Stored},
         feed::Transactions,
         listing,
         query_telemetry::statement,
+        sql::{entities::change_log, stored::Stored},
     },
     trace::Span,
 };

@@ -19,14 +19,14 @@ use crate::{
         update::Actor,
     },
     storage::{
-        asynchronous::{
+        connect::{Engine, Lease},
+        connection_limiter::ConnectionPermit,
+        query_telemetry::statement,
+        sql::{
             statements::{RowLock, Statements},
             stored::{FromRow, Stored},
             transaction,
         },
-        connect::{Engine, Lease},
-        connection_limiter::ConnectionPermit,
-        query_telemetry::statement,
         writer::reading_patience,
     },
 };

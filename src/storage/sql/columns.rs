@@ -1,13 +1,10 @@
 //! Converts values to and from columns, by the field table.
 
 use chrono::{DateTime, NaiveDate, Utc};
+use sea_orm::{ActiveValue::Set, DbErr, QueryResult};
 use serde_json::{Value as Json, json};
 
-use super::{
-    entities::account,
-    sea_orm::{ActiveValue::Set, DbErr, QueryResult},
-    stored::FromRow,
-};
+use super::{entities::account, stored::FromRow};
 use crate::{
     domain::{
         account::{AccountType, User},

@@ -1,13 +1,10 @@
 //! Rows of acting accounts and of stored responses.
 
 use chrono::{DateTime, Utc};
+use rusqlite::Row;
+use sea_orm::{ActiveValue::Set, DbErr, FromQueryResult, QueryResult};
 
-use super::{
-    columns,
-    entities::request,
-    sea_orm::{self, ActiveValue::Set, DbErr, FromQueryResult, QueryResult},
-    stored::FromRow,
-};
+use super::{columns, entities::request, sqlite_row::FromSqliteRow, stored::FromRow};
 use crate::{
     domain::{
         account::{AccountType, ActingAccount, Level},
@@ -31,6 +28,19 @@ pub(super) struct ActingRow {
     level: Option<String>,
 }
 
+impl FromSqliteRow for ActingRow {
+    fn from_sqlite_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get("id")?,
+            username: row.get("username")?,
+            account_type: row.get("account_type")?,
+            blocked: row.get("blocked")?,
+            show_only_assigned_users: row.get("show_only_assigned_users")?,
+            level: row.get("level")?,
+        })
+    }
+}
+
 impl ActingRow {
     /// The account and its stored name: MariaDB ignores trailing spaces in comparisons.
     pub(super) fn account(self) -> Result<(String, ActingAccount), Unreadable> {
@@ -40,9 +50,14 @@ impl ActingRow {
         if self.level.is_some() && users_level.is_none() {
             unknown::count("manager_group_rights", 1);
         }
+        let unreadable = || Unreadable {
+            table: "accounts",
+            id: self.id.to_string(),
+            cause: Corrupt("account_type").into(),
+        };
         let account = ActingAccount {
             id: self.id,
-            account_type: account_type.ok_or_else(|| unreadable_type(self.id))?,
+            account_type: account_type.ok_or_else(unreadable)?,
             blocked: self.blocked,
             users_level,
             show_only_assigned_users: self.show_only_assigned_users,
@@ -51,9 +66,16 @@ impl ActingRow {
     }
 }
 
-/// The error for an account of unknown type.
-pub(super) fn unreadable_type(id: i64) -> Unreadable {
-    Unreadable { table: "accounts", id: id.to_string(), cause: Corrupt("account_type").into() }
+/// The id of an existing row.
+#[derive(FromQueryResult)]
+pub(super) struct Id {
+    pub(super) id: i64,
+}
+
+impl FromSqliteRow for Id {
+    fn from_sqlite_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get("id")? })
+    }
 }
 
 /// An idempotency key and its stored response.

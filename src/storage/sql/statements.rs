@@ -6,31 +6,31 @@ use std::{
 };
 
 use foldhash::HashMap;
+use sea_orm::{
+    ColumnTrait, DbErr, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    RelationDef, Select, Statement, Value,
+    sea_query::{Condition, Expr, ExprTrait, LockBehavior, LockType},
+};
 use tokio::time::Instant;
 
 use super::{
     entities::{account, currency, direction, manager_group_right, number_pool, request},
-    rows::{ActingRow, Answer, Kept, unreadable_type},
-    sea_orm::{
-        self, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType,
-        QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationDef, Select, Statement, Value,
-        sea_query::{Condition, Expr, ExprTrait, LockBehavior, LockType},
-    },
-    stored::Stored,
+    executor::Executor,
+    rows::{ActingRow, Answer, Id, Kept},
     writes::{Write, backend, statement},
 };
 use crate::storage::{
     connect::Engine,
     failure::Conflict,
+    query_telemetry,
     texts::Shape,
     writer::{patience, reading_patience},
 };
 use crate::{
     domain::{
-        self,
         account::{AccountType, ActingAccount, User},
         error::Error,
-        snapshot::{Basis, LoadPlan, Snapshot, UserBasis},
+        snapshot::{LoadPlan, Snapshot},
         update::StoredResponse,
     },
     fields::Reference,
@@ -70,7 +70,7 @@ pub(in crate::storage) struct Statements<'a, C> {
     pub(in crate::storage) connection: &'a C,
 }
 
-impl<C: ConnectionTrait> Statements<'_, C> {
+impl<C: Executor> Statements<'_, C> {
     /// Loads the snapshot of a plan.
     pub(in crate::storage) async fn load(
         &self,
@@ -84,58 +84,28 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         }
         // Users first: their row locks may wait, and rights must be read after the wait.
         let users = self.users(&plan.users, lock).await?;
-        let Basis { actors, requests, references, .. } = self.around(plan, lock).await?;
-        Ok(Snapshot { actors, users, requests, references })
-    }
-
-    /// Loads the [`Basis`] of decisions on the same plan.
-    pub(super) async fn basis(&self, plan: &LoadPlan) -> Result<Basis, Error> {
-        let ids = padded(&plan.users).copied();
-        let select = account::Entity::find()
-            .select_only()
-            .columns([
-                account::Column::Id,
-                account::Column::Version,
-                account::Column::AccountType,
-                account::Column::ResponsibleManagerId,
-            ])
-            .filter(account::Column::Id.is_in(ids))
-            .into_tuple::<(i64, i64, String, Option<i64>)>();
-        let rows = sql!(self.engine, self.span, "SELECT", "accounts", select.all(self.connection))?;
-        let user = |(id, version, account_type, manager): (_, _, String, Option<i64>)| {
-            let account_type =
-                AccountType::from_word(&account_type).ok_or_else(|| unreadable_type(id))?;
-            let manager = manager.map_or(domain::value::Value::None, domain::value::Value::Id);
-            Ok::<_, Error>((id, UserBasis { version, account_type, manager }))
-        };
-        let users = rows.into_iter().map(user).collect::<Result<_, _>>()?;
-        Ok(Basis { users, ..self.around(plan, RowLock::Wait(None)).await? })
-    }
-
-    /// Loads the actors, requests and references of a plan.
-    async fn around(&self, plan: &LoadPlan, lock: RowLock) -> Result<Basis, Error> {
         let actors = self.actors(&plan.actors, lock).await?;
         let requests = self.answered(&plan.requests).await?;
         let mut references = BTreeMap::new();
         for (reference, ids) in &plan.references {
             references.insert(*reference, self.existing(*reference, ids).await?);
         }
-        Ok(Basis { actors, requests, references, ..Basis::default() })
+        Ok(Snapshot { actors, users, requests, references })
     }
 
     /// Sets the statement timeout of a PostgreSQL transaction.
     pub(in crate::storage) async fn bound(&self, patience: Duration) -> Result<(), Error> {
         let bound = format!("SET LOCAL statement_timeout = {}", patience.as_millis().max(1));
-        sql!(self.engine, self.span, "SET", "", self.connection.execute_unprepared(&bound))?;
+        self.run("SET", "", self.connection.execute_unprepared(&bound)).await?;
         Ok(())
     }
 
     /// Adds a timeout to a read statement on MariaDB.
     pub(in crate::storage) fn in_time(
         &self,
-        mut select: sea_orm::Statement,
+        mut select: Statement,
         patience: Option<Duration>,
-    ) -> sea_orm::Statement {
+    ) -> Statement {
         if let (Engine::MySql, Some(patience)) = (self.engine, patience) {
             // Only MariaDB executes this comment. Tenths of seconds limit the prepared statements.
             let tenths = patience.as_millis().div_ceil(100).max(1);
@@ -170,14 +140,8 @@ impl<C: ConnectionTrait> Statements<'_, C> {
                 .filter(account::Column::Username.is_in(padded(names)));
             select.build(backend(self.engine))
         });
-        let select = ActingRow::find_by_statement(self.in_time(select, lock.patience()));
-        let rows = sql!(
-            self.engine,
-            self.span,
-            "SELECT",
-            "accounts manager_group_rights",
-            select.all(self.connection)
-        )?;
+        let rows = self.connection.rows(self.in_time(select, lock.patience()));
+        let rows = self.run("SELECT", "accounts manager_group_rights", rows).await?;
         Ok(rows.into_iter().map(ActingRow::account).collect::<Result<_, _>>()?)
     }
 
@@ -195,10 +159,10 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         let select = statement(self.engine, Shape::Users(ids.len(), waits), values, || {
             self.select(&ids, lock).build(backend(self.engine))
         });
-        let select = Stored::<User>::find_by_statement(self.in_time(select, lock.patience()));
-        let rows = sql!(self.engine, self.span, "SELECT", "accounts", select.all(self.connection))?;
-        let user = |row: Stored<User>| row.read().map(|user| (user.id, user));
-        Ok(rows.into_iter().map(user).collect::<Result<_, _>>()?)
+        let users = self.connection.read(self.in_time(select, lock.patience()));
+        let users = self.run("SELECT", "accounts", users).await?;
+        let user = |user: Result<User, _>| user.map(|user| (user.id, user));
+        Ok(users.into_iter().map(user).collect::<Result<_, _>>()?)
     }
 
     fn select(&self, ids: &[i64], lock: RowLock) -> Select<account::Entity> {
@@ -230,10 +194,10 @@ impl<C: ConnectionTrait> Statements<'_, C> {
             return Ok(HashMap::default());
         }
         let select = request::Entity::find().filter(request::Column::Id.is_in(padded(ids)));
-        let select = select.into_model::<Stored<Kept>>();
-        let rows = sql!(self.engine, self.span, "SELECT", "requests", select.all(self.connection))?;
-        let answered = |row: Stored<Kept>| row.read().map(|Kept(id, answered)| (id, answered));
-        Ok(rows.into_iter().map(answered).collect::<Result<_, _>>()?)
+        let answered = self.connection.read(select.build(backend(self.engine)));
+        let answered = self.run("SELECT", "requests", answered).await?;
+        let answer = |row: Result<Kept, _>| row.map(|Kept(id, answered)| (id, answered));
+        Ok(answered.into_iter().map(answer).collect::<Result<_, _>>()?)
     }
 
     /// Stores responses under their idempotency keys.
@@ -242,12 +206,13 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         let replaced: Vec<_> = replaced.map(|answer| &*answer.key.scoped_id).collect();
         if !replaced.is_empty() {
             let delete = request::Entity::delete_many().filter(request::Column::Id.is_in(replaced));
-            sql!(self.engine, self.span, "DELETE", "requests", delete.exec(self.connection))?;
+            let delete = self.connection.execute(delete.build(backend(self.engine)));
+            self.run("DELETE", "requests", delete).await?;
         }
         for portion in answers.chunks(MAX_STATEMENT_ROWS) {
             let insert = request::Entity::insert_many(portion.iter().flat_map(Answer::rows));
-            let insert = insert.exec_without_returning(self.connection);
-            sql!(self.engine, self.span, "INSERT", "requests", insert)?;
+            let insert = self.connection.execute(insert.build(backend(self.engine)));
+            self.run("INSERT", "requests", insert).await?;
         }
         Ok(())
     }
@@ -285,40 +250,17 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         ids: &BTreeSet<i64>,
     ) -> Result<BTreeSet<i64>, Error> {
         let select = select.select_only().column(id).filter(id.is_in(padded(ids).copied()));
-        let select = select.into_tuple::<i64>();
-        let ids = sql!(self.engine, self.span, "SELECT", table, select.all(self.connection))?;
-        Ok(ids.into_iter().collect())
+        let ids = self.connection.rows(select.build(backend(self.engine)));
+        let ids = self.run("SELECT", table, ids).await?;
+        Ok(ids.into_iter().map(|Id { id }| id).collect())
     }
 
     /// Runs write statements. Fails unless they write the expected number of rows.
     pub(super) async fn write(&self, writes: Vec<Write>) -> Result<(), Error> {
-        let connection = self.connection;
         let expected: u64 = writes.iter().map(|write| write.rows).sum();
         let mut written = 0;
-        if self.engine == Engine::Sqlite {
-            let before = self.total_changes().await?;
-            for Write { operation, table, statement, .. } in writes {
-                // SeaORM caches only prepared queries, and preparing costs more than running.
-                sql!(
-                    self.engine,
-                    self.span,
-                    operation,
-                    table,
-                    connection.query_all_raw(statement)
-                )?;
-            }
-            written += self.total_changes().await? - before;
-        } else {
-            for Write { operation, table, statement, .. } in writes {
-                let done = sql!(
-                    self.engine,
-                    self.span,
-                    operation,
-                    table,
-                    connection.execute_raw(statement)
-                )?;
-                written += done.rows_affected();
-            }
+        for Write { operation, table, statement, .. } in writes {
+            written += self.run(operation, table, self.connection.execute(statement)).await?;
         }
         if written != expected {
             return Err(Error::Unavailable(Conflict.into()));
@@ -326,13 +268,14 @@ impl<C: ConnectionTrait> Statements<'_, C> {
         Ok(())
     }
 
-    /// The number of rows that the connection has written. `RETURNING` is slower: SQLite copies the
-    /// pages that such a statement changes.
-    async fn total_changes(&self) -> Result<u64, Error> {
-        let select = Statement::from_string(DbBackend::Sqlite, "SELECT total_changes()");
-        let row = sql_without_span!(self.connection.query_one_raw(select))?;
-        let changes: i64 = row.map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default();
-        Ok(changes.unsigned_abs())
+    /// Runs a statement in a span.
+    async fn run<T>(
+        &self,
+        operation: &'static str,
+        collection: &'static str,
+        run: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, DbErr> {
+        query_telemetry::statement(self.engine, self.span, operation, collection, run).await
     }
 }
 

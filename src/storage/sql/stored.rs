@@ -1,6 +1,7 @@
 //! Reads rows one by one: an unreadable row does not affect other rows.
 
-use super::sea_orm::{DbErr, FromQueryResult, QueryResult};
+use sea_orm::{DbErr, FromQueryResult, QueryResult};
+
 use crate::storage::{failure::Corrupt, unknown::Unreadable};
 
 /// A type that is read from a row of a table.

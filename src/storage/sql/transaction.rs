@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionSession, TransactionTrait,
+};
+
 use super::{
-    super::Transaction,
+    executor::Executor,
     rows::Answer,
-    sea_orm::DatabaseConnection,
     statements::{RowLock, Statements},
     writes::Write,
 };
@@ -13,10 +17,10 @@ use crate::{
     domain::{
         error::Error,
         rules,
-        snapshot::{Basis, Kept, LoadPlan, Snapshot},
+        snapshot::{Kept, LoadPlan, Snapshot},
         update::{Change, Entry, EntryPoint, MAX_BATCH_TEXT_BYTES, Updated},
     },
-    storage::{connect::Engine, failure::Failure, writer::Pending},
+    storage::{connect::Engine, failure::Failure, query_telemetry::statement, writer::Pending},
     telemetry::instruments::{Instruments, instruments},
     trace::Span,
 };
@@ -31,33 +35,11 @@ pub(in crate::storage) enum Atomicity {
 }
 
 /// The rules' decisions on updates, and the statements that store them.
-pub(in crate::storage) struct Decisions {
+struct Decisions {
     decisions: Vec<Result<(Updated, Option<Entry>), Error>>,
     /// The indexes of decisions to store under their idempotency keys.
     kept: Vec<(usize, Kept)>,
     writes: Vec<Write>,
-}
-
-/// Decisions made before the transaction. They are valid while their basis is unchanged.
-pub(in crate::storage) struct Ahead {
-    basis: Basis,
-    decided: Decisions,
-}
-
-impl Ahead {
-    /// Decides updates in order.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if a value cannot be stored, which is a bug.
-    pub(in crate::storage) fn decide(
-        engine: Engine,
-        updates: &[Pending<'_>],
-        snapshot: Snapshot,
-    ) -> Result<Self, Error> {
-        let basis = snapshot.basis();
-        let decided = Decisions::of(engine, updates, snapshot, Atomicity::AllOrNothing)?;
-        Ok(Self { basis, decided })
-    }
 }
 
 impl Decisions {
@@ -113,29 +95,17 @@ fn too_much_text() -> Error {
 
 /// Applies updates in order in a begun transaction, and ends the transaction.
 pub(in crate::storage) async fn apply(
-    transaction: Transaction,
+    transaction: impl Executor + TransactionSession,
     (engine, span): (Engine, &Span),
     updates: &[Pending<'_>],
     lock: RowLock,
     atomicity: Atomicity,
-    ahead: Option<Ahead>,
 ) -> Result<Vec<Result<Updated, Error>>, Failure> {
     let plan = LoadPlan::of(updates.iter().map(|pending| pending.update));
     let statements = Statements { engine, span, connection: &transaction };
-    let mut decided = None;
-    if let Some(ahead) = ahead
-        && statements.basis(&plan).await? == ahead.basis
-    {
-        decided = Some(ahead.decided);
-    }
-    let decided = match decided {
-        Some(decided) => decided,
-        None => {
-            let snapshot = statements.load(&plan, lock).await?;
-            Decisions::of(engine, updates, snapshot, atomicity)?
-        }
-    };
-    let Decisions { decisions, kept, writes } = decided;
+    let snapshot = statements.load(&plan, lock).await?;
+    let Decisions { decisions, kept, writes } =
+        Decisions::of(engine, updates, snapshot, atomicity)?;
     let answers = kept.into_iter().filter_map(|(index, kept)| {
         let Pending { update, now, .. } = updates[index];
         let updated = &decisions[index].as_ref().ok()?.0;
@@ -150,7 +120,8 @@ pub(in crate::storage) async fn apply(
     } else {
         statements.write(writes).await?;
         statements.keep(&answers).await?;
-        sql!(engine, span, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)?;
+        let committed = statement(engine, span, "COMMIT", "", transaction.commit()).await;
+        committed.map_err(Failure::at_commit)?;
         for (updated, entry) in decisions.iter().flatten() {
             if let Some(entry) = entry {
                 tell(updated, entry);
@@ -172,7 +143,7 @@ pub(in crate::storage) async fn apply(
 /// Ends a transaction that locked rows and changed nothing. On PostgreSQL, `COMMIT` waits for
 /// synchronous standbys: an old primary with stale rows acknowledges nothing.
 async fn end_unchanged(
-    transaction: Transaction,
+    transaction: impl TransactionSession,
     engine: Engine,
     span: &Span,
 ) -> Result<(), Failure> {
@@ -180,7 +151,8 @@ async fn end_unchanged(
         rollback(transaction, engine, span).await;
         return Ok(());
     }
-    sql!(engine, span, "COMMIT", "", transaction.commit()).map_err(Failure::at_commit)
+    let committed = statement(engine, span, "COMMIT", "", transaction.commit()).await;
+    committed.map_err(Failure::at_commit)
 }
 
 /// Logs a stored change without its values.
@@ -215,18 +187,27 @@ fn measured<'a>(
     instruments.transaction(count);
 }
 
-/// Begins a write transaction.
+/// Begins a write transaction. On SQLite, it takes the write lock at once: a later upgrade may fail.
 pub(in crate::storage) async fn begin(
     connection: &DatabaseConnection,
     engine: Engine,
     span: &Span,
-) -> Result<Transaction, Error> {
-    Ok(sql!(engine, span, "BEGIN", "", super::super::begin(connection))?)
+) -> Result<DatabaseTransaction, Error> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let begin = connection.begin_with_options(options);
+    Ok(statement(engine, span, "BEGIN", "", begin).await?)
 }
 
 /// Rolls back a transaction. If the rollback fails, the server rolls back by itself.
-pub(in crate::storage) async fn rollback(transaction: Transaction, engine: Engine, span: &Span) {
-    if sql!(engine, span, "ROLLBACK", "", transaction.rollback()).is_err() {
+pub(in crate::storage) async fn rollback(
+    transaction: impl TransactionSession,
+    engine: Engine,
+    span: &Span,
+) {
+    if statement(engine, span, "ROLLBACK", "", transaction.rollback()).await.is_err() {
         tracing::debug!("a transaction could not be rolled back");
     }
 }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, DbBackend, EntityTrait, Iterable, QueryFilter, QueryTrait, Statement,
+    StatementBuilder, Value,
+    sea_query::{CaseStatement, Expr, ExprTrait},
+};
+
 use super::{
     columns,
     entities::{account, change_log},
-    sea_orm::{
-        ActiveModelTrait,
-        ActiveValue::Set,
-        ColumnTrait, DbBackend, EntityTrait, Iterable, QueryFilter, QueryTrait, Statement,
-        StatementBuilder, Value,
-        sea_query::{CaseStatement, Expr, ExprTrait},
-    },
     statements::{MAX_STATEMENT_ROWS, padded},
 };
 use crate::{
@@ -110,24 +111,11 @@ impl Write {
             let mut entry = entry(one);
             change_log::Column::iter().filter_map(move |column| entry.take(column).into_value())
         });
-        let mut statement =
-            statement(engine, Shape::Entries(entries.len()), values.collect(), || {
-                let insert = change_log::Entity::insert_many(entries.iter().map(entry));
-                StatementBuilder::build(&insert.into_query(), &backend(engine))
-            });
-        if engine == Engine::Sqlite {
-            json_to_text(&mut statement);
-        }
+        let statement = statement(engine, Shape::Entries(entries.len()), values.collect(), || {
+            let insert = change_log::Entity::insert_many(entries.iter().map(entry));
+            StatementBuilder::build(&insert.into_query(), &backend(engine))
+        });
         Self { operation: "INSERT", table: "change_log", statement, rows: entries.len() as u64 }
-    }
-}
-
-/// SQLite stores JSON as text. The driver copies all values, and a text is faster to copy.
-fn json_to_text(statement: &mut Statement) {
-    for value in statement.values.iter_mut().flat_map(|values| &mut values.0) {
-        if let Value::Json(Some(json)) = value {
-            *value = json.to_string().into();
-        }
     }
 }
 

@@ -18,7 +18,6 @@ use tokio::{
 };
 
 use super::{
-    blocking::transaction::Ahead,
     connect::{ACQUIRE_TIMEOUT, Engine, Options},
     feed::wake,
     repository::Database,
@@ -70,8 +69,6 @@ impl Job {
 /// A queued batch of updates, which all succeed or all fail.
 struct Batch {
     updates: Vec<Update>,
-    /// Decisions made before the transaction, on SQLite.
-    ahead: Option<Ahead>,
     now: DateTime<Utc>,
     call: CallContext,
     answer: oneshot::Sender<Result<Vec<Updated>, Error>>,
@@ -201,11 +198,10 @@ impl Writers {
         call: CallContext,
         updates: Vec<Update>,
         now: DateTime<Utc>,
-        ahead: Option<Ahead>,
         room: OwnedSemaphorePermit,
     ) -> Result<Vec<Updated>, Error> {
         let (answer, answered) = oneshot::channel();
-        let batch = Batch { updates, ahead, now, call, answer, room };
+        let batch = Batch { updates, now, call, answer, room };
         self.queue.send(Work::All(batch)).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }

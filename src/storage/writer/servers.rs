@@ -23,11 +23,11 @@ use super::{Batch, Job, MAX_GROUP_UPDATES, Pending, Traced, Work, split, transac
 use crate::{
     domain::{call_context::CallContext, error::Error, update::Updated},
     storage::{
-        asynchronous::{statements::RowLock, transaction::Atomicity},
         connect::{ACQUIRE_TIMEOUT, Options, begin_syncs},
         connection_limiter::{ConnectionLimiter, UseTimer},
         failure::{Failure, breakage, is_conflict},
         repository::{self, Database},
+        sql::{statements::RowLock, transaction::Atomicity},
     },
     trace::Span,
 };

@@ -17,7 +17,7 @@ use super::{
     Batch, Job, MAX_GROUP_UPDATES, Probes, Traced, Work, patience, split, transaction, unknown,
 };
 use crate::storage::{
-    blocking::transaction::Atomicity, connect::Options, place::Place, repository::Database,
+    connect::Options, place::Place, repository::Database, sql::transaction::Atomicity,
     sqlite_writer::Writer,
 };
 
@@ -109,15 +109,15 @@ fn run(transaction: impl FnOnce()) {
 }
 
 /// Runs a batch.
-fn all(writer: &mut Writer, mut batch: Batch) {
+fn all(writer: &mut Writer, batch: Batch) {
     if batch.answer.is_closed() {
         return;
     }
-    let (ahead, patience) = (batch.ahead.take(), patience([batch.call.deadline]));
+    let patience = patience([batch.call.deadline]);
     let transaction = transaction(&batch.call.span);
     let (pending, atomicity) = (batch.pending(), Atomicity::AllOrNothing);
     let outcomes =
-        transaction.in_scope(|| writer.apply(&pending, atomicity, patience, ahead, &transaction));
+        transaction.in_scope(|| writer.apply(&pending, atomicity, patience, &transaction));
     transaction.end();
     batch.answer(outcomes.map_err(|failure| failure.error));
 }
@@ -130,7 +130,7 @@ fn run_group(writer: &mut Writer, jobs: Vec<Job>) {
     let transaction = Traced::of(jobs.iter()).with(&jobs);
     let atomicity = Atomicity::PerItem;
     let applied =
-        transaction.in_scope(|| writer.apply(&updates, atomicity, patience, None, &transaction));
+        transaction.in_scope(|| writer.apply(&updates, atomicity, patience, &transaction));
     // End the span before the spans of its calls.
     transaction.end();
     match applied {
@@ -161,7 +161,6 @@ mod tests {
         for (deadline, expected) in [(None, 900), (Some(500), 300), (Some(5000), 900)] {
             let batch = Batch {
                 updates: Vec::new(),
-                ahead: None,
                 now: DateTime::UNIX_EPOCH,
                 call: CallContext {
                     deadline: deadline.map(|deadline| now + milliseconds(deadline)),

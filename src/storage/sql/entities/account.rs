@@ -1,7 +1,7 @@
 //! The table `accounts`: logins, and the details of users. Detail columns have the names of the
 //! field table, which reads and writes them.
 
-use super::sea_orm::{self, entity::prelude::*};
+use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, DeriveEntityModel)]
 #[sea_orm(table_name = "accounts")]

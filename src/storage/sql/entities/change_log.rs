@@ -1,6 +1,6 @@
 //! The table `change_log`.
 
-use super::sea_orm::{self, entity::prelude::*};
+use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, DeriveEntityModel)]
 #[sea_orm(table_name = "change_log")]

@@ -1,7 +1,5 @@
 //! The SeaORM entities, private to the storage.
 
-use super::sea_orm;
-
 pub(in crate::storage) mod account;
 pub(in crate::storage) mod change_log;
 pub(in crate::storage) mod change_log_sweep;

@@ -1,6 +1,6 @@
 //! The table `token_keys`.
 
-use super::sea_orm::{self, entity::prelude::*};
+use sea_orm::entity::prelude::*;
 
 #[derive(Clone, DeriveEntityModel)]
 #[sea_orm(table_name = "token_keys")]
