@@ -142,7 +142,7 @@ impl LegacyCall {
                 tracing::$level!(
                     trace_id = self.span.trace_id().map(display),
                     door = "legacy",
-                    client.address = self.client.map(display),
+                    { names::CLIENT_ADDRESS } = self.client.map(display),
                     user_id = answered.user_id,
                     http.route = self.route,
                     http.response.status_code = status,
@@ -188,7 +188,7 @@ impl Drop for LegacyCall {
         tracing::debug!(
             trace_id = self.span.trace_id().map(display),
             door = "legacy",
-            client.address = self.client.map(display),
+            { names::CLIENT_ADDRESS } = self.client.map(display),
             http.route = self.route,
             outcome = "CANCELLED",
             milliseconds = milliseconds(self.begun.elapsed()),

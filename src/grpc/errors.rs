@@ -239,4 +239,31 @@ mod tests {
             assert!(!status.message().contains("cause"), "{error:?}");
         }
     }
+
+    #[test]
+    fn a_refusal_names_its_fields_and_its_rule() {
+        use crate::domain::identity::Scope;
+
+        let invalid =
+            |field| Error::Invalid(vec![Violation { field, problem: Problem::NotAllowed }]);
+        let in_batch = |error| Error::InBatch { index: 1, error: Box::new(error) };
+        let request = Error::InvalidRequest { field: "update_mask", problem: "no".to_owned() };
+        let table = [
+            (Error::Unauthenticated, None, None),
+            (Error::NotAuthorized, None, Some("group_right")),
+            (NotPermitted::Scope(Scope::Update).into(), None, Some("scope_update")),
+            (
+                NotPermitted::Field(Field::city).into(),
+                Some("user_details.address.city"),
+                Some("token_fields"),
+            ),
+            (in_batch(Error::ActorRefused(Refusal::Blocked)), None, Some("account_blocked")),
+            (in_batch(invalid(Field::city)), Some("requests[1].user_details.address.city"), None),
+            (invalid(Field::comment), Some("user_details.comment.comment"), None),
+            (request, Some("update_mask"), None),
+        ];
+        for (error, fields, rule) in table {
+            assert_eq!((refused_fields(&error).as_deref(), error.rule()), (fields, rule));
+        }
+    }
 }

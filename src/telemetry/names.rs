@@ -43,6 +43,8 @@ names! {
     SERVER_ADDRESS = "server.address";
     /// Port of the called server.
     SERVER_PORT = "server.port";
+    /// The address of a client, in log lines.
+    CLIENT_ADDRESS = "client.address";
     /// `http` or `https`.
     URL_SCHEME = "url.scheme";
     /// The path of the call, without its query string.

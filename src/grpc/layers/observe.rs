@@ -293,7 +293,7 @@ impl Line {
                 tracing::$level!(
                     trace_id = span.trace_id().map(display),
                     door = self.entry_point.as_str(),
-                    client.address = record.client().or(self.peer).map(display),
+                    { names::CLIENT_ADDRESS } = record.client().or(self.peer).map(display),
                     identity = record.identity(),
                     actor_id = record.account(),
                     service = record.service(),
