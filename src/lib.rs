@@ -40,7 +40,7 @@ pub mod measured {
 
     use crate::{
         domain::{error::Error, page_token::TokenKey},
-        grpc::listing,
+        grpc::user_details,
         legacy_call::body,
         proto::{ListUserDetailsChangesRequest, ListUserDetailsRequest},
     };
@@ -59,7 +59,7 @@ pub mod measured {
     /// # Errors
     /// [`Error::InvalidRequest`].
     pub fn user_page(request: ListUserDetailsRequest) -> Result<(), Error> {
-        listing::users(request, TokenKey::new(&[0; 32])).map(drop)
+        user_details::list_query(request, TokenKey::new(&[0; 32])).map(drop)
     }
 
     /// Parses a request for a page of the change log.
@@ -67,6 +67,6 @@ pub mod measured {
     /// # Errors
     /// [`Error::InvalidRequest`].
     pub fn change_page(request: ListUserDetailsChangesRequest) -> Result<(), Error> {
-        listing::changes(request, TokenKey::new(&[0; 32])).map(drop)
+        user_details::changes_query(request, TokenKey::new(&[0; 32])).map(drop)
     }
 }

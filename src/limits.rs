@@ -20,11 +20,11 @@ use crate::{
             message::MAX_PUBLIC_MESSAGE_BYTES,
             workers::{MAX_LARGE_CALLS, MIN_LARGE_CALLS},
         },
-        listing::LARGEST_PAGE,
         outbox::{self, MAX_RESPONSES},
+        paging::LARGEST_PAGE,
         services::{HEADER_LIST_BYTES, MAX_STREAMS, WINDOW_BYTES},
         streams::MIN_BYTES_PER_SECOND,
-        watch::SEND_TIMEOUT,
+        user_details::SEND_TIMEOUT,
     },
     legacy_call::body::{MAX_BOUNDARY, MAX_MEMBERS},
     server::{

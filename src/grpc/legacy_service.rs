@@ -101,7 +101,7 @@ impl LegacyCalls {
             explanation: explanation + &explanation::notes(&read),
             http_status: outcome.http.as_u16().into(),
             xml: String::from_utf8_lossy(&outcome.answer.to_xml()).into_owned(),
-            update: updated.map(user_details::answer),
+            update: updated.map(user_details::to_response),
             parameters: read.parameters.into_iter().map(explanation::parameter).collect(),
             invalid_parameters: invalid.into_iter().map(explanation::invalid).collect(),
             body_ignored: read.unreadable.is_some(),
@@ -142,7 +142,7 @@ fn update(call: &CallContext, read: &mut Read) -> Result<Update, Error> {
     let credentials = &read.call.credentials;
     let actor = Actor::Account(Username::parse(&credentials.username));
     let address = credentials.address.clone();
-    user_details::update(
+    user_details::to_update(
         call,
         asked,
         (actor, None),

@@ -2,7 +2,6 @@
 //! convert back.
 
 pub mod auth;
-mod batch;
 pub mod call;
 pub mod certificates;
 pub(crate) mod convert;
@@ -11,12 +10,12 @@ mod explanation;
 mod gateway_health;
 pub(crate) mod layers;
 mod legacy_service;
-pub(crate) mod listing;
+
 mod metered;
 pub(crate) mod outbox;
+pub(crate) mod paging;
 mod resume;
 pub mod services;
 mod settings;
 pub(crate) mod streams;
-mod user_details;
-pub(crate) mod watch;
+pub(crate) mod user_details;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use prost::Message;
 
-use super::listing::digest;
+use super::paging::digest;
 use crate::{
     domain::{
         error::Error,

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod connect;
 mod connection_limiter;
+mod database;
 mod demo;
 mod failure;
 mod fault;
@@ -14,12 +15,12 @@ mod place;
 mod pool_metrics;
 mod probe;
 mod query_telemetry;
-mod repository;
 mod settings;
 mod sql;
 mod sqlite_connection;
 mod sqlite_url;
 mod sqlite_writer;
+mod store;
 mod sweep;
 mod texts;
 mod token_key;
@@ -29,8 +30,8 @@ mod writer;
 
 pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
 pub use migrate::{migrate, migrate_by};
-pub use repository::SqlStore;
 pub use sqlite_url::{SqliteUrlError, check_url, sqlite_url};
+pub use store::SqlStore;
 
 /// Limits of subscriptions, for `crate::limits`.
 pub(crate) mod watch_places {

@@ -7,11 +7,11 @@ use tokio::{runtime::Handle, time::Instant};
 use super::{
     checkpoint::{Checkpoint, Checkpoints, checkpoint},
     connect::{ACQUIRE_TIMEOUT, Engine, Options},
+    database::Database,
     failure::Failure,
     fault::{self, Corrupted},
     place::Place,
     query_telemetry,
-    repository::Database,
     sql::{
         statements::RowLock,
         transaction::{self, Atomicity},

@@ -9,8 +9,8 @@ use sea_orm::{
 
 use super::{
     connect::Engine,
+    database::{Database, again},
     query_telemetry::own_statement,
-    repository::{Database, again},
     sql::entities::{
         change_log,
         change_log_sweep::{self, Column::UpTo},

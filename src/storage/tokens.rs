@@ -10,14 +10,15 @@ use sea_orm::{
 };
 
 use super::{
+    database::{Database, again},
     failure::Corrupt,
     query_telemetry::own_statement,
-    repository::{Database, SqlStore, again},
     sql::{
         columns,
         entities::service_token,
         stored::{FromRow, Stored},
     },
+    store::SqlStore,
     unknown,
 };
 use crate::{

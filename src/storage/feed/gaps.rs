@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     domain::{error::Error, watch::Position},
-    storage::{connect::Engine, repository::Database},
+    storage::{connect::Engine, database::Database},
 };
 
 /// Upper bound for a transaction of the service on MariaDB while the server answers. The service

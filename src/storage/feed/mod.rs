@@ -17,7 +17,7 @@ use self::{
     recent::{Announced, Recent},
     watcher::Watcher,
 };
-use super::repository::Database;
+use super::database::Database;
 use crate::{
     domain::{
         error::Error,

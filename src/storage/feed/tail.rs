@@ -16,7 +16,7 @@ use crate::{
         error::{Error, chain},
         watch::{Position, SharedChange},
     },
-    storage::{connect::Engine, repository::Database},
+    storage::{connect::Engine, database::Database},
     trace::Span,
 };
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     domain::error::{Error, chain},
-    storage::{connect::Engine, failure::cause, repository::Database},
+    storage::{connect::Engine, database::Database, failure::cause},
 };
 
 /// Wakes other replicas. The commit need not be durable.

@@ -19,8 +19,8 @@ use tokio::{
 
 use super::{
     connect::{ACQUIRE_TIMEOUT, Engine, Options},
+    database::Database,
     feed::wake,
-    repository::Database,
 };
 use crate::domain::{
     call_context::{CallContext, CallRecord},

@@ -25,8 +25,8 @@ use crate::{
     storage::{
         connect::{ACQUIRE_TIMEOUT, Options, begin_syncs},
         connection_limiter::{ConnectionLimiter, UseTimer},
+        database::{self, Database},
         failure::{Failure, breakage, is_conflict},
-        repository::{self, Database},
         sql::{statements::RowLock, transaction::Atomicity},
     },
     trace::Span,
@@ -124,7 +124,7 @@ async fn next_group(shared: &Arc<Shared>) -> bool {
 }
 
 /// An open transaction, or the error of its begin.
-type Begun = Result<repository::Begun, Error>;
+type Begun = Result<database::Begun, Error>;
 
 /// Decides how many updates a transaction takes.
 struct Gathering {

@@ -17,7 +17,7 @@ use super::{
     Batch, Job, MAX_GROUP_UPDATES, Probes, Traced, Work, patience, split, transaction, unknown,
 };
 use crate::storage::{
-    connect::Options, place::Place, repository::Database, sql::transaction::Atomicity,
+    connect::Options, database::Database, place::Place, sql::transaction::Atomicity,
     sqlite_writer::Writer,
 };
 

@@ -1,24 +1,18 @@
-//! Pagination: converts list requests to queries, and issues page tokens.
+//! Pagination: pages within the message size limit, and page tokens.
 
 use chrono::{DateTime, Utc};
 use prost::Message;
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{convert, layers::Workers};
+use super::layers::Workers;
 use crate::{
     domain::{
         error::Error,
-        listing::{
-            ChangeFilter, ChangeQuery, Cursor, Listed, LoggedChange, Order, OrderKey, UserFilter,
-            UserQuery,
-        },
+        listing::{Cursor, Listed},
         page_token::{Purpose, RequestDigest, TokenKey},
     },
-    proto::{
-        ListUserDetailsChangesRequest, ListUserDetailsRequest, UserDetailsChange, UserDetailsFilter,
-    },
-    trace::{self, Span},
+    trace::Span,
 };
 
 /// Default page size, in items.
@@ -46,14 +40,14 @@ struct Token {
 }
 
 /// Page tokens of one list, bound to its method and its request without page size and token.
-struct Tokens {
+pub(super) struct Tokens {
     key: TokenKey,
     purpose: Purpose,
     request: RequestDigest,
 }
 
 impl Tokens {
-    fn new(key: TokenKey, purpose: Purpose, request: &impl Message) -> Self {
+    pub(super) fn new(key: TokenKey, purpose: Purpose, request: &impl Message) -> Self {
         Self { key, purpose, request: digest(request) }
     }
 
@@ -64,7 +58,7 @@ impl Tokens {
     }
 
     /// The cursor after which the page begins; `None` for the first page.
-    fn position(&self, token: &str) -> Result<Option<Cursor>, Error> {
+    pub(super) fn position(&self, token: &str) -> Result<Option<Cursor>, Error> {
         if token.is_empty() {
             return Ok(None);
         }
@@ -81,8 +75,8 @@ impl Tokens {
 pub(crate) struct Paged<Q> {
     /// The query. Its limit is one item above the page size, to detect a next page.
     pub(super) query: Q,
-    size: usize,
-    tokens: Tokens,
+    pub(super) size: usize,
+    pub(super) tokens: Tokens,
 }
 
 impl<Q> Paged<Q> {
@@ -150,95 +144,7 @@ where
     workers.run(span, async move { Ok(convert(read(limit).await?)) }).await?
 }
 
-/// Converts a request for a list of users.
-///
-/// # Errors
-/// [`Error::InvalidRequest`].
-pub(crate) fn users(
-    mut request: ListUserDetailsRequest,
-    key: TokenKey,
-) -> Result<Paged<UserQuery>, Error> {
-    let size = page_size(std::mem::take(&mut request.page_size))?;
-    let token = std::mem::take(&mut request.page_token);
-    let tokens = Tokens::new(key, Purpose::ListUsers, &request);
-    let after = tokens.position(&token)?;
-    let filter = request.filter.unwrap_or_default();
-    let UserDetailsFilter {
-        username_prefix, email, blocked, hidden, responsible_manager_id, ..
-    } = filter;
-    let updated_since = time(filter.updated_since, "filter.updated_since")?;
-    let query = UserQuery {
-        filter: UserFilter {
-            username_prefix,
-            email,
-            blocked,
-            hidden,
-            responsible_manager_id,
-            updated_since,
-        },
-        order: order(&request.order_by, updated_since.is_some())?,
-        after,
-        limit: size as u64 + 1,
-        max_bytes: usize::MAX,
-    };
-    Ok(Paged { query, size, tokens })
-}
-
-/// Converts a request for entries of the change log.
-///
-/// # Errors
-/// [`Error::InvalidRequest`].
-pub(crate) fn changes(
-    mut request: ListUserDetailsChangesRequest,
-    key: TokenKey,
-) -> Result<Paged<ChangeQuery>, Error> {
-    let size = page_size(std::mem::take(&mut request.page_size))?;
-    let token = std::mem::take(&mut request.page_token);
-    let tokens = Tokens::new(key, Purpose::ListChanges, &request);
-    let after = tokens.position(&token)?.map(|position| position.id);
-    let query = ChangeQuery {
-        filter: ChangeFilter {
-            user_id: request.user_id,
-            actor_id: request.actor_id,
-            service: request.service,
-            since: time(request.since, "since")?,
-            until: time(request.until, "until")?,
-        },
-        descending: request.newest_first,
-        after,
-        limit: size as u64 + 1,
-        max_bytes: usize::MAX,
-    };
-    Ok(Paged { query, size, tokens })
-}
-
-/// Converts an entry of the change log to proto.
-pub(super) fn change(change: LoggedChange) -> UserDetailsChange {
-    UserDetailsChange {
-        change_id: change.id,
-        user_id: change.user_id,
-        etag: crate::domain::account::etag(change.user_id, change.version),
-        change_time: Some(convert::timestamp(change.time)),
-        actor_id: change.actor_id,
-        service: change.service.unwrap_or_default(),
-        door: change.origin.door.as_str().to_owned(),
-        address: change.origin.address,
-        reason: change.origin.reason,
-        request_id: change.origin.request_id,
-        changed_fields: Some(convert::paths(&change.changes)),
-        previous_details: Some(convert::values(change.changes.clone(), |change| change.old)),
-        details: Some(convert::values(change.changes, |change| change.new)),
-        identity: change.origin.identity,
-        trace_id: trace::id_in(&change.origin.traceparent).to_owned(),
-    }
-}
-
-/// The cursor of a change log entry.
-pub(super) fn position(change: &LoggedChange) -> Cursor {
-    Cursor { username: String::new(), update_time: 0, id: change.id }
-}
-
-fn page_size(asked: i32) -> Result<usize, Error> {
+pub(super) fn page_size(asked: i32) -> Result<usize, Error> {
     let size = if asked == 0 { USUAL_PAGE } else { asked.min(LARGEST_PAGE) };
     usize::try_from(size).map_err(|_| invalid("page_size", "is negative"))
 }
@@ -248,25 +154,11 @@ pub(super) fn digest(request: &impl Message) -> RequestDigest {
     Sha256::digest(request.encode_to_vec()).into()
 }
 
-/// Parses `order_by`. The default order follows an index for the filter.
-fn order(order_by: &str, updated_since: bool) -> Result<Order, Error> {
-    let mut words = order_by.split_ascii_whitespace();
-    let key = match words.next() {
-        None if updated_since => OrderKey::UpdateTime,
-        None | Some("id") => OrderKey::Id,
-        Some("username") => OrderKey::Username,
-        Some("update_time") => OrderKey::UpdateTime,
-        Some(_) => return Err(invalid("order_by", "must be id, username or update_time")),
-    };
-    let descending = match (words.next(), words.next()) {
-        (None | Some("asc"), None) => false,
-        (Some("desc"), None) => true,
-        _ => return Err(invalid("order_by", "may have only ` desc` behind its one field")),
-    };
-    Ok(Order { key, descending })
-}
-
-fn time(time: Option<Timestamp>, field: &'static str) -> Result<Option<DateTime<Utc>>, Error> {
+/// Converts a time; `None` stays `None`.
+pub(super) fn time(
+    time: Option<Timestamp>,
+    field: &'static str,
+) -> Result<Option<DateTime<Utc>>, Error> {
     let Some(time) = time else { return Ok(None) };
     let nanos = u32::try_from(time.nanos).ok();
     let time = nanos.and_then(|nanos| DateTime::from_timestamp(time.seconds, nanos));
@@ -275,7 +167,7 @@ fn time(time: Option<Timestamp>, field: &'static str) -> Result<Option<DateTime<
     time.map(Some).ok_or_else(|| invalid(field, "is no time"))
 }
 
-fn invalid(field: &'static str, problem: &str) -> Error {
+pub(super) fn invalid(field: &'static str, problem: &str) -> Error {
     Error::InvalidRequest { field, problem: problem.to_owned() }
 }
 
@@ -284,7 +176,11 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::domain::page_token::KEY_LENGTH;
+    use crate::{
+        domain::page_token::KEY_LENGTH,
+        grpc::user_details::{changes_query, list_query},
+        proto::{ListUserDetailsChangesRequest, ListUserDetailsRequest},
+    };
 
     #[tokio::test]
     async fn pages_with_long_texts_are_read_again_and_converted_on_a_worker() {
@@ -327,13 +223,13 @@ mod tests {
         ] {
             let items: Vec<String> = texts(sizes);
             let key = TokenKey::new(&[0; KEY_LENGTH]);
-            let paged = users(request.clone(), key.clone()).unwrap();
+            let paged = list_query(request.clone(), key.clone()).unwrap();
             let items = Listed { items, is_cut: false };
             let (page, token) = paged.page(items, 100_000, |item| at(item.len()), |item| item);
             assert_eq!((page.len(), !token.is_empty()), (expected, more), "{sizes:?}");
             if more {
                 let next = ListUserDetailsRequest { page_token: token, ..Default::default() };
-                let next = users(next, key).unwrap().query.after.unwrap();
+                let next = list_query(next, key).unwrap().query.after.unwrap();
                 assert_eq!(next.id, at(page[expected - 1].len()).id);
             }
         }
@@ -343,7 +239,7 @@ mod tests {
     fn a_page_whose_reading_was_cut_has_a_next_page() {
         let key = TokenKey::new(&[0; KEY_LENGTH]);
         for is_cut in [false, true] {
-            let paged = users(ListUserDetailsRequest::default(), key.clone()).unwrap();
+            let paged = list_query(ListUserDetailsRequest::default(), key.clone()).unwrap();
             let items = Listed { items: vec!["x".to_owned()], is_cut };
             let position = |_: &_| Cursor { username: String::new(), update_time: 0, id: 1 };
             let (_, token) = paged.page(items, 100_000, position, |item| item);
@@ -358,9 +254,9 @@ mod tests {
         let request = ListUserDetailsRequest::default();
         let page_token = Tokens::new(key.clone(), Purpose::ListUsers, &request).issue(position);
         let next = ListUserDetailsRequest { page_token: page_token.clone(), ..request };
-        assert_eq!(users(next, key.clone()).unwrap().query.after.unwrap().id, 7);
+        assert_eq!(list_query(next, key.clone()).unwrap().query.after.unwrap().id, 7);
         let next = ListUserDetailsChangesRequest { page_token, ..Default::default() };
-        let refused = changes(next, key).err().unwrap();
+        let refused = changes_query(next, key).err().unwrap();
         assert!(matches!(refused, Error::InvalidRequest { field: "page_token", .. }));
     }
 }

@@ -1,44 +1,47 @@
 //! `WatchUserDetails`: the stream of a subscription.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+mod responses;
+
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use futures_util::stream::{self, Stream as Responding};
 use opentelemetry::{
     KeyValue,
     trace::{SpanContext, SpanKind},
 };
-use prost::Message;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Extensions, Status,
+    Extensions, Request, Response,
     metadata::{Ascii, MetadataMap, MetadataValue},
 };
 
-use super::{
-    auth::Authentication,
-    call::{Call, CallOptions},
-    errors, listing,
-    metered::Watcher,
-    outbox::{Client, Receiver, Sender, Unsent, Waiting, outbox},
-    resume::Tokens,
-    streams::Ended,
-};
+pub(super) use self::responses::Responses;
+use self::responses::Sending;
+use super::UserDetails;
 use crate::{
     domain::{
         call_context::CallContext,
         error::Error,
         identity::{Identity, Scope},
-        listing::LoggedChange,
         rules::Visibility,
         service::Service,
-        watch::{Charge, ResponseShare, SubscriptionFilter, Watch, WatchBudget},
+        watch::{SubscriptionFilter, Watch, WatchBudget},
     },
-    proto::{WatchUserDetailsRequest, WatchUserDetailsResponse},
+    grpc::{
+        auth::Authentication,
+        call::{Call, CallOptions},
+        errors,
+        layers::{observe::CallSlot, trace::Begun},
+        metered::Watcher,
+        outbox::{Client, Sender, Unsent, Waiting, outbox},
+        resume::Tokens,
+        streams::Ended,
+    },
+    proto::WatchUserDetailsRequest,
     server::Peer,
     telemetry::names,
     trace::{self, Span},
@@ -58,8 +61,33 @@ const UNCHECKED: Duration = Duration::from_secs(10);
 /// The metadata key of the caller's credentials.
 const AUTHORIZATION: &str = "authorization";
 
+impl UserDetails {
+    pub(super) async fn watch(
+        &self,
+        request: Request<WatchUserDetailsRequest>,
+    ) -> Result<Response<Responses>, Error> {
+        let (metadata, extensions, request) = request.into_parts();
+        let slot = extensions.get::<CallSlot>().cloned();
+        let (opened, filler) = oneshot::channel();
+        let (service, authentication) =
+            (Arc::clone(&self.service), Arc::clone(&self.authentication));
+        let context = Begun::context(&extensions).cloned()?;
+        let parts = (metadata, extensions, request);
+        let stream = Stream::new(service, authentication, self.options.clone(), parts, filler);
+        let (responses, ended) = stream.open(&context).await?;
+        if let Some(mut call) = slot.and_then(|slot| slot.take()) {
+            call.open();
+            // Sending fails only if the task that fills the stream has panicked.
+            let _ = opened.send(call);
+        }
+        let mut response = Response::new(responses);
+        response.extensions_mut().insert(ended);
+        Ok(response)
+    }
+}
+
 /// A subscription.
-pub(super) struct Stream {
+struct Stream {
     service: Arc<Service>,
     authentication: Arc<Authentication>,
     options: CallOptions,
@@ -70,13 +98,9 @@ pub(super) struct Stream {
     call: oneshot::Receiver<Call>,
 }
 
-/// The response stream.
-pub(super) type Responses =
-    Pin<Box<dyn Responding<Item = Result<WatchUserDetailsResponse, Status>> + Send>>;
-
 impl Stream {
     /// A subscription for a request with its metadata and extensions.
-    pub(super) fn new(
+    fn new(
         service: Arc<Service>,
         authentication: Arc<Authentication>,
         options: CallOptions,
@@ -88,7 +112,7 @@ impl Stream {
     }
 
     /// Opens the stream. [`Ended`] reports its end even if the client does not read.
-    pub(super) async fn open(mut self, context: &CallContext) -> Result<(Responses, Ended), Error> {
+    async fn open(mut self, context: &CallContext) -> Result<(Responses, Ended), Error> {
         self.request.user_id.into_iter().for_each(|user_id| context.record.set_user(user_id));
         let tokens = Tokens::new(self.service.token_key(context).await?, &self.request);
         let from = tokens.position(&std::mem::take(&mut self.request.resume_token))?;
@@ -279,46 +303,8 @@ async fn release_when_exhausted(budget: &WatchBudget, watch: &mut dyn Watch) {
     std::future::pending::<()>().await;
 }
 
-/// Converts each response when the client takes it.
-struct Sending {
-    receiver: Receiver,
-    share: ResponseShare,
-    /// The charge of the last response, released when the client takes the next response.
-    charge: Option<Charge>,
-}
-
-impl Sending {
-    fn new(receiver: Receiver, share: ResponseShare) -> Self {
-        Self { receiver, share, charge: None }
-    }
-
-    fn into_stream(self) -> Responses {
-        Box::pin(stream::unfold(self, async |mut sending| {
-            let response = sending.next().await?;
-            Some((response, sending))
-        }))
-    }
-
-    async fn next(&mut self) -> Option<Result<WatchUserDetailsResponse, Status>> {
-        self.charge = None;
-        let Waiting { change, resume_token } = match self.receiver.take().await? {
-            Ok(waiting) => waiting,
-            Err(status) => return Some(Err(status)),
-        };
-        let change = change.map(|change| listing::change(LoggedChange::clone(&change)));
-        let response = WatchUserDetailsResponse { change, resume_token };
-        self.charge = self.share.try_charge(response.encoded_len());
-        if self.charge.is_none() {
-            let status = errors::status(&Error::Overloaded);
-            self.receiver.refuse(status);
-            return self.receiver.take().await.map(|next| next.map(|_| response));
-        }
-        Some(Ok(response))
-    }
-}
-
 /// The full name of the method.
-pub(super) const METHOD: &str = "m4.userdetails.v1.UserDetailsService/WatchUserDetails";
+const METHOD: &str = "m4.userdetails.v1.UserDetailsService/WatchUserDetails";
 
 #[cfg(test)]
 mod tests {

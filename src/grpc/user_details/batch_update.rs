@@ -4,10 +4,8 @@ use prost::Message;
 use tonic::Extensions;
 
 use super::{
-    auth::Caller,
-    errors,
-    layers::{elements::MAX_BATCH_SIZE, trace::Begun},
-    user_details::{UserDetails, answer, origin, update},
+    UserDetails, origin,
+    update::{to_response, to_update},
 };
 use crate::{
     domain::{
@@ -15,6 +13,11 @@ use crate::{
         error::Error,
         identity::Scope,
         update::{Update, Updated},
+    },
+    grpc::{
+        auth::Caller,
+        errors,
+        layers::{elements::MAX_BATCH_SIZE, trace::Begun},
     },
     proto::{
         BatchUpdateUserDetailsRequest, BatchUpdateUserDetailsResponse, UpdateUserDetailsResponse,
@@ -44,7 +47,7 @@ impl UserDetails {
                 let problem = "must be empty, or that of the batch".to_owned();
                 Err(Error::InvalidRequest { field: "acting_username", problem })
             } else {
-                update(call, one, (actor.clone(), caller.fields()), origin.clone())
+                to_update(call, one, (actor.clone(), caller.fields()), origin.clone())
             };
             one.map_err(|error| (index, error))
         });
@@ -127,7 +130,7 @@ impl Results {
     }
 
     fn add(&mut self, outcome: Result<Updated, Error>) {
-        let mut item = result(outcome);
+        let mut item = to_result(outcome);
         LESS[..self.reductions].iter().for_each(|less| reduce(&mut item, *less));
         self.bytes += item.encoded_len() + ITEM_BYTES;
         self.items.push(item);
@@ -148,9 +151,9 @@ fn reduce(item: &mut UpdateUserDetailsResult, less: fn(&mut UpdateUserDetailsRes
 }
 
 /// Converts the outcome of one update.
-fn result(outcome: Result<Updated, Error>) -> UpdateUserDetailsResult {
+fn to_result(outcome: Result<Updated, Error>) -> UpdateUserDetailsResult {
     let result = match outcome {
-        Ok(updated) => UpdateResult::Response(answer(updated)),
+        Ok(updated) => UpdateResult::Response(to_response(updated)),
         Err(error) => UpdateResult::Error(errors::item(&error)),
     };
     UpdateUserDetailsResult { result: Some(result) }

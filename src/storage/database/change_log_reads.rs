@@ -33,7 +33,7 @@ const LONGEST_READ: Duration = Duration::from_secs(8);
 
 impl Database {
     /// A page of users.
-    pub(super) async fn list(
+    pub(in crate::storage) async fn list(
         &self,
         call: &CallContext,
         actor: &Actor,
@@ -58,7 +58,7 @@ impl Database {
     }
 
     /// A page of the change log.
-    pub(super) async fn list_changes(
+    pub(in crate::storage) async fn list_changes(
         &self,
         call: &CallContext,
         actor: &Actor,

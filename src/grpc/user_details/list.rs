@@ -1,0 +1,104 @@
+//! `ListUserDetails`.
+
+use std::{mem::take, sync::Arc};
+
+use tonic::Extensions;
+
+use super::UserDetails;
+use crate::{
+    domain::{
+        error::Error,
+        identity::Scope,
+        listing::{Cursor, Order, OrderKey, UserFilter, UserQuery},
+        page_token::{Purpose, TokenKey},
+    },
+    grpc::{
+        auth::Caller,
+        convert,
+        layers::trace::Begun,
+        paging::{Paged, Tokens, invalid, page_size, read_page, time},
+    },
+    proto::{ListUserDetailsRequest, ListUserDetailsResponse, UserDetailsFilter},
+};
+
+impl UserDetails {
+    pub(super) async fn list(
+        &self,
+        extensions: &Extensions,
+        request: ListUserDetailsRequest,
+    ) -> Result<ListUserDetailsResponse, Error> {
+        let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
+        let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
+        let mask = convert::read_mask(request.read_mask.as_ref())?;
+        let paged = to_query(request, self.service.token_key(call).await?)?;
+        let (is_large, limit) = (paged.is_large(), self.options.largest_message);
+        let (service, query) = (Arc::clone(&self.service), paged.query.clone());
+        let context = call.clone();
+        let read = move |max_bytes| {
+            let (service, context, actor) = (Arc::clone(&service), context.clone(), actor.clone());
+            let query = UserQuery { max_bytes, ..query.clone() };
+            async move { service.list(&context, &actor, &query).await }
+        };
+        let convert = move |users| {
+            let key = paged.query.order.key;
+            let place = |user: &_| Cursor::of(user, key);
+            let convert = |user| convert::masked_details(user, &mask);
+            let (user_details, next_page_token) = paged.page(users, limit, place, convert);
+            ListUserDetailsResponse { user_details, next_page_token }
+        };
+        let workers = self.workers_for(extensions).map(|workers| (workers, &call.span));
+        read_page(workers, is_large, limit, read, convert).await
+    }
+}
+
+/// Converts a request for a list of users.
+///
+/// # Errors
+/// [`Error::InvalidRequest`].
+pub(crate) fn to_query(
+    mut request: ListUserDetailsRequest,
+    key: TokenKey,
+) -> Result<Paged<UserQuery>, Error> {
+    let size = page_size(take(&mut request.page_size))?;
+    let token = take(&mut request.page_token);
+    let tokens = Tokens::new(key, Purpose::ListUsers, &request);
+    let after = tokens.position(&token)?;
+    let filter = request.filter.unwrap_or_default();
+    let UserDetailsFilter {
+        username_prefix, email, blocked, hidden, responsible_manager_id, ..
+    } = filter;
+    let updated_since = time(filter.updated_since, "filter.updated_since")?;
+    let query = UserQuery {
+        filter: UserFilter {
+            username_prefix,
+            email,
+            blocked,
+            hidden,
+            responsible_manager_id,
+            updated_since,
+        },
+        order: order(&request.order_by, updated_since.is_some())?,
+        after,
+        limit: size as u64 + 1,
+        max_bytes: usize::MAX,
+    };
+    Ok(Paged { query, size, tokens })
+}
+
+/// Parses `order_by`. The default order follows an index for the filter.
+fn order(order_by: &str, updated_since: bool) -> Result<Order, Error> {
+    let mut words = order_by.split_ascii_whitespace();
+    let key = match words.next() {
+        None if updated_since => OrderKey::UpdateTime,
+        None | Some("id") => OrderKey::Id,
+        Some("username") => OrderKey::Username,
+        Some("update_time") => OrderKey::UpdateTime,
+        Some(_) => return Err(invalid("order_by", "must be id, username or update_time")),
+    };
+    let descending = match (words.next(), words.next()) {
+        (None | Some("asc"), None) => false,
+        (Some("desc"), None) => true,
+        _ => return Err(invalid("order_by", "may have only ` desc` behind its one field")),
+    };
+    Ok(Order { key, descending })
+}
