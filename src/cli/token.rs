@@ -13,7 +13,8 @@ use crate::{
     domain::{
         call_context::CallContext,
         clock::{Clock, SystemClock},
-        identity::{Identity, Scope},
+        identity::Identity,
+        scope::Scope,
         token::{MOST_ACTIVE, RANDOM_BYTES, ServiceToken, TokenStore},
     },
     fields::FIELDS,
