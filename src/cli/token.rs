@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::ExposeSecret;
 
-use super::{CliError, print};
+use super::{error::CliError, print};
 use crate::{
     config::Config,
     domain::{
