@@ -129,7 +129,7 @@ impl Activity {
         if !self.is_counted.swap(true, Ordering::Relaxed)
             && let Some(instruments) = instruments()
         {
-            instruments.connection_closed(self.registry.name(), reason.as_str());
+            instruments.listeners.closed(self.registry.name(), reason.as_str());
         }
     }
 

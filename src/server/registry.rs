@@ -199,7 +199,7 @@ impl Registry {
             let count = move || registry.upgrade().map(|registry| registry.counts());
             let refused = Reason::ALL.map(Reason::as_str);
             let closed = Closed::all().map(Closed::as_str);
-            instruments.observe_connections(self.name, refused, closed, count);
+            instruments.listeners.observe(self.name, refused, closed, count);
         }
     }
 

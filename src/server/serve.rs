@@ -155,7 +155,7 @@ impl Accepting {
 
     fn refused(&self, reason: Reason) {
         if let Some(instruments) = instruments() {
-            instruments.connection_refused(self.registry.name(), reason.as_str());
+            instruments.listeners.refused(self.registry.name(), reason.as_str());
         }
     }
 }

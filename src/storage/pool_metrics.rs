@@ -32,9 +32,9 @@ pub(super) fn observe(pools: &Pools) {
     for table in unknown::TABLES {
         instruments.unknown_values(0, table);
     }
-    instruments.connection_timeouts(0, pools.queue.pool);
+    instruments.connections.timed_out(0, pools.queue.pool);
     let pools = pools.clone();
-    instruments.observe_pools(move || {
+    instruments.connections.observe(move || {
         let mut states: Vec<_> = pools.states().into_iter().map(state).collect();
         states[0].pending = pools.queue.waiting.load(Ordering::Relaxed);
         states

@@ -72,7 +72,7 @@ impl Pools {
         let lease = Lease::of(connections).await;
         let found_none = lease.as_ref().is_err_and(Coded::is_of_pool);
         if let (true, Some(instruments)) = (found_none, instruments()) {
-            instruments.connection_timeouts(1, self.queue.pool);
+            instruments.connections.timed_out(1, self.queue.pool);
         }
         Ok(lease?)
     }
