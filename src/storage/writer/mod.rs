@@ -71,7 +71,7 @@ impl Writers {
     ) -> Result<Updated, Error> {
         let (answer, answered) = oneshot::channel();
         let job = Job { update, now, call, answer, room };
-        self.queue.send(Work::One(job)).map_err(|_| ended())?;
+        self.queue.send(Work::One(Box::new(job))).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 

@@ -73,7 +73,7 @@ impl Batch {
 
 /// An item of the queue.
 pub(super) enum Work {
-    One(Job),
+    One(Box<Job>),
     All(Batch),
     /// Wakes the writer for a probe.
     Wake,
@@ -105,7 +105,7 @@ pub(super) fn split(
     let (mut jobs, mut batches) = (Vec::with_capacity(work.len()), Vec::new());
     for work in work {
         match work {
-            Work::One(job) if !job.answer.is_closed() => jobs.push(job),
+            Work::One(job) if !job.answer.is_closed() => jobs.push(*job),
             Work::All(batch) if !batch.answer.is_closed() => batches.push(batch),
             Work::One(_) | Work::All(_) | Work::Wake => {}
         }

@@ -103,7 +103,7 @@ async fn next_group(shared: &Arc<Shared>) -> bool {
     // Each writer has a connection, so it acquires no permit.
     let _connection = UseTimer::new(shared.database.pools().queue.pool);
     let traced = Traced::of(work.iter().filter_map(|work| match work {
-        Work::One(job) => Some(job),
+        Work::One(job) => Some(&**job),
         Work::All(_) | Work::Wake => None,
     }));
     let span = traced.span.clone();
