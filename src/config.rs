@@ -12,6 +12,7 @@ mod door;
 mod grpc;
 mod http;
 mod jwt;
+mod layer;
 mod layers;
 mod masked;
 pub mod reference;
@@ -36,7 +37,7 @@ pub use section::Key;
 pub use settings::keys;
 pub use variables::FILE_VARIABLE;
 
-use self::{checks::Checks, settings::Settings};
+use self::settings::Settings;
 use crate::{
     domain::hash::SecretKeys,
     gateway::{Answers, Limits},
@@ -109,7 +110,7 @@ impl Config {
         let (settings, errors) = layers.extract();
         let Some(settings) = settings else { return Err(ConfigErrors(errors)) };
         let Settings { grpc, http, door, connections, .. } = settings;
-        let mut checks = Checks { layers, errors };
+        let mut checks = layers.checks(errors);
         let config = Self {
             grpc_listen: grpc.listen,
             http_listen: http.listen,

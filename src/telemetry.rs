@@ -1,6 +1,7 @@
 //! Logs and metrics. If an OTLP endpoint is set, logs, metrics and traces are exported.
 
 mod counted;
+mod error;
 mod exemplars;
 pub(crate) mod instruments;
 pub(crate) mod logs;
@@ -13,9 +14,7 @@ mod process;
 
 use std::thread;
 
-use opentelemetry::{
-    InstrumentationScope, global, propagation::TextMapCompositePropagator, trace::TracerProvider,
-};
+use opentelemetry::{global, propagation::TextMapCompositePropagator, trace::TracerProvider};
 use opentelemetry_otlp::{
     Protocol::HttpBinary, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
@@ -26,22 +25,14 @@ use opentelemetry_sdk::{
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::SdkTracerProvider,
 };
-use tracing::Metadata;
-use tracing_subscriber::{Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use counted::Counted;
+pub use error::TelemetryError;
 pub use logs::Levels;
 use otlp::{Protocol, Signal};
 
 use crate::trace;
-
-/// The service name, unless `OTEL_SERVICE_NAME` sets another.
-const SERVICE_NAME: &str = "m4-user-details";
-/// The schema URL of the semantic conventions that all names follow.
-const CONVENTIONS: &str = "https://opentelemetry.io/schemas/1.44.0";
-
-/// A boxed `tracing` layer.
-type Part = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The telemetry providers. They must be flushed before the process ends.
 #[derive(Debug, Default)]
@@ -50,11 +41,6 @@ pub struct Telemetry {
     logs: Option<SdkLoggerProvider>,
     meters: Option<SdkMeterProvider>,
 }
-
-/// Why telemetry could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("telemetry cannot be set up")]
-pub struct TelemetryError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Telemetry {
     /// Logs to standard error with a filter: text on a terminal, else JSON. Exports traces and logs
@@ -71,7 +57,7 @@ impl Telemetry {
         }
         let traces = traces()?;
         if let Some(traces) = &traces {
-            trace::install(traces.tracer_with_scope(scope()));
+            trace::install(traces.tracer_with_scope(otlp::scope()));
         }
         tracing_subscriber::registry()
             .with(parts)
@@ -118,19 +104,6 @@ fn told(signal: &str, ended: Option<OTelSdkResult>) {
     if let Some(Err(error)) = ended {
         tracing::warn!(signal, %error, "what was last could not be sent");
     }
-}
-
-/// The instrumentation scope.
-fn scope() -> InstrumentationScope {
-    InstrumentationScope::builder(SERVICE_NAME)
-        .with_version(env!("CARGO_PKG_VERSION"))
-        .with_schema_url(CONVENTIONS)
-        .build()
-}
-
-/// Whether the event or span comes from this program, not from a library.
-fn is_own(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with("m4_user_details")
 }
 
 fn traces() -> Result<Option<SdkTracerProvider>, TelemetryError> {

@@ -6,7 +6,9 @@ use clap::Args;
 use http::{Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, hash::explain_query, http_client, print, with_telemetry};
+use super::{
+    error::CliError, hash::explain_query, http_client, print, with_telemetry::with_telemetry,
+};
 use crate::{
     app::{Application, DEMO_KEY},
     config::Config,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 use secrecy::ExposeSecret;
 
-use super::{CliError, print};
+use super::{error::CliError, print};
 use crate::{
     config::Config,
     domain::{

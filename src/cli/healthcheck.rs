@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{Method, StatusCode};
 
-use super::{CliError, http_client};
+use super::{error::CliError, http_client};
 use crate::{config::Config, tls::healthcheck_client_config};
 
 pub(super) async fn run(config: &Config) -> Result<(), CliError> {

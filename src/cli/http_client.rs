@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 use tokio_util::either::Either;
 
-use super::CliError;
+use super::error::CliError;
 
 /// Timeout of the request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);

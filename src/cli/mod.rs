@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod demo;
+mod error;
 mod hash;
 mod healthcheck;
 mod http_client;
@@ -8,24 +9,17 @@ mod print;
 mod serve;
 mod settings;
 mod token;
+mod with_telemetry;
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use tokio_util::sync::CancellationToken;
 
+use self::error::CliError;
 use crate::{
-    app::RunError,
-    config::{Config, ConfigErrors, FILE_VARIABLE, Layers},
-    domain::error::Error,
-    server::descriptors,
-    shutdown::{Shutdown, ignore_file_size_signal},
-    storage::{OpenError, migrate},
-    telemetry::{Levels, Telemetry, TelemetryError},
+    config::{Config, FILE_VARIABLE, Layers},
+    storage::migrate,
 };
-
-/// Timeout for flushing telemetry after a second signal.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The details of the users of a billing system: typed gRPC, and the legacy hashed HTTP call.
 #[derive(Debug, Parser)]
@@ -85,45 +79,6 @@ enum Command {
     Token(token::Token),
     /// Ask a running service whether it is ready; for containers.
     Healthcheck,
-}
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-enum CliError {
-    #[error(transparent)]
-    Config(#[from] ConfigErrors),
-    #[error("{0}")]
-    Usage(String),
-    #[error(transparent)]
-    Telemetry(#[from] TelemetryError),
-    #[error(transparent)]
-    Run(#[from] RunError),
-    #[error(transparent)]
-    Store(#[from] Error),
-    #[error("ended at once by a second signal")]
-    Interrupted,
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl CliError {
-    /// 1: runtime failure. 2: invalid usage or configuration.
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_)
-            | Self::Usage(_)
-            | Self::Telemetry(_)
-            | Self::Run(RunError::Configuration(_)) => 2,
-            // Only another configuration, server or version can help.
-            Self::Run(RunError::Database(
-                OpenError::Url(_)
-                | OpenError::Sqlite(_)
-                | OpenError::Unfit(_)
-                | OpenError::Newer { .. },
-            )) => 2,
-            Self::Run(_) | Self::Store(_) | Self::Interrupted | Self::Failed(_) => 1,
-        }
-    }
 }
 
 impl Cli {
@@ -190,33 +145,4 @@ impl Overrides {
         let quiet = is_quiet.then(|| ("M4_LOG".into(), "warn".into()));
         Layers::new(file.as_deref(), env::vars_os().chain(quiet), flags)
     }
-}
-
-/// Runs a serving command until the first SIGTERM or SIGINT cancels the token. A second signal
-/// stops the command at once. Telemetry is always flushed.
-async fn with_telemetry(
-    config: &Config,
-    run: impl AsyncFnOnce(Levels, CancellationToken) -> Result<(), CliError>,
-) -> Result<(), CliError> {
-    let no_signals = |error| CliError::Failed(format!("no signals: {error}"));
-    let shutdown = Shutdown::on_signals().map_err(no_signals)?;
-    ignore_file_size_signal().map_err(no_signals)?;
-    let (telemetry, levels) = Telemetry::start(&config.log)?;
-    let telemetry = telemetry.measuring(config.admin_listen.is_some())?;
-    if let Err(error) = descriptors::raise_limit() {
-        tracing::warn!(%error, "the limit of file descriptors could not be raised");
-    }
-    let outcome = tokio::select! {
-        outcome = run(levels, shutdown.graceful.clone()) => outcome,
-        () = shutdown.immediate.cancelled() => Err(CliError::Interrupted),
-    };
-    let flush_timeout = async {
-        shutdown.immediate.cancelled().await;
-        tokio::time::sleep(FLUSH_TIMEOUT).await;
-    };
-    tokio::select! {
-        _ = tokio::task::spawn_blocking(|| telemetry.stop()) => {}
-        () = flush_timeout => {}
-    }
-    outcome
 }

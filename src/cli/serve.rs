@@ -3,7 +3,7 @@
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{CliError, with_telemetry};
+use super::{error::CliError, with_telemetry::with_telemetry};
 use crate::{
     app::Application,
     config::{Config, Layers},

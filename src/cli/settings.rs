@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{CliError, print};
+use super::{error::CliError, print};
 use crate::{
     config::Config,
     domain::{

@@ -7,13 +7,14 @@ use clap::{Args, Subcommand};
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::ExposeSecret;
 
-use super::{CliError, print};
+use super::{error::CliError, print};
 use crate::{
     config::Config,
     domain::{
         call_context::CallContext,
         clock::{Clock, SystemClock},
-        identity::{Identity, Scope},
+        identity::Identity,
+        scope::Scope,
         token::{MOST_ACTIVE, RANDOM_BYTES, ServiceToken, TokenStore},
     },
     fields::FIELDS,

@@ -10,7 +10,10 @@ use serde::Deserialize;
 
 use super::{checks::Checks, grpc::Grpc, masked::shown};
 use crate::{
-    domain::identity::{FieldSet, Identity, Scope},
+    domain::{
+        identity::Identity,
+        scope::{FieldSet, Scope},
+    },
     fields::FIELDS,
     grpc::certificates::Certificates,
 };

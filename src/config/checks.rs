@@ -2,24 +2,30 @@
 
 use std::{fmt, fs, path::Path};
 
+use figment::Figment;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    layers::Layers,
-    tls::{PathOf, file},
-};
+use super::layer::source;
 use crate::tls::{File, Reloading, Source};
 
-/// The errors so far.
+/// A configuration key and the path that it is set to.
+pub(super) type PathOf<'a> = (&'static str, Option<&'a Path>);
+
+/// The file that a key is set to.
+pub(super) fn file((key, path): PathOf<'_>) -> Option<File> {
+    path.map(|path| File { key, path: path.into() })
+}
+
+/// The merged layers, and the errors so far.
 pub(super) struct Checks<'a> {
-    pub(super) layers: &'a Layers,
+    pub(super) figment: &'a Figment,
     pub(super) errors: Vec<String>,
 }
 
 impl Checks<'_> {
     /// Reports a key. `problem` is the end of a sentence that begins with the key.
     pub(super) fn wrong(&mut self, key: &str, problem: impl fmt::Display) {
-        self.errors.push(format!("{key} ({}) {problem}", self.layers.source(key)));
+        self.errors.push(format!("{key} ({}) {problem}", source(self.figment, key)));
     }
 
     /// A secret from its key, or from the first line of a file.

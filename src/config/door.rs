@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use tonic::transport::Endpoint;
 
-use super::{checks::Checks, section::section, tls::file};
+use super::{
+    checks::{Checks, file},
+    section::section,
+};
 use crate::tls::{ClientFiles, ClientTls};
 
 section! {

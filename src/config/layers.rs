@@ -3,14 +3,14 @@
 use std::{ffi::OsString, fmt, path::Path};
 
 use figment::{
-    Error, Figment, Metadata, Profile, Provider,
+    Figment, Provider,
     error::Kind,
     providers::{Format, Toml},
-    util::nest,
-    value::{Dict, Map},
 };
 
 use super::{
+    checks::Checks,
+    layer::{Layer, merge, name, source},
     masked::{shown, url_without_secrets, without_secrets},
     section::Key,
     settings::{Settings, keys},
@@ -88,15 +88,15 @@ impl Layers {
                 _ => "cannot be used".to_owned(),
             };
             let path = error.path.join(".");
-            errors.push(format!("{path} ({}) {problem}", self.source(&path)));
+            errors.push(format!("{path} ({}) {problem}", source(&self.figment, &path)));
             figment = merge(figment, "default", defaults(&path));
         }
         (None, errors)
     }
 
-    /// The layer of a value.
-    pub(super) fn source(&self, key: &str) -> String {
-        name(self.figment.find_metadata(key))
+    /// The checks of extracted values, with the errors so far.
+    pub(super) fn checks(&self, errors: Vec<String>) -> Checks<'_> {
+        Checks { figment: &self.figment, errors }
     }
 
     /// The effective values, one per line, with masked secrets and the source layers.
@@ -109,7 +109,12 @@ impl Layers {
                 _ if key.path == "database.url" => url_without_secrets(&text),
                 _ => without_secrets(&text),
             };
-            format!("{} = {shown:?}  # {}; {}\n", key.path, self.source(key.path), key.help)
+            format!(
+                "{} = {shown:?}  # {}; {}\n",
+                key.path,
+                source(&self.figment, key.path),
+                key.help
+            )
         };
         keys().map(line).collect()
     }
@@ -122,33 +127,4 @@ fn defaults(path: &str) -> Vec<(&'static str, String)> {
         rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with('.'))
     };
     keys().filter(is_within).map(|key| (key.path, key.default.to_owned())).collect()
-}
-
-/// The name of a layer: the file, or the kind of layer.
-fn name(layer: Option<&Metadata>) -> String {
-    layer.map_or("default".to_owned(), |layer| match &layer.source {
-        Some(source) => source.to_string(),
-        None => layer.name.to_string(),
-    })
-}
-
-/// Merges a layer of keys and verbatim texts.
-fn merge(figment: Figment, name: &'static str, texts: Vec<(&'static str, String)>) -> Figment {
-    texts.into_iter().fold(figment, |figment, (key, text)| {
-        let data = nest(key, text.into()).into_dict().unwrap_or_default();
-        figment.merge(Layer(Metadata::named(name), Profile::Default.collect(data)))
-    })
-}
-
-/// The name of a layer and its values.
-struct Layer(Metadata, Map<Profile, Dict>);
-
-impl Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        self.0.clone()
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        Ok(self.1.clone())
-    }
 }

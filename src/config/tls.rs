@@ -1,9 +1,10 @@
 //! TLS of a listener.
 
-use std::path::Path;
-
-use super::{checks::Checks, value::Parse};
-use crate::tls::{ClientCertificates, File, Protocol, ServerFiles, ServerTls};
+use super::{
+    checks::{Checks, PathOf, file},
+    value::Parse,
+};
+use crate::tls::{ClientCertificates, Protocol, ServerFiles, ServerTls};
 
 /// Whether clients must have a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,9 +22,6 @@ impl Parse for ClientCertificate {
         }
     }
 }
-
-/// A configuration key and the path that it is set to.
-pub(super) type PathOf<'a> = (&'static str, Option<&'a Path>);
 
 /// The TLS keys of a listener.
 pub(super) struct ListenerTls<'a> {
@@ -47,8 +45,4 @@ impl ListenerTls<'_> {
         let (certificate, key) = own?;
         checks.tls(ServerFiles { certificate, key, clients, protocol: self.protocol })
     }
-}
-
-pub(super) fn file((key, path): PathOf<'_>) -> Option<File> {
-    path.map(|path| File { key, path: path.into() })
 }

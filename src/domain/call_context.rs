@@ -7,11 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    error::Error,
-    identity::{Identity, Scope},
-    update::Actor,
-};
+use super::{error::Error, identity::Identity, scope::Scope, update::Actor};
 use crate::trace::Span;
 
 /// The context of a call. The default is the context of the service's own work.

@@ -1,6 +1,6 @@
 //! The one error type of the domain.
 
-use super::identity::Scope;
+use super::scope::Scope;
 use crate::fields::Field;
 
 /// Why a call was refused or failed.

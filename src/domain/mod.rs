@@ -11,6 +11,7 @@ pub mod listing;
 pub mod page_token;
 pub mod readiness;
 pub mod rules;
+pub mod scope;
 pub mod service;
 pub mod settings;
 pub mod snapshot;

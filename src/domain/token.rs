@@ -9,7 +9,8 @@ use subtle::ConstantTimeEq;
 use super::{
     call_context::CallContext,
     error::Error,
-    identity::{FieldSet, Identity, Scopes},
+    identity::Identity,
+    scope::{FieldSet, Scopes},
 };
 
 /// Random bytes of a token: the id, then the secret.

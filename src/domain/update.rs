@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     account::{User, Username},
     error::{Problem, Violation},
-    identity::FieldSet,
+    scope::FieldSet,
     value::{PartialDate, Value},
 };
 use crate::fields::Field;

@@ -10,11 +10,8 @@ use super::certificates::Certificates;
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
     domain::{
-        call_context::CallContext,
-        error::Error,
-        identity::{Identity, Scope},
-        token::ServiceToken,
-        token_cache::TokenCache,
+        call_context::CallContext, error::Error, identity::Identity, scope::Scope,
+        token::ServiceToken, token_cache::TokenCache,
     },
     jwt::Jwts,
 };

@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_its_fields_and_its_rule() {
-        use crate::domain::identity::Scope;
+        use crate::domain::scope::Scope;
 
         let invalid =
             |field| Error::Invalid(vec![Violation { field, problem: Problem::NotAllowed }]);

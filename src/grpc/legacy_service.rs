@@ -12,7 +12,7 @@ use crate::{
         account::Username,
         call_context::CallContext,
         error::{Error, NotPermitted},
-        identity::Scope,
+        scope::Scope,
         service::Service,
         update::{Actor, EntryPoint, Origin, Update, Updated},
     },

@@ -7,7 +7,7 @@ use tonic::{Extensions, Request, Response, Status};
 
 use super::{auth::Caller, call::respond, errors, layers::trace::Begun};
 use crate::{
-    domain::{error::Error, hash::Recipe, identity::Scope, service::Service, settings},
+    domain::{error::Error, hash::Recipe, scope::Scope, service::Service, settings},
     proto::{
         GetSettingsRequest, GetSettingsResponse, HashRecipe, Settings, UpdateSettingsRequest,
         UpdateSettingsResponse, settings_service_server::SettingsService,

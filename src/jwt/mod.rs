@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{
     error::Error,
-    identity::{FieldSet, Identity, Scope},
+    identity::Identity,
+    scope::{FieldSet, Scope},
 };
 use source::Jwks;
 pub use source::Source;

@@ -1,6 +1,7 @@
-//! The activity of one connection: the number of its calls and incomplete calls.
+//! The activity of one connection: the calls that its protocol reports.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -11,59 +12,34 @@ use std::{
 
 use http::{Request, Response};
 use hyper::body::{Body, Frame, SizeHint};
-use tokio_util::sync::CancellationToken;
 
-use super::{Closed, Registry, State};
-use crate::telemetry::instruments::instruments;
-
-/// One call, in the upper half of `Activity::calls`.
-const CALL: u64 = 1 << 32;
-/// One call with an incomplete body, in the lower half.
-const INCOMPLETE: u64 = 1;
+use super::{
+    reasons::{Closed, Reason},
+    registry::Registry,
+    slot::{CALL, INCOMPLETE, Slot},
+};
 
 /// The activity of a connection. The protocol reports its calls here.
 #[derive(Debug)]
 pub(crate) struct Activity {
-    id: u64,
+    pub(super) slot: Arc<Slot>,
     registry: Arc<Registry>,
-    /// The number of calls (upper half), and of calls with an incomplete body (lower half).
-    calls: AtomicU64,
     /// The number of calls since the beginning.
     total: AtomicU64,
-    closed: CancellationToken,
-    at_once: AtomicBool,
-    is_counted: AtomicBool,
     /// Whether an old connection ends only with a response.
     ends_with_response: AtomicBool,
     is_old: AtomicBool,
 }
 
 impl Activity {
-    pub(super) fn new(id: u64, registry: Arc<Registry>) -> Self {
+    fn new(slot: Arc<Slot>, registry: Arc<Registry>) -> Self {
         Self {
-            id,
+            slot,
             registry,
-            calls: AtomicU64::new(0),
             total: AtomicU64::new(0),
-            closed: CancellationToken::new(),
-            at_once: AtomicBool::new(false),
-            is_counted: AtomicBool::new(false),
             ends_with_response: AtomicBool::new(false),
             is_old: AtomicBool::new(false),
         }
-    }
-
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-
-    pub(super) fn state(&self) -> State {
-        state_of(self.calls.load(Ordering::Acquire))
-    }
-
-    /// Whether a call is under way.
-    pub(super) fn has_calls(&self) -> bool {
-        self.calls.load(Ordering::Acquire) >= CALL
     }
 
     /// The number of calls since the beginning.
@@ -84,7 +60,7 @@ impl Activity {
 
     /// Marks the connection as old. Waits until the connection must take no new calls.
     pub(super) async fn grow_old(&self) {
-        self.count_closed(Closed::Age);
+        self.slot.count_closed(Closed::Age);
         self.is_old.store(true, Ordering::Relaxed);
         if self.ends_with_response.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
@@ -109,47 +85,9 @@ impl Activity {
     }
 
     fn change(&self, change: impl Fn(u64) -> u64) {
-        let before = self
-            .calls
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |calls| Some(change(calls)));
-        let before = before.unwrap_or_default();
-        if state_of(before) != state_of(change(before)) {
-            self.registry.update(self);
+        if self.slot.change(change) {
+            self.registry.update(&self.slot);
         }
-    }
-
-    /// Closes the connection to make room, at once or after the linger timeout.
-    pub(super) fn close(&self, at_once: bool) {
-        self.at_once.store(at_once, Ordering::Release);
-        self.closed.cancel();
-    }
-
-    /// Counts the connection as closed by the service. Only the first reason counts.
-    pub(super) fn count_closed(&self, reason: Closed) {
-        if !self.is_counted.swap(true, Ordering::Relaxed)
-            && let Some(instruments) = instruments()
-        {
-            instruments.connection_closed(self.registry.name(), reason.as_str());
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.is_cancelled()
-    }
-
-    /// Waits until the connection must close to make room. Returns whether it must close at once.
-    pub(super) async fn closed(&self) -> bool {
-        self.closed.cancelled().await;
-        self.at_once.load(Ordering::Acquire)
-    }
-}
-
-fn state_of(calls: u64) -> State {
-    match (calls >> 32, calls & u64::from(u32::MAX)) {
-        (0, _) => State::Idle,
-        (calls, incomplete) if calls <= incomplete => State::Receiving,
-        _ => State::Active,
     }
 }
 
@@ -157,9 +95,20 @@ fn state_of(calls: u64) -> State {
 #[derive(Debug)]
 pub(super) struct Registration(pub(super) Arc<Activity>);
 
+impl Registration {
+    /// Registers a connection.
+    ///
+    /// # Errors
+    /// The exhausted limit.
+    pub(super) fn new(registry: &Arc<Registry>, address: IpAddr) -> Result<Self, Reason> {
+        let slot = registry.admit(address)?;
+        Ok(Self(Arc::new(Activity::new(slot, Arc::clone(registry)))))
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.0.registry.remove(self.0.id);
+        self.0.registry.remove(self.0.slot.id);
     }
 }
 

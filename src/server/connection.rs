@@ -12,7 +12,11 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{Closed, MAX_LINGER_BYTES, Timeouts, activity::Registration};
+use super::{
+    activity::Registration,
+    limits::{MAX_LINGER_BYTES, Timeouts},
+    reasons::Closed,
+};
 
 /// A client's socket. Dropping the socket frees its place in the registry.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ impl Connection {
     }
 
     fn timed_out<T>(&self, reason: Closed) -> Poll<io::Result<T>> {
-        self.registration.0.count_closed(reason);
+        self.registration.0.slot.count_closed(reason);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -151,7 +155,7 @@ mod tests {
     };
 
     use super::{
-        super::{Age, ConnectionLimits, Registry},
+        super::{Age, ConnectionLimits, registry::Registry},
         *,
     };
 
@@ -163,7 +167,7 @@ mod tests {
         let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
         let timeouts = Timeouts::default();
         let limits = ConnectionLimits { max: 1, max_per_address: 0, age, timeouts };
-        let registration = Registry::new("test", &limits).admit(peer.ip()).unwrap();
+        let registration = Registration::new(&Registry::new("test", &limits), peer.ip()).unwrap();
         (client, Connection::new(stream, registration, timeouts))
     }
 

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Registry;
+use super::registry::Registry;
 
 /// The largest number of connections of the admin listener. A separate limit, so that probes are
 /// answered when the other listeners are full.

@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{Activity, Closed};
+use super::{activity::Activity, reasons::Closed};
 
 /// A stream of HTTP/1 whose request heads have a deadline.
 pub(crate) struct HeadTimeout<S> {
@@ -46,13 +46,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadTimeout<S> {
         if calls != this.calls {
             (this.calls, this.deadline) = (calls, None);
         }
-        if this.activity.has_calls() {
+        if this.activity.slot.has_calls() {
             return read;
         }
         if let Some(deadline) = &mut this.deadline {
             // Even if there is more to read: a client may send one byte at a time.
             if deadline.as_mut().poll(context).is_ready() {
-                this.activity.count_closed(Closed::Head);
+                this.activity.slot.count_closed(Closed::Head);
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         } else if read.is_ready() {
@@ -102,7 +102,7 @@ mod tests {
     };
 
     use super::{
-        super::{Age, ConnectionLimits, Registry, Timeouts},
+        super::{Age, ConnectionLimits, Timeouts, activity::Registration, registry::Registry},
         *,
     };
 
@@ -113,7 +113,8 @@ mod tests {
         let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
         let timeouts = Timeouts::default();
         let limits = ConnectionLimits { max: 1, max_per_address: 0, age, timeouts };
-        let registration = Registry::new("test", &limits).admit([127, 0, 0, 1].into()).unwrap();
+        let registry = Registry::new("test", &limits);
+        let registration = Registration::new(&registry, [127, 0, 0, 1].into()).unwrap();
         let activity = Arc::clone(&registration.0);
         let (mut client, server) = duplex(64);
         let mut stream = HeadTimeout::new(server, Arc::clone(&activity), HEAD);

@@ -16,7 +16,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{Activity, Closed};
+use super::{activity::Activity, reasons::Closed};
 
 /// The length of the preface, in bytes.
 const PREFACE: usize = 24;
@@ -82,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<S> {
             this.awaited = None;
         } else if awaited.deadline.as_mut().poll(context).is_ready() {
             // Even if there is more to read: a client may send one byte at a time.
-            this.activity.count_closed(Closed::Head);
+            this.activity.slot.count_closed(Closed::Head);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read
@@ -133,7 +133,7 @@ mod tests {
     };
 
     use super::{
-        super::{Age, ConnectionLimits, Registry, Timeouts},
+        super::{Age, ConnectionLimits, Timeouts, activity::Registration, registry::Registry},
         *,
     };
 
@@ -148,7 +148,8 @@ mod tests {
         let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
         let timeouts = Timeouts::default();
         let limits = ConnectionLimits { max: 1, max_per_address: 0, age, timeouts };
-        let registration = Registry::new("test", &limits).admit([127, 0, 0, 1].into()).unwrap();
+        let registry = Registry::new("test", &limits);
+        let registration = Registration::new(&registry, [127, 0, 0, 1].into()).unwrap();
         let (mut client, server) = duplex(64);
         let stream = PrefaceTimeout::new(server, Arc::clone(&registration.0), TIMEOUT);
         let service =

@@ -9,24 +9,17 @@ use std::{
 
 use foldhash::HashMap;
 
-use super::{Activity, Closed, ConnectionLimits, Reason, activity::Registration};
+use super::{
+    limits::ConnectionLimits,
+    reasons::{Closed, Reason},
+    slot::{Slot, State},
+};
 use crate::telemetry::instruments::instruments;
 
 /// `max / CLOSING_SHARE` connections may be closing slowly, besides the open connections.
 const CLOSING_SHARE: usize = 8;
 /// The minimum for the number of connections that may be closing slowly.
 const MIN_CLOSING: usize = 16;
-
-/// The state of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// No call. A handshake and an incomplete request head count as idle.
-    Idle,
-    /// Calls, all with incomplete request bodies.
-    Receiving,
-    /// A call with a complete request.
-    Active,
-}
 
 /// The connections of one listener.
 #[derive(Debug)]
@@ -51,7 +44,7 @@ struct Connections {
 #[derive(Debug)]
 struct Entry {
     address: IpAddr,
-    activity: Arc<Activity>,
+    slot: Arc<Slot>,
     state: State,
     /// The position of the last state change in the order of all changes.
     position: u64,
@@ -93,11 +86,11 @@ impl Registry {
         (max / CLOSING_SHARE).max(MIN_CLOSING)
     }
 
-    /// Registers a connection. Closes another connection if there is no room.
+    /// Registers a connection until [`Self::remove`]. Closes another connection if there is no room.
     ///
     /// # Errors
     /// The exhausted limit, if no other connection may be closed.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Registration, Reason> {
+    pub(super) fn admit(&self, address: IpAddr) -> Result<Arc<Slot>, Reason> {
         let address = client_of(address);
         let mut connections = self.lock();
         let of_address = connections.addresses.get(&address).map_or(0, |address| address.count);
@@ -117,13 +110,12 @@ impl Registry {
         }
         connections.last += 1;
         let id = connections.last;
-        let activity = Arc::new(Activity::new(id, Arc::clone(self)));
-        let entry =
-            Entry { address, activity: Arc::clone(&activity), state: State::Idle, position: id };
+        let slot = Arc::new(Slot::new(id, self.name));
+        let entry = Entry { address, slot: Arc::clone(&slot), state: State::Idle, position: id };
         connections.entries.insert(id, entry);
         connections.addresses.entry(address).or_default().count += 1;
         connections.enqueue(id);
-        Ok(Registration(activity))
+        Ok(slot)
     }
 
     /// Closes a connection to free its file descriptor. Returns false if no connection can close.
@@ -150,18 +142,18 @@ impl Registry {
         let at_once = reason == Reason::Descriptors
             || entry.state == State::Receiving
             || connections.closing > Self::max_closing(self.max);
-        entry.activity.count_closed(Closed::Full(reason));
-        entry.activity.close(at_once);
+        entry.slot.count_closed(Closed::Full(reason));
+        entry.slot.close(at_once);
         Ok(())
     }
 
     /// Moves a connection to the queue of its current state.
-    pub(super) fn update(&self, activity: &Activity) {
+    pub(super) fn update(&self, slot: &Slot) {
         let mut connections = self.lock();
         // Read under the lock: of two changes at once, the later one sees the final state.
-        let state = activity.state();
+        let state = slot.state();
         let position = connections.last + 1;
-        let id = activity.id();
+        let id = slot.id;
         let Some(entry) = connections.entries.get(&id).filter(|entry| entry.state != state) else {
             return;
         };
@@ -199,7 +191,7 @@ impl Registry {
             let count = move || registry.upgrade().map(|registry| registry.counts());
             let refused = Reason::ALL.map(Reason::as_str);
             let closed = Closed::all().map(Closed::as_str);
-            instruments.observe_connections(self.name, refused, closed, count);
+            instruments.listeners.observe(self.name, refused, closed, count);
         }
     }
 

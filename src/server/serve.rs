@@ -19,8 +19,14 @@ use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Activity, Age, Closed, Connection, ConnectionLimits, Listener, Reason, Registry, State,
-    Timeouts, activity::Registration, throttle::Throttle,
+    activity::{Activity, Registration},
+    connection::Connection,
+    limits::{Age, ConnectionLimits, Timeouts},
+    listener::Listener,
+    reasons::{Closed, Reason},
+    registry::Registry,
+    slot::State,
+    throttle::Throttle,
 };
 use crate::{
     telemetry::instruments::instruments,
@@ -86,7 +92,7 @@ pub(crate) async fn serve<C>(
         let served = async move {
             let secured = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = activity.closed() => return,
+                _ = activity.slot.closed() => return,
                 secured = secure(connection, address, tls, &activity, limits.timeouts) => secured,
             };
             match secured {
@@ -128,7 +134,7 @@ impl Accepting {
     ) -> Option<(TcpStream, SocketAddr, Registration)> {
         let listener = self.registry.name();
         match accepted {
-            Ok((stream, address)) => match self.registry.admit(address.ip()) {
+            Ok((stream, address)) => match Registration::new(&self.registry, address.ip()) {
                 Ok(registration) => Some((stream, address, registration)),
                 Err(reason) => {
                     self.refused(reason);
@@ -155,7 +161,7 @@ impl Accepting {
 
     fn refused(&self, reason: Reason) {
         if let Some(instruments) = instruments() {
-            instruments.connection_refused(self.registry.name(), reason.as_str());
+            instruments.listeners.refused(self.registry.name(), reason.as_str());
         }
     }
 }
@@ -181,7 +187,7 @@ async fn secure(
     let handshake = TlsAcceptor::from(tls).accept(connection);
     let secured = timeout(timeouts.handshake, handshake).await;
     if secured.is_err() {
-        activity.count_closed(Closed::Handshake);
+        activity.slot.count_closed(Closed::Handshake);
     }
     let stream = secured??;
     let names = tls::names(stream.get_ref().1.peer_certificates()).into();
@@ -201,7 +207,7 @@ async fn run<C>(
         if let Err(error) = ended {
             // hyper's timeouts. The connection's own timeouts have been counted.
             if error.is_timeout() {
-                activity.count_closed(Closed::Idle);
+                activity.slot.count_closed(Closed::Idle);
             }
             tracing::debug!(%error, "a connection ended");
         }
@@ -212,7 +218,7 @@ async fn run<C>(
         // The drain deadline closes the remaining connections.
         () = stop.cancelled() => Duration::MAX,
         () = async { limits.age.reached().await; activity.grow_old().await } => limits.age.grace,
-        at_once = activity.closed() => {
+        at_once = activity.slot.closed() => {
             if at_once {
                 return;
             }
@@ -222,10 +228,10 @@ async fn run<C>(
     connection.as_mut().graceful_shutdown();
     let cut = async {
         let closed = async {
-            if !activity.closed().await {
+            if !activity.slot.closed().await {
                 sleep(limits.timeouts.linger).await;
                 // A call may arrive before the client learns of the shutdown.
-                if activity.state() == State::Active {
+                if activity.slot.state() == State::Active {
                     sleep(limits.age.grace).await;
                 }
             }

@@ -47,7 +47,7 @@ impl ConnectionLimiter {
             Err(_) => self.wait().await,
         };
         if let Some((instruments, began)) = measured {
-            instruments.waited_for_connection(self.queue.pool, began.elapsed());
+            instruments.connections.waited(self.queue.pool, began.elapsed());
         }
         ConnectionPermit { _used: UseTimer::new(self.queue.pool), _room: room }
     }
@@ -60,7 +60,7 @@ impl ConnectionLimiter {
         }
         // Counts a timeout, as the pool would.
         if let Some(instruments) = instruments() {
-            instruments.connection_timeouts(1, self.queue.pool);
+            instruments.connections.timed_out(1, self.queue.pool);
         }
         room.await
     }
@@ -88,7 +88,7 @@ impl UseTimer {
 impl Drop for UseTimer {
     fn drop(&mut self) {
         if let Some((instruments, since)) = self.measured {
-            instruments.connection_used(self.pool, since.elapsed());
+            instruments.connections.used(self.pool, since.elapsed());
         }
     }
 }

@@ -12,17 +12,16 @@ use super::{
     connect::{self, Engine, Lease, Options, Pools},
     connection_limiter::{ConnectionLimiter, ConnectionPermit},
     failure::{Failure, breakage, unanswered},
-    fault,
     feed::Wake,
+    not_ready::fault_of,
     place::Place,
     probe::Probe,
     query_telemetry::own_statement,
     settings,
     sql::{
         statements::RowLock,
-        transaction::{self, Atomicity},
+        transaction::{self, Atomicity, Pending},
     },
-    writer::Pending,
 };
 use crate::{
     domain::{
@@ -154,7 +153,7 @@ impl Database {
                 lease.done();
             }
             Err(failure) => {
-                if fault::of(&failure.error) == Some(Fault::DiskFull) {
+                if fault_of(&failure.error) == Some(Fault::DiskFull) {
                     self.probe.doubt_room();
                 }
                 failure.breakage().into_iter().for_each(|breakage| lease.fails(breakage));

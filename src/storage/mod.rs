@@ -1,5 +1,6 @@
 //! The storage layer, on SeaORM, for SQLite, PostgreSQL and MariaDB/MySQL.
 
+mod change_log_length;
 mod checkpoint;
 mod connect;
 mod connection_limiter;
@@ -11,6 +12,8 @@ mod feed;
 mod listing;
 mod logged;
 mod migrate;
+mod not_ready;
+mod patience;
 mod place;
 mod pool_metrics;
 mod probe;

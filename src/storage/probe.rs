@@ -14,7 +14,7 @@ use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     connect::{Engine, Options, single},
-    fault::NoRoom,
+    not_ready::NoRoom,
     query_telemetry::statement,
 };
 use crate::{domain::error::Error, trace::Span};

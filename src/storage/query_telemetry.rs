@@ -52,7 +52,7 @@ pub(super) async fn statement<T, E: Coded>(
     if let (true, Some(instruments)) = (found_none, instruments()) {
         // On SQLite, reads have their own pool.
         let is_write = engine == Engine::Sqlite && operation != "SELECT";
-        instruments.connection_timeouts(1, if is_write { "write" } else { engine.pool() });
+        instruments.connections.timed_out(1, if is_write { "write" } else { engine.pool() });
     }
     told.end(result)
 }
@@ -106,7 +106,7 @@ impl Statement {
     fn ends(&mut self, failure: Option<Failure<'_>>) {
         self.has_ended = true;
         if let Some((instruments, begun)) = self.measured {
-            instruments.statement(self.names, database(), failure, begun.elapsed());
+            instruments.statements.record(self.names, database(), failure, begun.elapsed());
         }
         let Some(span) = &self.span else { return };
         if let Some(failure) = failure {

@@ -9,15 +9,14 @@ use super::{
     connect::{ACQUIRE_TIMEOUT, Engine, Options},
     database::Database,
     failure::Failure,
-    fault::{self, Corrupted},
+    not_ready::{Corrupted, fault_of},
     place::Place,
     query_telemetry,
     sql::{
         statements::RowLock,
-        transaction::{self, Atomicity},
+        transaction::{self, Atomicity, Pending},
     },
     sqlite_connection::{LOG_BYTES, SqliteConnection},
-    writer::Pending,
 };
 use crate::{
     domain::{
@@ -170,7 +169,7 @@ impl Writer {
             // As in `connect`. It also releases the write lock for other processes.
             let _ = connection.execute_batch("ROLLBACK");
         }
-        if let Some(fault) = fault::of(error)
+        if let Some(fault) = fault_of(error)
             && fault != Fault::Locked
             && self.fault != Some(Fault::Corrupt)
         {
@@ -229,7 +228,7 @@ impl Writer {
         let probed = self.try_probe();
         if let Err(error) = &probed {
             self.probing = None;
-            let fault = fault::of(error);
+            let fault = fault_of(error);
             if fault == Some(Fault::Locked) {
                 // Another process may hold the write lock, but not longer than an update waits.
                 let since = *self.locked_since.get_or_insert_with(Instant::now);

@@ -12,9 +12,9 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use super::{
     connect::{self, Engine, OpenError, Options, open},
     database::Database,
-    fault,
     feed::Feed,
     migrate::{check_schema, migrate},
+    not_ready::fault_of_cause,
     place::Place,
     pool_metrics,
     query_telemetry::{self, own_statement},
@@ -81,7 +81,7 @@ impl SqlStore {
     pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
         if let Err(error) = migrate(&self.options, demo).await {
             let fault = match &error {
-                OpenError::Prepare(cause) => fault::of_cause(cause),
+                OpenError::Prepare(cause) => fault_of_cause(cause),
                 _ => None,
             };
             *self.unprepared.lock().unwrap_or_else(PoisonError::into_inner) = fault;

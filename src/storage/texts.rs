@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use foldhash::HashMap;
+use sea_orm::{DbBackend, Statement, Value};
 
 use super::connect::Engine;
 use crate::fields::Field;
@@ -28,14 +29,43 @@ pub(super) enum Shape {
     Entries(usize),
 }
 
+/// The engine, for SeaORM.
+pub(super) fn backend(engine: Engine) -> DbBackend {
+    match engine {
+        Engine::Sqlite => DbBackend::Sqlite,
+        Engine::Postgres => DbBackend::Postgres,
+        Engine::MySql => DbBackend::MySql,
+    }
+}
+
+/// A statement of a shape with `values`. Its text comes from the cache, or from `build`. A
+/// statement with other values is not cached.
+pub(super) fn statement(
+    engine: Engine,
+    shape: Shape,
+    values: Vec<Value>,
+    build: impl FnOnce() -> Statement,
+) -> Statement {
+    if let Some(text) = kept(engine, &shape) {
+        return Statement::from_sql_and_values(backend(engine), &*text, values);
+    }
+    let built = build();
+    let same = built.values.as_ref().is_some_and(|built| built.0 == values);
+    debug_assert!(same, "{shape:?}: {:?} {values:?}", built.values);
+    if same {
+        keep(engine, shape, &built.sql);
+    }
+    built
+}
+
 /// Returns the cached text of a shape.
-pub(super) fn kept(engine: Engine, shape: &Shape) -> Option<Arc<str>> {
+fn kept(engine: Engine, shape: &Shape) -> Option<Arc<str>> {
     let texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
     texts.get(&(engine, shape.clone())).cloned()
 }
 
 /// Caches the text of a shape.
-pub(super) fn keep(engine: Engine, shape: Shape, text: &str) {
+fn keep(engine: Engine, shape: Shape, text: &str) {
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
     if texts.len() >= MAX_TEXTS {
         texts.clear();

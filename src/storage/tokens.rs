@@ -25,7 +25,7 @@ use crate::{
     domain::{
         call_context::CallContext,
         error::Error,
-        identity::Scope,
+        scope::Scope,
         token::{MOST_ACTIVE, ServiceToken, TokenStore},
         token_cache::USED_WITHIN,
     },

@@ -19,7 +19,6 @@ mod connections;
 mod kept;
 mod listeners;
 mod statements;
-mod unknown;
 
 pub(crate) use budgets::Budget;
 use connections::Connections;
@@ -39,8 +38,6 @@ const LAGS: [f64; 18] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
     300.0, 600.0,
 ];
-/// Histogram boundaries of database operations, in seconds.
-const STATEMENTS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 /// Histogram boundaries of updates per transaction.
 const UPDATES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1000.0];
 
@@ -60,14 +57,17 @@ pub(super) fn install(meter: Meter) {
 /// All instruments.
 pub(crate) struct Instruments {
     meter: Meter,
-    connections: Connections,
-    listeners: Listeners,
+    /// The connection pools.
+    pub(crate) connections: Connections,
+    /// The listeners.
+    pub(crate) listeners: Listeners,
     /// By method and code.
     rpc_server: Histograms<[Name; 2]>,
     rpc_client: Histograms<[Name; 2]>,
     /// By method, scheme, route, status and row.
     http_server: Histograms<([Name; 4], Option<u16>)>,
-    statements: Statements,
+    /// The SQL statements.
+    pub(crate) statements: Statements,
     /// By row.
     legacy_calls: Counters<Name>,
     failed_hashes: Counter<u64>,
@@ -126,7 +126,7 @@ impl Instruments {
                 "Duration of legacy calls.",
                 &CALLS,
             )),
-            statements: statements::new(&meter),
+            statements: Statements::new(&meter),
             legacy_calls: Counters::new(counter(
                 names::LEGACY_CALLS,
                 "{call}",
@@ -177,7 +177,11 @@ impl Instruments {
                 "Gateway calls without a response from the service.",
             ),
             exports: counter(names::TELEMETRY_EXPORTS, "{export}", "OTLP exports, by outcome."),
-            unknown_values: unknown::counter(&meter),
+            unknown_values: counter(
+                names::STORAGE_UNKNOWN_VALUES,
+                "{value}",
+                "Reads of stored values that this version does not know.",
+            ),
             ready: meter
                 .u64_gauge(names::READY)
                 .with_description("1 if an update could be stored, otherwise 0.")
@@ -230,6 +234,11 @@ impl Instruments {
     /// Adds to the number of watch streams; a negative number subtracts.
     pub(crate) fn watchers(&self, more: i64) {
         self.watchers.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Counts unknown values of a table.
+    pub(crate) fn unknown_values(&self, values: u64, table: &'static str) {
+        self.unknown_values.add(values, &[KeyValue::new(names::DB_COLLECTION_NAME, table)]);
     }
 
     /// Records the age of a change log entry at delivery.

@@ -15,11 +15,13 @@ use tracing_subscriber::{
 };
 
 use super::{
-    Part, TelemetryError,
     counted::Counted,
-    is_own,
+    error::TelemetryError,
     otlp::{self, Protocol, Signal},
 };
+
+/// A boxed `tracing` layer.
+pub(super) type Part = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The log filters. They can be replaced at run time.
 #[derive(Debug, Default)]
@@ -54,6 +56,11 @@ pub(super) fn written(filter: &str, levels: &mut Levels) -> Result<Part, Telemet
         let logs = logs.json().with_current_span(false).with_span_list(false);
         filtered(logs, filter, own, levels)
     }
+}
+
+/// Whether the event or span comes from this program, not from a library.
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("m4_user_details")
 }
 
 /// The OTLP layer, without library events: exporting would cause more of them.

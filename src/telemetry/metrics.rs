@@ -10,8 +10,8 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 use super::{
-    TelemetryError,
     counted::Counted,
+    error::TelemetryError,
     exemplars, instruments, open_metrics,
     otlp::{self, Protocol, Signal},
 };
@@ -44,7 +44,7 @@ pub(super) fn start(scraped: bool) -> Result<Option<SdkMeterProvider>, Telemetry
         let _ = SCRAPED.set(registry);
     }
     let provider = provider.build();
-    let meter = provider.meter_with_scope(super::scope());
+    let meter = provider.meter_with_scope(otlp::scope());
     #[cfg(target_os = "linux")]
     super::process::observe(&meter);
     instruments::install(meter);

@@ -215,7 +215,6 @@ mod tests {
             include_str!("instruments/connections.rs"),
             include_str!("instruments/listeners.rs"),
             include_str!("instruments/statements.rs"),
-            include_str!("instruments/unknown.rs"),
             include_str!("process.rs"),
             // Attributes of each database.
             include_str!("../storage/connect/mod.rs"),

@@ -14,7 +14,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use opentelemetry::KeyValue;
+use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
 use opentelemetry_sdk::{
@@ -29,7 +29,12 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use super::{SERVICE_NAME, TelemetryError};
+use super::error::TelemetryError;
+
+/// The service name, unless `OTEL_SERVICE_NAME` sets another.
+const SERVICE_NAME: &str = "m4-user-details";
+/// The schema URL of the semantic conventions that all names follow.
+const CONVENTIONS: &str = "https://opentelemetry.io/schemas/1.44.0";
 
 /// Maximum size of a receiver's response, in bytes.
 const LARGEST_ANSWER: usize = 64 * 1024;
@@ -144,6 +149,14 @@ pub(super) fn grpc_tls(signal: Signal) -> Result<Option<ClientTlsConfig>, Teleme
 /// An environment variable; an empty value counts as not set.
 fn value(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The instrumentation scope.
+pub(super) fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder(SERVICE_NAME)
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .with_schema_url(CONVENTIONS)
+        .build()
 }
 
 /// The resource that sends telemetry.

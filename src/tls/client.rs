@@ -9,7 +9,11 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::{File, ServerFiles, Source, TlsError, provider};
+use super::{
+    file::{File, TlsError, provider},
+    listener::ServerFiles,
+    reloading::Source,
+};
 
 /// The files for TLS from the gateway to its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,10 @@ use tokio_rustls::rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 
-use super::{File, Source, TlsError, provider};
+use super::{
+    file::{File, TlsError, provider},
+    reloading::Source,
+};
 
 /// The protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

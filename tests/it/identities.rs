@@ -5,7 +5,7 @@ use m4_user_details::{
     app::Environment,
     domain::{
         clock::{Clock, SystemClock},
-        identity::{Scope, Scopes},
+        scope::{Scope, Scopes},
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
     },
     proto::{

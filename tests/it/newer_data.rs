@@ -3,7 +3,7 @@
 use m4_user_details::{
     domain::{
         clock::{Clock, SystemClock},
-        identity::Scope,
+        scope::Scope,
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
     },
     proto::{

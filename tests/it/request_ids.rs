@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use m4_user_details::{
     domain::{
         clock::{Clock, SystemClock},
-        identity::Scope,
+        scope::Scope,
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
     },
     proto::{Address, UpdateUserDetailsRequest, UserDetails},

@@ -4,10 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
     ops::Range,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -25,10 +22,11 @@ use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::measured::Run;
+use crate::{
+    measured::Run,
+    users::{next_value, random_of},
+};
 
-/// The first id of the updated users.
-pub(crate) const FIRST_ID: i64 = 1001;
 /// Number of connections that gRPC callers share.
 const CHANNELS: usize = 4;
 /// Timeout for the last responses of a run.
@@ -135,15 +133,6 @@ pub(crate) fn arrived(city: &str) {
     }
 }
 
-/// The next update value. Every value is new, so every update changes the user. Filled users and
-/// pgbench have smaller values.
-static NEXT: AtomicU64 = AtomicU64::new(2_000_000_000);
-
-/// Returns a new value for each update.
-pub(crate) fn next_value() -> u64 {
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
 /// Runs `callers` in parallel for `time`. Each sends its next call when the response is there. The
 /// callers are spread evenly over `calls`.
 pub(crate) async fn run(calls: &[Call], callers: usize, users: i64, time: Duration) -> Run {
@@ -183,15 +172,6 @@ pub(crate) async fn run_on(
     let times =
         timeout(time + RESPONSE_TIMEOUT, tasks.join_all()).await.expect("a call is not answered");
     Run::new(times.concat(), begun.elapsed())
-}
-
-/// A random id of an updated user.
-pub(crate) fn random_user(users: i64) -> i64 {
-    random_of(&(0..users))
-}
-
-fn random_of(users: &Range<i64>) -> i64 {
-    FIRST_ID + rand::random_range(users.clone())
 }
 
 /// gRPC channels; they connect on first use.

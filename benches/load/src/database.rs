@@ -7,12 +7,15 @@ use std::{
 };
 
 use m4_user_details::storage::{Options, migrate};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database as SeaOrm, DatabaseConnection, DbBackend, Statement,
-};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use tempfile::TempDir;
 
-use crate::{callers::FIRST_ID, engine::Engine, fill};
+use crate::{
+    engine::Engine,
+    fill,
+    sql::{connect, execute, number},
+    users::FIRST_ID,
+};
 
 /// Timeout for dropping a database.
 const DROP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -153,28 +156,4 @@ pub(crate) async fn drop_all(engine: &Engine) {
 /// The name prefix of this process's databases.
 fn prefix() -> String {
     format!("m4_load_{}_", std::process::id())
-}
-
-/// A connection pool with one connection.
-pub(crate) async fn connect(url: &str) -> DatabaseConnection {
-    let mut options = ConnectOptions::new(url);
-    options.sqlx_logging(false).min_connections(1).max_connections(1);
-    SeaOrm::connect(options).await.unwrap()
-}
-
-/// Runs statements without a result.
-pub(crate) async fn execute(database: &DatabaseConnection, sql: &str) {
-    database.execute_unprepared(sql).await.unwrap();
-}
-
-async fn number(database: &DatabaseConnection, sql: &str) -> i64 {
-    let cast = format!(
-        "SELECT CAST(({sql}) AS {})",
-        match database.get_database_backend() {
-            DbBackend::MySql => "SIGNED",
-            _ => "BIGINT",
-        }
-    );
-    let statement = Statement::from_string(database.get_database_backend(), cast);
-    database.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
 }

@@ -6,9 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sea_orm::{DatabaseConnection, DbBackend};
 
 use crate::{
-    callers::FIRST_ID,
-    database::{connect, execute},
     limit::CHANGES,
+    sql::{connect, execute},
+    users::FIRST_ID,
 };
 
 /// Number of rows per transaction.

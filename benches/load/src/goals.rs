@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     measured::Row,
     path::Path,
-    report::Results,
+    results::Results,
     scenes::{Choice, Played},
 };
 

@@ -9,8 +9,9 @@ use sea_orm::sqlx::{AssertSqlSafe, Connection, MySqlConnection, query};
 use tokio::{process::Command, task::JoinSet, time::timeout};
 
 use crate::{
-    callers::{FIRST_ID, RESPONSE_TIMEOUT, next_value, random_user},
+    callers::RESPONSE_TIMEOUT,
     measured::Run,
+    users::{FIRST_ID, next_value, random_user},
 };
 
 const ACTOR: &str = "SELECT a.id, a.username, a.account_type, a.blocked, a.show_only_assigned_users, r.level FROM accounts a \

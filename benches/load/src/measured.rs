@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
+    cost::{Cost, Used},
     path::Path,
-    profile::{Cost, Used},
 };
 
 /// The result of one run of a path.
@@ -54,12 +54,17 @@ impl Figures {
             let index = (times.len() * permille / 1000).min(times.len().saturating_sub(1));
             times.get(index).copied().map_or(0.0, milliseconds)
         };
+        let (mut used, mut calls) = (Used::default(), 0.0);
+        for run in runs {
+            used += run.used;
+            calls += count(run.done);
+        }
         Self {
             rate: median(runs.iter().map(|run| run.rate)).unwrap_or_default(),
             p50: percentile(500),
             p99: percentile(990),
             p999: percentile(999),
-            cost: Cost::of(runs),
+            cost: Cost::of(used, calls),
         }
     }
 }

@@ -2,39 +2,12 @@
 
 use std::{fs, path::Path as Folder};
 
-use serde::Serialize;
-
 use crate::{
     goals::{self, to_smallest},
     measured::{Case, Figures, Row},
     plot,
-    scenes::Played,
+    results::Results,
 };
-
-/// All results.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Results {
-    /// Size of the stripped program, in MB.
-    pub(crate) binary: f64,
-    /// Results of the scenes on each engine.
-    pub(crate) engines: Vec<Played>,
-}
-
-impl Results {
-    /// Results without engines.
-    pub(crate) fn new(binary: f64) -> Self {
-        Self { binary, engines: Vec::new() }
-    }
-
-    /// Adds the results of an engine.
-    pub(crate) fn add(&mut self, played: Played) {
-        self.engines.push(played);
-    }
-
-    fn rows(&self, rows: impl Fn(&Played) -> &Vec<Row>) -> Vec<Row> {
-        self.engines.iter().flat_map(|played| rows(played).clone()).collect()
-    }
-}
 
 /// Prints the tables, and writes JSON and plots into a folder.
 pub(crate) fn write(results: &Results, folder: &Folder) {

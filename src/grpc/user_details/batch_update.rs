@@ -11,7 +11,7 @@ use crate::{
     domain::{
         call_context::CallContext,
         error::Error,
-        identity::Scope,
+        scope::Scope,
         update::{Update, Updated},
     },
     grpc::{

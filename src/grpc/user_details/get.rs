@@ -4,7 +4,7 @@ use tonic::Extensions;
 
 use super::{UserDetails, given_user_id};
 use crate::{
-    domain::{error::Error, identity::Scope},
+    domain::{error::Error, scope::Scope},
     grpc::{auth::Caller, convert, layers::trace::Begun},
     proto::{GetUserDetailsRequest, GetUserDetailsResponse},
 };

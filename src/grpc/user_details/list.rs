@@ -8,9 +8,9 @@ use super::UserDetails;
 use crate::{
     domain::{
         error::Error,
-        identity::Scope,
         listing::{Cursor, Order, OrderKey, UserFilter, UserQuery},
         page_token::{Purpose, TokenKey},
+        scope::Scope,
     },
     grpc::{
         auth::Caller,

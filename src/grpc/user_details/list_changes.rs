@@ -9,9 +9,9 @@ use crate::{
     domain::{
         account::etag,
         error::Error,
-        identity::Scope,
         listing::{ChangeFilter, ChangeQuery, Cursor, LoggedChange},
         page_token::{Purpose, TokenKey},
+        scope::Scope,
     },
     grpc::{
         auth::Caller,

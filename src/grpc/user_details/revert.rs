@@ -6,7 +6,7 @@ use super::{UserDetails, origin};
 use crate::{
     domain::{
         error::Error,
-        identity::Scope,
+        scope::Scope,
         update::{Origin, Revert, Updated},
     },
     grpc::{auth::Caller, convert, layers::trace::Begun},

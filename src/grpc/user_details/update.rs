@@ -9,7 +9,7 @@ use crate::{
         account::Username,
         call_context::CallContext,
         error::{Error, Refusal},
-        identity::{FieldSet, Scope},
+        scope::{FieldSet, Scope},
         update::{Actor, EntryPoint, Origin, Update, Updated},
     },
     grpc::{auth::Caller, convert, errors, layers::trace::Begun, metered},

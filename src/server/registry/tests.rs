@@ -4,13 +4,13 @@ use http_body_util::{BodyExt, Empty, Full};
 use std::time::Duration;
 
 use super::{
-    super::{Age, Timeouts},
+    super::{Age, Timeouts, activity::Registration},
     *,
 };
 
 /// The only connection of a listener.
 pub(in crate::server) fn registration() -> Registration {
-    registry(1, 0).admit(address("127.0.0.1")).unwrap()
+    admit(&registry(1, 0), "127.0.0.1").unwrap()
 }
 
 fn registry(max: usize, max_per_address: usize) -> Arc<Registry> {
@@ -19,12 +19,12 @@ fn registry(max: usize, max_per_address: usize) -> Arc<Registry> {
     Registry::new("test", &ConnectionLimits { max, max_per_address, age, timeouts })
 }
 
-fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
+fn admit(registry: &Arc<Registry>, address: &str) -> Result<Registration, Reason> {
+    Registration::new(registry, address.parse().unwrap())
 }
 
 fn is_closed(registration: &Registration) -> bool {
-    registration.0.is_closed()
+    registration.0.slot.is_closed()
 }
 
 /// A request with an incomplete body.
@@ -40,14 +40,14 @@ fn complete() -> Request<Empty<&'static [u8]>> {
 async fn the_connection_that_is_idle_for_longest_makes_room() {
     let registry = registry(3, 0);
     let [first, second, third] =
-        ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| registry.admit(address(ip)).unwrap());
+        ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| admit(&registry, ip).unwrap());
     let (_request, call) = first.0.call(complete(), false);
     drop(second.0.call(complete(), false));
     assert_eq!(registry.counts(), [2, 0, 1, 0]);
     // The first is active; the second was active after the third had connected.
-    let fourth = registry.admit(address("10.0.0.4")).unwrap();
+    let fourth = admit(&registry, "10.0.0.4").unwrap();
     assert_eq!([&first, &second, &third, &fourth].map(is_closed), [false, false, true, false]);
-    let fifth = registry.admit(address("10.0.0.5")).unwrap();
+    let fifth = admit(&registry, "10.0.0.5").unwrap();
     assert_eq!([&first, &second, &fourth, &fifth].map(is_closed), [false, true, false, false]);
     assert_eq!(registry.counts(), [2, 0, 1, 2]);
     drop((second, third));
@@ -59,16 +59,16 @@ async fn the_connection_that_is_idle_for_longest_makes_room() {
 #[tokio::test(start_paused = true)]
 async fn a_new_connection_is_refused_where_all_are_active() {
     let registry = registry(2, 0);
-    let connections = [(); 2].map(|()| registry.admit(address("10.0.0.1")).unwrap());
+    let connections = [(); 2].map(|()| admit(&registry, "10.0.0.1").unwrap());
     let calls = connections.each_ref().map(|connection| connection.0.call(complete(), false).1);
-    assert_eq!(registry.admit(address("10.0.0.2")).unwrap_err(), Reason::TotalLimit);
+    assert_eq!(admit(&registry, "10.0.0.2").unwrap_err(), Reason::TotalLimit);
     assert!(!connections.iter().any(is_closed));
     // A call ends with the body of its response.
     let [first, second] = calls;
     let response = first.answered(Response::new(Full::new(&b"body"[..])));
-    assert_eq!(registry.admit(address("10.0.0.2")).unwrap_err(), Reason::TotalLimit);
+    assert_eq!(admit(&registry, "10.0.0.2").unwrap_err(), Reason::TotalLimit);
     response.into_body().collect().await.unwrap();
-    let _admitted = registry.admit(address("10.0.0.2")).unwrap();
+    let _admitted = admit(&registry, "10.0.0.2").unwrap();
     assert!(is_closed(&connections[0]));
     drop(second);
 }
@@ -76,11 +76,11 @@ async fn a_new_connection_is_refused_where_all_are_active() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_whose_calls_yield_makes_room() {
     let registry = registry(2, 0);
-    let [probe, caller] = [(); 2].map(|()| registry.admit(address("10.0.0.1")).unwrap());
+    let [probe, caller] = [(); 2].map(|()| admit(&registry, "10.0.0.1").unwrap());
     let (_watch, watching) = probe.0.call(complete(), true);
     let (_request, _call) = caller.0.call(complete(), false);
     assert_eq!(registry.counts(), [0, 1, 1, 0]);
-    let _admitted = registry.admit(address("10.0.0.2")).unwrap();
+    let _admitted = admit(&registry, "10.0.0.2").unwrap();
     assert_eq!([&probe, &caller].map(is_closed), [true, false]);
     drop(watching);
 }
@@ -88,42 +88,42 @@ async fn a_connection_whose_calls_yield_makes_room() {
 #[tokio::test(start_paused = true)]
 async fn an_address_at_its_limit_makes_room_itself() {
     let registry = registry(10, 2);
-    let other = registry.admit(address("10.0.0.9")).unwrap();
-    let first = registry.admit(address("10.0.0.1")).unwrap();
-    let second = registry.admit(address("::ffff:10.0.0.1")).unwrap();
-    let third = registry.admit(address("10.0.0.1")).unwrap();
+    let other = admit(&registry, "10.0.0.9").unwrap();
+    let first = admit(&registry, "10.0.0.1").unwrap();
+    let second = admit(&registry, "::ffff:10.0.0.1").unwrap();
+    let third = admit(&registry, "10.0.0.1").unwrap();
     assert_eq!([&other, &first, &second, &third].map(is_closed), [false, true, false, false]);
     let _calls = [second.0.call(complete(), false).1, third.0.call(complete(), false).1];
-    assert_eq!(registry.admit(address("10.0.0.1")).unwrap_err(), Reason::AddressLimit);
-    let _admitted = registry.admit(address("10.0.0.2")).unwrap();
+    assert_eq!(admit(&registry, "10.0.0.1").unwrap_err(), Reason::AddressLimit);
+    let _admitted = admit(&registry, "10.0.0.2").unwrap();
     assert!(!is_closed(&other));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ipv6_client_is_its_network() {
     let registry = registry(10, 1);
-    let first = registry.admit(address("2001:db8::1")).unwrap();
-    let _other = registry.admit(address("2001:db8:0:1::1")).unwrap();
+    let first = admit(&registry, "2001:db8::1").unwrap();
+    let _other = admit(&registry, "2001:db8:0:1::1").unwrap();
     assert!(!is_closed(&first));
-    let _same = registry.admit(address("2001:db8::ffff:1")).unwrap();
+    let _same = admit(&registry, "2001:db8::ffff:1").unwrap();
     assert!(is_closed(&first));
 }
 
 #[tokio::test(start_paused = true)]
 async fn incomplete_requests_make_room_before_newer_connections() {
     let registry = registry(3, 0);
-    let [slow, complete, idle] = [(); 3].map(|()| registry.admit(address("10.0.0.1")).unwrap());
+    let [slow, complete, idle] = [(); 3].map(|()| admit(&registry, "10.0.0.1").unwrap());
     let (request, _call) = slow.0.call(incomplete(), false);
     let (body, _complete) = complete.0.call(incomplete(), false);
     assert_eq!(registry.counts(), [1, 2, 0, 0]);
     body.into_body().collect().await.unwrap();
     assert_eq!(registry.counts(), [1, 1, 1, 0]);
     // The idle connection has waited longer for its client than the slow one.
-    let new = registry.admit(address("10.0.0.2")).unwrap();
+    let new = admit(&registry, "10.0.0.2").unwrap();
     assert_eq!([&slow, &complete, &idle, &new].map(is_closed), [false, false, true, false]);
-    let newer = registry.admit(address("10.0.0.2")).unwrap();
+    let newer = admit(&registry, "10.0.0.2").unwrap();
     assert_eq!([&slow, &complete, &new, &newer].map(is_closed), [true, false, false, false]);
-    assert!(slow.0.closed().await, "there is nothing to wait for");
+    assert!(slow.0.slot.closed().await, "there is nothing to wait for");
     drop(request);
 }
 
@@ -132,7 +132,7 @@ async fn closing_connections_are_bounded() {
     let registry = registry(16, 0);
     let mut admitted = Vec::new();
     let refused = loop {
-        match registry.admit(address("10.0.0.1")) {
+        match admit(&registry, "10.0.0.1") {
             Ok(registration) => admitted.push(registration),
             Err(reason) => break reason,
         }
@@ -140,11 +140,11 @@ async fn closing_connections_are_bounded() {
     };
     assert_eq!(refused, Reason::TotalLimit);
     // The first connections linger, the others close at once.
-    assert!(!admitted[0].0.closed().await && admitted[20].0.closed().await);
+    assert!(!admitted[0].0.slot.closed().await && admitted[20].0.slot.closed().await);
     admitted.retain(|connection| !is_closed(connection));
     assert_eq!(registry.counts(), [16, 0, 0, 0]);
     assert!(registry.free_descriptor());
-    assert!(admitted[0].0.closed().await, "it must free its descriptor at once");
+    assert!(admitted[0].0.slot.closed().await, "it must free its descriptor at once");
     drop(admitted);
     assert_eq!(registry.counts(), [0; 4]);
     assert!(registry.lock().addresses.is_empty());

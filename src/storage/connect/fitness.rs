@@ -2,55 +2,10 @@
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement};
 
-use super::{OpenError, engine::learn_product};
-
-/// Why a server is unfit.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
-    /// Another product that speaks the protocol of a supported server.
-    #[error("the database is {0}: only PostgreSQL, MariaDB, MySQL and SQLite are supported")]
-    Product(String),
-    /// The server is too old for the SQL statements.
-    #[error("the database is {product} {found}: version {least} or later is needed")]
-    Version {
-        /// The product's name.
-        product: &'static str,
-        /// The server's version.
-        found: String,
-        /// The oldest supported version.
-        least: &'static str,
-    },
-    /// The database encoding is not UTF-8.
-    #[error("the encoding of the database is {0}: create it with ENCODING 'UTF8'")]
-    Encoding(String),
-    /// An acknowledged update could be lost.
-    #[error(
-        "{setting} is {found} on the database server: an update that was answered could be lost; set it to {needed}"
-    )]
-    Durability {
-        /// The server's setting.
-        setting: &'static str,
-        /// The current value.
-        found: String,
-        /// The required value.
-        needed: &'static str,
-    },
-    /// A table's storage engine is not `InnoDB`, and may lack transactions.
-    #[error(
-        "the table {table} has the storage engine {engine}, which could lose an update that was answered: ALTER TABLE {table} ENGINE = InnoDB"
-    )]
-    StorageEngine {
-        /// The table's name.
-        table: String,
-        /// The table's storage engine.
-        engine: String,
-    },
-    /// A pooler changes sessions between transactions or statements.
-    #[error(
-        "a pooler in transaction or statement mode is in front of the database (such as PgBouncer with pool_mode = transaction): settings and locks of a session do not hold there; use pool_mode = session, or connect to the server itself"
-    )]
-    Pooler,
-}
+use super::{
+    engine::learn_product,
+    error::{OpenError, Unfit},
+};
 
 /// Checks a server that has accepted a connection.
 ///

@@ -18,9 +18,7 @@ use super::{
 };
 use crate::{
     domain::error::Error,
-    storage::{
-        connection_limiter::PoolMetrics, failure::Coded, sqlite_url::SqliteFile, writer::writing,
-    },
+    storage::{connection_limiter::PoolMetrics, failure::Coded, sqlite_url::SqliteFile},
     telemetry::instruments::instruments,
 };
 
@@ -31,6 +29,10 @@ const MIN_CONNECTIONS: u32 = 4;
 /// Maximum number of SQLite read connections. Each has a thread and a page cache of 1 MB, and the
 /// operating system caches the same pages.
 const SQLITE_READERS: u32 = 4;
+
+/// Concurrent group transactions on a server. A third one makes each group smaller and lowers
+/// throughput.
+pub(in crate::storage) const WRITERS: u32 = 2;
 
 /// The connection pools of one database.
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ impl Pools {
         let lease = Lease::of(connections).await;
         let found_none = lease.as_ref().is_err_and(Coded::is_of_pool);
         if let (true, Some(instruments)) = (found_none, instruments()) {
-            instruments.connection_timeouts(1, self.queue.pool);
+            instruments.connections.timed_out(1, self.queue.pool);
         }
         Ok(lease?)
     }
@@ -140,6 +142,11 @@ fn counts(idle: usize, size: usize, most: usize) -> [usize; 3] {
 /// Number of server connections for the service's internal work.
 pub(in crate::storage) fn own_work(connections: u32) -> u32 {
     if connections < 8 { 1 } else { 2 }
+}
+
+/// The maximum number of concurrent writing connections to a server.
+pub(in crate::storage) fn writing(connections: u32) -> u32 {
+    WRITERS + (connections / 4).max(1)
 }
 
 /// Maximum number of concurrent reads. On a server, writes and internal work keep their share of

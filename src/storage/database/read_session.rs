@@ -21,13 +21,13 @@ use crate::{
     storage::{
         connect::{Engine, Lease},
         connection_limiter::ConnectionPermit,
+        patience::reading_patience,
         query_telemetry::statement,
         sql::{
             statements::{RowLock, Statements},
             stored::{FromRow, Stored},
             transaction,
         },
-        writer::reading_patience,
     },
 };
 

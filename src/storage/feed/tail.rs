@@ -3,13 +3,17 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, sleep},
+};
 
 use super::{
-    Feed, PageSize,
     gaps::Gaps,
-    recent::{ContiguousEnd, Found},
-    wake,
+    notify,
+    page_size::PageSize,
+    recent::{Announced, ContiguousEnd, Found},
+    state::Feed,
 };
 use crate::{
     domain::{
@@ -35,8 +39,26 @@ const FIRST_LOOK: u64 = 50_000;
 /// Text bytes of a page, after which reading stops.
 const PAGE_BYTES: usize = 1 << 20;
 
+/// The reader's position, and a receiver of all later entries. Starts the reader if needed.
+pub(super) async fn subscribe(
+    feed: &Arc<Feed>,
+    span: &Span,
+) -> Result<(Position, broadcast::Receiver<Announced>), Error> {
+    let mut tail = feed.tail.lock().await;
+    let position = match &*tail {
+        Some(position) => position.clone(),
+        None => {
+            let position = start(&feed.database, span).await?;
+            *tail = Some(position.clone());
+            tokio::spawn(run(Arc::clone(feed)));
+            position
+        }
+    };
+    Ok((position, feed.recent.subscribe()))
+}
+
 /// The position after all visible entries.
-pub(super) async fn start(database: &Database, span: &Span) -> Result<Position, Error> {
+async fn start(database: &Database, span: &Span) -> Result<Position, Error> {
     // SQLite has one writer: no open transaction can fill an older gap.
     let look = if database.engine() == Engine::Sqlite { 1 } else { FIRST_LOOK };
     let ids = database.newest_changes(span, look).await?;
@@ -66,11 +88,11 @@ pub(super) async fn note_time(
 }
 
 /// Runs the reader while there are subscriptions.
-pub(super) async fn run(feed: Arc<Feed>) {
+async fn run(feed: Arc<Feed>) {
     let read = async || {
         tokio::select! {
             () = read(&feed) => {}
-            () = wake::listen(&feed.database) => {}
+            () = notify::listen(&feed.database) => {}
         }
     };
     while AssertUnwindSafe(read()).catch_unwind().await.is_err() {

@@ -14,9 +14,10 @@ use tokio::{
 };
 
 use super::{
-    Feed, MAX_PAGE, PageSize, beyond_end,
+    page_size::{MAX_PAGE, PageSize},
     places::Place,
     recent::{Announced, ContiguousEnd},
+    state::{Feed, beyond_end},
     tail,
 };
 use crate::{
@@ -55,8 +56,35 @@ pub(in crate::storage) struct Watcher {
     _place: Place,
 }
 
+impl Feed {
+    /// Subscribes from a position, or from now.
+    pub(in crate::storage) async fn watch(
+        self: &Arc<Self>,
+        span: &Span,
+        from: Option<Position>,
+        watched: SubscriptionFilter,
+        caller: &str,
+    ) -> Result<Watcher, Error> {
+        let place = self.places.take(caller)?;
+        if let Some(from) = &from {
+            self.check_end(span, from).await?;
+            self.check_start(span, from).await?;
+        }
+        let (tail, receiver) = tail::subscribe(self, span).await?;
+        let feed = Arc::clone(self);
+        Ok(match from {
+            Some(from) => Watcher::new(feed, watched, from, None, place),
+            None => {
+                let mut watcher = Watcher::new(feed, watched, tail, Some(receiver), place);
+                watcher.skip_visible(span).await?;
+                watcher
+            }
+        })
+    }
+}
+
 impl Watcher {
-    pub(super) fn new(
+    fn new(
         feed: Arc<Feed>,
         watched: SubscriptionFilter,
         position: Position,
@@ -79,7 +107,7 @@ impl Watcher {
     }
 
     /// Marks all visible entries as seen: the reader may be slightly behind.
-    pub(super) async fn skip_visible(&mut self, span: &Span) -> Result<(), Error> {
+    async fn skip_visible(&mut self, span: &Span) -> Result<(), Error> {
         let newest = self.feed.database.newest_changes(span, 1).await?.pop();
         let user_id = self.watched.user_id;
         loop {
@@ -97,7 +125,7 @@ impl Watcher {
     /// Reads one page of the log. After the last page, the subscription receives the reader's
     /// entries.
     async fn catch_up(&mut self) -> Result<(), Error> {
-        let (tail, receiver) = self.feed.subscribe(&Span::default()).await?;
+        let (tail, receiver) = tail::subscribe(&self.feed, &Span::default()).await?;
         if self.position.seen() > tail.seen() {
             self.feed.check_end(&Span::default(), &self.position).await?;
         }

@@ -8,6 +8,15 @@ use super::{
 };
 use crate::storage::unknown::Unreadable;
 
+/// A statement that writes rows.
+pub(super) struct Write {
+    pub(super) operation: &'static str,
+    pub(super) table: &'static str,
+    pub(super) statement: Statement,
+    /// The expected number of written rows. Any other number means a conflict.
+    pub(super) rows: u64,
+}
+
 /// A connection, or an open transaction.
 pub(in crate::storage) trait Executor: Sync {
     /// Runs a statement. Returns the number of written rows.

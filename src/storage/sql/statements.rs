@@ -15,16 +15,15 @@ use tokio::time::Instant;
 
 use super::{
     entities::{account, currency, direction, manager_group_right, number_pool, request},
-    executor::Executor,
+    executor::{Executor, Write},
     rows::{ActingRow, Answer, Id, Kept},
-    writes::{Write, backend, statement},
 };
 use crate::storage::{
     connect::Engine,
     failure::Conflict,
+    patience::{patience, reading_patience},
     query_telemetry,
-    texts::Shape,
-    writer::{patience, reading_patience},
+    texts::{Shape, backend, statement},
 };
 use crate::{
     domain::{

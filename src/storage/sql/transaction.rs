@@ -2,28 +2,37 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
     TransactionSession, TransactionTrait,
 };
 
 use super::{
-    executor::Executor,
+    executor::{Executor, Write},
     rows::Answer,
     statements::{RowLock, Statements},
-    writes::Write,
 };
 use crate::{
     domain::{
+        call_context::CallRecord,
         error::Error,
         rules,
         snapshot::{Kept, LoadPlan, Snapshot},
-        update::{Change, Entry, EntryPoint, MAX_BATCH_TEXT_BYTES, Updated},
+        update::{Change, Entry, EntryPoint, MAX_BATCH_TEXT_BYTES, Update, Updated},
     },
-    storage::{connect::Engine, failure::Failure, query_telemetry::statement, writer::Pending},
+    storage::{connect::Engine, failure::Failure, query_telemetry::statement},
     telemetry::instruments::{Instruments, instruments},
     trace::Span,
 };
+
+/// An update to decide and store.
+#[derive(Clone, Copy)]
+pub(in crate::storage) struct Pending<'a> {
+    pub(in crate::storage) update: &'a Update,
+    pub(in crate::storage) now: DateTime<Utc>,
+    pub(in crate::storage) record: &'a CallRecord,
+}
 
 /// How refused updates affect the other updates of their transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

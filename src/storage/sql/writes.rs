@@ -1,18 +1,19 @@
-//! Statements that store decisions, and cached statement texts.
+//! Statements that store decisions.
 
 use std::collections::BTreeSet;
 
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, DbBackend, EntityTrait, Iterable, QueryFilter, QueryTrait, Statement,
-    StatementBuilder, Value,
+    ColumnTrait, EntityTrait, Iterable, QueryFilter, QueryTrait, Statement, StatementBuilder,
+    Value,
     sea_query::{CaseStatement, Expr, ExprTrait},
 };
 
 use super::{
     columns,
     entities::{account, change_log},
+    executor::Write,
     statements::{MAX_STATEMENT_ROWS, padded},
 };
 use crate::{
@@ -23,45 +24,9 @@ use crate::{
     storage::{
         connect::Engine,
         failure::Corrupt,
-        texts::{self, Shape},
+        texts::{Shape, backend, statement},
     },
 };
-
-pub(super) fn backend(engine: Engine) -> DbBackend {
-    match engine {
-        Engine::Sqlite => DbBackend::Sqlite,
-        Engine::Postgres => DbBackend::Postgres,
-        Engine::MySql => DbBackend::MySql,
-    }
-}
-
-/// A statement of a shape with `values`. Its text comes from the cache, or from `build`. A
-/// statement with other values is not cached.
-pub(super) fn statement(
-    engine: Engine,
-    shape: Shape,
-    values: Vec<Value>,
-    build: impl FnOnce() -> Statement,
-) -> Statement {
-    if let Some(text) = texts::kept(engine, &shape) {
-        return Statement::from_sql_and_values(backend(engine), &*text, values);
-    }
-    let built = build();
-    let same = built.values.as_ref().is_some_and(|built| built.0 == values);
-    debug_assert!(same, "{shape:?}: {:?} {values:?}", built.values);
-    if same {
-        texts::keep(engine, shape, &built.sql);
-    }
-    built
-}
-
-pub(super) struct Write {
-    pub(super) operation: &'static str,
-    pub(super) table: &'static str,
-    pub(super) statement: Statement,
-    /// The expected number of written rows. Any other number means a conflict.
-    pub(super) rows: u64,
-}
 
 impl Write {
     /// The statements that store changes in order, and their change log entries. On servers a

@@ -19,21 +19,25 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Batch, Job, MAX_GROUP_UPDATES, Pending, Traced, Work, split, transaction, unknown};
+use super::{
+    queue::{Batch, Job, MAX_GROUP_UPDATES, Work, split, unknown},
+    traced::{Traced, transaction},
+};
 use crate::{
     domain::{call_context::CallContext, error::Error, update::Updated},
     storage::{
-        connect::{ACQUIRE_TIMEOUT, Options, begin_syncs},
+        connect::{ACQUIRE_TIMEOUT, Options, WRITERS, begin_syncs, writing},
         connection_limiter::{ConnectionLimiter, UseTimer},
         database::{self, Database},
         failure::{Failure, breakage, is_conflict},
-        sql::{statements::RowLock, transaction::Atomicity},
+        sql::{
+            statements::RowLock,
+            transaction::{Atomicity, Pending},
+        },
     },
     trace::Span,
 };
 
-/// Concurrent group transactions. A third one makes each group smaller and lowers throughput.
-const WRITERS: u32 = 2;
 /// Attempts of a transaction that conflicts with another one.
 const MAX_CONFLICT_ATTEMPTS: u32 = 5;
 
@@ -60,11 +64,6 @@ struct Shared {
     gathering: Gathering,
     /// Limits single updates and batches: they wait for locks and must leave connections to others.
     lone: ConnectionLimiter,
-}
-
-/// The maximum number of concurrent writing connections to a server.
-pub(in crate::storage) fn writing(connections: u32) -> u32 {
-    WRITERS + (connections / 4).max(1)
 }
 
 /// Starts the writers of a database.
@@ -104,7 +103,7 @@ async fn next_group(shared: &Arc<Shared>) -> bool {
     // Each writer has a connection, so it acquires no permit.
     let _connection = UseTimer::new(shared.database.pools().queue.pool);
     let traced = Traced::of(work.iter().filter_map(|work| match work {
-        Work::One(job) => Some(job),
+        Work::One(job) => Some(&**job),
         Work::All(_) | Work::Wake => None,
     }));
     let span = traced.span.clone();

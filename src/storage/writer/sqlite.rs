@@ -14,11 +14,12 @@ use tokio::{
 };
 
 use super::{
-    Batch, Job, MAX_GROUP_UPDATES, Probes, Traced, Work, patience, split, transaction, unknown,
+    queue::{Batch, Job, MAX_GROUP_UPDATES, Probes, Work, split, unknown},
+    traced::{Traced, transaction},
 };
 use crate::storage::{
-    connect::Options, database::Database, place::Place, sql::transaction::Atomicity,
-    sqlite_writer::Writer,
+    connect::Options, database::Database, patience::patience, place::Place,
+    sql::transaction::Atomicity, sqlite_writer::Writer,
 };
 
 /// Batches get at most one part in this many of the writer's time while single updates are queued.

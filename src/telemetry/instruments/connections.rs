@@ -7,11 +7,15 @@ use opentelemetry::{
     metrics::{Counter, Meter},
 };
 
-use super::{Histograms, Instruments, Name, STATEMENTS};
+use super::{
+    kept::{Histograms, Name},
+    statements::DURATIONS,
+};
 use crate::telemetry::names;
 
 /// The instruments of connection pools.
-pub(super) struct Connections {
+pub(crate) struct Connections {
+    meter: Meter,
     /// By pool.
     waited: Histograms<Name>,
     used: Histograms<Name>,
@@ -22,9 +26,10 @@ impl Connections {
     pub(super) fn new(meter: &Meter) -> Self {
         let seconds = |name, help| {
             let histogram = meter.f64_histogram(name).with_unit("s").with_description(help);
-            Histograms::new(histogram.with_boundaries(STATEMENTS.to_vec()).build())
+            Histograms::new(histogram.with_boundaries(DURATIONS.to_vec()).build())
         };
         Self {
+            meter: meter.clone(),
             waited: seconds(
                 names::DB_CLIENT_CONNECTION_WAIT_TIME,
                 "Wait for a database connection.",
@@ -37,28 +42,26 @@ impl Connections {
                 .build(),
         }
     }
-}
 
-impl Instruments {
     /// Records the time to acquire a connection.
-    pub(crate) fn waited_for_connection(&self, pool: &'static str, took: Duration) {
+    pub(crate) fn waited(&self, pool: &'static str, took: Duration) {
         let attributes = || vec![of_pool(pool)];
-        self.connections.waited.record(Name(pool), took.as_secs_f64(), attributes);
+        self.waited.record(Name(pool), took.as_secs_f64(), attributes);
     }
 
     /// Records the use of a released connection.
-    pub(crate) fn connection_used(&self, pool: &'static str, took: Duration) {
+    pub(crate) fn used(&self, pool: &'static str, took: Duration) {
         let attributes = || vec![of_pool(pool)];
-        self.connections.used.record(Name(pool), took.as_secs_f64(), attributes);
+        self.used.record(Name(pool), took.as_secs_f64(), attributes);
     }
 
     /// Counts acquire timeouts.
-    pub(crate) fn connection_timeouts(&self, times: u64, pool: &'static str) {
-        self.connections.timeouts.add(times, &[of_pool(pool)]);
+    pub(crate) fn timed_out(&self, times: u64, pool: &'static str) {
+        self.timeouts.add(times, &[of_pool(pool)]);
     }
 
     /// Observes connection pools at each collection.
-    pub(crate) fn observe_pools(&self, look: impl Fn() -> Vec<Pool> + Send + Sync + 'static) {
+    pub(crate) fn observe(&self, look: impl Fn() -> Vec<Pool> + Send + Sync + 'static) {
         let look = Arc::new(look);
         let pools = Arc::clone(&look);
         let count = self.meter.i64_observable_up_down_counter(names::DB_CLIENT_CONNECTION_COUNT);

@@ -7,7 +7,6 @@ use opentelemetry::{
     metrics::{Counter, Meter},
 };
 
-use super::Instruments;
 use crate::telemetry::names;
 
 /// Connection states, in the order of a listener's counts.
@@ -19,7 +18,7 @@ type Count = Box<dyn Fn() -> Option<[usize; 4]> + Send>;
 type Observed = Arc<Mutex<Vec<(&'static str, Count)>>>;
 
 /// The instruments of the listeners.
-pub(super) struct Listeners {
+pub(crate) struct Listeners {
     observed: Observed,
     refused: Counter<u64>,
     closed: Counter<u64>,
@@ -59,11 +58,9 @@ impl Listeners {
             ),
         }
     }
-}
 
-impl Instruments {
     /// Observes the connections of a listener from now on: idle, receiving, active and closing.
-    pub(crate) fn observe_connections(
+    pub(crate) fn observe(
         &self,
         listener: &'static str,
         refused: impl IntoIterator<Item = &'static str>,
@@ -73,23 +70,23 @@ impl Instruments {
         // Start every counter at 0: `increase()` misses the first increment of a series that
         // appears late.
         for reason in refused {
-            self.listeners.refused.add(0, &of_reason(listener, reason));
+            self.refused.add(0, &of_reason(listener, reason));
         }
         for reason in closed {
-            self.listeners.closed.add(0, &of_reason(listener, reason));
+            self.closed.add(0, &of_reason(listener, reason));
         }
-        let mut observed = self.listeners.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
         observed.push((listener, Box::new(count)));
     }
 
     /// A new connection was refused.
-    pub(crate) fn connection_refused(&self, listener: &'static str, reason: &'static str) {
-        self.listeners.refused.add(1, &of_reason(listener, reason));
+    pub(crate) fn refused(&self, listener: &'static str, reason: &'static str) {
+        self.refused.add(1, &of_reason(listener, reason));
     }
 
     /// The service closed a connection.
-    pub(crate) fn connection_closed(&self, listener: &'static str, reason: &'static str) {
-        self.listeners.closed.add(1, &of_reason(listener, reason));
+    pub(crate) fn closed(&self, listener: &'static str, reason: &'static str) {
+        self.closed.add(1, &of_reason(listener, reason));
     }
 }
 

@@ -4,8 +4,11 @@ use std::{borrow::Cow, time::Duration};
 
 use opentelemetry::{KeyValue, metrics::Meter};
 
-use super::{Histograms, Instruments, Name, STATEMENTS};
+use super::kept::{Histograms, Name};
 use crate::telemetry::names;
+
+/// Histogram boundaries of database operations, in seconds.
+pub(super) const DURATIONS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 /// Why a statement failed.
 #[derive(Clone, Copy, Debug)]
@@ -41,21 +44,21 @@ pub(crate) fn summary(operation: &'static str, collection: &'static str) -> Cow<
 }
 
 /// Statement durations by database, operation and tables.
-pub(super) type Statements = Histograms<[Name; 3]>;
+pub(crate) struct Statements(Histograms<[Name; 3]>);
 
-pub(super) fn new(meter: &Meter) -> Statements {
-    let duration = meter
-        .f64_histogram(names::DB_CLIENT_OPERATION_DURATION)
-        .with_unit("s")
-        .with_description("Duration of SQL statements.")
-        .with_boundaries(STATEMENTS.to_vec())
-        .build();
-    Histograms::new(duration)
-}
+impl Statements {
+    pub(super) fn new(meter: &Meter) -> Self {
+        let duration = meter
+            .f64_histogram(names::DB_CLIENT_OPERATION_DURATION)
+            .with_unit("s")
+            .with_description("Duration of SQL statements.")
+            .with_boundaries(DURATIONS.to_vec())
+            .build();
+        Self(Histograms::new(duration))
+    }
 
-impl Instruments {
     /// Records a statement.
-    pub(crate) fn statement(
+    pub(crate) fn record(
         &self,
         statement: [&'static str; 3],
         database: &[KeyValue],
@@ -77,13 +80,13 @@ impl Instruments {
         };
         let took = took.as_secs_f64();
         let Some(failure) = failure else {
-            return self.statements.record(statement.map(Name), took, attributes);
+            return self.0.record(statement.map(Name), took, attributes);
         };
         let mut attributes = attributes();
         if let Failure::Coded(Some(code)) = failure {
             attributes.push(KeyValue::new(names::DB_RESPONSE_STATUS_CODE, code.to_owned()));
         }
         attributes.push(KeyValue::new(names::ERROR_TYPE, failure.error_type().to_owned()));
-        self.statements.record_rarely(took, &attributes);
+        self.0.record_rarely(took, &attributes);
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    Arguments,
+    arguments::Arguments,
     callers::{self, BATCH, Call},
     database::Database,
     measured::{Figures, Run, count},

@@ -5,7 +5,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::turns::{self, Way};
-use crate::{Arguments, callers::Call, database::Database, measured::Figures, program::Program};
+use crate::{
+    arguments::Arguments, callers::Call, database::Database, measured::Figures, program::Program,
+};
 
 /// The results.
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::turns::{self, Way};
-use crate::{Arguments, callers::Call, database::Database, measured::Figures, program::Program};
+use crate::{
+    arguments::Arguments, callers::Call, database::Database, measured::Figures, program::Program,
+};
 
 /// Numbers of callers.
 const CALLERS: [usize; 2] = [16, 64];

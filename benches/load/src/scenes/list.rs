@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    Arguments,
+    arguments::Arguments,
     callers::{self, Call, Listed},
     database::Database,
     engine::Engine,

@@ -20,7 +20,11 @@ pub(crate) use self::{
     replicas::Replicas, start::Start, telemetry::Telemetry, watch::Watch,
 };
 use crate::{
-    Arguments, Scene, callers::Call, database::Database, engine::Engine, measured::Row,
+    arguments::{Arguments, Scene},
+    callers::Call,
+    database::Database,
+    engine::Engine,
+    measured::Row,
     program::Program,
 };
 

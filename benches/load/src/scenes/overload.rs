@@ -17,11 +17,13 @@ use tonic::{Code, transport::Channel};
 use tonic_types::StatusExt;
 
 use crate::{
-    Arguments,
-    callers::{RESPONSE_TIMEOUT, channels, random_user, update},
+    arguments::Arguments,
+    callers::{RESPONSE_TIMEOUT, channels, update},
     database::Database,
     measured::{Figures, Measured, Run, count},
-    path::{Path, Stage},
+    path::Path,
+    stage::Stage,
+    users::random_user,
 };
 
 /// Offered load ÷ capacity.

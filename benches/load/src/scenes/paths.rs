@@ -1,11 +1,12 @@
 //! Every path at every caller count, in interleaved rounds.
 
 use crate::{
-    Arguments,
+    arguments::Arguments,
     database::Database,
     measured::{Measured, Row},
-    path::{Path, Stage},
+    path::Path,
     program::Program,
+    stage::Stage,
 };
 
 /// Plays the scene. Returns the idle service's memory in MB, and the table rows.

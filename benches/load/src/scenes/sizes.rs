@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    Arguments,
+    arguments::Arguments,
     database::Database,
     engine::Engine,
     measured::{Measured, Row},
-    path::{Path, Stage},
+    path::Path,
+    stage::Stage,
 };
 
 /// Numbers of callers.

@@ -10,11 +10,12 @@ use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    callers::{FIRST_ID, channels, read},
+    callers::{channels, read},
     database::Database,
     engine::Engine,
     measured::{median, milliseconds},
     program::{RESPONSE_TIMEOUT, command, stop},
+    users::FIRST_ID,
 };
 
 /// Number of starts.

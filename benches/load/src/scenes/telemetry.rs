@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, time::interval};
 
 use super::turns::{self, Way};
 use crate::{
-    Arguments,
+    arguments::Arguments,
     callers::{self, Call},
     database::Database,
     measured::Figures,

@@ -1,7 +1,7 @@
 //! Compares two variants in alternating runs.
 
 use crate::{
-    Arguments,
+    arguments::Arguments,
     callers::{self, Call},
     database::Database,
     measured::{Figures, Run, median},

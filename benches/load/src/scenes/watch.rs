@@ -17,11 +17,12 @@ use serde::Serialize;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
-    Arguments,
-    callers::{self, Call, RESPONSE_TIMEOUT, random_user},
+    arguments::Arguments,
+    callers::{self, Call, RESPONSE_TIMEOUT},
     database::Database,
     measured::{Figures, Run},
     program::Program,
+    users::random_user,
 };
 
 /// Number of callers that write.

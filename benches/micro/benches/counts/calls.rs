@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::counted;
+use crate::allocations::counted;
 
 /// Number of warm-up calls.
 const WARM_UP: usize = 50;

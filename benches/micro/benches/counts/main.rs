@@ -11,12 +11,12 @@
     reason = "a benchmark may stop at any failure"
 )]
 
+mod allocations;
 mod calls;
 mod instructions;
 mod telemetry;
 
 use std::{
-    alloc::System,
     fs,
     process::{Command, ExitCode},
 };
@@ -26,11 +26,8 @@ use m4_user_details_micro::{
     WORKLOADS, Workload,
     table::{self, Row},
 };
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-/// Counts allocations of all threads.
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+use crate::allocations::counted;
 
 /// The kept table.
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.md");
@@ -111,14 +108,6 @@ fn allocations(workload: &Workload) -> u64 {
     (workload.prepare)()();
     let work = (workload.prepare)();
     counted(work).1
-}
-
-/// The result of some work, and the allocations of all threads meanwhile.
-fn counted<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    let region = Region::new(ALLOCATOR);
-    let result = work();
-    let change = region.change();
-    (result, u64::try_from(change.allocations + change.reallocations).unwrap())
 }
 
 fn heading() -> String {

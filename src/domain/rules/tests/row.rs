@@ -3,7 +3,7 @@
 use super::{values::snapshot, *};
 use crate::domain::{
     account::Username,
-    identity::FieldSet,
+    scope::FieldSet,
     update::{EntryPoint, Origin, RequestKey},
 };
 

@@ -26,8 +26,9 @@ use crate::{
     domain::{
         call_context::CallContext,
         error::Error,
-        identity::{Identity, Scope},
+        identity::Identity,
         rules::Visibility,
+        scope::Scope,
         service::Service,
         watch::{SubscriptionFilter, Watch, WatchBudget},
     },

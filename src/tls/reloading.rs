@@ -9,7 +9,7 @@ use std::{
 use sha1::{Digest, Sha1};
 use tokio_util::sync::CancellationToken;
 
-use super::{File, TlsError};
+use super::file::{File, TlsError};
 
 /// The interval between two reads of the files.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);

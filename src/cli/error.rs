@@ -1,0 +1,45 @@
+//! Errors of commands, and their exit codes.
+
+use crate::{
+    app::RunError, config::ConfigErrors, domain::error::Error, storage::OpenError,
+    telemetry::TelemetryError,
+};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Store(#[from] Error),
+    #[error("ended at once by a second signal")]
+    Interrupted,
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    /// 1: runtime failure. 2: invalid usage or configuration.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_)
+            | Self::Usage(_)
+            | Self::Telemetry(_)
+            | Self::Run(RunError::Configuration(_)) => 2,
+            // Only another configuration, server or version can help.
+            Self::Run(RunError::Database(
+                OpenError::Url(_)
+                | OpenError::Sqlite(_)
+                | OpenError::Unfit(_)
+                | OpenError::Newer { .. },
+            )) => 2,
+            Self::Run(_) | Self::Store(_) | Self::Interrupted | Self::Failed(_) => 1,
+        }
+    }
+}

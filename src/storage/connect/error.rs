@@ -1,0 +1,100 @@
+//! Why a database cannot be opened.
+
+use sea_orm::DbErr;
+
+use super::url::UrlError;
+use crate::{
+    domain::error::Cause,
+    storage::{failure::cause, sqlite_url::SqliteUrlError},
+};
+
+/// Why a database could not be opened. Contains no value of the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL cannot be used.
+    #[error("the database URL cannot be used: {0}")]
+    Url(#[from] UrlError),
+    /// The URL or the file of a SQLite database cannot be used.
+    #[error(transparent)]
+    Sqlite(#[from] SqliteUrlError),
+    /// The server does not meet the service's requirements.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// Demo data was requested for a database that has other data.
+    #[error("the database has data of its own, so it cannot have the demo data")]
+    NotDemo,
+    /// A newer version made a schema change that excludes this version.
+    #[error(
+        "the schema of the database is that of a newer version, and this version must not run on it ({step}: {reason}): run the newer version, or restore a database of before"
+    )]
+    Newer {
+        /// The migration.
+        step: String,
+        /// The newer version's reason.
+        reason: String,
+    },
+    /// The database does not answer, or its schema cannot be brought up to date.
+    #[error("the database cannot be prepared")]
+    Prepare(#[source] Cause),
+}
+
+impl OpenError {
+    /// Whether a retry may succeed.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Prepare(_))
+    }
+}
+
+impl From<DbErr> for OpenError {
+    fn from(failure: DbErr) -> Self {
+        Self::Prepare(cause(failure))
+    }
+}
+
+/// Why a server is unfit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Another product that speaks the protocol of a supported server.
+    #[error("the database is {0}: only PostgreSQL, MariaDB, MySQL and SQLite are supported")]
+    Product(String),
+    /// The server is too old for the SQL statements.
+    #[error("the database is {product} {found}: version {least} or later is needed")]
+    Version {
+        /// The product's name.
+        product: &'static str,
+        /// The server's version.
+        found: String,
+        /// The oldest supported version.
+        least: &'static str,
+    },
+    /// The database encoding is not UTF-8.
+    #[error("the encoding of the database is {0}: create it with ENCODING 'UTF8'")]
+    Encoding(String),
+    /// An acknowledged update could be lost.
+    #[error(
+        "{setting} is {found} on the database server: an update that was answered could be lost; set it to {needed}"
+    )]
+    Durability {
+        /// The server's setting.
+        setting: &'static str,
+        /// The current value.
+        found: String,
+        /// The required value.
+        needed: &'static str,
+    },
+    /// A table's storage engine is not `InnoDB`, and may lack transactions.
+    #[error(
+        "the table {table} has the storage engine {engine}, which could lose an update that was answered: ALTER TABLE {table} ENGINE = InnoDB"
+    )]
+    StorageEngine {
+        /// The table's name.
+        table: String,
+        /// The table's storage engine.
+        engine: String,
+    },
+    /// A pooler changes sessions between transactions or statements.
+    #[error(
+        "a pooler in transaction or statement mode is in front of the database (such as PgBouncer with pool_mode = transaction): settings and locks of a session do not hold there; use pool_mode = session, or connect to the server itself"
+    )]
+    Pooler,
+}

@@ -1,0 +1,6 @@
+//! Errors of the set-up.
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("telemetry cannot be set up")]
+pub struct TelemetryError(#[source] pub(super) Box<dyn std::error::Error + Send + Sync>);
