@@ -59,7 +59,7 @@ pub mod measured {
     /// # Errors
     /// [`Error::InvalidRequest`].
     pub fn user_page(request: ListUserDetailsRequest) -> Result<(), Error> {
-        user_details::list_query(request, TokenKey::new(&[0; 32])).map(drop)
+        user_details::list::to_query(request, TokenKey::new(&[0; 32])).map(drop)
     }
 
     /// Parses a request for a page of the change log.
@@ -67,6 +67,6 @@ pub mod measured {
     /// # Errors
     /// [`Error::InvalidRequest`].
     pub fn change_page(request: ListUserDetailsChangesRequest) -> Result<(), Error> {
-        user_details::changes_query(request, TokenKey::new(&[0; 32])).map(drop)
+        user_details::list_changes::to_query(request, TokenKey::new(&[0; 32])).map(drop)
     }
 }

@@ -6,8 +6,6 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, metadata::MetadataMap};
 
-pub(super) use super::layers::observe::Call;
-
 /// Limits and intervals of calls.
 #[derive(Clone, Debug)]
 pub struct CallOptions {
@@ -40,6 +38,17 @@ pub(super) fn respond<T: Message>(metadata: &MetadataMap, answer: T) -> Response
     }
     response
 }
+
+/// Handles a unary call: splits the request, calls `$call`, and builds the response.
+macro_rules! unary {
+    ($self:ident.$call:ident($request:ident)) => {{
+        let (metadata, extensions, request) = $request.into_parts();
+        let answer =
+            $self.$call(&extensions, request).await.map_err($crate::grpc::errors::to_status)?;
+        Ok($crate::grpc::call::respond(&metadata, answer))
+    }};
+}
+pub(super) use unary;
 
 /// The name of unknown methods in the OpenTelemetry semantic conventions: a client could invent any
 /// number of names.

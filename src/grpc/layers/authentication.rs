@@ -9,7 +9,11 @@ use std::{
 use http::{Extensions, HeaderMap};
 use tower::Service;
 
-use super::{BoxFuture, Request, Response, layer, method::Route, refuse, trace::Begun};
+use super::{
+    exchange::{BoxFuture, Request, Response, refuse},
+    method::Route,
+    trace::Begun,
+};
 use crate::{
     domain::{error::Error, service::Service as UseCases},
     grpc::{
@@ -50,9 +54,11 @@ impl Authenticator {
     }
 }
 
-layer! {
-    /// Refuses unauthenticated callers. Stores the [`Caller`] as a request extension.
-    AuthenticationLayer { authenticator: Arc<Authenticator> } => Authenticate
+/// Refuses unauthenticated callers. Stores the [`Caller`] as a request extension.
+#[derive(Clone)]
+pub(in crate::grpc) struct Authenticate<S> {
+    pub(super) inner: S,
+    pub(super) authenticator: Arc<Authenticator>,
 }
 
 impl<S> Service<Request> for Authenticate<S>

@@ -2,7 +2,7 @@
 
 use tonic::{Extensions, Status, metadata::MetadataValue};
 
-use super::{UserDetails, given_user_id, origin};
+use super::handler::{UserDetails, given_user_id, origin};
 use crate::{
     credentials::UPON_ITSELF,
     domain::{
