@@ -285,8 +285,11 @@ fn warn_of_short_secrets(keys: &[&str]) {
 }
 
 fn door(config: &Config, channel: Channel) -> Result<Gateway, RunError> {
-    let secured = config.http_tls.is_some();
-    Gateway::new(channel, config.door_token.as_ref(), config.answers, config.limits)
-        .map(|door| door.secured(secured))
-        .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))
+    let door = Gateway::new(channel, config.door_token.as_ref(), config.answers, config.limits);
+    let mut door = door
+        .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))?;
+    if config.http_tls.is_some() {
+        door.scheme = "https";
+    }
+    Ok(door)
 }

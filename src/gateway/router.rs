@@ -59,8 +59,8 @@ pub struct Gateway {
     readiness: Arc<Readiness>,
     answers: Answers,
     limits: Limits,
-    /// `http` or `https`.
-    scheme: &'static str,
+    /// `http`, or `https` if clients use TLS.
+    pub(crate) scheme: &'static str,
     /// Attributes of the service's address; empty if the service is in this process.
     server: Arc<[KeyValue]>,
 }
@@ -91,13 +91,6 @@ impl Gateway {
             scheme: "http",
             server: Arc::default(),
         })
-    }
-
-    /// Sets whether clients use TLS. The default is plain text.
-    #[must_use]
-    pub fn secured(mut self, secured: bool) -> Self {
-        self.scheme = if secured { "https" } else { "http" };
-        self
     }
 
     /// Sets the service's host name or address, and its port.
@@ -205,7 +198,7 @@ impl Gateway {
         deadline: Duration,
     ) -> Result<(), tonic::Status> {
         let call = ClientCall::begin(span, &self.server);
-        call.to_headers(request.metadata_mut().as_mut());
+        call.span.to_headers(request.metadata_mut().as_mut());
         let mut client = UserDetailsServiceClient::new(self.channel.clone());
         let result = tokio::time::timeout(deadline, client.update_user_details(request)).await;
         let result =
@@ -225,7 +218,7 @@ impl Gateway {
 async fn call(State(door): State<Arc<Gateway>>, request: Request) -> Response {
     let call = LegacyCall::begin(&request, door.scheme);
     let has_body = !request.body().is_end_stream();
-    let answered = call.span().instrument(door.answer(call.span(), request)).await;
+    let answered = call.span.instrument(door.answer(&call.span, request)).await;
     call.end(&answered);
     let Answered { outcome, by_service, .. } = answered;
     let mut response = response(&outcome, door.answers);

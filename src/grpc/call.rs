@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Response, metadata::MetadataMap};
+use tonic::{Response, metadata::MetadataMap};
 
 /// Limits and intervals of calls.
 #[derive(Clone, Debug)]
@@ -53,19 +53,3 @@ pub(super) use unary;
 /// The name of unknown methods in the OpenTelemetry semantic conventions: a client could invent any
 /// number of names.
 pub(super) const OTHER: &str = "_OTHER";
-
-/// Code and outcome of a call that is dropped before its end: the caller stopped waiting, or the
-/// call panicked.
-pub(super) fn dropped() -> (Code, &'static str) {
-    if std::thread::panicking() {
-        (Code::Internal, "INTERNAL")
-    } else {
-        (Code::Cancelled, "CANCELLED")
-    }
-}
-
-/// Whether a status is a server error in the OpenTelemetry semantic conventions.
-pub(super) fn is_servers(code: Code) -> bool {
-    use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
-    matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
-}

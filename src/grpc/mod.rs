@@ -11,7 +11,7 @@ mod gateway_health;
 pub(crate) mod http2;
 pub(crate) mod layers;
 mod legacy_service;
-mod metered;
+mod metrics;
 pub(crate) mod outbox;
 pub(crate) mod paging;
 mod resume;

@@ -32,7 +32,7 @@ use super::{
         stack,
     },
     legacy_service::LegacyCalls,
-    metered,
+    metrics,
     settings::SettingsSwitches,
     streams::StreamExecutor,
     user_details::UserDetails,
@@ -142,8 +142,8 @@ impl Services {
         let send_timeout = options.deadline;
         let services = Self { stack, budget, send_timeout, health: reporter, service };
         services.report(false).await;
-        metered::ready(Some(Fault::NotPrepared));
-        metered::expect_shed();
+        metrics::ready(Some(Fault::NotPrepared));
+        metrics::expect_shed();
         Ok(services)
     }
 
@@ -218,7 +218,7 @@ impl Services {
                         tracing::error!(cause, error = chain(error), "not ready");
                     }
                 }
-                metered::ready(fault);
+                metrics::ready(fault);
                 if fault.is_some() != known.is_some() {
                     self.report(fault.is_none()).await;
                 }

@@ -11,6 +11,7 @@ mod reasons;
 mod registry;
 mod serve;
 mod throttle;
+mod write;
 
 use std::{io, net::SocketAddr, time::Duration};
 

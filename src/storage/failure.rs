@@ -221,33 +221,31 @@ pub(super) fn is_conflict(error: &Error) -> bool {
 }
 
 fn class(failure: &DbErr) -> Class {
-    match failure.sql_err() {
-        // A referenced row was deleted since its check: the retry reports the violation.
-        // Or another transaction used the request id: the retry finds its answer.
-        Some(SqlErr::ForeignKeyConstraintViolation(_) | SqlErr::UniqueConstraintViolation(_)) => {
-            return Class::Conflict;
-        }
-        _ => {}
+    // A referenced row was deleted since its check: the retry reports the violation.
+    // Or another transaction used the request id: the retry finds its answer.
+    if let Some(SqlErr::ForeignKeyConstraintViolation(_) | SqlErr::UniqueConstraintViolation(_)) =
+        failure.sql_err()
+    {
+        return Class::Conflict;
     }
-    match (failure, sqlx_error(failure)) {
-        // `Conn(Internal)`: no host accepts writes until a standby is promoted.
-        (DbErr::ConnectionAcquire(_) | DbErr::Conn(RuntimeErr::Internal(_)), _) => {
+    let Some(error) = sqlx_error(failure) else {
+        return match failure {
+            // `Internal`: no host accepts writes until a standby is promoted.
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(RuntimeErr::Internal(_)) => {
+                Class::Unavailable
+            }
+            _ => Class::Defect,
+        };
+    };
+    match error {
+        sqlx::Error::Database(error) => DatabaseError::of(&**error).1,
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::BeginFailed => Class::Unusable(Breakage::Broken),
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             Class::Unavailable
         }
-        (_, Some(sqlx::Error::Database(error))) => DatabaseError::of(&**error).1,
-        (
-            _,
-            Some(
-                sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                | sqlx::Error::Protocol(_)
-                | sqlx::Error::BeginFailed,
-            ),
-        ) => Class::Unusable(Breakage::Broken),
-        (
-            _,
-            Some(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed),
-        ) => Class::Unavailable,
         _ => Class::Defect,
     }
 }

@@ -16,14 +16,6 @@ const LATER_CHANGES_BYTES: usize = 1 << 20;
 /// Attempts to revert a change while other changes arrive.
 const MAX_UPDATE_ATTEMPTS: u32 = 5;
 
-/// The log entries after a change.
-struct Later {
-    /// Whether a later entry touches the same fields.
-    touched: bool,
-    /// The user's latest logged version.
-    version: i64,
-}
-
 impl Service {
     /// Reverts a logged change. Without an etag, its fields must be unchanged since.
     ///
@@ -72,17 +64,16 @@ impl Service {
         let unchanged: Vec<_> = found.changes.iter().map(new).collect();
         let mut looked = None;
         for _ in 0..MAX_UPDATE_ATTEMPTS {
-            let later = self.later(call, &actor, &found).await?;
-            if later.touched {
+            let (touched, version) = self.later(call, &actor, &found).await?;
+            if touched {
                 // Report the errors of the other checks first.
                 self.update(call, update(None, unchanged, true)).await?;
                 break;
             }
             // The etag detects a concurrent change. If the log ends at the same version again, the
             // log lacks the stored version: go without the etag.
-            let guard = (looked != Some(later.version))
-                .then(|| account::etag(found.user_id, later.version));
-            looked = Some(later.version);
+            let guard = (looked != Some(version)).then(|| account::etag(found.user_id, version));
+            looked = Some(version);
             match self.update(call, update(guard, unchanged.clone(), validate_only)).await {
                 Err(Error::EtagMismatch) => {}
                 updated => return updated,
@@ -91,32 +82,32 @@ impl Service {
         Err(Error::ChangedSince)
     }
 
-    /// Reads the user's log entries after `change`.
+    /// Reads the user's log entries after `change`. Returns whether one of them touches the same
+    /// fields, and the user's latest logged version.
     async fn later(
         &self,
         call: &CallContext,
         actor: &Actor,
         change: &LoggedChange,
-    ) -> Result<Later, Error> {
-        let filter = ChangeFilter { user_id: Some(change.user_id), ..ChangeFilter::default() };
-        let (mut after, mut version) = (change.id, change.version);
+    ) -> Result<(bool, i64), Error> {
+        let mut query = ChangeQuery {
+            filter: ChangeFilter { user_id: Some(change.user_id), ..ChangeFilter::default() },
+            descending: false,
+            after: Some(change.id),
+            limit: LATER_CHANGES,
+            max_bytes: LATER_CHANGES_BYTES,
+        };
+        let mut version = change.version;
         loop {
-            let query = ChangeQuery {
-                filter: filter.clone(),
-                descending: false,
-                after: Some(after),
-                limit: LATER_CHANGES,
-                max_bytes: LATER_CHANGES_BYTES,
-            };
             let Listed { items: later, is_cut } =
                 self.store.list_changes(call, actor, &query).await?;
             let mut fields = later.iter().flat_map(|later| &later.changes).map(|later| later.field);
             let touched = fields.any(|field| change.changes.iter().any(|own| own.field == field));
             if let Some(last) = later.last() {
-                (after, version) = (last.id, last.version);
+                (query.after, version) = (Some(last.id), last.version);
             }
             if touched || !is_cut && (later.len() as u64) < LATER_CHANGES {
-                return Ok(Later { touched, version });
+                return Ok((touched, version));
             }
         }
     }

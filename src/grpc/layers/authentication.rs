@@ -18,7 +18,7 @@ use crate::{
     domain::{error::Error, service::Service as UseCases},
     grpc::{
         auth::{Authentication, Caller},
-        metered,
+        metrics,
     },
 };
 
@@ -47,7 +47,7 @@ impl Authenticator {
                     return Err(Error::Unauthenticated);
                 }
                 let hash = self.service.authenticate(call, credentials).await;
-                hash.inspect_err(metered::hash_failed)?;
+                hash.inspect_err(metrics::hash_failed)?;
             }
         }
         Ok(Some(caller))

@@ -19,46 +19,58 @@ use crate::{
         error::{Error, chain},
         update::EntryPoint,
     },
-    grpc::{
-        call::{dropped, is_servers},
-        errors,
-        metered::Metered,
-    },
+    grpc::errors,
     proto::code_name,
     server::Peer,
-    telemetry::{logs::milliseconds, metrics, names},
+    telemetry::{instruments::instruments, logs::milliseconds, metrics, names},
 };
 
-/// A call in flight. Dropping it before its end records it as cancelled.
+/// A call in flight: its metrics, its log line and its span. Dropping it before its end records it
+/// as cancelled.
 pub(in crate::grpc) struct Call {
-    metered: Metered,
-    line: Line,
+    method: &'static str,
+    entry_point: EntryPoint,
+    /// The address of the connection; `None` for a call in this process.
+    peer: Option<IpAddr>,
+    begun: Instant,
+    context: CallContext,
+    /// Whether the stream is open.
+    is_open: bool,
+    has_ended: bool,
 }
 
 impl Call {
     /// Begins the call of a request.
     pub(super) fn begin(method: &'static str, request: &Request, context: CallContext) -> Self {
+        if let Some(instruments) = instruments() {
+            instruments.call_begins();
+        }
         let entry_point = entry_point(request.headers());
         let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
-        let (begun, is_open, written) = (Instant::now(), false, false);
-        let line = Line { method, entry_point, peer, begun, context, is_open, written };
-        Self { metered: Metered::begin(method, begun), line }
+        let (begun, is_open, has_ended) = (Instant::now(), false, false);
+        Self { method, entry_point, peer, begun, context, is_open, has_ended }
     }
 
     /// The stream is open: the call no longer counts as in flight.
     pub(in crate::grpc) fn open(&mut self) {
-        self.metered.opened();
-        self.line.is_open = true;
+        self.leave();
+        self.is_open = true;
+    }
+
+    fn leave(&self) {
+        if let (false, Some(instruments)) = (self.is_open, instruments()) {
+            instruments.call_ends();
+        }
     }
 
     /// Ends the call.
-    pub(in crate::grpc) fn end(self, error: Option<&Error>) {
+    pub(in crate::grpc) fn end(mut self, error: Option<&Error>) {
         let reason = error.map_or("OK", errors::reason);
         self.end_as(errors::code(error), reason, error);
     }
 
     /// Ends the call with a headers-only response.
-    pub(super) fn end_with(self, response: &Response) {
+    pub(super) fn end_with(mut self, response: &Response) {
         let status = response.extensions().get::<Status>();
         let source = status.and_then(std::error::Error::source);
         if let Some(error) = source.and_then(<dyn std::error::Error>::downcast_ref) {
@@ -72,30 +84,22 @@ impl Call {
         }
     }
 
-    fn end_as(mut self, code: Code, outcome: &'static str, error: Option<&Error>) {
-        let took = self.line.begun.elapsed();
-        let failure = (code != Code::Ok).then_some(outcome);
-        self.metered.end(code, failure, error.and_then(errors::shed), took);
-        self.line.ends(outcome, code, error, took);
+    fn end_as(&mut self, code: Code, outcome: &'static str, error: Option<&Error>) {
+        let took = self.begun.elapsed();
+        self.has_ended = true;
+        self.leave();
+        if let Some(instruments) = instruments() {
+            instruments.call(self.method, code_name(code), is_servers(code), took);
+            if code != Code::Ok {
+                instruments.call_failed(self.method, outcome);
+            }
+            error.and_then(errors::shed).into_iter().for_each(|reason| instruments.shed(1, reason));
+        }
+        self.log(code, outcome, error, took);
     }
-}
 
-/// The log line and the span of a call. A dropped call gets both, too.
-struct Line {
-    method: &'static str,
-    entry_point: EntryPoint,
-    /// The address of the connection; `None` for a call in this process.
-    peer: Option<IpAddr>,
-    begun: Instant,
-    context: CallContext,
-    /// Whether the stream is open.
-    is_open: bool,
-    written: bool,
-}
-
-impl Line {
-    fn ends(&mut self, outcome: &'static str, code: Code, error: Option<&Error>, took: Duration) {
-        self.written = true;
+    /// Writes the log line, and ends the span.
+    fn log(&self, code: Code, outcome: &'static str, error: Option<&Error>, took: Duration) {
         let code_name = code_name(code);
         let CallContext { span, record, .. } = &self.context;
         span.set_attributes(|| {
@@ -148,11 +152,11 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for Call {
     fn drop(&mut self) {
-        if !self.written {
+        if !self.has_ended {
             let (code, outcome) = dropped();
-            self.ends(outcome, code, None, self.begun.elapsed());
+            self.end_as(code, outcome, None);
         }
     }
 }
@@ -165,6 +169,22 @@ fn entry_point(headers: &HeaderMap) -> EntryPoint {
     } else {
         EntryPoint::Grpc
     }
+}
+
+/// Code and outcome of a call that is dropped before its end: the caller stopped waiting, or the
+/// call panicked.
+fn dropped() -> (Code, &'static str) {
+    if std::thread::panicking() {
+        (Code::Internal, "INTERNAL")
+    } else {
+        (Code::Cancelled, "CANCELLED")
+    }
+}
+
+/// Whether a status is a server error in the OpenTelemetry semantic conventions.
+fn is_servers(code: Code) -> bool {
+    use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
+    matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
 }
 
 /// Hands a call over to the handler of its stream.

@@ -36,7 +36,7 @@ use crate::{
             observed_call::{Call, CallSlot},
             trace::Begun,
         },
-        metered::Watcher,
+        metrics::Watcher,
         outbox::{Client, Sender, Unsent, Waiting, outbox},
         resume::Tokens,
         streams::Ended,
