@@ -182,7 +182,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for name in ["a.db", "a.db-wal", "a.db-shm"] {
-            fs::write(path(name), "").unwrap();
+            fs::write(path(name), [0; 136]).unwrap();
         }
         let url = crate::storage::sqlite_url(&path("a.db"));
         let place = Place::new(&SqliteFile::from_url(&url).unwrap());
@@ -198,6 +198,8 @@ mod tests {
             fs::rename(path("aside"), path(name)).unwrap();
             assert!(place.check().is_ok(), "put back");
         }
+        fs::write(path("a.db"), [1; 136]).unwrap();
+        assert!(place.check().unwrap_err().to_string().contains("was overwritten"));
         let other = Place::new(&SqliteFile::from_url(&url).unwrap());
         let before = other.database().unwrap();
         fs::write(path("new"), "").unwrap();

@@ -223,9 +223,13 @@ impl sqlx::error::DatabaseError for SqliteError {
 }
 
 fn failed(error: rusqlite::Error) -> DbErr {
-    let Some(failure) = error.sqlite_error() else { return DbErr::Custom(error.to_string()) };
-    let error = SqliteError { code: failure.extended_code.to_string() };
-    DbErr::Query(RuntimeErr::SqlxError(Arc::new(sqlx::Error::Database(Box::new(error)))))
+    let error = match error.sqlite_error() {
+        Some(failure) => {
+            sqlx::Error::Database(Box::new(SqliteError { code: failure.extended_code.to_string() }))
+        }
+        None => sqlx::Error::Decode(error.into()),
+    };
+    DbErr::Query(RuntimeErr::SqlxError(Arc::new(error)))
 }
 
 #[cfg(test)]

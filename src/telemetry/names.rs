@@ -211,6 +211,7 @@ mod tests {
         let instruments = [
             include_str!("instruments.rs"),
             include_str!("instruments/budgets.rs"),
+            include_str!("instruments/calls.rs"),
             include_str!("instruments/connections.rs"),
             include_str!("instruments/listeners.rs"),
             include_str!("instruments/statements.rs"),

@@ -108,7 +108,7 @@ async fn every_column_of_the_last_release_stays(database: TestDatabase) {
     let before = columns(&database).await;
     migrate(&database.options(), false).await.unwrap();
     let mut after = columns(&database).await;
-    assert!(before.len() > 100, "{before:?}");
+    assert!(before.len() > 80, "{} columns", before.len());
     for (name, (kind, is_required)) in &before {
         let (new_kind, is_now_required) = after.remove(name).unwrap_or_else(|| panic!("{name}"));
         assert_eq!(&new_kind, kind, "{name}");
