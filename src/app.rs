@@ -2,6 +2,13 @@
 
 mod budgets;
 
+mod drain;
+mod environment;
+mod error;
+mod listeners;
+mod prepare;
+mod sweep;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
@@ -11,70 +18,33 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{
+    drain::{drain, flatten},
+    prepare::prepare,
+    sweep::Sweep,
+};
+pub use self::{environment::Environment, error::RunError};
+pub use crate::domain::hash::DEMO_KEY;
 use crate::{
-    admin,
     budget::MemoryBudget,
     config::{Config, SHORTEST_SECRET, Upstream},
-    domain::{
-        error::{Cause, chain},
-        hash::SecretKeys,
-        service::Service,
-        token_cache::TokenCache,
-        watch::WatchBudget,
-    },
+    domain::{hash::SecretKeys, service::Service, token_cache::TokenCache, watch::WatchBudget},
     gateway::{self, Gateway, Readiness},
     grpc::{call::CallOptions, services::Services},
     jwt::Jwts,
-    maintenance::Sweep,
     proto::Channel,
-    server::{self, ConnectionLimits, Listener, descriptors},
-    storage::{OpenError, SqlStore},
-    tls::{ClientTls, ServerTls},
+    server::Listener,
+    storage::SqlStore,
+    tls::ClientTls,
     upstream,
 };
 
-pub use crate::{domain::hash::DEMO_KEY, environment::Environment};
-
 /// The byte budget of requests to the admin listener.
 pub(crate) const ADMIN_MEMORY: usize = 4 * 1024 * 1024;
-/// Backoff after the database could not be prepared.
-const PREPARE_REST: Duration = Duration::from_secs(1);
 /// Timeout for closing the database connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long connections may stay open after the last response.
-const LAST_RESPONSE_TIME: Duration = Duration::from_millis(500);
 /// Minimum time for the storage to finish, even with a shorter drain deadline.
 const MIN_FINISH_TIME: Duration = Duration::from_millis(500);
-
-/// Why the application cannot start, or stopped with an error.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The configuration cannot be used.
-    #[error("{0}")]
-    Configuration(String),
-    /// A listener cannot bind its address.
-    #[error(
-        "cannot listen on {address}: choose another address with {key}, or port 0 for a free port"
-    )]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The environment variable that sets the address.
-        key: &'static str,
-        /// The I/O error.
-        #[source]
-        error: std::io::Error,
-    },
-    /// The database cannot be used.
-    #[error(transparent)]
-    Database(#[from] OpenError),
-    /// A part of the program failed.
-    #[error("a part of the program failed")]
-    Failed(#[source] Cause),
-    /// Updates were unfinished at the drain deadline.
-    #[error("updates were still being stored at the drain deadline")]
-    NotDrained,
-}
 
 /// The service with its gateway, or a standalone gateway. Its listeners are bound.
 pub struct Application {
@@ -107,15 +77,7 @@ impl Application {
     ///
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`], [`RunError::Database`].
-    pub async fn service(config: &Config, demo: bool) -> Result<Self, RunError> {
-        Self::service_with(config, demo, Environment::default()).await
-    }
-
-    /// Like [`Self::service`], in a given environment.
-    ///
-    /// # Errors
-    /// See [`Self::service`].
-    pub async fn service_with(
+    pub async fn service(
         config: &Config,
         demo: bool,
         environment: Environment,
@@ -167,12 +129,12 @@ impl Application {
         };
         let services =
             Services::new(service, authentication, options).await.map_err(RunError::Failed)?;
-        let limits = connection_limits(config, 2);
+        let limits = listeners::limits(config, 2);
         let budget = services.budget();
-        let listener = listener("grpc", config.grpc_listen, config.grpc_tls.clone(), limits)?;
-        let http = listener_of_http(config, limits)?;
+        let listener = listeners::grpc(config, limits)?;
+        let http = listeners::http(config, limits)?;
         let door = door(config, services.in_process())?;
-        let admin = listen_admin(config, &door)?;
+        let admin = listeners::admin(config, &door)?;
         let readiness = door.readiness();
         let router = door.router();
         let keep_log = config.keep_log;
@@ -192,8 +154,8 @@ impl Application {
         let door = door(config, upstream::channel(upstream))?;
         let (host, port) = upstream.address();
         let door = door.calling(host, port);
-        let http = listener_of_http(config, connection_limits(config, 1))?;
-        let admin = listen_admin(config, &door)?;
+        let http = listeners::http(config, listeners::limits(config, 1))?;
+        let admin = listeners::admin(config, &door)?;
         let readiness = door.readiness();
         let router = door.router();
         let (upstream, drain) = (upstream.tls.clone(), config.drain);
@@ -313,80 +275,6 @@ impl Application {
     }
 }
 
-/// Waits until every part has ended or every call is answered.
-async fn drain(
-    parts: &mut JoinSet<Result<(), RunError>>,
-    calls: &TaskTracker,
-) -> Result<(), RunError> {
-    let ended = async {
-        while let Some(ended) = parts.join_next().await {
-            flatten(ended)?;
-        }
-        Ok(())
-    };
-    // An idle connection does not end while its client is silent.
-    let answered = async {
-        loop {
-            calls.wait().await;
-            tokio::time::sleep(LAST_RESPONSE_TIME).await;
-            // A client may send a call before it sees the shutdown.
-            if calls.is_empty() {
-                break;
-            }
-        }
-    };
-    tokio::select! {
-        ended = ended => ended,
-        () = answered => Ok(()),
-    }
-}
-
-fn flatten(ended: Result<Result<(), RunError>, tokio::task::JoinError>) -> Result<(), RunError> {
-    ended.map_err(|panicked| RunError::Failed(panicked.into()))?
-}
-
-/// Prepares the database; retries while the database does not answer.
-async fn prepare(store: SqlStore, demo: bool, stop: CancellationToken) -> Result<(), RunError> {
-    let mut refused = false;
-    loop {
-        let prepared = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            prepared = store.prepare(demo) => prepared,
-        };
-        match prepared {
-            Ok(()) => {
-                let durability = tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    durability = store.durability() => durability,
-                };
-                if let Ok(settings) = durability {
-                    let settings = settings.iter().map(|(name, value)| format!("{name}={value}"));
-                    let durability = settings.collect::<Vec<_>>().join(", ");
-                    let engine = store.engine().semantic_name();
-                    tracing::info!(engine, durability, "the database is prepared");
-                }
-                return Ok(());
-            }
-            Err(error) if error.may_pass() => {
-                tracing::error!(error = chain(&error), "trying again");
-            }
-            // Keep trying, but log once: an operator must act, and may restore an older database.
-            Err(error @ OpenError::Newer { .. }) if refused => {
-                tracing::debug!(error = chain(&error), "the schema is refused still");
-            }
-            Err(error @ OpenError::Newer { .. }) => {
-                tracing::error!(error = chain(&error), "the schema is refused");
-                refused = true;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(PREPARE_REST) => {}
-        }
-    }
-}
-
 fn warn_of_short_secrets(keys: &[&str]) {
     if !keys.is_empty() {
         tracing::warn!(
@@ -397,57 +285,11 @@ fn warn_of_short_secrets(keys: &[&str]) {
 }
 
 fn door(config: &Config, channel: Channel) -> Result<Gateway, RunError> {
-    let secured = config.http_tls.is_some();
-    Gateway::new(channel, config.door_token.as_ref(), config.answers, config.limits)
-        .map(|door| door.secured(secured))
-        .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))
-}
-
-/// The listener of metrics and the gateway's probes; `None` if disabled.
-fn listen_admin(
-    config: &Config,
-    door: &Gateway,
-) -> Result<Option<(Listener, axum::Router)>, RunError> {
-    let Some(address) = config.admin_listen else { return Ok(None) };
-    let max = descriptors::MAX_ADMIN_CONNECTIONS;
-    let limits = ConnectionLimits { max, max_per_address: 0, ..config.connections };
-    let listener = listener("admin", address, None, limits)?;
-    Ok(Some((listener, admin::router(door.probes()))))
-}
-
-fn listener_of_http(config: &Config, limits: ConnectionLimits) -> Result<Listener, RunError> {
-    listener("http", config.http_listen, config.http_tls.clone(), limits)
-}
-
-fn listener(
-    name: &'static str,
-    address: SocketAddr,
-    tls: Option<ServerTls>,
-    limits: ConnectionLimits,
-) -> Result<Listener, RunError> {
-    let key = match name {
-        "grpc" => "M4_GRPC_LISTEN",
-        "http" => "M4_HTTP_LISTEN",
-        _ => "M4_ADMIN_LISTEN",
-    };
-    let bound = server::bind(address);
-    let socket = bound.map_err(|error| RunError::Listen { address, key, error })?;
-    Ok(Listener { name, socket, tls, limits })
-}
-
-/// The configured limits per listener, lowered to what the file descriptors allow.
-fn connection_limits(config: &Config, listeners: usize) -> ConnectionLimits {
-    let mut limits = config.connections;
-    let descriptors = descriptors::limit();
-    let database = usize::try_from(config.database.max_connections).unwrap_or(usize::MAX);
-    limits.max = descriptors::connections(descriptors, limits.max, listeners, database);
-    if limits.max < config.connections.max {
-        tracing::warn!(
-            descriptors,
-            connections = limits.max,
-            configured = config.connections.max,
-            "few file descriptors (RLIMIT_NOFILE) allow fewer connections than configured"
-        );
+    let door = Gateway::new(channel, config.door_token.as_ref(), config.answers, config.limits);
+    let mut door = door
+        .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))?;
+    if config.http_tls.is_some() {
+        door.scheme = "https";
     }
-    limits
+    Ok(door)
 }

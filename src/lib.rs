@@ -15,14 +15,12 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod domain;
-mod environment;
 pub mod fields;
 pub mod gateway;
 pub mod grpc;
 pub mod jwt;
 pub mod legacy_call;
 pub mod limits;
-mod maintenance;
 pub mod proto;
 pub mod server;
 pub mod shutdown;
@@ -59,7 +57,7 @@ pub mod measured {
     /// # Errors
     /// [`Error::InvalidRequest`].
     pub fn user_page(request: ListUserDetailsRequest) -> Result<(), Error> {
-        user_details::list_query(request, TokenKey::new(&[0; 32])).map(drop)
+        user_details::list::to_query(request, TokenKey::new(&[0; 32])).map(drop)
     }
 
     /// Parses a request for a page of the change log.
@@ -67,6 +65,6 @@ pub mod measured {
     /// # Errors
     /// [`Error::InvalidRequest`].
     pub fn change_page(request: ListUserDetailsChangesRequest) -> Result<(), Error> {
-        user_details::changes_query(request, TokenKey::new(&[0; 32])).map(drop)
+        user_details::list_changes::to_query(request, TokenKey::new(&[0; 32])).map(drop)
     }
 }

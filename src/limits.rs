@@ -14,17 +14,17 @@ use crate::{
         watch::{CALLER_RESPONSES_LIMIT, ENTRIES_LIMIT, RESPONSES_LIMIT},
     },
     grpc::{
+        http2::{HEADER_LIST_BYTES, MAX_STREAMS, WINDOW_BYTES},
         layers::{
-            admission::{CONNECTION_SHARE, INFRASTRUCTURE_SHARE, MAX_INFRASTRUCTURE_CALLS},
+            call_limits::{CONNECTION_SHARE, INFRASTRUCTURE_SHARE, MAX_INFRASTRUCTURE_CALLS},
             elements::{MAX_BATCH_SIZE, MAX_HASH_RECIPES, MAX_MASK_PATHS},
             message::MAX_PUBLIC_MESSAGE_BYTES,
-            workers::{MAX_LARGE_CALLS, MIN_LARGE_CALLS},
         },
         outbox::{self, MAX_RESPONSES},
         paging::LARGEST_PAGE,
-        services::{HEADER_LIST_BYTES, MAX_STREAMS, WINDOW_BYTES},
         streams::MIN_BYTES_PER_SECOND,
-        user_details::SEND_TIMEOUT,
+        user_details::watch::SEND_TIMEOUT,
+        workers::{MAX_LARGE_CALLS, MIN_LARGE_CALLS},
     },
     legacy_call::body::{MAX_BOUNDARY, MAX_MEMBERS},
     server::{

@@ -10,7 +10,7 @@ use super::{
     error::CliError, hash::explain_query, http_client, print, with_telemetry::with_telemetry,
 };
 use crate::{
-    app::{Application, DEMO_KEY},
+    app::{Application, DEMO_KEY, Environment},
     config::Config,
     domain::hash::SecretKeys,
     fields::FIELDS,
@@ -74,7 +74,7 @@ impl Demo {
         (config.grpc_tls, config.http_tls) = (None, None);
         config.keys = SecretKeys::new([DEMO_KEY.into()]);
         with_telemetry(&config, async |_, stop| {
-            let application = Application::service(&config, true).await?;
+            let application = Application::service(&config, true, Environment::default()).await?;
             let http = application
                 .http_address()
                 .map_err(|error| CliError::Failed(format!("no address: {error}")))?;

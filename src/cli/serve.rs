@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{error::CliError, with_telemetry::with_telemetry};
 use crate::{
-    app::Application,
+    app::{Application, Environment},
     config::{Config, Layers},
     domain::error::chain,
     telemetry::Levels,
@@ -49,7 +49,7 @@ impl Serve {
             follow_hangups(levels, layers)?;
             let application = match &upstream {
                 Some(upstream) => Application::door_only(&config, upstream).await?,
-                None => Application::service(&config, self.demo).await?,
+                None => Application::service(&config, self.demo, Environment::default()).await?,
             };
             let http = application.http_address().map(|address| address.to_string());
             let grpc = application.grpc_address().map(|address| address.to_string());

@@ -1,51 +1,34 @@
-//! The use cases. Both transports call them.
+//! The use cases: what takes more than one call of the store.
+
+mod revert;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::SubsecRound;
 use futures_util::future::join_all;
 
 use super::{
-    account::{self, User},
     call_context::CallContext,
     clock::Clock,
     error::Error,
     explain::{self, Explained},
     hash::SecretKeys,
-    listing::{ChangeFilter, ChangeQuery, Listed, LoggedChange, UserQuery},
-    page_token::TokenKey,
-    readiness::NotReady,
     settings::Settings,
     store::Store,
     ttl_cache::TtlCache,
-    update::{Actor, Change, Edit, Edits, Revert, Update, Updated},
-    watch::{Position, SubscriptionFilter, Watch},
+    update::{Actor, Update, Updated},
 };
 use crate::credentials::LegacyCredentials;
-
-/// Page size for the changes that follow a change to revert.
-const LATER_CHANGES: u64 = 200;
-/// Maximum text bytes of a page of later changes.
-const LATER_CHANGES_BYTES: usize = 1 << 20;
-
-/// Attempts to revert a change while other changes arrive.
-const MAX_UPDATE_ATTEMPTS: u32 = 5;
 
 /// Maximum concurrent updates of a batch. The limit leaves room for other calls.
 const MAX_CONCURRENT_UPDATES: usize = 32;
 
-/// The log entries after a change.
-struct Later {
-    /// Whether a later entry touches the same fields.
-    touched: bool,
-    /// The user's latest logged version.
-    version: i64,
-}
-
 /// The use cases.
 pub struct Service {
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
+    /// The stored data. Reads go to it directly.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
     keys: SecretKeys,
     /// The settings that legacy calls check.
     settings: TtlCache<Settings>,
@@ -156,184 +139,6 @@ impl Service {
         Ok((settings, explained.map_err(|panicked| Error::Internal(panicked.into()))?))
     }
 
-    /// Reads a user.
-    ///
-    /// # Errors
-    /// The errors of [`Store::read`].
-    pub async fn read(
-        &self,
-        call: &CallContext,
-        actor: &Actor,
-        user_id: i64,
-    ) -> Result<User, Error> {
-        self.store.read(call, actor, user_id).await
-    }
-
-    /// The key of page and resume tokens.
-    ///
-    /// # Errors
-    /// The errors of [`Store::token_key`].
-    pub async fn token_key(&self, call: &CallContext) -> Result<TokenKey, Error> {
-        self.store.token_key(call).await
-    }
-
-    /// Lists users.
-    ///
-    /// # Errors
-    /// The errors of [`Store::list`].
-    pub async fn list(
-        &self,
-        call: &CallContext,
-        actor: &Actor,
-        query: &UserQuery,
-    ) -> Result<Listed<User>, Error> {
-        self.store.list(call, actor, query).await
-    }
-
-    /// Lists entries of the change log.
-    ///
-    /// # Errors
-    /// The errors of [`Store::list_changes`].
-    pub async fn list_changes(
-        &self,
-        call: &CallContext,
-        actor: &Actor,
-        query: &ChangeQuery,
-    ) -> Result<Listed<LoggedChange>, Error> {
-        self.store.list_changes(call, actor, query).await
-    }
-
-    /// The filter for the users that an actor may watch.
-    ///
-    /// # Errors
-    /// The errors of [`Store::visibility`].
-    pub async fn watched(
-        &self,
-        call: &CallContext,
-        actor: &Actor,
-        user_id: Option<i64>,
-    ) -> Result<SubscriptionFilter, Error> {
-        Ok(SubscriptionFilter {
-            user_id,
-            visibility: self.store.visibility(call, actor, user_id).await?,
-        })
-    }
-
-    /// Subscribes to the change log from a position; without a position, from now.
-    ///
-    /// # Errors
-    /// The errors of [`Store::watch`].
-    pub async fn watch(
-        &self,
-        call: &CallContext,
-        from: Option<Position>,
-        watched: SubscriptionFilter,
-        caller: &str,
-    ) -> Result<Box<dyn Watch>, Error> {
-        self.store.watch(call, from, watched, caller).await
-    }
-
-    /// The current time.
-    pub fn now(&self) -> DateTime<Utc> {
-        self.clock.now()
-    }
-
-    /// Reverts a logged change. Without an etag, its fields must be unchanged since.
-    ///
-    /// # Errors
-    /// The errors of [`Store::list_changes`] and [`Store::apply`], [`Error::ChangeNotFound`], and
-    /// [`Error::ChangeNotSupported`].
-    pub async fn revert(
-        &self,
-        call: &CallContext,
-        Revert { actor, allowed, origin, change_id, etag, validate_only }: Revert,
-    ) -> Result<Updated, Error> {
-        let after = Some(change_id.saturating_sub(1));
-        let query = ChangeQuery {
-            filter: ChangeFilter::default(),
-            descending: false,
-            after,
-            limit: 1,
-            max_bytes: LATER_CHANGES_BYTES,
-        };
-        let found = self.store.list_changes(call, &actor, &query).await?.items.pop();
-        let found = found.filter(|found| found.id == change_id).ok_or(Error::ChangeNotFound)?;
-        call.record.set_user(found.user_id);
-        // A partial revert would split fields that belong together.
-        if found.unknown_changes > 0 {
-            return Err(Error::ChangeNotSupported);
-        }
-        let mut edits = Edits::default();
-        for Change { field, old, .. } in &found.changes {
-            edits.add(*field, Some(Edit::Set(old.clone())));
-        }
-        let new = |change: &Change| (change.field, change.new.clone());
-        let update = |etag, unchanged, validate_only| Update {
-            actor: actor.clone(),
-            allowed,
-            origin: origin.clone(),
-            user_id: found.user_id,
-            edits: edits.clone(),
-            etag,
-            request: None,
-            unchanged,
-            validate_only,
-        };
-        if etag.is_some() {
-            return self.update(call, update(etag, Vec::new(), validate_only)).await;
-        }
-        let unchanged: Vec<_> = found.changes.iter().map(new).collect();
-        let mut looked = None;
-        for _ in 0..MAX_UPDATE_ATTEMPTS {
-            let later = self.later(call, &actor, &found).await?;
-            if later.touched {
-                // Report the errors of the other checks first.
-                self.update(call, update(None, unchanged, true)).await?;
-                break;
-            }
-            // The etag detects a concurrent change. If the log ends at the same version again, the
-            // log lacks the stored version: go without the etag.
-            let guard = (looked != Some(later.version))
-                .then(|| account::etag(found.user_id, later.version));
-            looked = Some(later.version);
-            match self.update(call, update(guard, unchanged.clone(), validate_only)).await {
-                Err(Error::EtagMismatch) => {}
-                updated => return updated,
-            }
-        }
-        Err(Error::ChangedSince)
-    }
-
-    /// Reads the user's log entries after `change`.
-    async fn later(
-        &self,
-        call: &CallContext,
-        actor: &Actor,
-        change: &LoggedChange,
-    ) -> Result<Later, Error> {
-        let filter = ChangeFilter { user_id: Some(change.user_id), ..ChangeFilter::default() };
-        let (mut after, mut version) = (change.id, change.version);
-        loop {
-            let query = ChangeQuery {
-                filter: filter.clone(),
-                descending: false,
-                after: Some(after),
-                limit: LATER_CHANGES,
-                max_bytes: LATER_CHANGES_BYTES,
-            };
-            let Listed { items: later, is_cut } =
-                self.store.list_changes(call, actor, &query).await?;
-            let mut fields = later.iter().flat_map(|later| &later.changes).map(|later| later.field);
-            let touched = fields.any(|field| change.changes.iter().any(|own| own.field == field));
-            if let Some(last) = later.last() {
-                (after, version) = (last.id, last.version);
-            }
-            if touched || !is_cut && (later.len() as u64) < LATER_CHANGES {
-                return Ok(Later { touched, version });
-            }
-        }
-    }
-
     /// Reads the settings.
     ///
     /// # Errors
@@ -357,14 +162,6 @@ impl Service {
         let settings = self.store.update_settings(call, Box::new(change)).await?;
         self.settings.forget().await;
         Ok(settings)
-    }
-
-    /// Checks that an update could be stored.
-    ///
-    /// # Errors
-    /// [`NotReady`] with the fault.
-    pub async fn ready(&self) -> Result<(), NotReady> {
-        self.store.ready().await
     }
 
     async fn cached_settings(&self, call: &CallContext) -> Result<Settings, Error> {

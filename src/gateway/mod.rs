@@ -4,9 +4,11 @@
 mod body_reader;
 mod content_coding;
 mod readiness;
+mod response;
 mod router;
 pub mod serve;
 mod telemetry;
 
 pub(crate) use readiness::Readiness;
-pub use router::{Answers, Gateway, Limits};
+pub use response::Answers;
+pub use router::{Gateway, Limits};

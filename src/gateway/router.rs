@@ -8,17 +8,12 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
     extract::{Request, State},
     response::Response,
     routing::get,
 };
 use bytes::Bytes;
-use http::{
-    HeaderValue, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
-    request::Parts,
-};
+use http::{HeaderValue, StatusCode, header::CONNECTION, request::Parts};
 use hyper::body::Body as _;
 use opentelemetry::KeyValue;
 use secrecy::{ExposeSecret, SecretString};
@@ -28,6 +23,7 @@ use tonic_types::StatusExt;
 use super::{
     body_reader::BodyReader,
     readiness::Readiness,
+    response::{Answers, response},
     telemetry::{self, Answered, ClientCall, LegacyCall},
 };
 use crate::{
@@ -46,16 +42,6 @@ use crate::{
     trace::Span,
 };
 
-/// The media type of answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Answers {
-    /// `text/xml; charset=utf-8`.
-    #[default]
-    Xml,
-    /// `text/html; charset=utf-8`, for old .NET clients.
-    Html,
-}
-
 /// The limits of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -73,8 +59,8 @@ pub struct Gateway {
     readiness: Arc<Readiness>,
     answers: Answers,
     limits: Limits,
-    /// `http` or `https`.
-    scheme: &'static str,
+    /// `http`, or `https` if clients use TLS.
+    pub(crate) scheme: &'static str,
     /// Attributes of the service's address; empty if the service is in this process.
     server: Arc<[KeyValue]>,
 }
@@ -105,13 +91,6 @@ impl Gateway {
             scheme: "http",
             server: Arc::default(),
         })
-    }
-
-    /// Sets whether clients use TLS. The default is plain text.
-    #[must_use]
-    pub fn secured(mut self, secured: bool) -> Self {
-        self.scheme = if secured { "https" } else { "http" };
-        self
     }
 
     /// Sets the service's host name or address, and its port.
@@ -219,7 +198,7 @@ impl Gateway {
         deadline: Duration,
     ) -> Result<(), tonic::Status> {
         let call = ClientCall::begin(span, &self.server);
-        call.to_headers(request.metadata_mut().as_mut());
+        call.span.to_headers(request.metadata_mut().as_mut());
         let mut client = UserDetailsServiceClient::new(self.channel.clone());
         let result = tokio::time::timeout(deadline, client.update_user_details(request)).await;
         let result =
@@ -233,36 +212,16 @@ impl Gateway {
         call.end(status.map_or(Code::Ok, tonic::Status::code));
         result.map(drop)
     }
-
-    fn respond(&self, outcome: &Outcome) -> Response {
-        let mut response = Response::new(Body::from(outcome.answer.to_xml()));
-        *response.status_mut() = outcome.http;
-        let content_type = match self.answers {
-            Answers::Xml => "text/xml; charset=utf-8",
-            Answers::Html => "text/html; charset=utf-8",
-        };
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if outcome.http == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-        }
-        if let Some(delay) = outcome.retry_after {
-            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
-        response
-    }
 }
 
 /// Handles a legacy call.
 async fn call(State(door): State<Arc<Gateway>>, request: Request) -> Response {
     let call = LegacyCall::begin(&request, door.scheme);
     let has_body = !request.body().is_end_stream();
-    let answered = call.span().instrument(door.answer(call.span(), request)).await;
+    let answered = call.span.instrument(door.answer(&call.span, request)).await;
     call.end(&answered);
     let Answered { outcome, by_service, .. } = answered;
-    let mut response = door.respond(&outcome);
+    let mut response = response(&outcome, door.answers);
     // hyper closes a connection with an unread body. Without this header, the client may send its
     // next request into the closed connection.
     if has_body && !by_service && !outcome.http.is_success() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::extract::Request;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use tonic::Code;
 
@@ -74,7 +74,7 @@ pub(super) struct LegacyCall {
     route: &'static str,
     client: Option<IpAddr>,
     begun: Instant,
-    span: Span,
+    pub(super) span: Span,
     is_answered: bool,
 }
 
@@ -106,11 +106,6 @@ impl LegacyCall {
         }
         let client = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
         Self { method, scheme, route, client, begun: Instant::now(), span, is_answered: false }
-    }
-
-    /// The call's span.
-    pub(super) fn span(&self) -> &Span {
-        &self.span
     }
 
     /// Ends the call with its answer.
@@ -200,7 +195,7 @@ impl Drop for LegacyCall {
 
 /// The gateway's call to the service. A call that is dropped before its end was cancelled.
 pub(super) struct ClientCall<'a> {
-    span: Span,
+    pub(super) span: Span,
     server: &'a [KeyValue],
     begun: Instant,
     code: Code,
@@ -218,11 +213,6 @@ impl<'a> ClientCall<'a> {
         });
         span.set_all_attributes(server);
         Self { span, server, begun: Instant::now(), code: Code::Cancelled }
-    }
-
-    /// Adds the span and its baggage to `headers`.
-    pub(super) fn to_headers(&self, headers: &mut HeaderMap) {
-        self.span.to_headers(headers);
     }
 
     /// Ends the call with a status code.

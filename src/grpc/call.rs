@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Response, metadata::MetadataMap};
-
-pub(super) use super::layers::observe::Call;
+use tonic::{Response, metadata::MetadataMap};
 
 /// Limits and intervals of calls.
 #[derive(Clone, Debug)]
@@ -41,22 +39,17 @@ pub(super) fn respond<T: Message>(metadata: &MetadataMap, answer: T) -> Response
     response
 }
 
+/// Handles a unary call: splits the request, calls `$call`, and builds the response.
+macro_rules! unary {
+    ($self:ident.$call:ident($request:ident)) => {{
+        let (metadata, extensions, request) = $request.into_parts();
+        let answer =
+            $self.$call(&extensions, request).await.map_err($crate::grpc::errors::to_status)?;
+        Ok($crate::grpc::call::respond(&metadata, answer))
+    }};
+}
+pub(super) use unary;
+
 /// The name of unknown methods in the OpenTelemetry semantic conventions: a client could invent any
 /// number of names.
 pub(super) const OTHER: &str = "_OTHER";
-
-/// Code and outcome of a call that is dropped before its end: the caller stopped waiting, or the
-/// call panicked.
-pub(super) fn dropped() -> (Code, &'static str) {
-    if std::thread::panicking() {
-        (Code::Internal, "INTERNAL")
-    } else {
-        (Code::Cancelled, "CANCELLED")
-    }
-}
-
-/// Whether a status is a server error in the OpenTelemetry semantic conventions.
-pub(super) fn is_servers(code: Code) -> bool {
-    use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
-    matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
-}

@@ -6,6 +6,7 @@ use prost_types::{FieldMask, Timestamp};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use super::errors::invalid_request;
 use crate::{
     domain::{
         account::{User, Username},
@@ -59,10 +60,7 @@ fn masked(name: &'static str, mask: &FieldMask) -> Result<[bool; FIELDS.len()], 
     for (index, path) in mask.paths.iter().enumerate() {
         let refuse = |problem: &str| {
             let path: String = path.chars().take(100).collect();
-            Err(Error::InvalidRequest {
-                field: name,
-                problem: format!("the path {path:?} {problem}"),
-            })
+            Err(invalid_request(name, format!("the path {path:?} {problem}")))
         };
         // Quadratic, but short: an unknown or repeated path ends the loop.
         if mask.paths[..index].contains(path) {
@@ -165,8 +163,7 @@ pub(super) fn request_key(
             _ => byte.is_ascii_hexdigit(),
         });
     if !is_uuid {
-        let problem = "must be a UUID of 36 characters".to_owned();
-        return Err(Error::InvalidRequest { field: "request_id", problem });
+        return Err(invalid_request("request_id", "must be a UUID of 36 characters"));
     }
     id.make_ascii_lowercase();
     let mut digest = Sha1::new();
@@ -210,7 +207,7 @@ pub(super) fn reason(reason: String) -> Result<String, Error> {
         return Ok(reason);
     }
     let problem = format!("is over {TEXT_CHARACTERS} characters, or has control characters");
-    Err(Error::InvalidRequest { field: "reason", problem })
+    Err(invalid_request("reason", problem))
 }
 
 fn leaf(value: Value) -> Option<Leaf> {

@@ -110,6 +110,11 @@ fn details_path(prefix: &str, field: Field) -> String {
     format!("{prefix}user_details.{}", field.path())
 }
 
+/// The error of a field of a request.
+pub(super) fn invalid_request(field: &'static str, problem: impl Into<String>) -> Error {
+    Error::InvalidRequest { field, problem: problem.into() }
+}
+
 /// Converts an error to a status. The layers read the error from the status's source.
 pub(super) fn to_status(error: Error) -> Status {
     let mut status = self::status(&error);
@@ -188,7 +193,7 @@ mod tests {
     fn every_error_has_its_code_reason_and_details() {
         let violation = |field| Violation { field, problem: Problem::NotAllowed };
         let invalid = |field| Error::Invalid(vec![violation(Field::city), violation(field)]);
-        let request = Error::InvalidRequest { field: "update_mask", problem: "no".to_owned() };
+        let request = invalid_request("update_mask", "no");
         let table = [
             (Error::ApiDisabled, Code::FailedPrecondition, "API_DISABLED", 0, false),
             (Error::GetDisabled, Code::FailedPrecondition, "GET_DISABLED", 0, false),
@@ -247,7 +252,7 @@ mod tests {
         let invalid =
             |field| Error::Invalid(vec![Violation { field, problem: Problem::NotAllowed }]);
         let in_batch = |error| Error::InBatch { index: 1, error: Box::new(error) };
-        let request = Error::InvalidRequest { field: "update_mask", problem: "no".to_owned() };
+        let request = invalid_request("update_mask", "no");
         let table = [
             (Error::Unauthenticated, None, None),
             (Error::NotAuthorized, None, Some("group_right")),

@@ -6,7 +6,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, header::CONTENT_TYPE};
 use tonic::{Extensions, Request, Response, Status};
 
-use super::{auth::Caller, call::respond, errors, explanation, layers::trace::Begun, user_details};
+use super::{
+    auth::Caller,
+    call::unary,
+    errors::{self, invalid_request},
+    explanation,
+    layers::trace::Begun,
+    user_details::update,
+};
 use crate::{
     domain::{
         account::Username,
@@ -38,9 +45,7 @@ impl LegacyService for LegacyCalls {
         &self,
         request: Request<ExplainLegacyCallRequest>,
     ) -> Result<Response<ExplainLegacyCallResponse>, Status> {
-        let (metadata, extensions, request) = request.into_parts();
-        let answer = self.explain(&extensions, request).await.map_err(errors::to_status)?;
-        Ok(respond(&metadata, answer))
+        unary!(self.explain(request))
     }
 }
 
@@ -62,7 +67,7 @@ impl LegacyCalls {
         read.call.credentials = read.call.credentials.carried();
         let explained = self.service.explain(call, actor, &read.call.credentials);
         let (settings, hash) = explained.await?;
-        let update = update(call, &mut read)?;
+        let update = to_update(call, &mut read)?;
         // Report the violations found while parsing even if an earlier check refuses the call.
         let found = errors::status(&Error::Invalid(update.edits.violations().to_vec()));
         let mut invalid = outcome::violations(&read.call, Some(&found));
@@ -101,7 +106,7 @@ impl LegacyCalls {
             explanation: explanation + &explanation::notes(&read),
             http_status: outcome.http.as_u16().into(),
             xml: String::from_utf8_lossy(&outcome.answer.to_xml()).into_owned(),
-            update: updated.map(user_details::to_response),
+            update: updated.map(update::to_response),
             parameters: read.parameters.into_iter().map(explanation::parameter).collect(),
             invalid_parameters: invalid.into_iter().map(explanation::invalid).collect(),
             body_ignored: read.unreadable.is_some(),
@@ -127,7 +132,7 @@ impl LegacyCalls {
     /// Whether the plain user exists and is visible to the calling admin.
     async fn exists(&self, call: &CallContext, admin: &Actor, read: &Read) -> Result<bool, Error> {
         let Some(user_id) = parse_id(&read.call.credentials.user_id) else { return Ok(false) };
-        match self.service.read(call, admin, user_id).await {
+        match self.service.store.read(call, admin, user_id).await {
             Ok(_) => Ok(true),
             Err(Error::UserNotFound | Error::ActorRefused(_)) => Ok(false),
             Err(error) => Err(error),
@@ -136,13 +141,13 @@ impl LegacyCalls {
 }
 
 /// The update of the call, with `validate_only` set.
-fn update(call: &CallContext, read: &mut Read) -> Result<Update, Error> {
+fn to_update(call: &CallContext, read: &mut Read) -> Result<Update, Error> {
     let asked = std::mem::take(&mut read.call.request);
     let asked = UpdateUserDetailsRequest { validate_only: true, ..asked };
     let credentials = &read.call.credentials;
     let actor = Actor::Account(Username::parse(&credentials.username));
     let address = credentials.address.clone();
-    user_details::to_update(
+    update::to_update(
         call,
         asked,
         (actor, None),
@@ -155,10 +160,10 @@ fn http_request(request: ExplainLegacyCallRequest) -> Result<http::Request<Bytes
     let method = match &*request.method {
         "" => Method::POST,
         method => Method::from_bytes(method.as_bytes())
-            .map_err(|_| refuse("method", "is no HTTP method"))?,
+            .map_err(|_| invalid_request("method", "is no HTTP method"))?,
     };
     let target = legacy_call::target(&request.url)
-        .map_err(|error| refuse("url", &format!("cannot be sent: {error}")))?;
+        .map_err(|error| invalid_request("url", format!("cannot be sent: {error}")))?;
     let mut http = http::Request::new(Bytes::from(request.body));
     (*http.method_mut(), *http.uri_mut()) = (method, target.uri);
     if let Some(query) = target.long_query {
@@ -166,7 +171,7 @@ fn http_request(request: ExplainLegacyCallRequest) -> Result<http::Request<Bytes
     }
     if let Some(content_type) = request.content_type {
         let content_type = HeaderValue::from_str(&content_type)
-            .map_err(|_| refuse("content_type", "cannot stand in a header"))?;
+            .map_err(|_| invalid_request("content_type", "cannot stand in a header"))?;
         http.headers_mut().insert(CONTENT_TYPE, content_type);
     }
     Ok(http)
@@ -177,10 +182,7 @@ fn address(address: &str) -> Result<String, Error> {
     if address.is_empty() {
         return Ok(String::new());
     }
-    let address = address.parse::<IpAddr>().map_err(|_| refuse("address", "is no IP address"))?;
+    let address =
+        address.parse::<IpAddr>().map_err(|_| invalid_request("address", "is no IP address"))?;
     Ok(address.to_string())
-}
-
-fn refuse(field: &'static str, problem: &str) -> Error {
-    Error::InvalidRequest { field, problem: problem.to_owned() }
 }

@@ -8,10 +8,10 @@ pub(crate) mod convert;
 mod errors;
 mod explanation;
 mod gateway_health;
+pub(crate) mod http2;
 pub(crate) mod layers;
 mod legacy_service;
-
-mod metered;
+mod metrics;
 pub(crate) mod outbox;
 pub(crate) mod paging;
 mod resume;
@@ -19,3 +19,4 @@ pub mod services;
 mod settings;
 pub(crate) mod streams;
 pub(crate) mod user_details;
+pub(crate) mod workers;

@@ -5,7 +5,7 @@ use prost::Message;
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::layers::Workers;
+use super::{errors::invalid_request, workers::Workers};
 use crate::{
     domain::{
         error::Error,
@@ -51,7 +51,7 @@ impl Tokens {
         Self { key, purpose, request: digest(request) }
     }
 
-    fn issue(&self, position: Cursor) -> String {
+    pub(super) fn issue(&self, position: Cursor) -> String {
         let Cursor { username, update_time, id } = position;
         let token = Token { id, username, update_time };
         self.key.seal(self.purpose, &self.request, &token.encode_to_vec())
@@ -64,8 +64,9 @@ impl Tokens {
         }
         let payload = self.key.open(self.purpose, &self.request, token);
         let token = payload.and_then(|payload| Token::decode(&*payload).ok());
-        let refused =
-            || invalid("page_token", "was not issued for this list: only page_size may differ");
+        let refused = || {
+            invalid_request("page_token", "was not issued for this list: only page_size may differ")
+        };
         let Token { id, username, update_time } = token.ok_or_else(refused)?;
         Ok(Some(Cursor { username, update_time, id }))
     }
@@ -146,7 +147,7 @@ where
 
 pub(super) fn page_size(asked: i32) -> Result<usize, Error> {
     let size = if asked == 0 { USUAL_PAGE } else { asked.min(LARGEST_PAGE) };
-    usize::try_from(size).map_err(|_| invalid("page_size", "is negative"))
+    usize::try_from(size).map_err(|_| invalid_request("page_size", "is negative"))
 }
 
 /// The digest of a request without its token.
@@ -164,11 +165,7 @@ pub(super) fn time(
     let time = nanos.and_then(|nanos| DateTime::from_timestamp(time.seconds, nanos));
     // protobuf allows the years 1 to 9999.
     let time = time.filter(|time| (-62_135_596_800..253_402_300_800).contains(&time.timestamp()));
-    time.map(Some).ok_or_else(|| invalid(field, "is no time"))
-}
-
-pub(super) fn invalid(field: &'static str, problem: &str) -> Error {
-    Error::InvalidRequest { field, problem: problem.to_owned() }
+    time.map(Some).ok_or_else(|| invalid_request(field, "is no time"))
 }
 
 #[cfg(test)]
@@ -176,11 +173,12 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::{
-        domain::page_token::KEY_LENGTH,
-        grpc::user_details::{changes_query, list_query},
-        proto::{ListUserDetailsChangesRequest, ListUserDetailsRequest},
-    };
+    use crate::{domain::page_token::KEY_LENGTH, proto::ListUserDetailsRequest};
+
+    fn paged(request: &ListUserDetailsRequest, size: usize) -> Paged<()> {
+        let key = TokenKey::new(&[0; KEY_LENGTH]);
+        Paged { query: (), size, tokens: Tokens::new(key, Purpose::ListUsers, request) }
+    }
 
     #[tokio::test]
     async fn pages_with_long_texts_are_read_again_and_converted_on_a_worker() {
@@ -210,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_page_has_as_many_items_as_fit_in_a_message_and_one_at_least() {
-        let request = ListUserDetailsRequest { page_size: 5, ..Default::default() };
+        let request = ListUserDetailsRequest::default();
         let texts = |sizes: &[usize]| sizes.iter().map(|size| "x".repeat(*size)).collect();
         let at = |id: usize| Cursor { username: String::new(), update_time: 0, id: id as i64 };
         for (sizes, expected, more) in [
@@ -222,14 +220,12 @@ mod tests {
             (&[], 0, false),
         ] {
             let items: Vec<String> = texts(sizes);
-            let key = TokenKey::new(&[0; KEY_LENGTH]);
-            let paged = list_query(request.clone(), key.clone()).unwrap();
             let items = Listed { items, is_cut: false };
-            let (page, token) = paged.page(items, 100_000, |item| at(item.len()), |item| item);
+            let (page, token) =
+                paged(&request, 5).page(items, 100_000, |item| at(item.len()), |item| item);
             assert_eq!((page.len(), !token.is_empty()), (expected, more), "{sizes:?}");
             if more {
-                let next = ListUserDetailsRequest { page_token: token, ..Default::default() };
-                let next = list_query(next, key).unwrap().query.after.unwrap();
+                let next = paged(&request, 5).tokens.position(&token).unwrap().unwrap();
                 assert_eq!(next.id, at(page[expected - 1].len()).id);
             }
         }
@@ -237,26 +233,12 @@ mod tests {
 
     #[test]
     fn a_page_whose_reading_was_cut_has_a_next_page() {
-        let key = TokenKey::new(&[0; KEY_LENGTH]);
         for is_cut in [false, true] {
-            let paged = list_query(ListUserDetailsRequest::default(), key.clone()).unwrap();
+            let paged = paged(&ListUserDetailsRequest::default(), 50);
             let items = Listed { items: vec!["x".to_owned()], is_cut };
             let position = |_: &_| Cursor { username: String::new(), update_time: 0, id: 1 };
             let (_, token) = paged.page(items, 100_000, position, |item| item);
             assert_eq!(!token.is_empty(), is_cut);
         }
-    }
-
-    #[test]
-    fn a_token_of_users_is_none_of_changes() {
-        let key = TokenKey::new(&[0; KEY_LENGTH]);
-        let position = Cursor { username: String::new(), update_time: 0, id: 7 };
-        let request = ListUserDetailsRequest::default();
-        let page_token = Tokens::new(key.clone(), Purpose::ListUsers, &request).issue(position);
-        let next = ListUserDetailsRequest { page_token: page_token.clone(), ..request };
-        assert_eq!(list_query(next, key.clone()).unwrap().query.after.unwrap().id, 7);
-        let next = ListUserDetailsChangesRequest { page_token, ..Default::default() };
-        let refused = changes_query(next, key).err().unwrap();
-        assert!(matches!(refused, Error::InvalidRequest { field: "page_token", .. }));
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use prost::Message;
 
-use super::paging::digest;
+use super::{errors::invalid_request, paging::digest};
 use crate::{
     domain::{
         error::Error,
@@ -76,9 +76,9 @@ impl Tokens {
             }
             Some((position, told))
         };
-        let refused = || Error::InvalidRequest {
-            field: "resume_token",
-            problem: "was not issued for this request: only resume_token may differ".to_owned(),
+        let refused = || {
+            let problem = "was not issued for this request: only resume_token may differ";
+            invalid_request("resume_token", problem)
         };
         position().ok_or_else(refused).map(Some)
     }

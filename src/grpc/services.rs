@@ -22,15 +22,21 @@ use super::{
     auth::{Authentication, InProcessDoor},
     call::CallOptions,
     gateway_health::GatewayHealth,
+    http2::{HEADER_LIST_BYTES, MAX_STREAMS, SEND_BUFFER_BYTES, WINDOW_BYTES},
     layers::{
-        self, Admission, Authenticator, Stack, Workers, admission::ConnectionShare,
-        message::MAX_PUBLIC_MESSAGE_BYTES, method::Route,
+        Stack,
+        authentication::Authenticator,
+        call_limits::{CallLimits, ConnectionShare},
+        message::MAX_PUBLIC_MESSAGE_BYTES,
+        method::Route,
+        stack,
     },
     legacy_service::LegacyCalls,
-    metered,
+    metrics,
     settings::SettingsSwitches,
     streams::StreamExecutor,
     user_details::UserDetails,
+    workers::Workers,
 };
 use crate::{
     budget::MemoryBudget,
@@ -53,15 +59,6 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const STARTUP_PROBE_INTERVAL: Duration = Duration::from_millis(20);
 /// Timeout of a readiness probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum concurrent streams of a connection.
-pub(crate) const MAX_STREAMS: u32 = 256;
-/// HTTP/2 flow control window of a connection and of each stream, in bytes. Received bytes wait in
-/// memory until a call reads them.
-pub(crate) const WINDOW_BYTES: u32 = 256 * 1024;
-/// Maximum header list size, in bytes: names, values, and 32 bytes each (RFC 9113, 6.5.2).
-pub(crate) const HEADER_LIST_BYTES: u32 = 16 * 1024;
-/// Bytes of a response that hyper buffers for each stream.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The gRPC services and their health reporter.
 #[derive(Clone)]
@@ -139,14 +136,14 @@ impl Services {
             .prepare();
         let authenticator =
             Arc::new(Authenticator { authentication, service: Arc::clone(&service) });
-        let admission = Admission::new(options.max_calls);
-        let stack = layers::stack(routes, authenticator, admission, workers, &options);
+        let limits = CallLimits::new(options.max_calls);
+        let stack = stack(routes, authenticator, limits, workers, &options);
         let budget = MemoryBudget::new(options.message_memory);
         let send_timeout = options.deadline;
         let services = Self { stack, budget, send_timeout, health: reporter, service };
         services.report(false).await;
-        metered::ready(Some(Fault::NotPrepared));
-        metered::expect_shed();
+        metrics::ready(Some(Fault::NotPrepared));
+        metrics::expect_shed();
         Ok(services)
     }
 
@@ -221,7 +218,7 @@ impl Services {
                         tracing::error!(cause, error = chain(error), "not ready");
                     }
                 }
-                metered::ready(fault);
+                metrics::ready(fault);
                 if fault.is_some() != known.is_some() {
                     self.report(fault.is_none()).await;
                 }
@@ -245,7 +242,7 @@ impl Services {
     /// Checks whether an update could be stored now.
     async fn probe(&self) -> Result<(), NotReady> {
         let no_answer = |_| Err(NotReady { fault: Fault::NoAnswer, cause: "timeout".into() });
-        timeout(PROBE_TIMEOUT, self.service.ready()).await.unwrap_or_else(no_answer)
+        timeout(PROBE_TIMEOUT, self.service.store.ready()).await.unwrap_or_else(no_answer)
     }
 
     async fn report(&self, serving: bool) {

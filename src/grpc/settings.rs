@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost_types::FieldMask;
 use tonic::{Extensions, Request, Response, Status};
 
-use super::{auth::Caller, call::respond, errors, layers::trace::Begun};
+use super::{auth::Caller, call::unary, errors::invalid_request, layers::trace::Begun};
 use crate::{
     domain::{error::Error, hash::Recipe, scope::Scope, service::Service, settings},
     proto::{
@@ -25,18 +25,14 @@ impl SettingsService for SettingsSwitches {
         &self,
         request: Request<GetSettingsRequest>,
     ) -> Result<Response<GetSettingsResponse>, Status> {
-        let (metadata, extensions, request) = request.into_parts();
-        let answer = self.get(&extensions, request).await.map_err(errors::to_status)?;
-        Ok(respond(&metadata, answer))
+        unary!(self.get(request))
     }
 
     async fn update_settings(
         &self,
         request: Request<UpdateSettingsRequest>,
     ) -> Result<Response<UpdateSettingsResponse>, Status> {
-        let (metadata, extensions, request) = request.into_parts();
-        let answer = self.update(&extensions, request).await.map_err(errors::to_status)?;
-        Ok(respond(&metadata, answer))
+        unary!(self.update(request))
     }
 }
 
@@ -88,17 +84,18 @@ fn change(
     mask: Option<&FieldMask>,
 ) -> Result<impl FnOnce(settings::Settings) -> settings::Settings + Send + 'static, Error> {
     let mask = mask.filter(|mask| !mask.paths.is_empty());
-    let refuse =
-        |field, problem: &str| Error::InvalidRequest { field, problem: problem.to_owned() };
     let names = ["*", "allow_api", "allow_get_api", "hash_recipes"];
     for (index, path) in mask.iter().flat_map(|mask| mask.paths.iter().enumerate()) {
         let paths = mask.map_or(&[][..], |mask| &mask.paths);
         let name: String = path.chars().take(100).collect();
         if !names.contains(&path.as_str()) {
-            return Err(refuse("update_mask", &format!("the path {name:?} is no setting")));
+            return Err(invalid_request("update_mask", format!("the path {name:?} is no setting")));
         }
         if paths[..index].contains(path) {
-            return Err(refuse("update_mask", &format!("the path {name:?} is named twice")));
+            return Err(invalid_request(
+                "update_mask",
+                format!("the path {name:?} is named twice"),
+            ));
         }
     }
     let mut recipes = Vec::new();
@@ -107,7 +104,7 @@ fn change(
             Ok(HashRecipe::UUserId) => Recipe::UsernameUserId,
             Ok(HashRecipe::UserId) => Recipe::UserId,
             Ok(HashRecipe::Unspecified) | Err(_) => {
-                return Err(refuse("settings.hash_recipes", "must be known recipes"));
+                return Err(invalid_request("settings.hash_recipes", "must be known recipes"));
             }
         });
     }

@@ -14,6 +14,7 @@ mod registry;
 mod serve;
 mod slot;
 mod throttle;
+mod write;
 
 pub(crate) use activity::Activity;
 pub(crate) use http1::HeadTimeout;

@@ -1,36 +1,24 @@
 //! Classifies database errors: retry, unavailable, or a defect.
 
+mod class;
+mod mysql;
+mod postgres;
+mod sqlite;
+
 use sea_orm::{
     ConnAcquireErr, DbErr, RuntimeErr, SqlErr,
-    sqlx::{self, error::DatabaseError as DatabaseErrorTrait},
+    sqlx::{
+        self, error::DatabaseError as DatabaseErrorTrait, mysql::MySqlDatabaseError,
+        postgres::PgDatabaseError,
+    },
 };
 
-use super::fault;
+pub(in crate::storage) use self::class::Breakage;
+use self::class::Class;
 use crate::domain::{
     error::{Cause, Error},
     readiness::Fault,
 };
-
-/// The class of a database error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Conflict,
-    Locked,
-    Unusable(Breakage),
-    Unavailable,
-    Defect,
-}
-
-/// Why a connection is unusable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) enum Breakage {
-    /// The connection is broken. Other connections may be broken too, and are checked before use.
-    Broken,
-    /// Prepared statements are invalid, on this connection and on all other existing connections.
-    Stale,
-    /// The server is read-only. A new connection may reach a writable server.
-    ReadOnly,
-}
 
 /// The transaction conflicts with another one. The caller retries it.
 #[derive(Debug, thiserror::Error)]
@@ -136,37 +124,32 @@ impl std::fmt::Display for DatabaseError {
 }
 
 impl DatabaseError {
-    fn of(error: &dyn DatabaseErrorTrait) -> Self {
-        let code = code(error);
-        let fault = if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
-        {
-            fault::mysql(error.number())
-        } else if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
-            fault::postgres(&code)
+    /// The error with its class.
+    fn of(error: &dyn DatabaseErrorTrait) -> (Self, Class) {
+        if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+            let (class, fault) = mysql::classify(error.number());
+            return (Self { code: error.number().to_string(), fault }, class);
+        }
+        let code = error.code().unwrap_or_default().into_owned();
+        let (class, fault) = if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+            postgres::classify(&code)
         } else {
-            return Self::of_sqlite(code);
+            sqlite::classify(&code)
         };
-        Self { code, fault }
-    }
-
-    /// Classifies an extended result code of SQLite.
-    fn of_sqlite(code: String) -> Self {
-        let fault = primary(&code).and_then(fault::sqlite);
-        Self { code, fault }
+        (Self { code, fault }, class)
     }
 }
 
 impl From<DbErr> for Error {
     fn from(failure: DbErr) -> Self {
-        let meaning = meaning(&failure);
-        match meaning {
-            Meaning::Conflict => Self::Unavailable(Conflict.into()),
-            Meaning::Locked => Self::Unavailable(Locked.into()),
-            Meaning::Unusable(breakage) => {
+        match class(&failure) {
+            Class::Conflict => Self::Unavailable(Conflict.into()),
+            Class::Locked => Self::Unavailable(Locked.into()),
+            Class::Unusable(breakage) => {
                 Self::Unavailable(Unusable { breakage, source: cause(failure) }.into())
             }
-            Meaning::Unavailable => Self::Unavailable(cause(failure)),
-            Meaning::Defect => Self::Internal(cause(failure)),
+            Class::Unavailable => Self::Unavailable(cause(failure)),
+            Class::Defect => Self::Internal(cause(failure)),
         }
     }
 }
@@ -182,7 +165,7 @@ pub(super) trait Coded {
 
 impl Coded for DbErr {
     fn code(&self) -> Option<String> {
-        database_error(self).map(code)
+        database_error(self).map(|error| DatabaseError::of(error).0.code)
     }
 
     fn is_of_pool(&self) -> bool {
@@ -214,25 +197,22 @@ impl Coded for Error {
 /// The cause that is safe to log: the code instead of the database's text.
 pub(super) fn cause(failure: DbErr) -> Cause {
     match database_error(&failure) {
-        Some(error) => DatabaseError::of(error).into(),
+        Some(error) => DatabaseError::of(error).0.into(),
         None => failure.into(),
     }
 }
 
-fn database_error(failure: &DbErr) -> Option<&dyn DatabaseErrorTrait> {
+fn sqlx_error(failure: &DbErr) -> Option<&sqlx::Error> {
     match failure {
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) => error.as_database_error(),
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
         _ => None,
     }
 }
 
-fn code(error: &dyn DatabaseErrorTrait) -> String {
-    match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-        Some(error) => error.number().to_string(),
-        None => error.code().unwrap_or_default().into_owned(),
-    }
+fn database_error(failure: &DbErr) -> Option<&dyn DatabaseErrorTrait> {
+    sqlx_error(failure)?.as_database_error()
 }
 
 /// Whether the transaction conflicts with another one, so that a retry may succeed.
@@ -240,104 +220,33 @@ pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::Unavailable(cause) if cause.is::<Conflict>())
 }
 
-fn meaning(failure: &DbErr) -> Meaning {
+fn class(failure: &DbErr) -> Class {
     // A referenced row was deleted since its check: the retry reports the violation.
     // Or another transaction used the request id: the retry finds its answer.
     if let Some(SqlErr::ForeignKeyConstraintViolation(_) | SqlErr::UniqueConstraintViolation(_)) =
         failure.sql_err()
     {
-        return Meaning::Conflict;
+        return Class::Conflict;
     }
-    let error = match failure {
-        DbErr::ConnectionAcquire(_) => return Meaning::Unavailable,
-        // No host accepts writes until a standby is promoted.
-        DbErr::Conn(RuntimeErr::Internal(_)) => return Meaning::Unavailable,
-        DbErr::Conn(RuntimeErr::SqlxError(error))
-        | DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) => error,
-        _ => return Meaning::Defect,
+    let Some(error) = sqlx_error(failure) else {
+        return match failure {
+            // `Internal`: no host accepts writes until a standby is promoted.
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(RuntimeErr::Internal(_)) => {
+                Class::Unavailable
+            }
+            _ => Class::Defect,
+        };
     };
-    match &**error {
-        sqlx::Error::Database(error) => {
-            let error = &**error;
-            if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-                return mysql(error.number());
-            }
-            if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
-                return postgres(&code(error));
-            }
-            sqlite(&code(error))
-        }
+    match error {
+        sqlx::Error::Database(error) => DatabaseError::of(&**error).1,
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
-        | sqlx::Error::BeginFailed => Meaning::Unusable(Breakage::Broken),
+        | sqlx::Error::BeginFailed => Class::Unusable(Breakage::Broken),
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            Meaning::Unavailable
+            Class::Unavailable
         }
-        _ => Meaning::Defect,
-    }
-}
-
-/// Error numbers of MariaDB and MySQL.
-fn mysql(number: u16) -> Meaning {
-    match number {
-        // Record changed since last read; deadlock; certification conflict of a Galera cluster.
-        1020 | 1213 => Meaning::Conflict,
-        // Lock wait timeout; statement timeout.
-        1205 | 1969 => Meaning::Locked,
-        // Read-only server or transaction.
-        1290 | 1792 | 1836 => Meaning::Unusable(Breakage::ReadOnly),
-        // Unknown prepared statement; the statement must be prepared again.
-        1243 | 1615 => Meaning::Unusable(Breakage::Stale),
-        // No quorum, shutdown, aborted connection, network, failed commit (as on a Galera node
-        // without quorum), connection killed, idle timeout.
-        1047 | 1053 | 1152 | 1158..=1161 | 1180 | 1927 | 4031 => {
-            Meaning::Unusable(Breakage::Broken)
-        }
-        // Too many connections, interrupted.
-        1040 | 1203 | 1317 => Meaning::Unavailable,
-        _ => of_fault(fault::mysql(number)),
-    }
-}
-
-/// SQLSTATEs of PostgreSQL.
-fn postgres(code: &str) -> Meaning {
-    match code {
-        // Serialization failure, deadlock.
-        "40001" | "40P01" => Meaning::Conflict,
-        // Lock not available; query canceled by the statement timeout.
-        "55P03" | "57014" => Meaning::Locked,
-        // Read-only transaction: a standby.
-        "25006" => Meaning::Unusable(Breakage::ReadOnly),
-        // Cached plan with a changed result type; unknown or duplicate prepared statement.
-        "0A000" | "26000" | "42P05" => Meaning::Unusable(Breakage::Stale),
-        // Shutdown, kill, crash, startup, dropped database, idle timeouts; 08: connection.
-        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" => {
-            Meaning::Unusable(Breakage::Broken)
-        }
-        _ if code.starts_with("08") => Meaning::Unusable(Breakage::Broken),
-        // Resources, operator intervention, system.
-        _ if ["53", "57", "58"].iter().any(|class| code.starts_with(class)) => Meaning::Unavailable,
-        _ => Meaning::Defect,
-    }
-}
-
-/// Extended result codes of SQLite.
-fn sqlite(code: &str) -> Meaning {
-    of_fault(primary(code).and_then(fault::sqlite))
-}
-
-/// The primary result code: the low byte of an extended code.
-fn primary(code: &str) -> Option<u32> {
-    code.parse::<u32>().ok().map(|code| code & 0xff)
-}
-
-/// Corruption is a defect and no outage: the next call may succeed.
-fn of_fault(fault: Option<Fault>) -> Meaning {
-    match fault {
-        None | Some(Fault::Corrupt) => Meaning::Defect,
-        Some(_) => Meaning::Unavailable,
+        _ => Class::Defect,
     }
 }
 

@@ -143,10 +143,9 @@ async fn logs_tell_no_secrets(database: TestDatabase) {
     }
     service.signal("TERM");
     service.ended().await;
-    assert!(door.log().contains("INCORRECT_HASH"));
+    assert!([&door, &service].iter().all(|program| program.log().contains("INCORRECT_HASH")));
     let log = door.log() + &service.log();
     assert!(log.contains("LegacyService/ExplainLegacyCall"));
-    assert_eq!(log.matches("\"rpc.response.status_code\":\"UNAUTHENTICATED\"").count(), 5);
     for secret in ["ecognisable", "hush", "nobody", &hash("admin", "3"), &hash("", "3"), "hash="] {
         assert!(!log.contains(secret), "{secret}");
     }

@@ -114,7 +114,7 @@ impl TestApp {
         environment: Environment,
     ) -> Self {
         let config = config(&database.url, keys);
-        let application = Application::service_with(&config, true, environment).await.unwrap();
+        let application = Application::service(&config, true, environment).await.unwrap();
         let app = Self::run(application);
         app.wait_until_ready().await;
         app
@@ -122,7 +122,7 @@ impl TestApp {
 
     /// Starts, and does not wait for readiness.
     pub async fn launch(config: &Config, demo: bool) -> Self {
-        Self::run(Application::service(config, demo).await.unwrap())
+        Self::run(Application::service(config, demo, Environment::default()).await.unwrap())
     }
 
     fn run(application: Application) -> Self {

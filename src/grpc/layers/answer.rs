@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-use super::admission::AdmissionPermit;
+use super::call_limits::AdmissionPermit;
 use crate::{
     budget::{BytesPermit, ConnectionBudget},
     domain::error::Error,

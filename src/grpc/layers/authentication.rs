@@ -9,12 +9,16 @@ use std::{
 use http::{Extensions, HeaderMap};
 use tower::Service;
 
-use super::{BoxFuture, Request, Response, layer, method::Route, refuse, trace::Begun};
+use super::{
+    exchange::{BoxFuture, Request, Response, refuse},
+    method::Route,
+    trace::Begun,
+};
 use crate::{
     domain::{error::Error, service::Service as UseCases},
     grpc::{
         auth::{Authentication, Caller},
-        metered,
+        metrics,
     },
 };
 
@@ -43,16 +47,18 @@ impl Authenticator {
                     return Err(Error::Unauthenticated);
                 }
                 let hash = self.service.authenticate(call, credentials).await;
-                hash.inspect_err(metered::hash_failed)?;
+                hash.inspect_err(metrics::hash_failed)?;
             }
         }
         Ok(Some(caller))
     }
 }
 
-layer! {
-    /// Refuses unauthenticated callers. Stores the [`Caller`] as a request extension.
-    AuthenticationLayer { authenticator: Arc<Authenticator> } => Authenticate
+/// Refuses unauthenticated callers. Stores the [`Caller`] as a request extension.
+#[derive(Clone)]
+pub(in crate::grpc) struct Authenticate<S> {
+    pub(super) inner: S,
+    pub(super) authenticator: Arc<Authenticator>,
 }
 
 impl<S> Service<Request> for Authenticate<S>

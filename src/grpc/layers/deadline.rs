@@ -11,15 +11,20 @@ use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
-use super::{BoxFuture, Request, Response, layer, refuse, trace::Begun};
+use super::{
+    exchange::{BoxFuture, Request, Response, refuse},
+    trace::Begun,
+};
 use crate::domain::error::Error;
 
 /// Maximum margin before the caller's deadline, so that the response arrives in time.
 const ANSWER_MARGIN: Duration = Duration::from_millis(20);
 
-layer! {
-    /// Ends a call at its deadline.
-    DeadlineLayer { longest: Duration } => Deadline
+/// Ends a call at its deadline.
+#[derive(Clone)]
+pub(in crate::grpc) struct Deadline<S> {
+    pub(super) inner: S,
+    pub(super) longest: Duration,
 }
 
 impl<S> Service<Request> for Deadline<S>

@@ -11,92 +11,50 @@
 //!
 //! All layers but the last read only headers. The body of a refused call is not read.
 
-pub(crate) mod admission;
-pub(super) mod answer;
+mod admission;
+mod answer;
 pub(super) mod authentication;
-pub(super) mod deadline;
-pub(super) mod decompress;
+pub(crate) mod call_limits;
+mod deadline;
+mod decompress;
 pub(crate) mod elements;
+mod exchange;
 pub(crate) mod message;
 pub(super) mod method;
 pub(super) mod observe;
+pub(super) mod observed_call;
+mod request_message;
 pub(super) mod trace;
-pub(crate) mod workers;
 
-use std::{convert::Infallible, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
-use tonic::{body::Body, service::Routes};
-use tower::ServiceBuilder;
+use tonic::service::Routes;
 
-pub(super) use self::{
-    admission::Admission, answer::Answer, authentication::Authenticator, workers::Workers,
+use self::{
+    admission::Admit,
+    authentication::{Authenticate, Authenticator},
+    call_limits::CallLimits,
+    deadline::Deadline,
+    message::Messages,
+    observe::Observe,
+    trace::Trace,
 };
-use super::call::CallOptions;
-use crate::domain::error::Error;
-
-/// A request between the layers.
-pub(super) type Request = http::Request<Body>;
-/// A response between the layers.
-pub(super) type Response = http::Response<Answer>;
-/// The future of a layer's service.
-pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Infallible>> + Send>>;
+use super::{call::CallOptions, workers::Workers};
 
 /// The layers around the services.
-pub(super) type Stack = trace::Trace<
-    observe::Observe<
-        deadline::Deadline<
-            admission::Admit<authentication::Authenticate<message::Messages<Routes>>>,
-        >,
-    >,
->;
+pub(super) type Stack = Trace<Observe<Deadline<Admit<Authenticate<Messages<Routes>>>>>>;
 
 /// Wraps the services in the layers.
 pub(super) fn stack(
     routes: Routes,
     authenticator: Arc<Authenticator>,
-    admission: Arc<Admission>,
+    limits: Arc<CallLimits>,
     workers: Arc<Workers>,
     options: &CallOptions,
 ) -> Stack {
-    let (longest, max_message) = (options.deadline, options.largest_message);
-    ServiceBuilder::new()
-        .layer(trace::TraceLayer)
-        .layer(observe::ObserveLayer)
-        .layer(deadline::DeadlineLayer { longest })
-        .layer(admission::AdmissionLayer { admission })
-        .layer(authentication::AuthenticationLayer { authenticator })
-        .layer(message::MessageLayer { max_message, workers })
-        .service(routes)
+    let inner = Messages { inner: routes, max_message: options.largest_message, workers };
+    let inner = Authenticate { inner, authenticator };
+    let inner = Admit { inner, limits };
+    let inner = Deadline { inner, longest: options.deadline };
+    Trace { inner: Observe { inner } }
 }
-
-/// The response for an error.
-pub(super) fn refuse(error: Error) -> Response {
-    super::errors::to_status(error).into_http()
-}
-
-/// A layer whose service is built from its own fields and the inner service.
-macro_rules! layer {
-    ($(#[$doc:meta])* $layer:ident { $($field:ident: $type:ty),* } => $service:ident) => {
-        $(#[$doc])*
-        #[derive(Clone)]
-        pub(in crate::grpc) struct $layer {
-            $(pub(in crate::grpc) $field: $type),*
-        }
-
-        impl<S> tower::Layer<S> for $layer {
-            type Service = $service<S>;
-
-            fn layer(&self, inner: S) -> $service<S> {
-                $service { inner, $($field: self.$field.clone()),* }
-            }
-        }
-
-        #[doc = concat!("The service of [`", stringify!($layer), "`].")]
-        #[derive(Clone)]
-        pub(in crate::grpc) struct $service<S> {
-            inner: S,
-            $($field: $type),*
-        }
-    };
-}
-use layer;

@@ -9,7 +9,7 @@ use http::Extensions;
 use opentelemetry::{KeyValue, trace::SpanKind};
 use tower::Service;
 
-use super::{Request, method::Route};
+use super::{exchange::Request, method::Route};
 use crate::{
     domain::{call_context::CallContext, error::Error},
     grpc::call::OTHER,
@@ -18,21 +18,9 @@ use crate::{
 };
 
 /// Begins the span of a call.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::grpc) struct TraceLayer;
-
-impl<S> tower::Layer<S> for TraceLayer {
-    type Service = Trace<S>;
-
-    fn layer(&self, inner: S) -> Trace<S> {
-        Trace { inner }
-    }
-}
-
-/// The service of [`TraceLayer`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(in crate::grpc) struct Trace<S> {
-    inner: S,
+    pub(super) inner: S,
 }
 
 /// The route and the context of a call, stored as a request extension.

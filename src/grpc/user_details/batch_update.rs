@@ -4,7 +4,7 @@ use prost::Message;
 use tonic::Extensions;
 
 use super::{
-    UserDetails, origin,
+    handler::{UserDetails, origin},
     update::{to_response, to_update},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     },
     grpc::{
         auth::Caller,
-        errors,
+        errors::{self, invalid_request},
         layers::{elements::MAX_BATCH_SIZE, trace::Begun},
     },
     proto::{
@@ -38,14 +38,13 @@ impl UserDetails {
         let origin = origin(&caller, extensions);
         if !(1..=MAX_BATCH_SIZE).contains(&request.requests.len()) {
             let problem = format!("must be 1 to {MAX_BATCH_SIZE} updates");
-            return Err(Error::InvalidRequest { field: "requests", problem });
+            return Err(invalid_request("requests", problem));
         }
         let user_ids: Vec<_> = request.requests.iter().map(|one| one.user_id).collect();
         let updates = request.requests.into_iter().enumerate().map(|(index, one)| {
             let other = !one.acting_username.is_empty() && one.acting_username != acting_username;
             let one = if other {
-                let problem = "must be empty, or that of the batch".to_owned();
-                Err(Error::InvalidRequest { field: "acting_username", problem })
+                Err(invalid_request("acting_username", "must be empty, or that of the batch"))
             } else {
                 to_update(call, one, (actor.clone(), caller.fields()), origin.clone())
             };

@@ -2,7 +2,7 @@
 
 use tonic::Extensions;
 
-use super::{UserDetails, given_user_id};
+use super::handler::{UserDetails, given_user_id};
 use crate::{
     domain::{error::Error, scope::Scope},
     grpc::{auth::Caller, convert, layers::trace::Begun},
@@ -19,7 +19,7 @@ impl UserDetails {
         let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
         given_user_id(request.user_id)?;
         call.record.set_user(request.user_id);
-        let user = self.service.read(call, &actor, request.user_id).await?;
+        let user = self.service.store.read(call, &actor, request.user_id).await?;
         Ok(GetUserDetailsResponse { user_details: Some(convert::user_details(user)) })
     }
 }

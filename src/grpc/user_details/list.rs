@@ -4,7 +4,7 @@ use std::{mem::take, sync::Arc};
 
 use tonic::Extensions;
 
-use super::UserDetails;
+use super::handler::UserDetails;
 use crate::{
     domain::{
         error::Error,
@@ -15,8 +15,9 @@ use crate::{
     grpc::{
         auth::Caller,
         convert,
+        errors::invalid_request,
         layers::trace::Begun,
-        paging::{Paged, Tokens, invalid, page_size, read_page, time},
+        paging::{Paged, Tokens, page_size, read_page, time},
     },
     proto::{ListUserDetailsRequest, ListUserDetailsResponse, UserDetailsFilter},
 };
@@ -30,14 +31,14 @@ impl UserDetails {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
         let mask = convert::read_mask(request.read_mask.as_ref())?;
-        let paged = to_query(request, self.service.token_key(call).await?)?;
+        let paged = to_query(request, self.service.store.token_key(call).await?)?;
         let (is_large, limit) = (paged.is_large(), self.options.largest_message);
-        let (service, query) = (Arc::clone(&self.service), paged.query.clone());
+        let (store, query) = (Arc::clone(&self.service.store), paged.query.clone());
         let context = call.clone();
         let read = move |max_bytes| {
-            let (service, context, actor) = (Arc::clone(&service), context.clone(), actor.clone());
+            let (store, context, actor) = (Arc::clone(&store), context.clone(), actor.clone());
             let query = UserQuery { max_bytes, ..query.clone() };
-            async move { service.list(&context, &actor, &query).await }
+            async move { store.list(&context, &actor, &query).await }
         };
         let convert = move |users| {
             let key = paged.query.order.key;
@@ -93,12 +94,12 @@ fn order(order_by: &str, updated_since: bool) -> Result<Order, Error> {
         None | Some("id") => OrderKey::Id,
         Some("username") => OrderKey::Username,
         Some("update_time") => OrderKey::UpdateTime,
-        Some(_) => return Err(invalid("order_by", "must be id, username or update_time")),
+        Some(_) => return Err(invalid_request("order_by", "must be id, username or update_time")),
     };
     let descending = match (words.next(), words.next()) {
         (None | Some("asc"), None) => false,
         (Some("desc"), None) => true,
-        _ => return Err(invalid("order_by", "may have only ` desc` behind its one field")),
+        _ => return Err(invalid_request("order_by", "may have only ` desc` behind its one field")),
     };
     Ok(Order { key, descending })
 }

@@ -4,7 +4,7 @@ use std::{mem::take, sync::Arc};
 
 use tonic::Extensions;
 
-use super::UserDetails;
+use super::handler::UserDetails;
 use crate::{
     domain::{
         account::etag,
@@ -32,14 +32,14 @@ impl UserDetails {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
         request.user_id.into_iter().for_each(|user_id| call.record.set_user(user_id));
-        let paged = to_query(request, self.service.token_key(call).await?)?;
+        let paged = to_query(request, self.service.store.token_key(call).await?)?;
         let (is_large, limit) = (paged.is_large(), self.options.largest_message);
-        let (service, query) = (Arc::clone(&self.service), paged.query.clone());
+        let (store, query) = (Arc::clone(&self.service.store), paged.query.clone());
         let context = call.clone();
         let read = move |max_bytes| {
-            let (service, context, actor) = (Arc::clone(&service), context.clone(), actor.clone());
+            let (store, context, actor) = (Arc::clone(&store), context.clone(), actor.clone());
             let query = ChangeQuery { max_bytes, ..query.clone() };
-            async move { service.list_changes(&context, &actor, &query).await }
+            async move { store.list_changes(&context, &actor, &query).await }
         };
         let convert = move |changes| {
             let (changes, next_page_token) = paged.page(changes, limit, cursor, to_change);
@@ -102,4 +102,25 @@ pub(super) fn to_change(change: LoggedChange) -> UserDetailsChange {
 /// The cursor of a change log entry.
 fn cursor(change: &LoggedChange) -> Cursor {
     Cursor { username: String::new(), update_time: 0, id: change.id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::page_token::KEY_LENGTH, grpc::user_details::list, proto::ListUserDetailsRequest,
+    };
+
+    #[test]
+    fn a_token_of_users_is_none_of_changes() {
+        let key = TokenKey::new(&[0; KEY_LENGTH]);
+        let position = Cursor { username: String::new(), update_time: 0, id: 7 };
+        let request = ListUserDetailsRequest::default();
+        let page_token = Tokens::new(key.clone(), Purpose::ListUsers, &request).issue(position);
+        let next = ListUserDetailsRequest { page_token: page_token.clone(), ..request };
+        assert_eq!(list::to_query(next, key.clone()).unwrap().query.after.unwrap().id, 7);
+        let next = ListUserDetailsChangesRequest { page_token, ..Default::default() };
+        let refused = to_query(next, key).err().unwrap();
+        assert!(matches!(refused, Error::InvalidRequest { field: "page_token", .. }));
+    }
 }

@@ -2,7 +2,7 @@
 
 use tonic::Extensions;
 
-use super::{UserDetails, origin};
+use super::handler::{UserDetails, origin};
 use crate::{
     domain::{
         error::Error,

@@ -2,7 +2,7 @@
 
 use tonic::{Extensions, Status, metadata::MetadataValue};
 
-use super::{UserDetails, given_user_id, origin};
+use super::handler::{UserDetails, given_user_id, origin};
 use crate::{
     credentials::UPON_ITSELF,
     domain::{
@@ -12,7 +12,7 @@ use crate::{
         scope::{FieldSet, Scope},
         update::{Actor, EntryPoint, Origin, Update, Updated},
     },
-    grpc::{auth::Caller, convert, errors, layers::trace::Begun, metered},
+    grpc::{auth::Caller, convert, errors, layers::trace::Begun, metrics},
     proto::{UpdateUserDetailsRequest, UpdateUserDetailsResponse},
 };
 
@@ -31,7 +31,7 @@ impl UserDetails {
             }
             Caller::Legacy(credentials) => {
                 if !credentials.are_for(request.user_id) {
-                    metered::hash_failed(&Error::IncorrectHash);
+                    metrics::hash_failed(&Error::IncorrectHash);
                     return Err(Error::IncorrectHash);
                 }
                 let actor = Actor::Account(Username::parse(&credentials.username));

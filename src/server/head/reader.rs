@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::{
@@ -17,7 +17,10 @@ use super::{
     notes::{LargeHead, Note},
     parse::{self, Head, LongTarget},
 };
-use crate::budget::{BytesPermit, ConnectionBudget};
+use crate::{
+    budget::{BytesPermit, ConnectionBudget},
+    server::write::write_to_stream,
+};
 
 /// The largest read of a head, in bytes.
 const STEP: usize = 8 * 1024;
@@ -254,32 +257,4 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadReader<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeadReader<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
+write_to_stream!(HeadReader);

@@ -14,9 +14,9 @@ use sea_orm::{
 use tokio::time::Instant;
 
 use super::{
-    entities::{account, currency, direction, manager_group_right, number_pool, request},
+    entities::{account, manager_group_right, request},
     executor::{Executor, Write},
-    rows::{ActingRow, Answer, Id, Kept},
+    rows::{ActingRow, Answer, Kept},
 };
 use crate::storage::{
     connect::Engine,
@@ -27,12 +27,11 @@ use crate::storage::{
 };
 use crate::{
     domain::{
-        account::{AccountType, ActingAccount, User},
+        account::{ActingAccount, User},
         error::Error,
         snapshot::{LoadPlan, Snapshot},
         update::StoredResponse,
     },
-    fields::Reference,
     trace::Span,
 };
 
@@ -216,44 +215,6 @@ impl<C: Executor> Statements<'_, C> {
         Ok(())
     }
 
-    async fn existing(
-        &self,
-        reference: Reference,
-        ids: &BTreeSet<i64>,
-    ) -> Result<BTreeSet<i64>, Error> {
-        match reference {
-            Reference::Currency => {
-                self.ids("currencies", currency::Column::Id, currency::Entity::find(), ids).await
-            }
-            Reference::Direction => {
-                self.ids("directions", direction::Column::Id, direction::Entity::find(), ids).await
-            }
-            Reference::NumberPool => {
-                let pools = number_pool::Entity::find();
-                self.ids("number_pools", number_pool::Column::Id, pools, ids).await
-            }
-            Reference::Manager => {
-                let is_manager = account::Column::AccountType.eq(AccountType::Manager.as_str());
-                let managers = account::Entity::find().filter(is_manager);
-                self.ids("accounts", account::Column::Id, managers, ids).await
-            }
-        }
-    }
-
-    /// The subset of `ids` among the rows of `select`.
-    async fn ids<E: EntityTrait>(
-        &self,
-        table: &'static str,
-        id: E::Column,
-        select: Select<E>,
-        ids: &BTreeSet<i64>,
-    ) -> Result<BTreeSet<i64>, Error> {
-        let select = select.select_only().column(id).filter(id.is_in(padded(ids).copied()));
-        let ids = self.connection.rows(select.build(backend(self.engine)));
-        let ids = self.run("SELECT", table, ids).await?;
-        Ok(ids.into_iter().map(|Id { id }| id).collect())
-    }
-
     /// Runs write statements. Fails unless they write the expected number of rows.
     pub(super) async fn write(&self, writes: Vec<Write>) -> Result<(), Error> {
         let expected: u64 = writes.iter().map(|write| write.rows).sum();
@@ -268,7 +229,7 @@ impl<C: Executor> Statements<'_, C> {
     }
 
     /// Runs a statement in a span.
-    async fn run<T>(
+    pub(super) async fn run<T>(
         &self,
         operation: &'static str,
         collection: &'static str,

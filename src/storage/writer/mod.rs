@@ -1,5 +1,6 @@
 //! Groups queued updates into one transaction, which saves round trips and commits.
 
+mod gathering;
 mod queue;
 mod servers;
 mod sqlite;

@@ -383,7 +383,8 @@ fn keys_in_a_file_that_cannot_be_used_are_told_at_start() {
                 fs::write(&file, text).unwrap();
             }
             let config = config(&database.url, &keys(file.to_str().unwrap()));
-            let error = Application::service(&config, true).await.err().unwrap();
+            let error =
+                Application::service(&config, true, Environment::default()).await.err().unwrap();
             assert!(matches!(error, RunError::Configuration(_)));
             let told = error.to_string();
             assert!(told.contains("jwt.jwks") && told.contains(problem), "{told}");

@@ -1,0 +1,66 @@
+//! Binds the listeners.
+
+use std::net::SocketAddr;
+
+use super::error::RunError;
+use crate::{
+    config::Config,
+    gateway::Gateway,
+    server::{self, ConnectionLimits, Listener, descriptors},
+    tls::ServerTls,
+};
+
+/// The listener of metrics and the gateway's probes; `None` if disabled.
+pub(super) fn admin(
+    config: &Config,
+    door: &Gateway,
+) -> Result<Option<(Listener, axum::Router)>, RunError> {
+    let Some(address) = config.admin_listen else { return Ok(None) };
+    let max = descriptors::MAX_ADMIN_CONNECTIONS;
+    let limits = ConnectionLimits { max, max_per_address: 0, ..config.connections };
+    let listener = listener("admin", address, None, limits)?;
+    Ok(Some((listener, crate::admin::router(door.probes()))))
+}
+
+/// The listener of gRPC.
+pub(super) fn grpc(config: &Config, limits: ConnectionLimits) -> Result<Listener, RunError> {
+    listener("grpc", config.grpc_listen, config.grpc_tls.clone(), limits)
+}
+
+/// The listener of legacy calls.
+pub(super) fn http(config: &Config, limits: ConnectionLimits) -> Result<Listener, RunError> {
+    listener("http", config.http_listen, config.http_tls.clone(), limits)
+}
+
+fn listener(
+    name: &'static str,
+    address: SocketAddr,
+    tls: Option<ServerTls>,
+    limits: ConnectionLimits,
+) -> Result<Listener, RunError> {
+    let key = match name {
+        "grpc" => "M4_GRPC_LISTEN",
+        "http" => "M4_HTTP_LISTEN",
+        _ => "M4_ADMIN_LISTEN",
+    };
+    let bound = server::bind(address);
+    let socket = bound.map_err(|error| RunError::Listen { address, key, error })?;
+    Ok(Listener { name, socket, tls, limits })
+}
+
+/// The configured limits per listener, lowered to what the file descriptors allow.
+pub(super) fn limits(config: &Config, listeners: usize) -> ConnectionLimits {
+    let mut limits = config.connections;
+    let descriptors = descriptors::limit();
+    let database = usize::try_from(config.database.max_connections).unwrap_or(usize::MAX);
+    limits.max = descriptors::connections(descriptors, limits.max, listeners, database);
+    if limits.max < config.connections.max {
+        tracing::warn!(
+            descriptors,
+            connections = limits.max,
+            configured = config.connections.max,
+            "few file descriptors (RLIMIT_NOFILE) allow fewer connections than configured"
+        );
+    }
+    limits
+}
