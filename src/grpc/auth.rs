@@ -74,12 +74,20 @@ impl Caller {
         extensions.get().ok_or(Error::Unauthenticated)
     }
 
-    /// The identity of an internal caller.
+    /// The internal caller of an authenticated request.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] for the gateway.
     pub(super) fn identity(extensions: &Extensions) -> Result<Arc<Identity>, Error> {
-        match Self::of(extensions)? {
+        Self::of(extensions)?.internal()
+    }
+
+    /// The identity of an internal caller.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for the gateway.
+    pub(super) fn internal(&self) -> Result<Arc<Identity>, Error> {
+        match self {
             Self::Internal(identity) => Ok(Arc::clone(identity)),
             Self::Legacy(_) => Err(Error::Unauthenticated),
         }
@@ -111,19 +119,6 @@ impl Authentication {
                 Ok(Caller::Internal(self.holder(call, authorization).await?))
             }
             Ok(_) | Err(NotLegacy::Malformed) => Err(Error::Unauthenticated),
-        }
-    }
-
-    /// Authenticates a caller other than the gateway.
-    pub(super) async fn internal_caller(
-        &self,
-        call: &CallContext,
-        headers: &HeaderMap,
-        extensions: &Extensions,
-    ) -> Result<Arc<Identity>, Error> {
-        match self.caller(call, headers, extensions).await? {
-            Caller::Internal(identity) => Ok(identity),
-            Caller::Legacy(_) => Err(Error::Unauthenticated),
         }
     }
 

@@ -20,8 +20,8 @@ const CALLS: usize = 200;
 const OWN: [&str; 8] = [
     "src/trace.rs",
     "src/telemetry",
-    "src/grpc/metered.rs",
-    "src/grpc/unserved.rs",
+    "src/grpc/layers/observed_call.rs",
+    "src/grpc/metrics.rs",
     "src/gateway/telemetry.rs",
     "src/storage/gate.rs",
     "src/storage/spans.rs",

@@ -57,7 +57,8 @@ impl Rights {
     ) -> Result<(Arc<Identity>, SubscriptionFilter), Error> {
         let filter = async {
             let (headers, extensions) = (self.metadata.as_ref(), &self.extensions);
-            let caller = self.authentication.internal_caller(context, headers, extensions).await?;
+            let caller =
+                self.authentication.caller(context, headers, extensions).await?.internal()?;
             let actor = context.actor(&caller, Scope::Read, &self.acting_username)?;
             let visibility = self.service.store.visibility(context, &actor, user_id).await?;
             Ok((caller, SubscriptionFilter { user_id, visibility }))
