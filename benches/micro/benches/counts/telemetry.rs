@@ -20,11 +20,11 @@ const CALLS: usize = 200;
 const OWN: [&str; 8] = [
     "src/trace.rs",
     "src/telemetry",
+    "src/grpc/layers/observe.rs",
     "src/grpc/layers/observed_call.rs",
     "src/grpc/metrics.rs",
     "src/gateway/telemetry.rs",
-    "src/storage/gate.rs",
-    "src/storage/spans.rs",
+    "src/storage/query_telemetry.rs",
     "/opentelemetry",
 ];
 const OFF: [(&str, &str); 1] = [("OTEL_SDK_DISABLED", "true")];
