@@ -89,12 +89,12 @@ impl Application {
         if authentication.open {
             if config.insecure {
                 tracing::warn!(
-                    "anybody who reaches {} may do everything: --insecure",
+                    "authentication is off on {} (--insecure): every caller has all rights",
                     config.grpc_listen
                 );
             } else {
                 tracing::info!(
-                    "callers on this machine need no token while there is none: demo data on a loopback address"
+                    "demo data on a loopback address: authentication is off until the first token is created"
                 );
             }
         }
@@ -279,15 +279,16 @@ fn warn_of_short_secrets(keys: &[&str]) {
     if !keys.is_empty() {
         tracing::warn!(
             keys = keys.join(", "),
-            "secrets are shorter than {SHORTEST_SECRET} characters, and others than this machine reach the service"
+            "secrets are shorter than {SHORTEST_SECRET} characters, and the service listens on a non-loopback address"
         );
     }
 }
 
 fn door(config: &Config, channel: Channel) -> Result<Gateway, RunError> {
     let door = Gateway::new(channel, config.door_token.as_ref(), config.answers, config.limits);
-    let mut door = door
-        .map_err(|_| RunError::Configuration("door.token cannot stand in a header".to_owned()))?;
+    let mut door = door.map_err(|_| {
+        RunError::Configuration("door.token is not a valid header value".to_owned())
+    })?;
     if config.http_tls.is_some() {
         door.scheme = "https";
     }

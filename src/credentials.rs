@@ -13,7 +13,7 @@ const SCHEME: &str = "M4-Legacy ";
 /// The metadata with which a gateway in its own process authenticates: `Bearer TOKEN`.
 pub const DOOR_IDENTITY: &str = "m4-door-authorization";
 
-/// The metadata that makes a health check also verify that the service accepts the gateway.
+/// Metadata key of a health check. If present, the check also authenticates the gateway.
 pub const CHECK_GATEWAY: &str = "m4-check-gateway";
 
 /// The metadata that tells the gateway, and no other caller, that an account acted upon itself. The

@@ -102,7 +102,7 @@ impl Telemetry {
 
 fn told(signal: &str, ended: Option<OTelSdkResult>) {
     if let Some(Err(error)) = ended {
-        tracing::warn!(signal, %error, "what was last could not be sent");
+        tracing::warn!(signal, %error, "the final telemetry export failed");
     }
 }
 

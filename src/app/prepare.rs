@@ -40,7 +40,10 @@ pub(super) async fn prepare(
                 return Ok(());
             }
             Err(error) if error.may_pass() => {
-                tracing::error!(error = chain(&error), "trying again");
+                tracing::error!(
+                    error = chain(&error),
+                    "the database could not be prepared; retrying"
+                );
             }
             // Keep trying, but log once: an operator must act, and may restore an older database.
             Err(error @ OpenError::Newer { .. }) if refused => {

@@ -20,7 +20,7 @@ pub(super) struct Serve {
     /// Serve the legacy call only, through the service at `--upstream`: needs no database and no secret key.
     #[arg(long, conflicts_with = "demo")]
     door_only: bool,
-    /// The service that a door of its own speaks to: `http://HOST:PORT` or `https://HOST:PORT`.
+    /// Upstream service of the standalone gateway: `http://HOST:PORT` or `https://HOST:PORT`.
     #[arg(long, value_name = "URL", requires = "door_only")]
     upstream: Option<String>,
 }
@@ -83,8 +83,11 @@ fn follow_hangups(
                 Ok::<_, String>(filter)
             };
             match set() {
-                Ok(filter) => tracing::warn!(filter, "what is logged was read anew"),
-                Err(error) => tracing::warn!(error, "what is logged stays as it was"),
+                Ok(filter) => tracing::warn!(filter, "log filter reloaded"),
+                Err(error) => tracing::warn!(
+                    error,
+                    "log filter not reloaded: the current filter stays in use"
+                ),
             }
         }
     });

@@ -21,7 +21,7 @@ use crate::{
     storage::SqlStore,
 };
 
-/// Make, list and revoke the tokens by which services prove who they are. A running service follows within two seconds.
+/// Create, list and revoke service tokens. A running service follows within two seconds.
 #[derive(Debug, Args)]
 pub(super) struct Token {
     #[command(subcommand)]
@@ -32,9 +32,9 @@ pub(super) struct Token {
 enum Action {
     /// Make a token and print it: it cannot be shown again.
     Create(Create),
-    /// List all tokens, without what is secret of them: tab-separated, oldest first.
+    /// List all tokens without their secrets: tab-separated, oldest first.
     List,
-    /// Revoke the token of an id, or every one of a name.
+    /// Revoke the token with an id, or all tokens with a name.
     Revoke {
         #[arg(value_name = "ID|NAME")]
         id_or_name: String,
@@ -46,13 +46,13 @@ struct Create {
     /// The service's name, for the change log.
     #[arg(long)]
     name: String,
-    /// What it may do: `read`, `update`, `settings`, `admin`.
+    /// Scopes: `read`, `update`, `settings`, `admin`.
     #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE,…")]
     scopes: Vec<String>,
     /// The only fields that it may change: fields such as `general.hidden`, or groups such as `address`.
     #[arg(long = "field", value_delimiter = ',', value_name = "FIELD,…")]
     fields: Vec<String>,
-    /// In how many days it expires; without this it does not.
+    /// Days until expiry. Without this, the token never expires.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500), value_name = "DAYS")]
     expires_in: Option<u32>,
 }

@@ -102,7 +102,7 @@ impl State {
             _ => {
                 tracing::error!(
                     seconds,
-                    "the machine's clock was set; it is followed if that lasts for an hour"
+                    "the machine's clock was set; the new time is used if it stays consistent for an hour"
                 );
                 self.step = Some((origin, uptime));
             }

@@ -37,7 +37,7 @@ pub enum Error {
     #[error("the user was changed since its etag was read")]
     EtagMismatch,
     /// A field to revert was changed since.
-    #[error("a later change touched the same fields")]
+    #[error("a later change modified the same fields")]
     ChangedSince,
     /// There is no such entry in the change log within the acting account's reach.
     #[error("change was not found")]
@@ -114,10 +114,10 @@ pub enum NotPermitted {
     #[error("it lacks the scope `{}`", .0.as_str())]
     Scope(Scope),
     /// Acting without naming an account.
-    #[error("without the scope `admin` it must name an `acting_username`")]
+    #[error("`acting_username` is required without the scope `admin`")]
     OwnName,
     /// Learning a hash that can change every field.
-    #[error("it may not change every field, so it may not learn a hash")]
+    #[error("a caller limited to some fields must not receive a hash")]
     Hash,
     /// Changing this field.
     #[error("it may not change `{}`", .0.path())]

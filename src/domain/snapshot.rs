@@ -67,7 +67,7 @@ impl LoadPlan {
         plan
     }
 
-    /// Adds the data that decides what an actor may do.
+    /// Adds the acting account to the plan.
     pub fn add_actor(&mut self, actor: &Actor) {
         if let Actor::Account(Some(name)) = actor {
             self.actors.insert(name.as_str().to_owned());

@@ -45,7 +45,7 @@ impl<T: Clone> TtlCache<T> {
         if let Some((at, known)) = &*last
             && at.elapsed() < if known.is_some() { self.age } else { FAILURE_TTL }
         {
-            let unavailable = || Error::Unavailable("it could not be read just now".into());
+            let unavailable = || Error::Unavailable("a recent read failed".into());
             return known.clone().ok_or_else(unavailable);
         }
         let known = read.await;

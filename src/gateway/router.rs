@@ -181,7 +181,7 @@ impl Gateway {
         let mut credentials: MetadataValue<_> = credentials
             .to_header()
             .parse()
-            .map_err(|_| tonic::Status::internal("credentials cannot stand in a header"))?;
+            .map_err(|_| tonic::Status::internal("the credentials are not a valid header value"))?;
         credentials.set_sensitive(true);
         metadata.insert("authorization", credentials);
         if let Some(identity) = &self.identity {

@@ -35,10 +35,10 @@ pub(super) fn of_door(refused: &Outcome) -> Finding {
     // The gateway's checks are numbered by their HTTP status.
     let check = LegacyCheck::try_from(i32::from(http)).unwrap_or_default();
     let why = match check {
-        LegacyCheck::NoSuchApi => "the path is none of the call's",
+        LegacyCheck::NoSuchApi => "the path is not a legacy API path",
         LegacyCheck::MethodNotAllowed => "the method is not GET, HEAD or POST",
         LegacyCheck::TooLarge => "the body is larger than http.body_limit",
-        _ => "the door does not pass it on",
+        _ => "the gateway refuses the request",
     };
     (check, why.to_owned())
 }
@@ -125,7 +125,7 @@ pub(super) fn of_error(
         ),
         Error::UserNotFound if exists => (
             LegacyCheck::UserNotFound,
-            "the acting manager shows only assigned users, and is not this one's responsible manager",
+            "the acting manager shows only assigned users, and is not the responsible manager of this user",
         ),
         Error::UserNotFound => {
             (LegacyCheck::UserNotFound, "user_id is missing, no number, or no plain user's")

@@ -171,7 +171,7 @@ fn http_request(request: ExplainLegacyCallRequest) -> Result<http::Request<Bytes
     }
     if let Some(content_type) = request.content_type {
         let content_type = HeaderValue::from_str(&content_type)
-            .map_err(|_| invalid_request("content_type", "cannot stand in a header"))?;
+            .map_err(|_| invalid_request("content_type", "is not a valid header value"))?;
         http.headers_mut().insert(CONTENT_TYPE, content_type);
     }
     Ok(http)

@@ -77,6 +77,6 @@ impl Workers {
             answer
         });
         let answer = worker.await.map_err(|panicked| failed(panicked.into()))?;
-        answer.ok_or_else(|| failed("a call ended that nobody waits for".into()))
+        answer.ok_or_else(|| failed("the call was cancelled".into()))
     }
 }

@@ -111,7 +111,7 @@ impl Jwks {
                 Err(problem) if !failed => {
                     tracing::warn!(
                         problem,
-                        "the keys of JWTs could not be read; the old ones stay"
+                        "the keys of JWTs could not be read; the previous keys stay in use"
                     );
                 }
                 Ok(()) if failed => tracing::info!("the keys of JWTs can be read again"),

@@ -35,7 +35,7 @@ impl RawParameter {
     }
 }
 
-/// Whether the call knows a parameter.
+/// Whether the parameter is defined for the legacy call.
 pub(super) fn is_known(name: &str) -> bool {
     KNOWN.contains_key(name.as_bytes())
 }

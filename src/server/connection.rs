@@ -125,7 +125,7 @@ impl AsyncWrite for Connection {
                 linger.insert(Linger { timeout, bytes: MAX_LINGER_BYTES })
             }
         };
-        // Poll the timer first: a client may send without end.
+        // Poll the timer first: a client may never stop sending.
         while linger.timeout.as_mut().poll(context).is_pending() {
             if linger.bytes == 0 {
                 return Poll::Pending;

@@ -50,7 +50,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadTimeout<S> {
             return read;
         }
         if let Some(deadline) = &mut this.deadline {
-            // Even if there is more to read: a client may send one byte at a time.
+            // Check the deadline even if data is available: a client may send one byte at a time.
             if deadline.as_mut().poll(context).is_ready() {
                 this.activity.slot.count_closed(Closed::Head);
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

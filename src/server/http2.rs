@@ -81,7 +81,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<S> {
         if awaited.receive(&buffer.filled()[before..]) {
             this.awaited = None;
         } else if awaited.deadline.as_mut().poll(context).is_ready() {
-            // Even if there is more to read: a client may send one byte at a time.
+            // Check the deadline even if data is available: a client may send one byte at a time.
             this.activity.slot.count_closed(Closed::Head);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

@@ -100,7 +100,7 @@ pub(crate) async fn serve<C>(
                     let connection = protocol(TokioIo::new(stream), peer, Arc::clone(&activity));
                     run(connection, &activity, limits, stop).await;
                 }
-                Err(error) => tracing::info!(%error, "TLS could not be agreed on with a client"),
+                Err(error) => tracing::info!(%error, "TLS handshake failed"),
             }
         };
         tasks.spawn(async move {

@@ -44,7 +44,7 @@ impl Checkpoints {
                     Ok(pages) => full.store(pages > LOG_PAGES / 4 * 3, Ordering::Relaxed),
                     Err(error) => {
                         // The writer runs the checkpoint then.
-                        tracing::warn!(error = chain(&error), "no checkpoint");
+                        tracing::warn!(error = chain(&error), "checkpoint failed");
                         connection = None;
                     }
                 }

@@ -22,17 +22,17 @@ use crate::domain::{
 
 /// The transaction conflicts with another one. The caller retries it.
 #[derive(Debug, thiserror::Error)]
-#[error("the transaction lost against another one")]
+#[error("the transaction conflicted with another transaction")]
 pub(super) struct Conflict;
 
 /// A lock timeout. The holder may release the lock soon.
 #[derive(Debug, thiserror::Error)]
-#[error("a lock was not had in time")]
+#[error("lock timeout")]
 struct Locked;
 
 /// The connection is unusable.
 #[derive(Debug, thiserror::Error)]
-#[error("a connection to the database is of no use any more")]
+#[error("the database connection is unusable")]
 struct Unusable {
     breakage: Breakage,
     source: Cause,
@@ -40,7 +40,7 @@ struct Unusable {
 
 /// The error of a statement that timed out: its connection is unusable.
 pub(super) fn unanswered() -> Error {
-    let source = "a statement was not answered".into();
+    let source = "a statement timed out".into();
     Error::Unavailable(Unusable { breakage: Breakage::Broken, source }.into())
 }
 
@@ -57,7 +57,7 @@ pub(super) fn source(cause: &Cause) -> &Cause {
 
 /// A column with a value that no version of this service writes.
 #[derive(Debug, thiserror::Error)]
-#[error("the column {0} holds what it cannot")]
+#[error("the column {0} holds an invalid value")]
 pub(super) struct Corrupt(pub(super) &'static str);
 
 impl From<Corrupt> for Error {

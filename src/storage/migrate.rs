@@ -56,7 +56,7 @@ pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result
     check_file(&options.url)?;
     check(options).await?;
     let connection = single(options).await?;
-    let migrated = in_time(refused(&connection, steps)).await;
+    let migrated = in_time(check_compatible(&connection, steps)).await;
     let migrated = match (migrated, engine) {
         (Err(refused), _) => Err(refused),
         (Ok(()), Engine::Sqlite) => sqlite(&connection, steps, demo).await,
@@ -77,27 +77,30 @@ pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result
 pub(super) async fn check_schema(options: &Options) -> Result<(), OpenError> {
     check(options).await?;
     let connection = single(options).await?;
-    let checked = in_time(refused(&connection, &steps())).await;
+    let checked = in_time(check_compatible(&connection, &steps())).await;
     let _ = timeout(ACQUIRE_TIMEOUT, connection.close()).await;
     checked
 }
 
 /// Rejects a schema that is incompatible with this version.
-async fn refused(connection: &DatabaseConnection, steps: &[Step]) -> Result<(), OpenError> {
+async fn check_compatible(
+    connection: &DatabaseConnection,
+    steps: &[Step],
+) -> Result<(), OpenError> {
     match newer(connection, steps).await? {
         None => Ok(()),
         Some(newer) => Err(OpenError::Newer { step: newer.step, reason: newer.reason }),
     }
 }
 
-/// On SQLite, one transaction does everything.
+/// Migrates SQLite: one transaction has all steps and the demo data.
 async fn sqlite(
     connection: &DatabaseConnection,
     steps: &[Step],
     demo: bool,
 ) -> Result<(), OpenError> {
     connection.execute_unprepared("BEGIN IMMEDIATE").await?;
-    refused(connection, steps).await?;
+    check_compatible(connection, steps).await?;
     let record = Record::open(connection).await?;
     for step in steps.iter().filter(|step| !record.has(step)) {
         step.apply(connection).await?;
@@ -133,14 +136,14 @@ async fn locked(
     demo: bool,
 ) -> Result<(), OpenError> {
     // Another replica may have migrated meanwhile.
-    refused(connection, steps).await?;
+    check_compatible(connection, steps).await?;
     let record = Record::open(connection).await?;
     for step in steps.iter().filter(|step| !record.has(step)) {
-        patiently(engine, connection, Work::Step(step)).await?;
+        run_with_lock_retry(engine, connection, Work::Step(step)).await?;
         tracing::info!(step = step.name(), "a step of the schema was applied");
     }
-    patiently(engine, connection, Work::TokenKey).await?;
-    if demo && !patiently(engine, connection, Work::Demo).await? {
+    run_with_lock_retry(engine, connection, Work::TokenKey).await?;
+    if demo && !run_with_lock_retry(engine, connection, Work::Demo).await? {
         return Err(OpenError::NotDemo);
     }
     Ok(())
@@ -181,7 +184,7 @@ impl Work<'_> {
 }
 
 /// Retries until the locks are free.
-async fn patiently(
+async fn run_with_lock_retry(
     engine: Engine,
     connection: &DatabaseConnection,
     work: Work<'_>,

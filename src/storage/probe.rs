@@ -37,7 +37,7 @@ pub(super) struct Probe {
     large_insert: String,
     /// When an update last found a full disk.
     full_since: std::sync::Mutex<Option<Instant>>,
-    /// Whether the disk may still be full. A small insert cannot tell: it may fit in a page.
+    /// Whether the disk may still be full. A small insert proves nothing: it may fit in an allocated page.
     doubts_room: AtomicBool,
     /// Taken while in use: a failed or cancelled probe drops it. After a switchover, it would still
     /// lead to the old primary.
@@ -79,7 +79,7 @@ impl Probe {
         self.doubts_room.store(true, Ordering::Relaxed);
     }
 
-    /// Records that an update was stored.
+    /// On MariaDB, a stored update proves that the disk has space again.
     pub(super) fn found_room(&self, engine: Engine) {
         if engine == Engine::MySql && self.doubts_room.load(Ordering::Relaxed) {
             self.doubts_room.store(false, Ordering::Relaxed);

@@ -174,7 +174,11 @@ impl Writer {
             && self.fault != Some(Fault::Corrupt)
         {
             if self.fault != Some(fault) {
-                tracing::error!(cause = fault.label(), error = chain(error), "nothing is stored");
+                tracing::error!(
+                    cause = fault.label(),
+                    error = chain(error),
+                    "updates cannot be stored"
+                );
             }
             self.fault = Some(fault);
             if fault == Fault::FileMoved {
@@ -217,7 +221,7 @@ impl Writer {
             Ok(Checkpoint { is_complete, pages }) => {
                 tracing::debug!(is_complete, pages, "the write-ahead log is long");
             }
-            Err(error) => tracing::warn!(error = chain(&error), "no checkpoint"),
+            Err(error) => tracing::warn!(error = chain(&error), "checkpoint failed"),
         }
         self.shortened = Some(Instant::now());
     }
@@ -269,7 +273,7 @@ impl Writer {
     }
 }
 
-/// Commits an unchanged page: a commit syncs the log, and a rollback does not.
+/// Commits an unchanged page, to prove that the log can be synced. A rollback does not sync.
 fn commit_nothing(connection: &SqliteConnection) -> Result<(), Error> {
     let version: i32 = connection.query_row("PRAGMA user_version", |row| row.get(0))?;
     connection.execute_batch(&format!("PRAGMA user_version = {version}"))?;

@@ -98,7 +98,7 @@ async fn compare_clocks(database: &Database) -> Result<(), Error> {
         return Ok(());
     }
     let seconds = difference.num_seconds();
-    let cause = format!("this machine's clock is {seconds} s ahead of the database server's");
+    let cause = format!("the machine's clock differs from the database server's by {seconds} s");
     Err(Error::Unavailable(cause.into()))
 }
 

@@ -23,7 +23,7 @@ pub(super) enum Shape {
     Users(usize, Option<bool>),
     /// Stores these fields of one user.
     Update(Vec<Field>),
-    /// Stores these fields of this many users.
+    /// Updates these fields. The number is the number of users.
     Updates(Vec<Field>, usize),
     /// Stores this many change log entries.
     Entries(usize),

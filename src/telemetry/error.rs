@@ -1,4 +1,4 @@
-//! Errors of the set-up.
+//! Errors of the telemetry setup.
 
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]

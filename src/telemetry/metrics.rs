@@ -80,7 +80,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that a scraper accepts.
+    /// Selects the scrape format from the `Accept` header.
     pub(crate) fn accepted(accept: Option<&str>) -> Self {
         // Prometheus lists OpenMetrics first if it accepts OpenMetrics at all.
         match accept {

@@ -93,9 +93,11 @@ impl<S: Source> Reloading<S> {
             Ok(made) => {
                 *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
                 let keys: Vec<_> = self.0.source.files().iter().map(|file| file.key).collect();
-                tracing::info!(keys = keys.join(", "), "certificates were read anew");
+                tracing::info!(keys = keys.join(", "), "certificates reloaded");
             }
-            Err(error) => tracing::error!(%error, "certificates stay as they were"),
+            Err(error) => {
+                tracing::error!(%error, "certificates not reloaded: the current ones stay in use")
+            }
         }
         now
     }

@@ -309,7 +309,7 @@ async fn the_program_says_that_it_serves_once_it_is_ready(database: TestDatabase
     let unreachable = [("M4_DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")];
     let mut waiting = Program::serve(&["--demo"], &unreachable).await;
     let mut door = Program::door(waiting.grpc.unwrap(), &[]).await;
-    waiting.wait_for_line("trying again").await;
+    waiting.wait_for_line("the database could not be prepared; retrying").await;
     assert!(!serves(&waiting), "{}", waiting.log());
     assert!(!serves(&door), "{}", door.log());
     door.signal("TERM");
@@ -510,14 +510,14 @@ async fn what_is_logged_is_read_anew_at_a_signal(database: TestDatabase) {
     assert!(!program.log().contains("a change is stored"));
     std::fs::write(&file, "log = 'm4_user_details=debug,info'").unwrap();
     program.signal("HUP");
-    let line = program.wait_for_line("what is logged was read anew").await;
+    let line = program.wait_for_line("log filter reloaded").await;
     assert_eq!(line["fields"]["filter"], "m4_user_details=debug,info");
     program.call("admin", "3", "city=Second").await;
     program.wait_for_line("a change is stored").await;
     // An invalid level changes nothing.
     std::fs::write(&file, "log = 'm4_user_details=loud'").unwrap();
     program.signal("HUP");
-    program.wait_for_line("what is logged stays as it was").await;
+    program.wait_for_line("log filter not reloaded: the current filter stays in use").await;
     program.call("admin", "3", "city=Third").await;
     for _ in 0..3000 {
         if program.log().matches("a change is stored").count() == 2 {

@@ -144,7 +144,7 @@ async fn a_password_is_told_to_nobody_while_the_database_is_away() {
     for url in &urls {
         let variables = [("M4_DATABASE_URL", url.as_str()), ("M4_LOG", "trace")];
         let mut program = Program::serve(&["--demo"], &variables).await;
-        program.wait_for_line("trying again").await;
+        program.wait_for_line("the database could not be prepared; retrying").await;
         assert_unavailable(&program.call("admin", "3", "").await);
         program.signal("TERM");
         assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());

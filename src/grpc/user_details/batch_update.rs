@@ -44,7 +44,10 @@ impl UserDetails {
         let updates = request.requests.into_iter().enumerate().map(|(index, one)| {
             let other = !one.acting_username.is_empty() && one.acting_username != acting_username;
             let one = if other {
-                Err(invalid_request("acting_username", "must be empty, or that of the batch"))
+                Err(invalid_request(
+                    "acting_username",
+                    "must be empty, or equal to the value of the batch",
+                ))
             } else {
                 to_update(call, one, (actor.clone(), caller.fields()), origin.clone())
             };

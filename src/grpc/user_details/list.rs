@@ -99,7 +99,12 @@ fn order(order_by: &str, updated_since: bool) -> Result<Order, Error> {
     let descending = match (words.next(), words.next()) {
         (None | Some("asc"), None) => false,
         (Some("desc"), None) => true,
-        _ => return Err(invalid_request("order_by", "may have only ` desc` behind its one field")),
+        _ => {
+            return Err(invalid_request(
+                "order_by",
+                "must be one field, optionally followed by `asc` or `desc`",
+            ));
+        }
     };
     Ok(Order { key, descending })
 }

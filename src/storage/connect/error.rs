@@ -21,11 +21,11 @@ pub enum OpenError {
     #[error(transparent)]
     Unfit(#[from] Unfit),
     /// Demo data was requested for a database that has other data.
-    #[error("the database has data of its own, so it cannot have the demo data")]
+    #[error("the database is not empty: demo data cannot be loaded")]
     NotDemo,
     /// A newer version made a schema change that excludes this version.
     #[error(
-        "the schema of the database is that of a newer version, and this version must not run on it ({step}: {reason}): run the newer version, or restore a database of before"
+        "the schema of the database is of a newer version, which excludes this version ({step}: {reason}): run the newer version, or restore an older backup"
     )]
     Newer {
         /// The migration.

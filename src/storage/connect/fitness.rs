@@ -41,7 +41,7 @@ async fn postgres(connection: &DatabaseConnection) -> Result<(), OpenError> {
     }
     if setting("full_page_writes").await? != "on" {
         tracing::warn!(
-            "full_page_writes is off: only a file system that writes whole pages survives a power loss so"
+            "full_page_writes is off: data survives a power loss only if the file system writes pages atomically"
         );
     }
     Ok(())
@@ -83,7 +83,7 @@ async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
         tracing::warn!(
             setting,
             found,
-            "if all nodes of the cluster fail at once, updates that were answered can be lost"
+            "if all nodes of the cluster fail at once, acknowledged updates can be lost"
         );
     }
     // Earlier versions created tables with the server's default engine.

@@ -194,7 +194,7 @@ impl Manager for Connector {
 
     async fn recycle(&self, slot: &mut Slot, _: &Metrics) -> RecycleResult<DbErr> {
         if self.stale.is_after(slot.made) || slot.made.elapsed() > MAX_CONNECTION_AGE {
-            return Err(RecycleError::message("it is old"));
+            return Err(RecycleError::message("the connection is too old"));
         }
         let is_suspect = slot.used.elapsed() > CHECK_AFTER_IDLE || self.suspect.is_after(slot.used);
         if !is_suspect && !slot.is_interrupted {
@@ -209,7 +209,7 @@ impl Manager for Connector {
                 if !slot.is_interrupted {
                     self.replace_all();
                 }
-                return Err(RecycleError::message("it does not answer"));
+                return Err(RecycleError::message("the connection does not respond"));
             }
         }
         (slot.used, slot.is_interrupted) = (Instant::now(), false);

@@ -21,7 +21,7 @@ pub enum UrlError {
     #[error("the value of {0} cannot be used")]
     Value(String),
     /// The option is unknown.
-    #[error("{0} is no option of it")]
+    #[error("unknown option {0}")]
     Option(String),
 }
 

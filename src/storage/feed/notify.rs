@@ -82,7 +82,10 @@ pub(super) async fn listen(database: &Database) {
         let heard: Result<(), sqlx::Error> = heard.await;
         if let Err(error) = heard {
             let error = cause(DbErr::Conn(RuntimeErr::SqlxError(error.into())));
-            tracing::warn!(error = chain(&*error), "wake-up calls of other replicas are not heard");
+            tracing::warn!(
+                error = chain(&*error),
+                "cannot listen for notifications from other replicas"
+            );
             sleep(LISTEN_BACKOFF).await;
         }
     }

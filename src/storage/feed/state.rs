@@ -67,14 +67,15 @@ impl Feed {
         if self.database.swept_up_to(span).await? <= position.contiguous_up_to() {
             return Ok(());
         }
-        let problem = "is older than the change log is kept: read the users again".to_owned();
+        let problem =
+            "is older than the retention of the change log: read the users again".to_owned();
         Err(Error::InvalidRequest { field: "resume_token", problem })
     }
 }
 
 /// The error of a position that the log does not have.
 pub(super) fn beyond_end() -> Error {
-    let problem = "is beyond the end of the change log, or of another change log: the database was restored, or has lost \
+    let problem = "does not match this change log: the database was restored, or has lost \
                    entries; read the users again";
     Error::InvalidRequest { field: "resume_token", problem: problem.to_owned() }
 }

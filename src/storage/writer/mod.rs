@@ -62,7 +62,7 @@ impl Writers {
         answered.await.map_err(|_| ended())?
     }
 
-    /// Applies an update. A cancelled call stops the update only before its transaction begins.
+    /// Applies an update. Cancelling the call has no effect after the transaction has begun.
     pub(super) async fn apply(
         &self,
         call: CallContext,

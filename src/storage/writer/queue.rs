@@ -56,7 +56,7 @@ impl Batch {
         self.updates.iter().map(pending).collect()
     }
 
-    /// Names the index of the first failed update. Ignores a dropped caller.
+    /// Sends the result. A failure has the index of the first failed update. Ignores a dropped caller.
     pub(super) fn answer(self, outcome: Result<Vec<Result<Updated, Error>>, Error>) {
         let Self { answer, room, .. } = self;
         drop(room);

@@ -175,7 +175,7 @@ fn last_deadline(deadlines: impl Iterator<Item = Option<Instant>>) -> Option<Ins
 }
 
 fn given_up() -> Error {
-    Error::Unavailable("a transaction did not end".into())
+    Error::Unavailable("a transaction timed out".into())
 }
 
 /// Runs updates in one transaction and answers them. An update of a locked row runs on its own.

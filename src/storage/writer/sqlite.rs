@@ -24,7 +24,7 @@ use crate::storage::{
 
 /// Batches get at most one part in this many of the writer's time while single updates are queued.
 const BATCHES_PART: u32 = 10;
-/// Longest wait of a batch for single updates: its caller has a deadline.
+/// Maximum time that single updates delay a batch.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A batch runs at once if no single update arrives for this long.
 const IDLE_TIME: Duration = Duration::from_millis(10);
@@ -53,12 +53,13 @@ fn write(
 ) {
     let mut work = Vec::with_capacity(MAX_GROUP_UPDATES);
     let mut waiting = VecDeque::new();
-    // Single updates have priority until `theirs`. `any` is set if some ran since the last batch.
-    let (mut theirs, mut any) = (Instant::now(), false);
+    // Single updates have priority until `singles_until`. `any` is set if some ran since the last batch.
+    let (mut singles_until, mut any) = (Instant::now(), false);
     let mut took = Duration::ZERO;
     loop {
         let received = if let Some(batch) = waiting.front() {
-            let patience = due(batch, theirs, took).saturating_duration_since(Instant::now());
+            let patience =
+                due(batch, singles_until, took).saturating_duration_since(Instant::now());
             let more = queue.recv_many(&mut work, MAX_GROUP_UPDATES);
             runtime.block_on(async { timeout(patience.min(IDLE_TIME), more).await })
         } else {
@@ -75,7 +76,7 @@ fn write(
             run(|| run_group(&mut writer, jobs));
         }
         let begun = Instant::now();
-        let is_due = |batch: &mut Batch| begun >= due(batch, theirs, took);
+        let is_due = |batch: &mut Batch| begun >= due(batch, singles_until, took);
         let turn = if matches!(received, Ok(1..)) {
             waiting.pop_front_if(is_due)
         } else {
@@ -84,9 +85,9 @@ fn write(
         if let Some(batch) = turn {
             run(|| all(&mut writer, batch));
             took = begun.elapsed();
-            theirs = Instant::now();
+            singles_until = Instant::now();
             if any {
-                theirs += (took * (BATCHES_PART - 1)).min(LONGEST_WAIT);
+                singles_until += (took * (BATCHES_PART - 1)).min(LONGEST_WAIT);
             }
             any = false;
         } else if received == Ok(0) {
@@ -95,11 +96,11 @@ fn write(
     }
 }
 
-/// When a batch runs: at `theirs`, or earlier if its deadline requires it. `took` is the duration
+/// When a batch runs: at `singles_until`, or earlier if its deadline requires it. `took` is the duration
 /// of the last batch.
-fn due(batch: &Batch, theirs: Instant, took: Duration) -> Instant {
+fn due(batch: &Batch, singles_until: Instant, took: Duration) -> Instant {
     let latest = batch.call.deadline.and_then(|deadline| deadline.checked_sub(took * 2));
-    latest.map_or(theirs, |latest| latest.min(theirs))
+    latest.map_or(singles_until, |latest| latest.min(singles_until))
 }
 
 /// A panic fails these updates, not the writer.
@@ -158,7 +159,7 @@ mod tests {
     async fn a_batch_waits_for_its_turn_unless_its_deadline_would_pass() {
         let now = Instant::now();
         let (milliseconds, took) = (Duration::from_millis, Duration::from_millis(100));
-        let theirs = now + milliseconds(900);
+        let singles_until = now + milliseconds(900);
         for (deadline, expected) in [(None, 900), (Some(500), 300), (Some(5000), 900)] {
             let batch = Batch {
                 updates: Vec::new(),
@@ -170,7 +171,7 @@ mod tests {
                 answer: oneshot::channel().0,
                 room: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
             };
-            assert_eq!(due(&batch, theirs, took), now + milliseconds(expected));
+            assert_eq!(due(&batch, singles_until, took), now + milliseconds(expected));
         }
     }
 }

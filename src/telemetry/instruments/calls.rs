@@ -60,7 +60,7 @@ impl Instruments {
         self.unanswered.add(calls, &[]);
     }
 
-    /// Counts calls that were refused or given up.
+    /// Counts calls that were shed: refused as overload, or past their deadline.
     pub(crate) fn shed(&self, calls: u64, reason: &'static str) {
         self.shed.add(calls, &[KeyValue::new(names::REASON, reason)]);
     }
