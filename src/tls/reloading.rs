@@ -96,7 +96,7 @@ impl<S: Source> Reloading<S> {
                 tracing::info!(keys = keys.join(", "), "certificates reloaded");
             }
             Err(error) => {
-                tracing::error!(%error, "certificates not reloaded: the current ones stay in use")
+                tracing::error!(%error, "certificates not reloaded: the current ones stay in use");
             }
         }
         now
