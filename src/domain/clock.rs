@@ -12,7 +12,8 @@ pub trait Clock: Send + Sync + 'static {
     /// The time now, in UTC.
     fn now(&self) -> DateTime<Utc>;
 
-    /// How long ago the clock last made a large step; `Duration::MAX` if never.
+    /// How long ago the clock last made a large step; zero while a step is pending, and
+    /// `Duration::MAX` if never.
     fn steady_for(&self) -> Duration;
 }
 
@@ -74,14 +75,21 @@ impl Clock for SteadyClock {
     }
 
     fn steady_for(&self) -> Duration {
-        let followed_at = self.state().followed_at;
-        followed_at.map_or(Duration::MAX, |at| uptime().saturating_sub(at))
+        self.state().steady_for(uptime())
     }
 }
 
 impl State {
     fn new(machine: DateTime<Utc>, uptime: Duration) -> Self {
         Self { origin: machine - uptime, step: None, followed_at: None }
+    }
+
+    fn steady_for(&self, uptime: Duration) -> Duration {
+        match (self.step, self.followed_at) {
+            (Some(_), _) => Duration::ZERO,
+            (None, Some(at)) => uptime.saturating_sub(at),
+            (None, None) => Duration::MAX,
+        }
     }
 
     fn now(&mut self, machine: DateTime<Utc>, uptime: Duration) -> DateTime<Utc> {
@@ -146,9 +154,11 @@ mod tests {
         for step in [DAY, -DAY] {
             let mut state = State::new(noon(), MINUTE);
             assert_eq!(state.now(noon() + step, MINUTE), noon());
+            assert_eq!(state.steady_for(MINUTE), Duration::ZERO);
             let later = noon() + 30 * MINUTE;
             assert_eq!(state.now(later + step, 31 * MINUTE), later);
             assert_eq!(state.now(later, 31 * MINUTE), later);
+            assert_eq!(state.steady_for(31 * MINUTE), Duration::MAX);
             // It is a new step.
             assert_eq!(state.now(later + step, 31 * MINUTE), later);
             let much_later = noon() + 80 * MINUTE;

@@ -18,8 +18,8 @@ use crate::{
     proto::Channel,
 };
 
-/// The interval between checks at the start.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The first and the longest pause between checks at the start.
+const CHECK_BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// The timeout of a health check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -38,8 +38,10 @@ impl Readiness {
 
     /// Waits until the service is serving and accepts the gateway.
     pub(crate) async fn wait(&self) {
+        let [mut pause, longest] = CHECK_BACKOFF;
         while !self.is_ready().await {
-            tokio::time::sleep(CHECK_INTERVAL).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
         }
     }
 

@@ -7,7 +7,10 @@ use std::{
     mem::ManuallyDrop,
     os::unix::fs::{FileExt, MetadataExt},
     path::PathBuf,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::sqlite_url::{LOG_SUFFIXES, SqliteFile};
@@ -54,6 +57,8 @@ struct Opened {
     index: ManuallyDrop<File>,
     /// The database file after the last known checkpoint.
     content: Mutex<Option<Content>>,
+    /// An overwritten file stays overwritten, whatever a later checkpoint writes.
+    is_overwritten: AtomicBool,
 }
 
 /// Identifies the content of the database file. With a write-ahead log, only checkpoints write to
@@ -87,25 +92,24 @@ impl Checkpoints {
 }
 
 impl Opened {
-    /// Whether the database file has changed without a checkpoint. False during a checkpoint.
+    /// Whether the database file has ever changed without a checkpoint. During a checkpoint it
+    /// cannot be seen.
     fn is_overwritten(&self, database: &PathBuf) -> io::Result<bool> {
         let checkpoints = Checkpoints::read(&self.index)?;
         let file = fs::metadata(database)?;
         let is_settled = checkpoints.copied == checkpoints.attempted
             && checkpoints == Checkpoints::read(&self.index)?;
         if !is_settled {
-            return Ok(false);
+            return Ok(self.is_overwritten.load(Ordering::Relaxed));
         }
         let modified = (file.mtime(), file.mtime_nsec());
         let content = Content { bytes: file.len(), modified, checkpoints };
         let mut last = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         let is_overwritten =
             last.is_some_and(|last| last != content && last.checkpoints == checkpoints);
-        // An overwritten file stays overwritten.
-        if !is_overwritten {
-            *last = Some(content);
-        }
-        Ok(is_overwritten)
+        *last = Some(content);
+        self.is_overwritten.fetch_or(is_overwritten, Ordering::Relaxed);
+        Ok(self.is_overwritten.load(Ordering::Relaxed))
     }
 }
 
@@ -130,7 +134,12 @@ impl Place {
             }
             let index = File::open(&self.paths[2]).map(ManuallyDrop::new);
             let index = index.map_err(|_| Displaced::Moved(self.paths[2].clone()))?;
-            let _ = self.opened.set(Opened { files, index, content: Mutex::new(None) });
+            let _ = self.opened.set(Opened {
+                files,
+                index,
+                content: Mutex::new(None),
+                is_overwritten: AtomicBool::new(false),
+            });
         }
         self.check().map(drop)
     }

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     domain::error::Error,
-    storage::{connection_limiter::PoolMetrics, failure::Coded, sqlite_url::SqliteFile},
+    storage::{
+        connection_limiter::PoolMetrics, failure::Coded, sqlite_connection::LOG_PAGES,
+        sqlite_url::SqliteFile,
+    },
     telemetry::instruments::instruments,
 };
 
@@ -213,6 +216,8 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(ACQUIRE_TIMEOUT)
         .foreign_keys(true)
+        // As on the writer: only its helper runs checkpoints.
+        .pragma("wal_autocheckpoint", LOG_PAGES.to_string())
         .disable_statement_logging())
 }
 

@@ -2,25 +2,24 @@
 //! unusable connections are replaced.
 
 use std::{
+    collections::BTreeSet,
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use deadpool::managed::{Manager, Metrics, Pool, QueueMode, RecycleError, RecycleResult};
 use futures_util::future::BoxFuture;
-use sea_orm::{DatabaseConnection, DbErr, RuntimeErr};
+use sea_orm::{DatabaseConnection, DbErr, RuntimeErr, sqlx};
 use tokio::time::timeout;
 
 use super::{
+    OpenError,
     fitness::check_server,
     login::timed_out,
     url::{Host, ServerUrl},
 };
-use crate::storage::failure::Breakage;
+use crate::{domain::error::chain, storage::failure::Breakage};
 
 /// Idle time after which a connection is checked before use.
 const CHECK_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -55,8 +54,8 @@ pub(super) fn connections(url: ServerUrl, max: u32) -> Connections {
 /// Creates connections, and checks pooled connections before reuse.
 pub(in crate::storage) struct Connector {
     url: ServerUrl,
-    /// Whether each host passed [`check_server`].
-    fit: Vec<AtomicBool>,
+    /// Whether hosts are checked by [`check_server`] before their first use.
+    checks_hosts: bool,
     /// Connections last used before this moment are checked before use.
     suspect: Moment,
     /// Connections created before this moment are replaced.
@@ -96,20 +95,14 @@ pub(in crate::storage) struct Slot {
 }
 
 impl Connector {
-    /// A connector that checks each of several hosts once. The check at start sees one host.
+    /// A connector that checks each of several hosts. The check at start sees one host.
     pub(super) fn new(url: ServerUrl) -> Self {
-        let is_fit = url.hosts.len() == 1;
-        Self::with(url, is_fit)
+        Self { checks_hosts: url.hosts.len() > 1, ..Self::unchecked(url) }
     }
 
     /// A connector whose caller runs [`check_server`].
     pub(super) fn unchecked(url: ServerUrl) -> Self {
-        Self::with(url, true)
-    }
-
-    fn with(url: ServerUrl, is_fit: bool) -> Self {
-        let fit = url.hosts.iter().map(|_| AtomicBool::new(is_fit)).collect();
-        Self { url, fit, suspect: Moment::default(), stale: Moment::default() }
+        Self { url, checks_hosts: false, suspect: Moment::default(), stale: Moment::default() }
     }
 
     /// Has every connection checked before its next use.
@@ -136,27 +129,24 @@ impl Connector {
 
     /// Connects to the first usable host.
     pub(super) async fn connect(&self) -> Result<DatabaseConnection, DbErr> {
-        let hosts = self.url.hosts.iter().zip(&self.fit);
-        if self.url.hosts.len() == 1
-            && let Some((host, is_fit)) = hosts.clone().next()
-        {
-            return self.login(host, is_fit).await;
+        if let [host] = &*self.url.hosts {
+            return self.login(host).await;
         }
         let (mut last, mut slow) = (None, Vec::new());
-        for (host, is_fit) in hosts {
+        for host in &self.url.hosts {
             let login = async {
                 host.reach().await?;
-                self.login(host, is_fit).await
+                self.login(host).await
             };
             match timeout(HOST_TIMEOUT, login).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = Some(error),
-                Err(_) => slow.push((host, is_fit)),
+                Err(_) => slow.push(host),
             }
         }
         // No other host is usable: try the slow hosts without this timeout.
-        for (host, is_fit) in slow {
-            match self.login(host, is_fit).await {
+        for host in slow {
+            match self.login(host).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }
@@ -165,19 +155,29 @@ impl Connector {
     }
 
     /// Connects to a host. Fails on an unfit host, and on a read-only host if the URL needs writes.
-    async fn login(&self, host: &Host, is_fit: &AtomicBool) -> Result<DatabaseConnection, DbErr> {
+    async fn login(&self, host: &Host) -> Result<DatabaseConnection, DbErr> {
         let connection = host.connect().await?;
         if self.url.needs_writes {
             host.check_writes(&connection).await?;
         }
-        if !is_fit.load(Ordering::Relaxed) {
+        if self.checks_hosts && !fit_hosts().contains(&host.place()) {
             check_server(&connection).await.map_err(|error| {
-                DbErr::Conn(RuntimeErr::Internal(format!("{}: {error}", host.address())))
+                let text = format!("{}: {}", host.address(), chain(&error));
+                DbErr::Conn(match error {
+                    OpenError::Unfit(_) => RuntimeErr::Internal(text),
+                    _ => RuntimeErr::SqlxError(sqlx::Error::Protocol(text).into()),
+                })
             })?;
-            is_fit.store(true, Ordering::Relaxed);
+            fit_hosts().insert(host.place());
         }
         Ok(connection)
     }
+}
+
+/// The address and port of each host that passed [`check_server`] in this process.
+fn fit_hosts() -> MutexGuard<'static, BTreeSet<(String, u16)>> {
+    static FIT_HOSTS: Mutex<BTreeSet<(String, u16)>> = Mutex::new(BTreeSet::new());
+    FIT_HOSTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Manager for Connector {

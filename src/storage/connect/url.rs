@@ -167,6 +167,15 @@ impl Host {
         socket.map_or(host.to_owned(), |socket| socket.to_string_lossy().into_owned())
     }
 
+    /// The address and the port.
+    pub(super) fn place(&self) -> (String, u16) {
+        let port = match self {
+            Self::Postgres(own) => own.get_port(),
+            Self::MySql(own) => own.get_port(),
+        };
+        (self.address(), port)
+    }
+
     /// The port, unless it is the default port.
     pub(super) fn unusual_port(&self) -> Option<u16> {
         let (socket, port, usual) = match self {
