@@ -95,7 +95,7 @@ async fn a_token_is_refused_once_entries_behind_it_were_deleted(database: TestDa
     .await;
     let refused = Watch::start(&app, behind(&before)).await.err().unwrap();
     assert_eq!(reason(&refused), "INVALID_REQUEST");
-    assert!(refused.message().contains("older than the change log is kept"), "{refused}");
+    assert!(refused.message().contains("older than the retention of the change log"), "{refused}");
     drop(Watch::start(&app, behind(&after)).await.unwrap());
     // The position of a watch also advances past the entries of other users.
     let resumable = async {
