@@ -20,8 +20,8 @@ impl Service {
     /// Reverts a logged change. Without an etag, its fields must be unchanged since.
     ///
     /// # Errors
-    /// The errors of [`Store::list_changes`] and [`Store::apply`], [`Error::ChangeNotFound`], and
-    /// [`Error::ChangeNotSupported`].
+    /// The errors of [`super::Store::list_changes`] and [`super::Store::apply`],
+    /// [`Error::ChangeNotFound`], and [`Error::ChangeNotSupported`].
     pub async fn revert(
         &self,
         call: &CallContext,
