@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use m4_user_details::{
-    legacy::query_parameter,
+    legacy_call::query_parameter,
     measured::{Parameters, translate},
 };
 
