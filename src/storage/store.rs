@@ -189,7 +189,13 @@ impl Store for SqlStore {
         now: DateTime<Utc>,
     ) -> Result<Updated, Error> {
         let writers = self.writers.get().ok_or_else(not_prepared)?;
-        writers.apply(call.clone(), update, now, self.admit()?).await
+        let room = self.admit()?;
+        if update.validate_only {
+            // Nothing is stored, so no lock is needed.
+            let snapshot = self.database.load(call, &LoadPlan::of([&update])).await?;
+            return Ok(rules::apply(&update, now, &snapshot)?.0);
+        }
+        writers.apply(call.clone(), update, now, room).await
     }
 
     async fn apply_all(

@@ -8,9 +8,9 @@ use m4_user_details::{
     credentials::LegacyCredentials,
     fields::{FIELDS, Field, Kind},
     proto::{
-        Address, BatchUpdateUserDetailsRequest, Blocking, Date, Details, General,
-        GetUserDetailsRequest, Leaf, ListMode, Lists, Taxes, UpdateUserDetailsRequest, UserDetails,
-        WarningBalance, update_user_details_result::Result as UpdateResult,
+        Address, BatchUpdateUserDetailsRequest, Blocking, Date, Details, ExplainLegacyCallRequest,
+        General, GetUserDetailsRequest, Leaf, ListMode, Lists, Taxes, UpdateUserDetailsRequest,
+        UserDetails, WarningBalance, update_user_details_result::Result as UpdateResult,
     },
 };
 use prost_types::FieldMask;
@@ -18,7 +18,7 @@ use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
 use crate::support::{
-    app::{PATH, TestApp, config, hash, reason, untimed_users, violations},
+    app::{PATH, TestApp, config, hash, reason, target, untimed_users, violations},
     database::TestDatabase,
     on_every_engine, on_servers,
 };
@@ -30,6 +30,7 @@ on_every_engine!(
     a_path_that_a_mask_names_twice_is_told,
     every_field_is_cleared_by_a_star,
     validate_only_stores_nothing,
+    validate_only_takes_no_lock,
     an_etag_that_is_not_the_stored_one_is_refused,
     an_update_that_changes_nothing_writes_nothing,
     every_reason_has_its_code_and_details,
@@ -183,6 +184,23 @@ async fn validate_only_stores_nothing(database: TestDatabase) {
     assert_eq!(reason(&app.update(request).await.unwrap_err()), "INVALID_DETAILS");
     assert_eq!(app.read(3).await, before);
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 0);
+}
+
+async fn validate_only_takes_no_lock(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let lock = database.lock_alice().await;
+    let request = UpdateUserDetailsRequest { validate_only: true, ..update(3, city("Kaunas")) };
+    let answer = app.update(request).await.unwrap();
+    assert_eq!(answer.changed_fields.unwrap().paths, ["address.city"]);
+    let url = target("admin", "3", "city=Kaunas");
+    let explain = ExplainLegacyCallRequest {
+        url,
+        acting_username: "admin".to_owned(),
+        ..ExplainLegacyCallRequest::default()
+    };
+    let explained = app.legacy().explain_legacy_call(explain).await.unwrap().into_inner();
+    assert_eq!(explained.http_status, 200, "{}", explained.xml);
+    lock.release().await;
 }
 
 async fn an_etag_that_is_not_the_stored_one_is_refused(database: TestDatabase) {
