@@ -43,7 +43,7 @@ use crate::{
     gateway::{Answers, Limits},
     grpc::{auth::InternalToken, certificates::Certificates},
     jwt::Provider,
-    server::{Age, ConnectionLimits, Timeouts},
+    server::{Age, ConnectionLimits, MakesRoom, Timeouts},
     storage::Options,
     tls::ServerTls,
 };
@@ -128,6 +128,7 @@ impl Config {
             connections: ConnectionLimits {
                 max: connections.max.0,
                 max_per_address: connections.max_per_address.0,
+                makes_room: MakesRoom::LongestWaiting,
                 age: Age {
                     longest: grpc.connection_age_seconds.seconds(),
                     grace: grpc.connection_grace_seconds.seconds(),

@@ -110,7 +110,11 @@ pub fn table() -> String {
         key("connections.max_per_address"),
         "the longest waiting connection is closed",
     );
-    row("connections of the admin listener", MAX_ADMIN_CONNECTIONS.to_string(), CLOSED);
+    row(
+        "connections of the admin listener",
+        MAX_ADMIN_CONNECTIONS.to_string(),
+        "the longest waiting connection of the address with most is closed",
+    );
     row("memory of requests to the admin listener", bytes(ADMIN_MEMORY), "HTTP 429");
     row("scrapes of metrics at a time", SCRAPES.to_string(), "HTTP 503");
     row("the first byte of a connection", seconds(FIRST_BYTE_TIMEOUT), CLOSED);

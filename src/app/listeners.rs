@@ -6,7 +6,7 @@ use super::error::RunError;
 use crate::{
     config::Config,
     gateway::Gateway,
-    server::{self, ConnectionLimits, Listener, descriptors},
+    server::{self, ConnectionLimits, Listener, MakesRoom, descriptors},
     tls::ServerTls,
 };
 
@@ -17,7 +17,8 @@ pub(super) fn admin(
 ) -> Result<Option<(Listener, axum::Router)>, RunError> {
     let Some(address) = config.admin_listen else { return Ok(None) };
     let max = descriptors::MAX_ADMIN_CONNECTIONS;
-    let limits = ConnectionLimits { max, max_per_address: 0, ..config.connections };
+    let makes_room = MakesRoom::OfLargestAddress;
+    let limits = ConnectionLimits { max, max_per_address: 0, makes_room, ..config.connections };
     let listener = listener("admin", address, None, limits)?;
     Ok(Some((listener, crate::admin::router(door.probes()))))
 }

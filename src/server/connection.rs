@@ -146,29 +146,20 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
         time::{Instant, timeout},
     };
 
-    use super::{
-        super::{Age, ConnectionLimits, registry::Registry},
-        *,
-    };
+    use super::{super::registry::tests::registration, *};
 
     /// A client and its connection.
     async fn pair() -> (TcpStream, Connection) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, peer) = listener.accept().await.unwrap();
-        let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
-        let timeouts = Timeouts::default();
-        let limits = ConnectionLimits { max: 1, max_per_address: 0, age, timeouts };
-        let registration = Registration::new(&Registry::new("test", &limits), peer.ip()).unwrap();
-        (client, Connection::new(stream, registration, timeouts))
+        let (stream, _) = listener.accept().await.unwrap();
+        (client, Connection::new(stream, registration(), Timeouts::default()))
     }
 
     #[tokio::test(start_paused = true)]

@@ -73,20 +73,13 @@ mod tests {
         time::timeout,
     };
 
-    use super::{
-        super::{Age, ConnectionLimits, Timeouts, activity::Registration, registry::Registry},
-        *,
-    };
+    use super::{super::registry::tests::registration, *};
 
     const HEAD: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
     async fn a_head_has_a_deadline_and_the_time_between_requests_has_not() {
-        let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
-        let timeouts = Timeouts::default();
-        let limits = ConnectionLimits { max: 1, max_per_address: 0, age, timeouts };
-        let registry = Registry::new("test", &limits);
-        let registration = Registration::new(&registry, [127, 0, 0, 1].into()).unwrap();
+        let registration = registration();
         let activity = Arc::clone(&registration.0);
         let (mut client, server) = duplex(64);
         let mut stream = HeadTimeout::new(server, Arc::clone(&activity), HEAD);

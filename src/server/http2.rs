@@ -104,10 +104,7 @@ mod tests {
         time::{Instant, timeout},
     };
 
-    use super::{
-        super::{Age, ConnectionLimits, Timeouts, activity::Registration, registry::Registry},
-        *,
-    };
+    use super::{super::registry::tests::registration, *};
 
     const TIMEOUT: Duration = Duration::from_secs(10);
     const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -117,11 +114,7 @@ mod tests {
     /// Serves a client that sends only `sent`. Returns the time until the connection was closed, if
     /// that was within an hour.
     async fn closed_after(sent: &[u8]) -> Option<Duration> {
-        let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
-        let timeouts = Timeouts::default();
-        let limits = ConnectionLimits { max: 1, max_per_address: 0, age, timeouts };
-        let registry = Registry::new("test", &limits);
-        let registration = Registration::new(&registry, [127, 0, 0, 1].into()).unwrap();
+        let registration = registration();
         let (mut client, server) = duplex(64);
         let stream = PrefaceTimeout::new(server, Arc::clone(&registration.0), TIMEOUT);
         let service =

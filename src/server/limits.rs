@@ -29,10 +29,23 @@ pub struct ConnectionLimits {
     /// The largest number of connections of one client address; 0 is no limit. An IPv6 client is
     /// its /64 network.
     pub max_per_address: usize,
+    /// The connection that makes room when there are `max`.
+    pub makes_room: MakesRoom,
     /// The lifetime of connections.
     pub age: Age,
     /// The timeouts for clients.
     pub timeouts: Timeouts,
+}
+
+/// The connection that is closed to make room on a full listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MakesRoom {
+    /// The one that has waited longest for its client. Suits listeners where one address may be a
+    /// proxy with the connections of many clients.
+    LongestWaiting,
+    /// The one that has waited longest of the address with the most waiting connections. An address
+    /// with few connections keeps them, however fast others connect.
+    OfLargestAddress,
 }
 
 /// The lifetime of connections. A limit spreads clients over new replicas, and makes clients

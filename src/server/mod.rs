@@ -19,7 +19,7 @@ mod write;
 pub(crate) use activity::Activity;
 pub(crate) use http1::HeadTimeout;
 pub(crate) use http2::PrefaceTimeout;
-pub use limits::{Age, ConnectionLimits, Timeouts};
+pub use limits::{Age, ConnectionLimits, MakesRoom, Timeouts};
 pub(crate) use limits::{
     FIRST_BYTE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT,
     MAX_LINGER_BYTES, WRITE_TIMEOUT,

@@ -2,15 +2,17 @@
 //! closed to make room.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use foldhash::HashMap;
+use tokio::sync::Notify;
 
 use super::{
-    limits::ConnectionLimits,
+    limits::{ConnectionLimits, MakesRoom},
     reasons::{Closed, Reason},
     slot::{Slot, State},
 };
@@ -27,7 +29,10 @@ pub(super) struct Registry {
     name: &'static str,
     max: usize,
     max_per_address: usize,
+    makes_room: MakesRoom,
     connections: Mutex<Connections>,
+    /// A closing connection is gone.
+    gone: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +73,9 @@ impl Registry {
             name,
             max: limits.max,
             max_per_address: limits.max_per_address,
+            makes_room: limits.makes_room,
             connections: Mutex::default(),
+            gone: Notify::new(),
         })
     }
 
@@ -86,6 +93,18 @@ impl Registry {
         (max / CLOSING_SHARE).max(MIN_CLOSING)
     }
 
+    /// Waits until few enough connections are closing: their tasks need time to free their
+    /// descriptors. Most close at once, and the others within the linger timeout.
+    pub(super) async fn few_are_closing(&self) {
+        loop {
+            let gone = self.gone.notified();
+            if self.lock().closing < 2 * Self::max_closing(self.max) {
+                return;
+            }
+            gone.await;
+        }
+    }
+
     /// Registers a connection until [`Self::remove`]. Closes another connection if there is no room.
     ///
     /// # Errors
@@ -97,15 +116,11 @@ impl Registry {
         let full = if self.max_per_address > 0 && of_address >= self.max_per_address {
             Some((Some(address), Reason::AddressLimit))
         } else if connections.entries.len() >= self.max {
-            Some((None, Reason::TotalLimit))
+            Some((self.crowded(&connections), Reason::TotalLimit))
         } else {
             None
         };
         if let Some((address, reason)) = full {
-            // The tasks of closed connections need time to free their descriptors.
-            if connections.closing >= 2 * Self::max_closing(self.max) {
-                return Err(reason);
-            }
             self.close_one(&mut connections, address, reason)?;
         }
         connections.last += 1;
@@ -116,6 +131,18 @@ impl Registry {
         connections.addresses.entry(address).or_default().count += 1;
         connections.enqueue(id);
         Ok(slot)
+    }
+
+    /// The address that must make room on a full listener; `None` is any address.
+    fn crowded(&self, connections: &Connections) -> Option<IpAddr> {
+        if self.makes_room == MakesRoom::LongestWaiting {
+            return None;
+        }
+        let largest = connections.addresses.iter().max_by_key(|(_, address)| {
+            let first = address.closable.first_key_value().map(|(position, _)| *position);
+            (address.closable.len(), Reverse(first))
+        });
+        largest.map(|(address, _)| *address)
     }
 
     /// Closes a connection to free its file descriptor. Returns false if no connection can close.
@@ -171,6 +198,7 @@ impl Registry {
         let mut connections = self.lock();
         if connections.remove(id).is_none() {
             connections.closing = connections.closing.saturating_sub(1);
+            self.gone.notify_one();
         }
     }
 

@@ -82,6 +82,7 @@ pub(crate) async fn serve<C>(
         };
         // In a flood, connections must be served before newer ones take their place.
         tokio::task::yield_now().await;
+        accepting.registry.few_are_closing().await;
         let Some((stream, address, registration)) = accepting.admit(accepted).await else {
             continue;
         };

@@ -1,7 +1,8 @@
+use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use super::{
     super::{Age, Timeouts, activity::Registration},
@@ -14,9 +15,14 @@ pub(in crate::server) fn registration() -> Registration {
 }
 
 fn registry(max: usize, max_per_address: usize) -> Arc<Registry> {
+    registry_where(max, max_per_address, MakesRoom::LongestWaiting)
+}
+
+fn registry_where(max: usize, max_per_address: usize, makes_room: MakesRoom) -> Arc<Registry> {
     let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
     let timeouts = Timeouts::default();
-    Registry::new("test", &ConnectionLimits { max, max_per_address, age, timeouts })
+    let limits = ConnectionLimits { max, max_per_address, makes_room, age, timeouts };
+    Registry::new("test", &limits)
 }
 
 fn admit(registry: &Arc<Registry>, address: &str) -> Result<Registration, Reason> {
@@ -54,6 +60,27 @@ async fn the_connection_that_is_idle_for_longest_makes_room() {
     assert_eq!(registry.counts(), [2, 0, 1, 0]);
     drop(call);
     assert_eq!(registry.counts(), [3, 0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_address_with_the_most_waiting_connections_makes_room() {
+    let registry = registry_where(4, 0, MakesRoom::OfLargestAddress);
+    let prober = admit(&registry, "10.0.0.1").unwrap();
+    let mut others: Vec<_> =
+        ["10.0.0.2", "10.0.0.3", "10.0.0.3"].map(|ip| admit(&registry, ip).unwrap()).into();
+    for _ in 0..10 {
+        others.push(admit(&registry, "10.0.0.3").unwrap());
+        assert_eq!(registry.counts()[State::Idle as usize], 4);
+    }
+    assert!(!is_closed(&prober) && !is_closed(&others[0]));
+    // The oldest connections of that address were closed, and the newest two are left.
+    let closed: Vec<_> = others.iter().skip(1).map(is_closed).collect();
+    assert_eq!(closed, [[true; 10].as_slice(), &[false; 2]].concat());
+    // Of addresses with one connection each, the one that has waited longest makes room.
+    drop(others.pop());
+    drop(others.pop());
+    let _rest = ["10.0.0.4", "10.0.0.5", "10.0.0.6"].map(|ip| admit(&registry, ip).unwrap());
+    assert!(is_closed(&prober) && !is_closed(&others[0]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,16 +158,14 @@ async fn incomplete_requests_make_room_before_newer_connections() {
 async fn closing_connections_are_bounded() {
     let registry = registry(16, 0);
     let mut admitted = Vec::new();
-    let refused = loop {
-        match admit(&registry, "10.0.0.1") {
-            Ok(registration) => admitted.push(registration),
-            Err(reason) => break reason,
-        }
+    while few_are_closing(&registry) {
+        admitted.push(admit(&registry, "10.0.0.1").unwrap());
         assert!(admitted.len() < 1000, "descriptors are not bounded");
-    };
-    assert_eq!(refused, Reason::TotalLimit);
+    }
     // The first connections linger, the others close at once.
     assert!(!admitted[0].0.slot.closed().await && admitted[20].0.slot.closed().await);
+    drop(admitted.remove(0));
+    assert!(few_are_closing(&registry));
     admitted.retain(|connection| !is_closed(connection));
     assert_eq!(registry.counts(), [16, 0, 0, 0]);
     assert!(registry.free_descriptor());
@@ -148,4 +173,21 @@ async fn closing_connections_are_bounded() {
     drop(admitted);
     assert_eq!(registry.counts(), [0; 4]);
     assert!(registry.lock().addresses.is_empty());
+}
+
+fn few_are_closing(registry: &Registry) -> bool {
+    registry.few_are_closing().now_or_never().is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_connection_waits_until_fewer_are_closing() {
+    let registry = registry(16, 0);
+    let mut admitted = Vec::new();
+    while few_are_closing(&registry) {
+        admitted.push(admit(&registry, "10.0.0.1").unwrap());
+    }
+    let mut waiting = pin!(registry.few_are_closing());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(admitted.remove(0));
+    waiting.await;
 }

@@ -11,7 +11,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::*;
+use super::{super::MakesRoom, *};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -33,7 +33,8 @@ fn limits(max: usize) -> ConnectionLimits {
         Age { longest: Duration::ZERO, grace: Duration::from_millis(50), keepalive: Duration::MAX };
     let linger = Duration::from_millis(50);
     let timeouts = Timeouts { linger, ..Timeouts::default() };
-    ConnectionLimits { max, max_per_address: 0, age, timeouts }
+    let makes_room = MakesRoom::LongestWaiting;
+    ConnectionLimits { max, max_per_address: 0, makes_room, age, timeouts }
 }
 
 impl Server {
