@@ -289,6 +289,7 @@ fn door(config: &Config, channel: Channel) -> Result<Gateway, RunError> {
     let mut door = door.map_err(|_| {
         RunError::Configuration("door.token is not a valid header value".to_owned())
     })?;
+    door.proxies = config.proxies.clone();
     if config.http_tls.is_some() {
         door.scheme = "https";
     }

@@ -40,7 +40,7 @@ pub use variables::FILE_VARIABLE;
 use self::settings::Settings;
 use crate::{
     domain::hash::SecretKeys,
-    gateway::{Answers, Limits},
+    gateway::{Answers, Limits, TrustedProxies},
     grpc::{auth::InternalToken, certificates::Certificates},
     jwt::Provider,
     server::{Age, ConnectionLimits, MakesRoom, Timeouts},
@@ -97,6 +97,10 @@ pub struct Config {
     pub settings_age: Duration,
     /// Interval of heartbeats on idle subscriptions.
     pub heartbeat: Duration,
+    /// The proxies in front of the HTTP listener.
+    pub proxies: TrustedProxies,
+    /// Whether connections of the HTTP listener begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// The log filter, such as `info` or `m4_user_details=debug,warn`.
     pub log: String,
 }
@@ -114,6 +118,8 @@ impl Config {
         let config = Self {
             grpc_listen: grpc.listen,
             http_listen: http.listen,
+            proxies: http.proxies(),
+            proxy_protocol: http.proxy_protocol.0,
             admin_listen: settings.admin.listen.0,
             internal: grpc.internal(&mut checks),
             require_token: grpc.require_token,

@@ -21,6 +21,7 @@ pub mod grpc;
 pub mod jwt;
 pub mod legacy_call;
 pub mod limits;
+pub mod networks;
 pub mod proto;
 pub mod server;
 pub mod shutdown;

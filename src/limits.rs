@@ -27,6 +27,7 @@ use crate::{
         workers::{MAX_LARGE_CALLS, MIN_LARGE_CALLS},
     },
     legacy_call::body::{MAX_BOUNDARY, MAX_MEMBERS},
+    networks::MAX_NETWORKS,
     server::{
         FIRST_BYTE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT,
         MAX_LINGER_BYTES, WRITE_TIMEOUT,
@@ -53,6 +54,7 @@ pub fn table() -> String {
     row("texts of an atomic batch, its users and old values", bytes(MAX_BATCH_TEXT_BYTES), INVALID);
     row("paths of a mask", MAX_MASK_PATHS.to_string(), INVALID);
     row("hash recipes of the settings", MAX_HASH_RECIPES.to_string(), INVALID);
+    row("networks of the settings or of a configuration key", MAX_NETWORKS.to_string(), INVALID);
     row("items of a page", LARGEST_PAGE.to_string(), "a page of so many items");
     row("characters of a page or resume token", MAX_TOKEN_LENGTH.to_string(), INVALID);
     row("the body of a legacy call, decoded", key("http.body_limit"), "HTTP 413");

@@ -6,7 +6,7 @@ use super::error::RunError;
 use crate::{
     config::Config,
     gateway::Gateway,
-    server::{self, ConnectionLimits, Listener, MakesRoom, descriptors},
+    server::{self, ConnectionLimits, Listener, MakesRoom, Proxies, descriptors},
     tls::ServerTls,
 };
 
@@ -19,18 +19,27 @@ pub(super) fn admin(
     let max = descriptors::MAX_ADMIN_CONNECTIONS;
     let makes_room = MakesRoom::OfLargestAddress;
     let limits = ConnectionLimits { max, max_per_address: 0, makes_room, ..config.connections };
-    let listener = listener("admin", address, None, limits)?;
+    let listener = listener("admin", address, None, limits, Proxies::default())?;
     Ok(Some((listener, crate::admin::router(door.probes()))))
 }
 
 /// The listener of gRPC.
 pub(super) fn grpc(config: &Config, limits: ConnectionLimits) -> Result<Listener, RunError> {
-    listener("grpc", config.grpc_listen, config.grpc_tls.clone(), limits)
+    listener("grpc", config.grpc_listen, config.grpc_tls.clone(), limits, Proxies::default())
 }
 
 /// The listener of legacy calls.
 pub(super) fn http(config: &Config, limits: ConnectionLimits) -> Result<Listener, RunError> {
-    listener("http", config.http_listen, config.http_tls.clone(), limits)
+    let proxies =
+        Proxies { trusted: config.proxies.networks.clone(), write_header: config.proxy_protocol };
+    let is_open = proxies.write_header && proxies.trusted.is_empty();
+    if is_open && !config.http_listen.ip().is_loopback() {
+        tracing::warn!(
+            "http.proxy_protocol without http.trusted_proxies: anyone who can connect can claim any \
+             client address"
+        );
+    }
+    listener("http", config.http_listen, config.http_tls.clone(), limits, proxies)
 }
 
 fn listener(
@@ -38,6 +47,7 @@ fn listener(
     address: SocketAddr,
     tls: Option<ServerTls>,
     limits: ConnectionLimits,
+    proxies: Proxies,
 ) -> Result<Listener, RunError> {
     let key = match name {
         "grpc" => "M4_GRPC_LISTEN",
@@ -46,7 +56,7 @@ fn listener(
     };
     let bound = server::bind(address);
     let socket = bound.map_err(|error| RunError::Listen { address, key, error })?;
-    Ok(Listener { name, socket, tls, limits })
+    Ok(Listener { name, socket, tls, limits, proxies })
 }
 
 /// The configured limits per listener, lowered to what the file descriptors allow.

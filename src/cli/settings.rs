@@ -8,6 +8,7 @@ use crate::{
     domain::{
         call_context::CallContext, hash::Recipe, settings::Settings as Switches, store::Store,
     },
+    networks::Networks,
     storage::SqlStore,
 };
 
@@ -22,7 +23,8 @@ pub(super) struct Settings {
 enum Action {
     /// Show all of them.
     Get,
-    /// Change some: `allow_api=on|off`, `allow_get_api=on|off`, `hash_recipes=u,user_id[+user_id]`.
+    /// Change some: `allow_api=on|off`, `allow_get_api=on|off`, `hash_recipes=u,user_id[+user_id]`,
+    /// `allowed_networks=192.0.2.0/24,2001:db8::7` (empty: everywhere).
     Set {
         #[arg(required = true, value_name = "NAME=VALUE")]
         settings: Vec<String>,
@@ -55,10 +57,11 @@ impl Settings {
         let word = |flag| if flag { "on" } else { "off" };
         let recipes: Vec<_> = settings.hash_recipes.iter().map(|recipe| recipe.as_str()).collect();
         print::text(&format!(
-            "allow_api={}\nallow_get_api={}\nhash_recipes={}\n",
+            "allow_api={}\nallow_get_api={}\nhash_recipes={}\nallowed_networks={}\n",
             word(settings.allow_api),
             word(settings.allow_get_api),
             recipes.join("+"),
+            settings.allowed_networks,
         ));
         Ok(())
     }
@@ -90,6 +93,10 @@ fn parse(text: &str) -> Result<Change, CliError> {
                 None => wrong("must be u,user_id or user_id or both, joined by +"),
             }
         }
-        _ => wrong("must be allow_api, allow_get_api or hash_recipes"),
+        ("allowed_networks", _) => match value.parse::<Networks>() {
+            Ok(networks) => Ok(Box::new(move |settings| settings.allowed_networks = networks)),
+            Err(problem) => wrong(&problem.to_string()),
+        },
+        _ => wrong("must be allow_api, allow_get_api, hash_recipes or allowed_networks"),
     }
 }

@@ -9,7 +9,7 @@ section! {
         /// process has too few file descriptors.
         max: Number<16, 100_000> = "1024",
         /// Maximum number of connections of a client address (IPv6: of a /64 network). 0 disables
-        /// the limit, for example behind a proxy.
+        /// the limit. `http.trusted_proxies` have no such limit.
         max_per_address: Number<0, 100_000> = "256",
     }
 }

@@ -1,6 +1,9 @@
 //! The stored settings of legacy calls.
 
+use std::net::IpAddr;
+
 use super::hash::Recipe;
+use crate::networks::Networks;
 
 /// The settings of legacy calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,10 +14,25 @@ pub struct Settings {
     pub allow_get_api: bool,
     /// The accepted hash recipes. Empty only if this version knows none of the stored recipes.
     pub hash_recipes: Vec<Recipe>,
+    /// The networks from which legacy calls are accepted; empty for all.
+    pub allowed_networks: Networks,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { allow_api: true, allow_get_api: false, hash_recipes: vec![Recipe::UsernameUserId] }
+        Self {
+            allow_api: true,
+            allow_get_api: false,
+            hash_recipes: vec![Recipe::UsernameUserId],
+            allowed_networks: Networks::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether a client at this address may make legacy calls. An unknown address is in no network.
+    pub fn admits(&self, address: &str) -> bool {
+        let contains = |address: IpAddr| self.allowed_networks.contains(address);
+        self.allowed_networks.is_empty() || address.parse().is_ok_and(contains)
     }
 }

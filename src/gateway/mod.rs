@@ -2,6 +2,7 @@
 //! uses only the generated gRPC client: no database, no secret, no rule.
 
 mod body_reader;
+mod client_address;
 mod content_coding;
 mod readiness;
 mod response;
@@ -9,6 +10,7 @@ mod router;
 pub mod serve;
 mod telemetry;
 
+pub use client_address::{ForwardedHeader, TrustedProxies};
 pub(crate) use readiness::Readiness;
 pub use response::Answers;
 pub use router::{Gateway, Limits};

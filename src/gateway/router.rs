@@ -1,7 +1,7 @@
 //! The gateway's routes: the legacy call under two paths, and the probes.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ use tonic_types::StatusExt;
 
 use super::{
     body_reader::BodyReader,
+    client_address::TrustedProxies,
     readiness::Readiness,
     response::{Answers, response},
     telemetry::{self, Answered, ClientCall, LegacyCall},
@@ -59,6 +60,8 @@ pub struct Gateway {
     readiness: Arc<Readiness>,
     answers: Answers,
     limits: Limits,
+    /// The proxies that tell the addresses of clients.
+    pub(crate) proxies: TrustedProxies,
     /// `http`, or `https` if clients use TLS.
     pub(crate) scheme: &'static str,
     /// Attributes of the service's address; empty if the service is in this process.
@@ -88,6 +91,7 @@ impl Gateway {
             readiness,
             answers,
             limits,
+            proxies: TrustedProxies::default(),
             scheme: "http",
             server: Arc::default(),
         })
@@ -123,7 +127,7 @@ impl Gateway {
     }
 
     /// Answers a request.
-    async fn answer(&self, span: &Span, request: Request) -> Answered {
+    async fn answer(&self, span: &Span, client: Option<IpAddr>, request: Request) -> Answered {
         let (parts, body) = request.into_parts();
         if let Some(refusal) = parts.extensions.get() {
             return request::refused_head(*refusal).into();
@@ -146,7 +150,7 @@ impl Gateway {
             Err(_) => return Outcome::from(Refused::Broken).into(),
         };
         let mut call = match decoded {
-            Ok(body) => translated(&parts, body).await,
+            Ok(body) => translated(&parts, client, body).await,
             Err(refused) => return Outcome::from(refused).into(),
         };
         let request = std::mem::take(&mut call.request);
@@ -216,9 +220,11 @@ impl Gateway {
 
 /// Handles a legacy call.
 async fn call(State(door): State<Arc<Gateway>>, request: Request) -> Response {
-    let call = LegacyCall::begin(&request, door.scheme);
+    let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+    let client = peer.map(|peer| door.proxies.client(peer, request.headers()));
+    let call = LegacyCall::begin(&request, door.scheme, client);
     let has_body = !request.body().is_end_stream();
-    let answered = call.span.instrument(door.answer(&call.span, request)).await;
+    let answered = call.span.instrument(door.answer(&call.span, client, request)).await;
     call.end(&answered);
     let Answered { outcome, by_service, .. } = answered;
     let mut response = response(&outcome, door.answers);
@@ -240,7 +246,11 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> (StatusCode, &'static
 }
 
 /// Translates a request.
-async fn translated(parts: &Parts, body: Result<Bytes, Unreadable>) -> Translated {
+async fn translated(
+    parts: &Parts,
+    client: Option<IpAddr>,
+    body: Result<Bytes, Unreadable>,
+) -> Translated {
     let query = request::query(&parts.uri, &parts.extensions);
     let (body, coding) = match body {
         Ok(body) => (body, None),
@@ -252,13 +262,10 @@ async fn translated(parts: &Parts, body: Result<Bytes, Unreadable>) -> Translate
         Ok(body) => (body, coding),
         Err(unreadable) => (Parameters::default(), Some(unreadable)),
     };
-    let call = translate(&query.or(body), parts.method.as_str(), &address(parts));
+    let address = client.map(|client| client.to_string()).unwrap_or_default();
+    let call = translate(&query.or(body), parts.method.as_str(), &address);
     match unreadable {
         Some(unreadable) => call.with_unreadable(unreadable),
         None => call,
     }
-}
-
-fn address(parts: &Parts) -> String {
-    parts.extensions.get::<SocketAddr>().map(|peer| peer.ip().to_string()).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The log line, metrics and spans of a legacy call.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -80,7 +80,7 @@ pub(super) struct LegacyCall {
 
 impl LegacyCall {
     /// Begins a call over `http` or `https`.
-    pub(super) fn begin(request: &Request, scheme: &'static str) -> Self {
+    pub(super) fn begin(request: &Request, scheme: &'static str, client: Option<IpAddr>) -> Self {
         let route = request::route(request.uri().path()).unwrap_or_default();
         let method = method_name(request.method());
         let span = Span::of_caller(request.headers());
@@ -104,7 +104,6 @@ impl LegacyCall {
                 [KeyValue::new(names::HTTP_ROUTE, route), KeyValue::new(names::URL_PATH, path())]
             });
         }
-        let client = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
         Self { method, scheme, route, client, begun: Instant::now(), span, is_answered: false }
     }
 

@@ -8,6 +8,7 @@ use tonic::{Extensions, Request, Response, Status};
 use super::{auth::Caller, call::unary, errors::invalid_request, layers::trace::Begun};
 use crate::{
     domain::{error::Error, hash::Recipe, scope::Scope, service::Service, settings},
+    networks::Networks,
     proto::{
         GetSettingsRequest, GetSettingsResponse, HashRecipe, Settings, UpdateSettingsRequest,
         UpdateSettingsResponse, settings_service_server::SettingsService,
@@ -75,6 +76,7 @@ fn to_proto(settings: &settings::Settings) -> Settings {
         allow_api: Some(settings.allow_api),
         allow_get_api: Some(settings.allow_get_api),
         hash_recipes: settings.hash_recipes.iter().map(|own| recipe(*own).into()).collect(),
+        allowed_networks: settings.allowed_networks.iter().collect(),
     }
 }
 
@@ -84,7 +86,7 @@ fn change(
     mask: Option<&FieldMask>,
 ) -> Result<impl FnOnce(settings::Settings) -> settings::Settings + Send + 'static, Error> {
     let mask = mask.filter(|mask| !mask.paths.is_empty());
-    let names = ["*", "allow_api", "allow_get_api", "hash_recipes"];
+    let names = ["*", "allow_api", "allow_get_api", "hash_recipes", "allowed_networks"];
     for (index, path) in mask.iter().flat_map(|mask| mask.paths.iter().enumerate()) {
         let paths = mask.map_or(&[][..], |mask| &mask.paths);
         let name: String = path.chars().take(100).collect();
@@ -108,6 +110,9 @@ fn change(
             }
         });
     }
+    let networks = Networks::of(asked.allowed_networks.iter().map(String::as_str));
+    let networks = networks
+        .map_err(|problem| invalid_request("settings.allowed_networks", problem.to_string()))?;
     let masked = |name: &str| {
         mask.is_some_and(|mask| mask.paths.iter().any(|path| path == "*" || path == name))
     };
@@ -123,9 +128,13 @@ fn change(
         (false, masked) if masked || mask.is_none() => Some(Recipe::distinct(&recipes)),
         _ => None,
     };
+    // An empty list without a path is not given.
+    let chosen = masked("allowed_networks") || (mask.is_none() && !networks.is_empty());
+    let allowed_networks = chosen.then_some(networks);
     Ok(move |stored: settings::Settings| settings::Settings {
         allow_api: allow_api.unwrap_or(stored.allow_api),
         allow_get_api: allow_get_api.unwrap_or(stored.allow_get_api),
         hash_recipes: hash_recipes.unwrap_or(stored.hash_recipes),
+        allowed_networks: allowed_networks.unwrap_or(stored.allowed_networks),
     })
 }

@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// The rows of the specification, and the HTTP statuses of all other answers.
-pub(crate) const ROWS: [&str; 17] = [
-    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "400", "404", "405", "413", "429", "500",
-    "503",
+pub(crate) const ROWS: [&str; 18] = [
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "400", "404", "405", "413", "429",
+    "500", "503",
 ];
 
 /// The end of the message about an inexact decimal in JSON.
@@ -88,6 +88,9 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
     };
     let reason = reason(status);
     match reason {
+        ErrorReason::NetworkNotAllowed => {
+            Outcome::error("0", reason, false, "Access Denied", Vec::new())
+        }
         ErrorReason::ApiDisabled => {
             Outcome::error("1", reason, false, "API Requests are disabled", Vec::new())
         }
@@ -222,6 +225,7 @@ mod tests {
     fn every_reason_has_its_answer() {
         let call = translate(&Parameters::from_form(b"city=x&by=1"), "POST", "");
         let table = [
+            ("NETWORK_NOT_ALLOWED", 200, false, "Access Denied"),
             ("API_DISABLED", 200, false, "API Requests are disabled"),
             ("GET_DISABLED", 200, false, "GET Requests are disabled"),
             ("INCORRECT_HASH", 200, false, "Incorrect hash"),

@@ -42,6 +42,14 @@ impl Activity {
         }
     }
 
+    /// Counts the connection for the address of its client, instead of its proxy's.
+    ///
+    /// # Errors
+    /// The exhausted limit of that address.
+    pub(super) fn moves_to(&self, address: IpAddr) -> Result<(), Reason> {
+        self.registry.move_to(self.slot.id, address)
+    }
+
     /// The number of calls since the beginning.
     pub(super) fn total_calls(&self) -> u64 {
         self.total.load(Ordering::Acquire)

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::limits::ConnectionLimits;
-use crate::tls::ServerTls;
+use crate::{networks::Networks, tls::ServerTls};
 
 /// The largest number of connections that wait for `accept`. After a restart all clients connect at
 /// once; the system resets connections beyond this number.
@@ -37,6 +37,18 @@ pub struct Listener {
     pub tls: Option<ServerTls>,
     /// The limits of its connections.
     pub limits: ConnectionLimits,
+    /// The proxies between the listener and its clients.
+    pub proxies: Proxies,
+}
+
+/// The proxies between a listener and its clients.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    /// The addresses of the proxies. They may have more connections than other addresses.
+    pub trusted: Networks,
+    /// Whether connections begin with a header of the PROXY protocol. If `trusted` is not empty, other
+    /// addresses may not connect.
+    pub write_header: bool,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod http1;
 mod http2;
 mod limits;
 mod listener;
+mod proxy_header;
 mod reasons;
 mod registry;
 mod serve;
@@ -24,6 +25,6 @@ pub(crate) use limits::{
     FIRST_BYTE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT,
     MAX_LINGER_BYTES, WRITE_TIMEOUT,
 };
-pub use listener::Listener;
 pub(crate) use listener::bind;
+pub use listener::{Listener, Proxies};
 pub(crate) use serve::{Peer, Stream, serve};

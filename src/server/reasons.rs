@@ -32,6 +32,8 @@ pub(super) enum Closed {
     Full(Reason),
     /// No first byte came in time.
     FirstByte,
+    /// The header of the PROXY protocol is missing, invalid, or from an address that may not send it.
+    ProxyHeader,
     /// The TLS handshake took too long.
     Handshake,
     /// The head of a request, or the beginning of HTTP/2, took too long.
@@ -47,8 +49,15 @@ pub(super) enum Closed {
 impl Closed {
     /// Every reason.
     pub(super) fn all() -> impl Iterator<Item = Self> {
-        let others =
-            [Self::FirstByte, Self::Handshake, Self::Head, Self::Idle, Self::Write, Self::Age];
+        let others = [
+            Self::FirstByte,
+            Self::ProxyHeader,
+            Self::Handshake,
+            Self::Head,
+            Self::Idle,
+            Self::Write,
+            Self::Age,
+        ];
         Reason::ALL.map(Self::Full).into_iter().chain(others)
     }
 
@@ -57,6 +66,7 @@ impl Closed {
         match self {
             Self::Full(reason) => reason.as_str(),
             Self::FirstByte => "first_byte_timeout",
+            Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake_timeout",
             Self::Head => "head_timeout",
             Self::Idle => "idle_timeout",

@@ -1,6 +1,8 @@
 //! The connections of one listener: their number per client address, and the connection that is
 //! closed to make room.
 
+mod connections;
+
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
@@ -8,11 +10,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use foldhash::HashMap;
 use tokio::sync::Notify;
 
+use self::connections::{Connections, Entry};
 use super::{
     limits::{ConnectionLimits, MakesRoom},
+    listener::Proxies,
     reasons::{Closed, Reason},
     slot::{Slot, State},
 };
@@ -30,50 +33,25 @@ pub(super) struct Registry {
     max: usize,
     max_per_address: usize,
     makes_room: MakesRoom,
+    proxies: Proxies,
     connections: Mutex<Connections>,
     /// A closing connection is gone.
     gone: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Connections {
-    /// The last id or position; both only grow.
-    last: u64,
-    entries: HashMap<u64, Entry>,
-    addresses: HashMap<IpAddr, Address>,
-    closable: Closable,
-    /// The number of connections that were closed to make room, and are not gone yet.
-    closing: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    address: IpAddr,
-    slot: Arc<Slot>,
-    state: State,
-    /// The position of the last state change in the order of all changes.
-    position: u64,
-}
-
-/// The connections of one client address.
-#[derive(Debug, Default)]
-struct Address {
-    count: usize,
-    closable: Closable,
-}
-
-/// The ids of connections that may be closed to make room, by position: the connection that has
-/// waited longest for its client comes first.
-type Closable = BTreeMap<u64, u64>;
-
 impl Registry {
     /// An empty registry.
-    pub(super) fn new(name: &'static str, limits: &ConnectionLimits) -> Arc<Self> {
+    pub(super) fn new(
+        name: &'static str,
+        limits: &ConnectionLimits,
+        proxies: Proxies,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             max: limits.max,
             max_per_address: limits.max_per_address,
             makes_room: limits.makes_room,
+            proxies,
             connections: Mutex::default(),
             gone: Notify::new(),
         })
@@ -112,8 +90,7 @@ impl Registry {
     pub(super) fn admit(&self, address: IpAddr) -> Result<Arc<Slot>, Reason> {
         let address = client_of(address);
         let mut connections = self.lock();
-        let of_address = connections.addresses.get(&address).map_or(0, |address| address.count);
-        let full = if self.max_per_address > 0 && of_address >= self.max_per_address {
+        let full = if self.is_full(&connections, address) && !self.proxies.write_header {
             Some((Some(address), Reason::AddressLimit))
         } else if connections.entries.len() >= self.max {
             Some((self.crowded(&connections), Reason::TotalLimit))
@@ -127,9 +104,7 @@ impl Registry {
         let id = connections.last;
         let slot = Arc::new(Slot::new(id, self.name));
         let entry = Entry { address, slot: Arc::clone(&slot), state: State::Idle, position: id };
-        connections.entries.insert(id, entry);
-        connections.addresses.entry(address).or_default().count += 1;
-        connections.enqueue(id);
+        connections.insert(id, entry);
         Ok(slot)
     }
 
@@ -143,6 +118,35 @@ impl Registry {
             (address.closable.len(), Reverse(first))
         });
         largest.map(|(address, _)| *address)
+    }
+
+    /// Counts a connection for another address. Closes another connection of that address if it has
+    /// reached its limit.
+    ///
+    /// # Errors
+    /// The exhausted limit, if no other connection may be closed.
+    pub(super) fn move_to(&self, id: u64, address: IpAddr) -> Result<(), Reason> {
+        let address = client_of(address);
+        let mut connections = self.lock();
+        // A connection that is being closed has no place any more.
+        let Some(mut entry) = connections.remove(id) else { return Ok(()) };
+        let mut moved = Ok(());
+        if self.is_full(&connections, address) {
+            moved = self.close_one(&mut connections, Some(address), Reason::AddressLimit);
+        }
+        if moved.is_ok() {
+            entry.address = address;
+        }
+        connections.insert(id, entry);
+        moved
+    }
+
+    /// Whether an address has reached its limit.
+    fn is_full(&self, connections: &Connections, address: IpAddr) -> bool {
+        let count = connections.addresses.get(&address).map_or(0, |address| address.count);
+        self.max_per_address > 0
+            && count >= self.max_per_address
+            && !self.proxies.trusted.contains(address)
     }
 
     /// Closes a connection to free its file descriptor. Returns false if no connection can close.
@@ -225,35 +229,6 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Connections {
-    fn enqueue(&mut self, id: u64) {
-        let Some(entry) = self.entries.get(&id).filter(|entry| entry.state != State::Active) else {
-            return;
-        };
-        self.closable.insert(entry.position, id);
-        self.addresses.entry(entry.address).or_default().closable.insert(entry.position, id);
-    }
-
-    fn dequeue(&mut self, address: IpAddr, position: u64) {
-        self.closable.remove(&position);
-        if let Some(address) = self.addresses.get_mut(&address) {
-            address.closable.remove(&position);
-        }
-    }
-
-    fn remove(&mut self, id: u64) -> Option<Entry> {
-        let entry = self.entries.remove(&id)?;
-        self.dequeue(entry.address, entry.position);
-        if let Some(address) = self.addresses.get_mut(&entry.address) {
-            address.count -= 1;
-            if address.count == 0 {
-                self.addresses.remove(&entry.address);
-            }
-        }
-        Some(entry)
     }
 }
 

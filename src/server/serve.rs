@@ -22,7 +22,8 @@ use super::{
     activity::{Activity, Registration},
     connection::Connection,
     limits::{Age, ConnectionLimits, Timeouts},
-    listener::Listener,
+    listener::{Listener, Proxies},
+    proxy_header,
     reasons::{Closed, Reason},
     registry::Registry,
     slot::State,
@@ -69,8 +70,8 @@ pub(crate) async fn serve<C>(
 ) where
     C: GracefulConnection<Error = hyper::Error> + Send + 'static,
 {
-    let Listener { name, socket, tls, limits } = listener;
-    let mut accepting = Accepting::new(Registry::new(name, &limits));
+    let Listener { name, socket, tls, limits, proxies } = listener;
+    let mut accepting = Accepting::new(Registry::new(name, &limits, proxies.clone()));
     accepting.registry.observe();
     let tasks = TaskTracker::new();
     let cut = CancellationToken::new();
@@ -90,18 +91,25 @@ pub(crate) async fn serve<C>(
         let connection = Connection::new(stream, registration, limits.timeouts);
         let tls = tls.as_ref().map(ServerTls::current);
         let (protocol, stop, cut) = (protocol.clone(), stop.clone(), cut.clone());
+        let proxies = proxies.clone();
         let served = async move {
+            let prepare = async {
+                let mut connection = connection;
+                let client =
+                    client(&mut connection, address, &proxies, &activity, limits.timeouts).await?;
+                secure(connection, client, tls, &activity, limits.timeouts).await
+            };
             let secured = tokio::select! {
                 () = stop.cancelled() => return,
                 _ = activity.slot.closed() => return,
-                secured = secure(connection, address, tls, &activity, limits.timeouts) => secured,
+                secured = prepare => secured,
             };
             match secured {
                 Ok((stream, peer)) => {
                     let connection = protocol(TokioIo::new(stream), peer, Arc::clone(&activity));
                     run(connection, &activity, limits, stop).await;
                 }
-                Err(error) => tracing::info!(%error, "TLS handshake failed"),
+                Err(error) => tracing::info!(%error, "a connection could not begin"),
             }
         };
         tasks.spawn(async move {
@@ -171,6 +179,30 @@ impl Accepting {
 fn is_exhausted(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// The address of the client, from the header of the PROXY protocol if the listener has it.
+async fn client(
+    connection: &mut Connection,
+    peer: SocketAddr,
+    proxies: &Proxies,
+    activity: &Activity,
+    timeouts: Timeouts,
+) -> io::Result<SocketAddr> {
+    if !proxies.write_header {
+        return Ok(peer);
+    }
+    let header = async {
+        if !proxies.trusted.is_empty() && !proxies.trusted.contains(peer.ip()) {
+            let refused = "the address may not send a PROXY header";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, refused));
+        }
+        proxy_header::read(connection, peer).await
+    };
+    let header = timeout(timeouts.head, header).await.unwrap_or_else(|late| Err(late.into()));
+    let client = header.inspect_err(|_| activity.slot.count_closed(Closed::ProxyHeader))?;
+    activity.moves_to(client.ip()).map_err(|_| io::ErrorKind::QuotaExceeded)?;
+    Ok(client)
 }
 
 /// Performs the TLS handshake, if the listener has TLS.

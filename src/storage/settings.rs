@@ -2,27 +2,37 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter,
+    sea_query::OnConflict,
+};
 
 use super::{sql::entities::setting, unknown};
-use crate::domain::{hash::Recipe, settings::Settings};
+use crate::{
+    domain::{hash::Recipe, settings::Settings},
+    networks::Networks,
+};
 
 const ALLOW_API: &str = "allow_api";
 const ALLOW_GET_API: &str = "allow_get_api";
 const HASH_RECIPES: &str = "hash_recipes";
+/// The beginning of the names of rows with a network each.
+const ALLOWED_NETWORK: &str = "allowed_network ";
 
 /// Rows of the table that are not settings.
 const MARKS: [&str; 1] = [super::demo::MARK];
 
 /// Reads the settings. An unknown word allows nothing: it turns its switch off, and an unknown hash
-/// recipe is skipped.
+/// recipe is skipped. With an unreadable network, legacy calls are off.
 pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings, DbErr> {
     let rows = setting::Entity::find().all(connection).await?;
     let rows: BTreeMap<String, String> =
         rows.into_iter().map(|row| (row.name, row.value)).collect();
     let default = Settings::default();
     let known = [ALLOW_API, ALLOW_GET_API, HASH_RECIPES];
-    let is_known = |name: &str| known.contains(&name) || MARKS.contains(&name);
+    let is_known = |name: &str| {
+        known.contains(&name) || MARKS.contains(&name) || name.starts_with(ALLOWED_NETWORK)
+    };
     let mut unknown = rows.keys().filter(|name| !is_known(name)).count();
     let mut flag = |name: &str, default: bool| match rows.get(name).map(String::as_str) {
         None => default,
@@ -33,15 +43,22 @@ pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings,
             false
         }
     };
-    let allow_api = flag(ALLOW_API, default.allow_api);
+    let mut allow_api = flag(ALLOW_API, default.allow_api);
     let allow_get_api = flag(ALLOW_GET_API, default.allow_get_api);
     let hash_recipes = rows.get(HASH_RECIPES).map_or(default.hash_recipes, |names| {
         let recipes: Vec<_> = names.split(' ').map(Recipe::from_word).collect();
         unknown += recipes.iter().filter(|recipe| recipe.is_none()).count();
         recipes.into_iter().flatten().collect()
     });
+    let networks = rows.keys().filter_map(|name| name.strip_prefix(ALLOWED_NETWORK));
+    let allowed_networks = Networks::of(networks).unwrap_or_else(|_| {
+        // Without a network that this version does not know, others could be let in.
+        allow_api = false;
+        unknown += 1;
+        Networks::default()
+    });
     unknown::count("settings", unknown);
-    Ok(Settings { allow_api, allow_get_api, hash_recipes })
+    Ok(Settings { allow_api, allow_get_api, hash_recipes, allowed_networks })
 }
 
 /// Stores the settings that differ from `before`; at least one must differ.
@@ -50,11 +67,19 @@ pub(super) async fn save<C: ConnectionTrait>(
     before: &Settings,
     after: &Settings,
 ) -> Result<(), DbErr> {
-    let before = words(before);
-    let changed = words(after).into_iter().filter(|row| !before.contains(row));
+    let (before, after) = (words(before), words(after));
+    let removed: Vec<_> = before.keys().filter(|name| !after.contains_key(*name)).collect();
+    if !removed.is_empty() {
+        let delete = setting::Entity::delete_many();
+        delete.filter(setting::Column::Name.is_in(removed)).exec(connection).await?;
+    }
+    let changed = after.into_iter().filter(|(name, value)| before.get(name) != Some(value));
     let rows: Vec<_> = changed
-        .map(|(name, value)| setting::ActiveModel { name: Set(name.to_owned()), value: Set(value) })
+        .map(|(name, value)| setting::ActiveModel { name: Set(name), value: Set(value) })
         .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
     let replace =
         OnConflict::column(setting::Column::Name).update_column(setting::Column::Value).to_owned();
     setting::Entity::insert_many(rows)
@@ -64,13 +89,16 @@ pub(super) async fn save<C: ConnectionTrait>(
     Ok(())
 }
 
-/// The settings as rows.
-fn words(settings: &Settings) -> [(&'static str, String); 3] {
+/// The settings as rows: the values by name.
+fn words(settings: &Settings) -> BTreeMap<String, String> {
     let word = |flag| if flag { "on" } else { "off" }.to_owned();
     let recipes: Vec<_> = settings.hash_recipes.iter().map(|recipe| recipe.as_str()).collect();
-    [
+    let switches = [
         (ALLOW_API, word(settings.allow_api)),
         (ALLOW_GET_API, word(settings.allow_get_api)),
         (HASH_RECIPES, recipes.join(" ")),
-    ]
+    ];
+    let switches = switches.map(|(name, value)| (name.to_owned(), value)).into_iter();
+    let network = |network| (format!("{ALLOWED_NETWORK}{network}"), word(true));
+    switches.chain(settings.allowed_networks.iter().map(network)).collect()
 }

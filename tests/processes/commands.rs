@@ -59,7 +59,7 @@ async fn switches_that_are_set_reach_a_running_service(database: TestDatabase) {
     let variables = [("M4_DATABASE_URL", &*database.url)];
     let output = run(&["settings", "set", "allow_api=off", "allow_get_api=on"], &variables);
     assert_ends(&output, 0);
-    let expected = "allow_api=off\nallow_get_api=on\nhash_recipes=u,user_id\n";
+    let expected = "allow_api=off\nallow_get_api=on\nhash_recipes=u,user_id\nallowed_networks=\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     until("the switch is effective", || async {
         program.call("admin", "3", "").await.body.contains("API Requests are disabled")

@@ -27,6 +27,7 @@ mod metrics;
 mod outages;
 mod points;
 mod program;
+mod proxies;
 mod receiver;
 mod relay;
 mod replicas;

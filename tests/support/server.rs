@@ -186,6 +186,25 @@ impl Server {
         ))
     }
 
+    /// nginx with servers, one of which listens on `port`.
+    pub fn nginx(servers: &str, port: u16) -> Option<Self> {
+        let program = installed("nginx", &["/usr/sbin"])?;
+        let owner = Owner::current();
+        let (folder, data) = owner.folder();
+        let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let paths = paths.map(|name| format!("{name}_temp_path {};\n", data.join(name).display()));
+        let configuration = format!(
+            "daemon off;\nmaster_process off;\nerror_log stderr;\npid {};\nevents {{}}\n\
+             http {{\naccess_log off;\n{}{servers}}}\n",
+            data.join("pid").display(),
+            paths.concat()
+        );
+        let file = data.join("nginx.conf");
+        fs::write(&file, configuration).unwrap();
+        let arguments = vec!["-e".into(), "stderr".into(), "-c".into(), file.into()];
+        Some(Self::start(owner, program, arguments, folder, port))
+    }
+
     /// The URL of a database on this server.
     pub fn url(&self, scheme_and_user: &str, database: &str) -> String {
         format!("{scheme_and_user}@127.0.0.1:{}/{database}", self.port)

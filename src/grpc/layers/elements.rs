@@ -10,7 +10,7 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-use crate::domain::error::Error;
+use crate::{domain::error::Error, networks::MAX_NETWORKS};
 
 /// Maximum updates of a batch.
 pub(crate) const MAX_BATCH_SIZE: usize = 1000;
@@ -114,6 +114,7 @@ fn max_elements(field: &str) -> usize {
     match field {
         "requests" => MAX_BATCH_SIZE,
         "hash_recipes" => MAX_HASH_RECIPES,
+        "allowed_networks" => MAX_NETWORKS,
         // Mask paths, and fields that are added later.
         _ => MAX_MASK_PATHS,
     }

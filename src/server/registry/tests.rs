@@ -8,6 +8,7 @@ use super::{
     super::{Age, Timeouts, activity::Registration},
     *,
 };
+use crate::networks::Networks;
 
 /// The only connection of a listener.
 pub(in crate::server) fn registration() -> Registration {
@@ -19,10 +20,19 @@ fn registry(max: usize, max_per_address: usize) -> Arc<Registry> {
 }
 
 fn registry_where(max: usize, max_per_address: usize, makes_room: MakesRoom) -> Arc<Registry> {
+    registry_behind(Proxies::default(), max, max_per_address, makes_room)
+}
+
+fn registry_behind(
+    proxies: Proxies,
+    max: usize,
+    max_per_address: usize,
+    makes_room: MakesRoom,
+) -> Arc<Registry> {
     let age = Age { longest: Duration::ZERO, grace: Duration::ZERO, keepalive: Duration::MAX };
     let timeouts = Timeouts::default();
     let limits = ConnectionLimits { max, max_per_address, makes_room, age, timeouts };
-    Registry::new("test", &limits)
+    Registry::new("test", &limits, proxies)
 }
 
 fn admit(registry: &Arc<Registry>, address: &str) -> Result<Registration, Reason> {
@@ -124,6 +134,41 @@ async fn an_address_at_its_limit_makes_room_itself() {
     assert_eq!(admit(&registry, "10.0.0.1").unwrap_err(), Reason::AddressLimit);
     let _admitted = admit(&registry, "10.0.0.2").unwrap();
     assert!(!is_closed(&other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trusted_proxies_have_no_limit_of_their_address() {
+    let proxies = Proxies { trusted: "10.0.0.0/24".parse().unwrap(), write_header: false };
+    let registry = registry_behind(proxies, 10, 2, MakesRoom::LongestWaiting);
+    let of_proxy = [(); 4].map(|()| admit(&registry, "10.0.0.1").unwrap());
+    let of_other = [(); 3].map(|()| admit(&registry, "10.0.1.1").unwrap());
+    assert!(!of_proxy.iter().any(is_closed));
+    assert_eq!(of_other.each_ref().map(is_closed), [true, false, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_counts_for_the_client_in_its_proxy_header() {
+    let proxies = Proxies { trusted: Networks::default(), write_header: true };
+    let registry = registry_behind(proxies, 10, 2, MakesRoom::LongestWaiting);
+    let move_to =
+        |connection: &Registration, client: &str| connection.0.moves_to(client.parse().unwrap());
+    let connections = [(); 4].map(|()| admit(&registry, "10.0.0.1").unwrap());
+    let [first, second, third, other] = &connections;
+    for connection in [first, second] {
+        move_to(connection, "192.0.2.1").unwrap();
+    }
+    move_to(other, "192.0.2.2").unwrap();
+    assert!(!connections.iter().any(is_closed));
+    move_to(third, "192.0.2.1").unwrap();
+    assert_eq!([first, second, third, other].map(is_closed), [true, false, false, false]);
+    // A connection that is being closed stays so.
+    move_to(first, "192.0.2.2").unwrap();
+    let _calls = [second, third].map(|connection| connection.0.call(complete(), false).1);
+    assert_eq!(move_to(other, "192.0.2.1").unwrap_err(), Reason::AddressLimit);
+    assert_eq!(registry.counts(), [1, 0, 2, 1]);
+    drop(connections);
+    assert_eq!(registry.counts(), [0; 4]);
+    assert!(registry.lock().addresses.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,11 +39,15 @@ fn limits(max: usize) -> ConnectionLimits {
 
 impl Server {
     async fn start(limits: ConnectionLimits) -> Self {
+        Self::behind(Proxies::default(), limits).await
+    }
+
+    async fn behind(proxies: Proxies, limits: ConnectionLimits) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let [requests, responses] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
         let stop = CancellationToken::new();
-        let listener = Listener { name: "test", socket, tls: None, limits };
+        let listener = Listener { name: "test", socket, tls: None, limits, proxies };
         let permits = [Arc::clone(&requests), Arc::clone(&responses)];
         let protocol = move |stream: TokioIo<Stream>, _: Peer, activity: Arc<Activity>| {
             let permits = permits.clone();
@@ -177,4 +181,29 @@ async fn a_client_that_pipelines_and_does_not_read_is_closed() {
     // Fails as soon as the service has closed the connection.
     let sending = async { while client.write_all(&requests).await.is_ok() {} };
     within(sending).await;
+}
+
+#[tokio::test]
+async fn a_connection_begins_with_its_proxy_header() {
+    let proxies = |trusted: &str| Proxies { trusted: trusted.parse().unwrap(), write_header: true };
+    let mut short = limits(8);
+    short.timeouts.head = Duration::from_millis(50);
+    for (trusted, header, is_served) in [
+        ("", "PROXY TCP4 192.0.2.1 10.0.0.1 4660 80\r\n", true),
+        ("127.0.0.0/8", "PROXY TCP4 192.0.2.1 10.0.0.1 4660 80\r\n", true),
+        ("10.0.0.0/8", "PROXY TCP4 192.0.2.1 10.0.0.1 4660 80\r\n", false),
+        ("", "", false),
+        // The header does not end in time.
+        ("", "PROXY TCP4 ", false),
+    ] {
+        let server = Server::behind(proxies(trusted), short).await;
+        server.responses.add_permits(1);
+        let mut client = server.connect().await;
+        client.write_all(header.as_bytes()).await.unwrap();
+        if header.is_empty() || header.ends_with('\n') {
+            // Fails if the service has closed the connection.
+            let _ = client.write_all(REQUEST).await;
+        }
+        assert_eq!(read_response(&mut client).await, is_served, "{trusted:?} {header:?}");
+    }
 }
