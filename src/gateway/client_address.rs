@@ -68,11 +68,10 @@ impl TrustedProxies {
 /// proxies append, so quotation marks must not join elements.
 fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let lines: Vec<_> = headers.get_all(name).iter().collect();
-    let elements = lines.into_iter().rev().flat_map(|line| {
+    lines.into_iter().rev().flat_map(|line| {
         let line = line.to_str().unwrap_or("unreadable");
         line.rsplit(',').map(str::trim).filter(|element| !element.is_empty())
-    });
-    elements
+    })
 }
 
 /// The parameter `for` of an element of `Forwarded`.

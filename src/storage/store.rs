@@ -21,7 +21,7 @@ use super::{
     sqlite_url::{SqliteFile, check_file},
     sweep::sweep,
     token_key,
-    writer::Writers,
+    writer::{self, Writers},
 };
 use crate::domain::{
     account::User,
@@ -109,7 +109,7 @@ impl SqlStore {
 
     /// Starts the writers. Assumes that the schema is up to date.
     pub fn attach(&self) {
-        self.writers.get_or_init(|| Writers::start(&self.database, &self.options));
+        self.writers.get_or_init(|| writer::start(&self.database, &self.options));
     }
 
     /// The database engine.

@@ -1,9 +1,9 @@
-//! The items of the writers' queue.
+//! The writers' queue: updates wait here for a transaction.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
     domain::{
@@ -11,11 +11,72 @@ use crate::{
         error::{Error, chain},
         update::{Update, Updated},
     },
-    storage::sql::transaction::Pending,
+    storage::{connect::Engine, database::Database, sql::transaction::Pending},
 };
 
 /// Maximum number of updates per transaction.
 pub(super) const MAX_GROUP_UPDATES: usize = 32;
+
+/// The writers' queue, bounded by the permits that its items hold.
+#[derive(Clone, Debug)]
+pub(in crate::storage) struct Writers {
+    queue: mpsc::UnboundedSender<Work>,
+    pub(super) probes: Probes,
+}
+
+impl Writers {
+    /// An empty queue.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Work>) {
+        let (queue, receiver) = mpsc::unbounded_channel();
+        (Self { queue, probes: Probes::default() }, receiver)
+    }
+
+    /// Checks that the writers run and that the database could store an update.
+    pub(in crate::storage) async fn probe(&self, database: &Database) -> Result<(), Error> {
+        if database.engine() != Engine::Sqlite {
+            if self.queue.is_closed() {
+                return Err(ended());
+            }
+            return database.probe().await;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.probes.leave(answer);
+        self.queue.send(Work::Wake).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+
+    /// Applies an update. Cancelling the call has no effect after the transaction has begun.
+    pub(in crate::storage) async fn apply(
+        &self,
+        call: CallContext,
+        update: Update,
+        now: DateTime<Utc>,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Updated, Error> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job { update, now, call, answer, room };
+        self.queue.send(Work::One(Box::new(job))).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+
+    /// Applies a batch, all or nothing. Cancellation works as in [`Self::apply`].
+    pub(in crate::storage) async fn apply_all(
+        &self,
+        call: CallContext,
+        updates: Vec<Update>,
+        now: DateTime<Utc>,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Vec<Updated>, Error> {
+        let (answer, answered) = oneshot::channel();
+        let batch = Batch { updates, now, call, answer, room };
+        self.queue.send(Work::All(batch)).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+}
+
+fn ended() -> Error {
+    Error::Unavailable("the writer has ended".into())
+}
 
 /// A queued update.
 pub(super) struct Job {
