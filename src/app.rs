@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, runs them, and stops them in order.
 
 mod budgets;
+mod configured;
 
 mod drain;
 mod environment;
@@ -27,15 +28,14 @@ pub use self::{environment::Environment, error::RunError};
 pub use crate::domain::hash::DEMO_KEY;
 use crate::{
     budget::MemoryBudget,
-    config::{Config, SHORTEST_SECRET, Upstream},
+    config::{Config, SecretFile, Upstream},
     domain::{hash::SecretKeys, service::Service, token_cache::TokenCache, watch::WatchBudget},
-    gateway::{self, Gateway, Readiness},
+    gateway::{self, Readiness},
     grpc::{call::CallOptions, services::Services},
     jwt::Jwts,
-    proto::Channel,
     server::Listener,
     storage::SqlStore,
-    tls::ClientTls,
+    tls::{ClientTls, Reloading},
     upstream,
 };
 
@@ -57,6 +57,7 @@ pub struct Application {
     core: Option<Core>,
     /// TLS to the upstream of a standalone gateway.
     upstream: Option<ClientTls>,
+    secrets: Vec<Reloading<SecretFile>>,
     drain: Duration,
     /// Cancelled to stop every part.
     ending: CancellationToken,
@@ -98,7 +99,7 @@ impl Application {
                 );
             }
         }
-        warn_of_short_secrets(&config.short_secrets());
+        configured::warn_of_short_secrets(&config.short_secrets());
         let store = SqlStore::new(config.database.clone())?;
         let keys = if demo && config.keys.is_empty() {
             SecretKeys::new([DEMO_KEY.into()])
@@ -133,7 +134,7 @@ impl Application {
         let budget = services.budget();
         let listener = listeners::grpc(config, limits)?;
         let http = listeners::http(config, limits)?;
-        let door = door(config, services.in_process())?;
+        let door = configured::gateway(config, services.in_process());
         let admin = listeners::admin(config, &door)?;
         let readiness = door.readiness();
         let router = door.router();
@@ -142,7 +143,8 @@ impl Application {
         let core = Some(Core { listener, services, store, jwts, demo, sweep });
         let drain = config.drain;
         let http = (http, router);
-        Ok(Self { http, admin, readiness, budget, core, upstream: None, drain, ending })
+        let secrets = config.secret_files.clone();
+        Ok(Self { http, admin, readiness, budget, core, upstream: None, secrets, drain, ending })
     }
 
     /// Builds a standalone gateway for the service at `upstream`.
@@ -150,8 +152,8 @@ impl Application {
     /// # Errors
     /// [`RunError::Configuration`], [`RunError::Listen`].
     pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
-        warn_of_short_secrets(&config.short_gateway_secrets());
-        let door = door(config, upstream::channel(upstream))?;
+        configured::warn_of_short_secrets(&config.short_gateway_secrets());
+        let door = configured::gateway(config, upstream::channel(upstream));
         let (host, port) = upstream.address();
         let door = door.calling(host, port);
         let http = listeners::http(config, listeners::limits(config, 1))?;
@@ -162,7 +164,8 @@ impl Application {
         let ending = CancellationToken::new();
         let budget = MemoryBudget::new(config.message_memory);
         let http = (http, router);
-        Ok(Self { http, admin, readiness, budget, core: None, upstream, drain, ending })
+        let secrets = config.secret_files.clone();
+        Ok(Self { http, admin, readiness, budget, core: None, upstream, secrets, drain, ending })
     }
 
     /// The gRPC address; `None` for a standalone gateway.
@@ -207,6 +210,9 @@ impl Application {
         let grpc_tls = self.core.as_ref().and_then(|core| core.listener.tls.as_ref());
         for tls in [&listener.tls, &grpc_tls.cloned()].into_iter().flatten() {
             parts.spawn(tls.clone().follow(ending.clone()).map(Ok));
+        }
+        for file in self.secrets {
+            parts.spawn(file.follow(ending.clone()).map(Ok));
         }
         if let Some(tls) = self.upstream {
             parts.spawn(tls.follow(ending.clone()).map(Ok));
@@ -273,25 +279,4 @@ impl Application {
         }
         outcome
     }
-}
-
-fn warn_of_short_secrets(keys: &[&str]) {
-    if !keys.is_empty() {
-        tracing::warn!(
-            keys = keys.join(", "),
-            "secrets are shorter than {SHORTEST_SECRET} characters, and the service listens on a non-loopback address"
-        );
-    }
-}
-
-fn door(config: &Config, channel: Channel) -> Result<Gateway, RunError> {
-    let door = Gateway::new(channel, config.door_token.as_ref(), config.answers, config.limits);
-    let mut door = door.map_err(|_| {
-        RunError::Configuration("door.token is not a valid header value".to_owned())
-    })?;
-    door.proxies = config.proxies.clone();
-    if config.http_tls.is_some() {
-        door.scheme = "https";
-    }
-    Ok(door)
 }

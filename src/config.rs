@@ -16,6 +16,7 @@ mod layer;
 mod layers;
 mod masked;
 pub mod reference;
+mod secret_file;
 mod section;
 mod settings;
 #[cfg(test)]
@@ -28,24 +29,25 @@ mod variables;
 use std::{net::SocketAddr, time::Duration};
 
 use chrono::TimeDelta;
-use secrecy::SecretString;
 
 pub use authentication::{SHORTEST_SECRET, Unauthenticated};
 pub use door::Upstream;
 pub use layers::{ConfigErrors, Layers};
+pub use secret_file::SecretFile;
 pub use section::Key;
 pub use settings::keys;
 pub use variables::FILE_VARIABLE;
 
-use self::settings::Settings;
+use self::{checks::Checks, settings::Settings};
 use crate::{
     domain::hash::SecretKeys,
     gateway::{Answers, Limits, TrustedProxies},
     grpc::{auth::InternalToken, certificates::Certificates},
     jwt::Provider,
+    secrets::Secrets,
     server::{Age, ConnectionLimits, MakesRoom, Timeouts},
     storage::Options,
-    tls::ServerTls,
+    tls::{Reloading, ServerTls},
 };
 
 /// The effective configuration.
@@ -65,8 +67,10 @@ pub struct Config {
     pub require_token: bool,
     /// The issuer, audience and keys of accepted JWTs.
     pub jwt: Option<Provider>,
-    /// The token of a standalone gateway: the gateway sends it, the service accepts it.
-    pub door_token: Option<SecretString>,
+    /// The tokens of standalone gateways: a gateway sends the first, the service accepts all.
+    pub door_tokens: Option<Secrets>,
+    /// The files of secrets, to follow.
+    pub secret_files: Vec<Reloading<SecretFile>>,
     /// The upstream of a standalone gateway.
     pub upstream: Option<Upstream>,
     /// The holders of client certificates.
@@ -124,7 +128,8 @@ impl Config {
             internal: grpc.internal(&mut checks),
             require_token: grpc.require_token,
             jwt: settings.jwt.provider(&mut checks),
-            door_token: door.token(&mut checks),
+            door_tokens: door.tokens(&mut checks),
+            secret_files: Vec::new(),
             upstream: door.upstream(&mut checks),
             certificates: grpc.certificates(&mut checks),
             grpc_tls: grpc.tls().read(&mut checks),
@@ -161,7 +166,12 @@ impl Config {
                 ..Options::of(settings.database.url.0)
             },
         };
-        if checks.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(checks.errors)) }
+        let Checks { errors, secret_files, .. } = checks;
+        if errors.is_empty() {
+            Ok(Self { secret_files, ..config })
+        } else {
+            Err(ConfigErrors(errors))
+        }
     }
 
     /// Reads only the log filter.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-use super::{checks::Checks, section::section};
+use super::{checks::Checks, secret_file, section::section};
 use crate::domain::hash::SecretKeys;
 
 section! {
@@ -14,20 +14,19 @@ section! {
         secret_key: Option<SecretString> = "",
         /// Previous secret key, still accepted during a rotation.
         secret_key_previous: Option<SecretString> = "",
-        /// File with one secret key per line, the current key first, instead of the other keys.
+        /// File with one secret key per line, the current key first, instead of the other keys. Read
+        /// again when it changes.
         secret_key_file: Option<PathBuf> = "",
     }
 }
 
 impl Api {
-    pub(super) fn secret_keys(self, checks: &mut Checks<'_>) -> SecretKeys {
-        const FILE: &str = "api.secret_key_file";
-        let keys: Vec<_> =
-            [self.secret_key, self.secret_key_previous].into_iter().flatten().collect();
-        let Some(file) = self.secret_key_file else { return SecretKeys::new(keys) };
-        if !keys.is_empty() {
-            checks.wrong(FILE, "cannot be set together with other secret keys");
-        }
-        SecretKeys::new(checks.lines(FILE, &file, "must name a file with one secret key per line"))
+    pub(super) fn secret_keys(&self, checks: &mut Checks<'_>) -> SecretKeys {
+        let own = [
+            ("api.secret_key", self.secret_key.as_ref()),
+            ("api.secret_key_previous", self.secret_key_previous.as_ref()),
+        ];
+        let file = ("api.secret_key_file", self.secret_key_file.as_deref());
+        SecretKeys(checks.secrets(&own, file, secret_file::any))
     }
 }

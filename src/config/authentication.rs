@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 
-use secrecy::{ExposeSecret, SecretString};
-
 use super::Config;
-use crate::grpc::auth::Authentication;
+use crate::{grpc::auth::Authentication, secrets::Secrets};
 
 /// Secrets with fewer characters count as short.
 pub const SHORTEST_SECRET: usize = 16;
@@ -32,21 +30,21 @@ pub enum Unauthenticated {
 impl Config {
     /// Configuration keys of short secrets in use on non-loopback addresses.
     pub fn short_secrets(&self) -> Vec<&'static str> {
-        let token = self.internal.as_ref().map(|internal| &internal.token);
+        let tokens = self.internal.as_ref().map(|internal| &internal.tokens);
         let (grpc, http) =
             (!self.grpc_listen.ip().is_loopback(), !self.http_listen.ip().is_loopback());
         let short = [
             ("api.secret_key", (grpc || http) && self.keys.have_shorter_than(SHORTEST_SECRET)),
-            ("grpc.token", grpc && is_short(token)),
-            ("door.token", grpc && is_short(self.door_token.as_ref())),
+            ("grpc.token", grpc && are_short(tokens)),
+            ("door.token", grpc && are_short(self.door_tokens.as_ref())),
         ];
         short.into_iter().filter_map(|(key, is_short)| is_short.then_some(key)).collect()
     }
 
     /// Like [`Self::short_secrets`], for a standalone gateway, whose service is remote.
     pub fn short_gateway_secrets(&self) -> Vec<&'static str> {
-        let is_short = is_short(self.door_token.as_ref());
-        is_short.then_some("door.token").into_iter().collect()
+        let are_short = are_short(self.door_tokens.as_ref());
+        are_short.then_some("door.token").into_iter().collect()
     }
 
     /// The authentication settings, without service tokens and JWTs. If no method is configured,
@@ -63,6 +61,10 @@ impl Config {
         if !closed && !loopback && !self.insecure {
             return Err(Unauthenticated::Grpc(self.grpc_listen));
         }
+        for file in &self.secret_files {
+            file.source()
+                .admit_demo_key(self.insecure || (loopback && self.http_listen.ip().is_loopback()));
+        }
         let has_demo_key = self.keys.have_demo_key() || (demo && self.keys.is_empty());
         // A standalone gateway on another machine forwards hashes over gRPC.
         let addresses = [self.http_listen, self.grpc_listen];
@@ -73,7 +75,7 @@ impl Config {
         let open = !closed && (self.insecure || (demo && loopback));
         Ok(Authentication {
             internal: self.internal.clone(),
-            door: self.door_token.clone(),
+            door: self.door_tokens.clone(),
             certificates: self.certificates.clone(),
             open,
             ..Authentication::default()
@@ -81,7 +83,6 @@ impl Config {
     }
 }
 
-fn is_short(secret: Option<&SecretString>) -> bool {
-    let length = secret.map(|secret| secret.expose_secret().chars().count());
-    length.is_some_and(|length| length < SHORTEST_SECRET)
+fn are_short(secrets: Option<&Secrets>) -> bool {
+    secrets.is_some_and(|secrets| secrets.have_shorter_than(SHORTEST_SECRET))
 }

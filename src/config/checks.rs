@@ -1,12 +1,19 @@
 //! Checks of values that depend on files or on other values. All errors are collected.
 
-use std::{fmt, fs, path::Path};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use figment::Figment;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::layer::source;
-use crate::tls::{File, Reloading, Source};
+use super::{layer::source, secret_file::SecretFile};
+use crate::{
+    secrets::Secrets,
+    tls::{File, Reloading, Source},
+};
 
 /// A configuration key and the path that it is set to.
 pub(super) type PathOf<'a> = (&'static str, Option<&'a Path>);
@@ -20,6 +27,8 @@ pub(super) fn file((key, path): PathOf<'_>) -> Option<File> {
 pub(super) struct Checks<'a> {
     pub(super) figment: &'a Figment,
     pub(super) errors: Vec<String>,
+    /// The files of secrets.
+    pub(super) secret_files: Vec<Reloading<SecretFile>>,
 }
 
 impl Checks<'_> {
@@ -28,37 +37,34 @@ impl Checks<'_> {
         self.errors.push(format!("{key} ({}) {problem}", source(self.figment, key)));
     }
 
-    /// A secret from its key, or from the first line of a file.
-    pub(super) fn secret(
+    /// Secrets from their keys, or from a file.
+    pub(super) fn secrets(
         &mut self,
-        (key, secret): (&str, Option<&SecretString>),
-        (file_key, file): PathOf<'_>,
-    ) -> Option<SecretString> {
-        let Some(file) = file else { return secret.cloned() };
-        if secret.is_some() {
-            self.wrong(file_key, format_args!("cannot be set together with {key}"));
-            return None;
-        }
-        let lines =
-            self.lines(file_key, file, "must name a file with the secret on its first line");
-        lines.into_iter().next()
-    }
-
-    /// The non-empty lines of a file, at least one; otherwise `expected` is reported.
-    pub(super) fn lines(&mut self, key: &str, file: &Path, expected: &str) -> Vec<SecretString> {
-        let text = match fs::read_to_string(file) {
-            Ok(text) => SecretString::from(text),
-            Err(error) => {
-                self.wrong(key, format_args!("cannot be read: {}", error.kind()));
-                return Vec::new();
+        own: &[(&str, Option<&SecretString>)],
+        (file_key, path): PathOf<'_>,
+        check: fn(&str) -> Result<(), &'static str>,
+    ) -> Secrets {
+        let own = own.iter().filter_map(|(key, secret)| Some((*key, (*secret)?)));
+        let own: Vec<_> = own.collect();
+        let secrets = Secrets::new(own.iter().map(|(_, secret)| (*secret).clone()));
+        for (key, secret) in &own {
+            if let Err(problem) = check(secret.expose_secret()) {
+                self.wrong(key, problem);
             }
-        };
-        let lines = text.expose_secret().lines().filter(|line| !line.is_empty());
-        let lines: Vec<_> = lines.map(SecretString::from).collect();
-        if lines.is_empty() {
-            self.wrong(key, expected);
         }
-        lines
+        let Some(file) = file((file_key, path)) else { return secrets };
+        if let Some((key, _)) = own.first() {
+            self.wrong(file_key, format_args!("cannot be set together with {key}"));
+        }
+        let source = SecretFile {
+            file,
+            secrets: secrets.clone(),
+            check,
+            admits_demo_key: Arc::new(AtomicBool::new(true)),
+        };
+        let read = self.reloading(source);
+        self.secret_files.extend(read);
+        secrets
     }
 
     /// A certificate and its key: both or none.
@@ -76,8 +82,8 @@ impl Checks<'_> {
         None
     }
 
-    /// Reads the files of a TLS configuration.
-    pub(super) fn tls<S: Source>(&mut self, source: S) -> Option<Reloading<S>> {
+    /// Reads the files of a configuration.
+    pub(super) fn reloading<S: Source>(&mut self, source: S) -> Option<Reloading<S>> {
         Reloading::read(source).map_err(|error| self.wrong(error.key, error.problem)).ok()
     }
 }

@@ -7,9 +7,13 @@ use tonic::transport::Endpoint;
 
 use super::{
     checks::{Checks, file},
+    secret_file,
     section::section,
 };
-use crate::tls::{ClientFiles, ClientTls};
+use crate::{
+    secrets::Secrets,
+    tls::{ClientFiles, ClientTls},
+};
 
 section! {
     /// The standalone gateway.
@@ -24,7 +28,8 @@ section! {
         tls_key: Option<PathBuf> = "",
         /// Token of the standalone gateway: the gateway sends it, and the service accepts it.
         token: Option<SecretString> = "",
-        /// File with the token on its first line, instead of `door.token`.
+        /// File with one token per line, instead of `door.token`. The gateway sends the first, and the
+        /// service accepts all. Read again when it changes.
         token_file: Option<PathBuf> = "",
     }
 }
@@ -48,9 +53,11 @@ impl Upstream {
 }
 
 impl Door {
-    pub(super) fn token(&self, checks: &mut Checks<'_>) -> Option<SecretString> {
+    pub(super) fn tokens(&self, checks: &mut Checks<'_>) -> Option<Secrets> {
         let file = ("door.token_file", self.token_file.as_deref());
-        checks.secret(("door.token", self.token.as_ref()), file)
+        let own = [("door.token", self.token.as_ref())];
+        let is_set = self.token.is_some() || self.token_file.is_some();
+        is_set.then(|| checks.secrets(&own, file, secret_file::token))
     }
 
     /// The upstream, with TLS if its URL is `https://`.
@@ -67,7 +74,9 @@ impl Door {
                 checks.wrong(KEY, "must be https://HOST:PORT if a door.tls_… key is set");
                 None
             }
-            (Some("https"), Some(authorities)) => checks.tls(ClientFiles { authorities, own }),
+            (Some("https"), Some(authorities)) => {
+                checks.reloading(ClientFiles { authorities, own })
+            }
             (Some("https"), None) => {
                 checks.wrong("door.tls_ca", "must name the authorities of the https:// upstream");
                 None

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 
 use super::{
     checks::Checks,
+    secret_file,
     section::section,
     tls::{ClientCertificate, ListenerTls},
     value::Number,
@@ -19,7 +20,8 @@ section! {
         listen: SocketAddr = "127.0.0.1:50051",
         /// Bearer token of internal callers.
         token: Option<SecretString> = "",
-        /// File with the token on its first line, instead of `grpc.token`.
+        /// File with one token per line, instead of `grpc.token`. All are accepted. Read again when it
+        /// changes.
         token_file: Option<PathBuf> = "",
         /// Name of the token's holder in the change log.
         token_name: String = "internal",
@@ -55,9 +57,13 @@ section! {
 impl Grpc {
     /// The static token of internal callers.
     pub(super) fn internal(&self, checks: &mut Checks<'_>) -> Option<InternalToken> {
-        let token = ("grpc.token", self.token.as_ref());
-        let token = checks.secret(token, ("grpc.token_file", self.token_file.as_deref()))?;
-        Some(InternalToken::new(self.token_name.clone(), token, self.token_own_name))
+        if self.token.is_none() && self.token_file.is_none() {
+            return None;
+        }
+        let file = ("grpc.token_file", self.token_file.as_deref());
+        let tokens =
+            checks.secrets(&[("grpc.token", self.token.as_ref())], file, secret_file::token);
+        Some(InternalToken::new(self.token_name.clone(), tokens, self.token_own_name))
     }
 
     pub(super) fn tls(&self) -> ListenerTls<'_> {

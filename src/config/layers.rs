@@ -96,7 +96,7 @@ impl Layers {
 
     /// The checks of extracted values, with the errors so far.
     pub(super) fn checks(&self, errors: Vec<String>) -> Checks<'_> {
-        Checks { figment: &self.figment, errors }
+        Checks { figment: &self.figment, errors, secret_files: Vec::new() }
     }
 
     /// The effective values, one per line, with masked secrets and the source layers.

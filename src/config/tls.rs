@@ -43,6 +43,6 @@ impl ListenerTls<'_> {
         let required = self.client_certificate == ClientCertificate::Required;
         let clients = authorities.map(|authorities| ClientCertificates { authorities, required });
         let (certificate, key) = own?;
-        checks.tls(ServerFiles { certificate, key, clients, protocol: self.protocol })
+        checks.reloading(ServerFiles { certificate, key, clients, protocol: self.protocol })
     }
 }

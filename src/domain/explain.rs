@@ -55,7 +55,7 @@ pub fn hash(keys: &SecretKeys, username: &str, user_id: &str, sent: &str) -> Exp
     let recipes = Recipe::ALL.into_iter().map(|recipe| Hashed {
         recipe,
         before_key: recipe.before_key(username, user_id).concat(),
-        hash: keys.current().map(|key| hex::encode(recipe.hash(username, user_id, key)).into()),
+        hash: keys.current().map(|key| hex::encode(recipe.hash(username, user_id, &key)).into()),
     });
     Explained { recipes: recipes.collect(), verdict: verdict(keys, username, user_id, sent) }
 }

@@ -6,6 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha1::{Digest, Sha1};
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::secrets::Secrets;
+
 /// The secret key of the demo data. It is public.
 pub const DEMO_KEY: &str = "secret";
 
@@ -61,37 +63,38 @@ impl Recipe {
 
 /// The accepted secret keys, the current key first. Several keys are active during a rotation.
 #[derive(Clone, Debug, Default)]
-pub struct SecretKeys(Vec<SecretString>);
+pub struct SecretKeys(pub Secrets);
 
 impl SecretKeys {
     /// Keeps the keys that are not empty.
     pub fn new(keys: impl IntoIterator<Item = SecretString>) -> Self {
-        Self(keys.into_iter().filter(|key| !key.expose_secret().is_empty()).collect())
+        Self(Secrets::new(keys))
     }
 
     /// Whether any key is the demo key.
     pub fn have_demo_key(&self) -> bool {
-        self.0.iter().any(|key| key.expose_secret() == DEMO_KEY)
+        self.0.get().iter().any(|key| key.expose_secret() == DEMO_KEY)
     }
 
     /// Whether any key has fewer characters.
     pub fn have_shorter_than(&self, characters: usize) -> bool {
-        self.0.iter().any(|key| key.expose_secret().chars().count() < characters)
+        self.0.have_shorter_than(characters)
     }
 
     /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.get().is_empty()
     }
 
     /// The key for new hashes.
-    pub fn current(&self) -> Option<&SecretString> {
-        self.0.first()
+    pub fn current(&self) -> Option<SecretString> {
+        self.0.current()
     }
 
     /// Each key alone, the current one first.
     pub fn one_by_one(&self) -> impl Iterator<Item = Self> {
-        self.0.iter().map(|key| Self(vec![key.clone()]))
+        let keys = self.0.get().to_vec();
+        keys.into_iter().map(|key| Self::new([key]))
     }
 
     /// Whether `hash` (hex of either case) is right for the parameters under any recipe and key.
@@ -102,8 +105,9 @@ impl SecretKeys {
             return false;
         }
         let mut right = Choice::from(0);
+        let keys = self.0.get();
         for recipe in recipes {
-            for key in &self.0 {
+            for key in &*keys {
                 right |= recipe.hash(username, user_id, key).ct_eq(&sent);
             }
         }

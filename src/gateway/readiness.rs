@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use secrecy::ExposeSecret;
 use tonic::{
     Code,
     metadata::{Ascii, MetadataValue},
@@ -16,6 +17,7 @@ use tonic_health::pb::{
 use crate::{
     credentials::{CHECK_GATEWAY, DOOR_IDENTITY},
     proto::Channel,
+    secrets::Secrets,
 };
 
 /// The first and the longest pause between checks at the start.
@@ -23,17 +25,27 @@ const CHECK_BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from
 /// The timeout of a health check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The metadata that authenticates the gateway. The configuration admits only tokens that can be
+/// sent.
+pub(super) fn identity(tokens: &Secrets) -> Option<MetadataValue<Ascii>> {
+    let token = tokens.current()?;
+    let mut identity: MetadataValue<_> =
+        format!("Bearer {}", token.expose_secret()).parse().ok()?;
+    identity.set_sensitive(true);
+    Some(identity)
+}
+
 /// The readiness of a gateway.
 pub(crate) struct Readiness {
     channel: Channel,
-    identity: Option<MetadataValue<Ascii>>,
+    tokens: Option<Secrets>,
     /// Whether the service refused the gateway last time: only the first refusal is logged.
     refused: AtomicBool,
 }
 
 impl Readiness {
-    pub(super) fn new(channel: Channel, identity: Option<MetadataValue<Ascii>>) -> Self {
-        Self { channel, identity, refused: AtomicBool::new(false) }
+    pub(super) fn new(channel: Channel, tokens: Option<Secrets>) -> Self {
+        Self { channel, tokens, refused: AtomicBool::new(false) }
     }
 
     /// Waits until the service is serving and accepts the gateway.
@@ -50,8 +62,8 @@ impl Readiness {
         let mut request = tonic::Request::new(HealthCheckRequest { service: String::new() });
         let metadata = request.metadata_mut();
         metadata.insert(CHECK_GATEWAY, MetadataValue::from_static("true"));
-        if let Some(identity) = &self.identity {
-            metadata.insert(DOOR_IDENTITY, identity.clone());
+        if let Some(identity) = self.tokens.as_ref().and_then(identity) {
+            metadata.insert(DOOR_IDENTITY, identity);
         }
         let mut client = HealthClient::new(self.channel.clone());
         let answer = tokio::time::timeout(CHECK_TIMEOUT, client.check(request)).await;

@@ -16,14 +16,13 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header::CONNECTION, request::Parts};
 use hyper::body::Body as _;
 use opentelemetry::KeyValue;
-use secrecy::{ExposeSecret, SecretString};
 use tonic::{Code, metadata::MetadataValue};
 use tonic_types::StatusExt;
 
 use super::{
     body_reader::BodyReader,
     client_address::TrustedProxies,
-    readiness::Readiness,
+    readiness::{Readiness, identity},
     response::{Answers, response},
     telemetry::{self, Answered, ClientCall, LegacyCall},
 };
@@ -39,6 +38,7 @@ use crate::{
     proto::{
         Channel, UpdateUserDetailsRequest, user_details_service_client::UserDetailsServiceClient,
     },
+    secrets::Secrets,
     telemetry::names,
     trace::Span,
 };
@@ -56,7 +56,7 @@ pub struct Limits {
 #[derive(Clone)]
 pub struct Gateway {
     channel: Channel,
-    identity: Option<MetadataValue<tonic::metadata::Ascii>>,
+    tokens: Option<Secrets>,
     readiness: Arc<Readiness>,
     answers: Answers,
     limits: Limits,
@@ -69,32 +69,25 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway to the service behind `channel`. `token` authenticates the gateway.
-    ///
-    /// # Errors
-    /// The token is not a valid header value.
+    /// A gateway to the service behind `channel`. The current one of `tokens` authenticates the
+    /// gateway.
     pub fn new(
         channel: Channel,
-        token: Option<&SecretString>,
+        tokens: Option<Secrets>,
         answers: Answers,
         limits: Limits,
-    ) -> Result<Self, tonic::metadata::errors::InvalidMetadataValue> {
-        let bearer = |token: &SecretString| format!("Bearer {}", token.expose_secret()).parse();
-        let mut identity: Option<MetadataValue<_>> = token.map(bearer).transpose()?;
-        if let Some(identity) = &mut identity {
-            identity.set_sensitive(true);
-        }
-        let readiness = Arc::new(Readiness::new(channel.clone(), identity.clone()));
-        Ok(Self {
+    ) -> Self {
+        let readiness = Arc::new(Readiness::new(channel.clone(), tokens.clone()));
+        Self {
             channel,
-            identity,
+            tokens,
             readiness,
             answers,
             limits,
             proxies: TrustedProxies::default(),
             scheme: "http",
             server: Arc::default(),
-        })
+        }
     }
 
     /// Sets the service's host name or address, and its port.
@@ -188,8 +181,8 @@ impl Gateway {
             .map_err(|_| tonic::Status::internal("the credentials are not a valid header value"))?;
         credentials.set_sensitive(true);
         metadata.insert("authorization", credentials);
-        if let Some(identity) = &self.identity {
-            metadata.insert(DOOR_IDENTITY, identity.clone());
+        if let Some(identity) = self.tokens.as_ref().and_then(identity) {
+            metadata.insert(DOOR_IDENTITY, identity);
         }
         Ok(request)
     }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use http::{Extensions, HeaderMap};
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
 
 use super::certificates::Certificates;
 use crate::{
@@ -14,6 +12,7 @@ use crate::{
         token::ServiceToken, token_cache::TokenCache,
     },
     jwt::Jwts,
+    secrets::Secrets,
 };
 
 /// Marks a request from the gateway in this process.
@@ -25,16 +24,16 @@ pub struct InProcessDoor;
 pub struct InternalToken {
     /// The holder of the token.
     pub identity: Arc<Identity>,
-    /// The token.
-    pub token: SecretString,
+    /// The token, and others that are accepted during a rotation.
+    pub tokens: Secrets,
 }
 
 impl InternalToken {
     /// A token whose holder may act as any account; with `own_name` also in its own name, as admin.
-    pub fn new(name: String, token: SecretString, own_name: bool) -> Self {
+    pub fn new(name: String, tokens: Secrets, own_name: bool) -> Self {
         let scopes = Scope::ALL.into_iter();
         let scopes = scopes.filter(|one| own_name || *one != Scope::Admin).collect();
-        Self { identity: Arc::new(Identity::new(name, scopes, None)), token }
+        Self { identity: Arc::new(Identity::new(name, scopes, None)), tokens }
     }
 }
 
@@ -47,8 +46,8 @@ pub struct Authentication {
     pub token_cache: Option<Arc<TokenCache>>,
     /// Verifies JWTs.
     pub jwts: Option<Arc<Jwts>>,
-    /// The token of a standalone gateway.
-    pub door: Option<SecretString>,
+    /// The tokens of standalone gateways.
+    pub door: Option<Secrets>,
     /// The holders of client certificates.
     pub certificates: Certificates,
     /// Accepts unauthenticated callers while no service token exists. Set if no method is
@@ -130,7 +129,7 @@ impl Authentication {
     ) -> Result<Arc<Identity>, Error> {
         let token = bearer(authorization).ok_or(Error::Unauthenticated)?;
         if let Some(internal) = &self.internal
-            && is_token(token, &internal.token)
+            && internal.tokens.contain(token)
         {
             return Ok(Arc::clone(&internal.identity));
         }
@@ -164,8 +163,8 @@ impl Authentication {
         let identity = text(headers, DOOR_IDENTITY)?;
         Ok(match (&self.door, identity) {
             (_, None) if self.certificates.is_door(extensions) => true,
-            (Some(token), Some(identity)) => {
-                bearer(identity).is_some_and(|sent| is_token(sent, token))
+            (Some(tokens), Some(identity)) => {
+                bearer(identity).is_some_and(|sent| tokens.contain(sent))
             }
             (None, None) => self.is_open(call).await?,
             _ => false,
@@ -182,8 +181,4 @@ fn bearer(authorization: &str) -> Option<&str> {
     // The scheme name is case-insensitive: RFC 9110, section 11.1.
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
-}
-
-fn is_token(sent: &str, token: &SecretString) -> bool {
-    sent.as_bytes().ct_eq(token.expose_secret().as_bytes()).into()
 }

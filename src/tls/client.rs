@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::{
-    file::{File, TlsError, provider},
+    file::{File, FileError, provider},
     listener::ServerFiles,
     reloading::Source,
 };
@@ -25,6 +25,7 @@ pub struct ClientFiles {
 }
 
 impl Source for ClientFiles {
+    const NAME: &'static str = "certificates";
     type Made = ClientConfig;
 
     fn files(&self) -> Vec<&File> {
@@ -32,7 +33,7 @@ impl Source for ClientFiles {
         std::iter::once(&self.authorities).chain(own).collect()
     }
 
-    fn make(&self, contents: &[Vec<u8>]) -> Result<ClientConfig, TlsError> {
+    fn make(&self, contents: &[Vec<u8>]) -> Result<ClientConfig, FileError> {
         let content = |index: usize| contents.get(index).map_or(&[][..], Vec::as_slice);
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -53,7 +54,7 @@ impl Source for ClientFiles {
 
 /// The health check's client for its own listener. The client does not verify the certificate. If
 /// the listener requests client certificates, the client presents the listener's certificate.
-pub(crate) fn healthcheck_client_config(listener: &ServerFiles) -> Result<ClientConfig, TlsError> {
+pub(crate) fn healthcheck_client_config(listener: &ServerFiles) -> Result<ClientConfig, FileError> {
     let (certificate, key) = (&listener.certificate, &listener.key);
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

@@ -20,7 +20,7 @@ pub struct File {
 /// Why a file cannot be used. Never contains the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} {problem}")]
-pub struct TlsError {
+pub struct FileError {
     /// The configuration key of the file.
     pub key: &'static str,
     /// The problem, as the end of a sentence that begins with `key`.
@@ -28,33 +28,38 @@ pub struct TlsError {
 }
 
 impl File {
-    pub(super) fn read(&self) -> Result<Vec<u8>, TlsError> {
+    /// The content.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, FileError> {
         let content = fs::read(&self.path);
         content.map_err(|error| self.wrong(format!("cannot be read: {}", error.kind())))
     }
 
-    pub(super) fn wrong(&self, problem: impl Into<String>) -> TlsError {
-        TlsError { key: self.key, problem: problem.into() }
+    /// An error of this file. `problem` is the end of a sentence that begins with the key.
+    pub(crate) fn wrong(&self, problem: impl Into<String>) -> FileError {
+        FileError { key: self.key, problem: problem.into() }
     }
 
     /// The certificates in the file's content, at least one.
     pub(super) fn certificates(
         &self,
         content: &[u8],
-    ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    ) -> Result<Vec<CertificateDer<'static>>, FileError> {
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content).collect();
         let certificates = certificates.ok().filter(|certificates| !certificates.is_empty());
         certificates.ok_or_else(|| self.wrong("must name a PEM file with a certificate"))
     }
 
     /// The private key in the file's content.
-    pub(super) fn private_key(&self, content: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    pub(super) fn private_key(&self, content: &[u8]) -> Result<PrivateKeyDer<'static>, FileError> {
         PrivateKeyDer::from_pem_slice(content)
             .map_err(|_| self.wrong("must name a PEM file with a private key"))
     }
 
     /// The authorities in the file's content.
-    pub(super) fn authorities(&self, content: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
+    pub(super) fn authorities(&self, content: &[u8]) -> Result<Arc<RootCertStore>, FileError> {
         let mut authorities = RootCertStore::empty();
         for certificate in self.certificates(content)? {
             authorities.add(certificate).map_err(|error| self.unfit(&error))?;
@@ -63,7 +68,7 @@ impl File {
     }
 
     /// An error of rustls, such as a key that does not match its certificate.
-    pub(super) fn unfit(&self, error: &rustls::Error) -> TlsError {
+    pub(super) fn unfit(&self, error: &rustls::Error) -> FileError {
         self.wrong(format!("cannot be used: {error}"))
     }
 }

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::{
-    file::{File, TlsError, provider},
+    file::{File, FileError, provider},
     reloading::Source,
 };
 
@@ -45,6 +45,7 @@ pub struct ServerFiles {
 }
 
 impl Source for ServerFiles {
+    const NAME: &'static str = "certificates";
     type Made = ServerConfig;
 
     fn files(&self) -> Vec<&File> {
@@ -52,7 +53,7 @@ impl Source for ServerFiles {
         [&self.certificate, &self.key].into_iter().chain(authorities).collect()
     }
 
-    fn make(&self, contents: &[Vec<u8>]) -> Result<ServerConfig, TlsError> {
+    fn make(&self, contents: &[Vec<u8>]) -> Result<ServerConfig, FileError> {
         let content = |index: usize| contents.get(index).map_or(&[][..], Vec::as_slice);
         let certificates = self.certificate.certificates(content(0))?;
         let key = self.key.private_key(content(1))?;

@@ -8,7 +8,7 @@ mod reloading;
 
 pub use client::ClientFiles;
 pub(crate) use client::healthcheck_client_config;
-pub use file::{File, TlsError};
+pub use file::{File, FileError};
 pub(crate) use listener::names;
 pub use listener::{ClientCertificates, Protocol, ServerFiles, SubjectAltName};
 pub use reloading::{Reloading, Source};

@@ -1,4 +1,4 @@
-//! Reloads TLS configurations when their files change. Open connections keep their configuration.
+//! Reloads configurations when their files change. Open connections keep their TLS configuration.
 
 use std::{
     fmt,
@@ -9,13 +9,15 @@ use std::{
 use sha1::{Digest, Sha1};
 use tokio_util::sync::CancellationToken;
 
-use super::file::{File, TlsError};
+use super::file::{File, FileError};
 
 /// The interval between two reads of the files.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The files of a configuration.
 pub trait Source: Clone + Send + Sync + 'static {
+    /// What the files hold, for the log.
+    const NAME: &'static str;
     /// The configuration.
     type Made: Send + Sync + 'static;
 
@@ -26,7 +28,7 @@ pub trait Source: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// A file cannot be used.
-    fn make(&self, contents: &[Vec<u8>]) -> Result<Self::Made, TlsError>;
+    fn make(&self, contents: &[Vec<u8>]) -> Result<Self::Made, FileError>;
 }
 
 /// A configuration that follows changes of its files.
@@ -48,7 +50,7 @@ impl<S: Source> Reloading<S> {
     ///
     /// # Errors
     /// A file cannot be read or used.
-    pub fn read(source: S) -> Result<Self, TlsError> {
+    pub fn read(source: S) -> Result<Self, FileError> {
         let (contents, first) = contents(&source)?;
         let current = RwLock::new(Arc::new(source.make(&contents)?));
         Ok(Self(Arc::new(Shared { source, current, first })))
@@ -83,7 +85,7 @@ impl<S: Source> Reloading<S> {
     }
 
     /// Reloads the files if their digests differ from `before`. Returns the current digests.
-    fn look(&self, before: Result<Digests, TlsError>) -> Result<Digests, TlsError> {
+    fn look(&self, before: Result<Digests, FileError>) -> Result<Digests, FileError> {
         let read = contents(&self.0.source);
         let now = read.as_ref().map(|(_, digests)| digests.clone()).map_err(Clone::clone);
         if now == before {
@@ -93,10 +95,10 @@ impl<S: Source> Reloading<S> {
             Ok(made) => {
                 *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
                 let keys: Vec<_> = self.0.source.files().iter().map(|file| file.key).collect();
-                tracing::info!(keys = keys.join(", "), "certificates reloaded");
+                tracing::info!(keys = keys.join(", "), "{} reloaded", S::NAME);
             }
             Err(error) => {
-                tracing::error!(%error, "certificates not reloaded: the current ones stay in use");
+                tracing::error!(%error, "{} not reloaded: the current ones stay in use", S::NAME);
             }
         }
         now
@@ -111,7 +113,7 @@ impl<S: Source> fmt::Debug for Reloading<S> {
     }
 }
 
-fn contents(source: &impl Source) -> Result<(Vec<Vec<u8>>, Digests), TlsError> {
+fn contents(source: &impl Source) -> Result<(Vec<Vec<u8>>, Digests), FileError> {
     let contents: Vec<_> = source.files().into_iter().map(File::read).collect::<Result<_, _>>()?;
     let digests = contents.iter().map(|content| Sha1::digest(content).into()).collect();
     Ok((contents, digests))
@@ -123,13 +125,14 @@ mod tests {
 
     /// Makes the file's content if the content starts with `good`.
     impl Source for File {
+        const NAME: &'static str = "files";
         type Made = Vec<u8>;
 
         fn files(&self) -> Vec<&File> {
             vec![self]
         }
 
-        fn make(&self, contents: &[Vec<u8>]) -> Result<Vec<u8>, TlsError> {
+        fn make(&self, contents: &[Vec<u8>]) -> Result<Vec<u8>, FileError> {
             let good = contents.concat().starts_with(b"good");
             if good { Ok(contents.concat()) } else { Err(self.wrong("is bad")) }
         }

@@ -31,6 +31,7 @@ mod proxies;
 mod receiver;
 mod relay;
 mod replicas;
+mod rotation;
 mod servers;
 mod signals;
 mod spans;

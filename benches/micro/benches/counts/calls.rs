@@ -104,7 +104,7 @@ pub(crate) fn allocations(call: &Call, times: usize, measured: bool) -> u64 {
     });
     let channel = runtime.block_on(start(database));
     let limits = Limits { body: LARGEST_BODY, deadline: DEADLINE };
-    let router = Gateway::new(channel.clone(), None, Answers::Xml, limits).unwrap().router();
+    let router = Gateway::new(channel.clone(), None, Answers::Xml, limits).router();
     let one = |number: usize| match call.asked {
         Asked::Legacy(parameters, answer) => {
             let target = format!(
