@@ -70,6 +70,7 @@ impl Demo {
         config.database.url = sqlite_url(&folder.path().join("demo.db"));
         // The demo ignores the configuration of a real service.
         config.internal = None;
+        (config.proxies, config.proxy_protocol) = Default::default();
         config.certificates = Certificates::default();
         (config.grpc_tls, config.http_tls) = (None, None);
         config.keys = SecretKeys::new([DEMO_KEY.into()]);

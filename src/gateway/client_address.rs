@@ -9,7 +9,7 @@ use crate::networks::Networks;
 /// The header that proxies write. Both are lists: each proxy appends the address that it sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedHeader {
-    /// The one that a request has. If both tell different addresses, neither is believed: a proxy
+    /// The header that a request has. If both contradict each other, the client is unknown: a proxy
     /// that writes one header usually passes on the client's other header.
     #[default]
     Either,
@@ -30,11 +30,11 @@ pub struct TrustedProxies {
 
 impl TrustedProxies {
     /// The client of a request from `peer`: the rightmost address in the header that is not a
-    /// proxy's. An unknown or unreadable address ends the search at the proxy that wrote it.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    /// proxy's. `None` if that address is unknown or unreadable.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         if !self.networks.contains(peer) {
-            return peer;
+            return Some(peer);
         }
         let forwarded = || self.behind(peer, values(headers, "forwarded").map(forwarded_for));
         let x_forwarded_for = || self.behind(peer, values(headers, "x-forwarded-for").map(node));
@@ -44,23 +44,25 @@ impl TrustedProxies {
             ForwardedHeader::Either if !headers.contains_key("forwarded") => x_forwarded_for(),
             ForwardedHeader::Either if !headers.contains_key("x-forwarded-for") => forwarded(),
             ForwardedHeader::Either => {
-                let client = forwarded();
-                if client == x_forwarded_for() { client } else { peer }
+                forwarded().filter(|client| x_forwarded_for() == Some(*client))
             }
         }
     }
 
     /// The client behind `peer`. The addresses begin with the one that `peer` wrote.
-    fn behind(&self, peer: IpAddr, addresses: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
+    fn behind(
+        &self,
+        peer: IpAddr,
+        addresses: impl Iterator<Item = Option<IpAddr>>,
+    ) -> Option<IpAddr> {
         let mut client = peer;
         for address in addresses {
-            let Some(address) = address else { break };
-            client = address;
-            if !self.networks.contains(address) {
+            client = address?;
+            if !self.networks.contains(client) {
                 break;
             }
         }
-        client
+        Some(client)
     }
 }
 
@@ -69,16 +71,21 @@ impl TrustedProxies {
 fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let lines: Vec<_> = headers.get_all(name).iter().collect();
     lines.into_iter().rev().flat_map(|line| {
-        let line = line.to_str().unwrap_or("unreadable");
-        line.rsplit(',').map(str::trim).filter(|element| !element.is_empty())
+        let elements = line.as_bytes().rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let elements = elements.filter(|element| !element.is_empty());
+        elements.map(|element| str::from_utf8(element).unwrap_or("unreadable"))
     })
 }
 
-/// The parameter `for` of an element of `Forwarded`.
+/// The parameter `for` of an element of `Forwarded`. An element with an unclosed quotation mark is
+/// part of a quoted value that a client may have chosen.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
+    if element.matches('"').count() % 2 == 1 || element.contains('\\') {
+        return None;
+    }
     let parameters = element.split(';').filter_map(|parameter| parameter.split_once('='));
     let mut nodes = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
-    let (_, value) = nodes.next()?;
+    let (Some((_, value)), None) = (nodes.next(), nodes.next()) else { return None };
     let quoted = value.trim();
     let quoted = quoted.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
     node(quoted.unwrap_or(value.trim()))
@@ -119,7 +126,10 @@ mod tests {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
         }
-        TrustedProxies { networks, header }.client(peer.parse().unwrap(), &headers).to_string()
+        TrustedProxies { networks, header }
+            .client(peer.parse().unwrap(), &headers)
+            .map(|client| client.to_string())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -140,16 +150,18 @@ mod tests {
             ("[::ffff:192.0.2.1]:80", "192.0.2.1"),
             // Only proxies: the first of them is the client.
             ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
-            // The last proxy that is known.
-            ("unknown", PROXY),
             ("", PROXY),
-            ("192.0.2.1, unknown", PROXY),
-            ("192.0.2.1, _hidden, 10.0.0.2", "10.0.0.2"),
-            ("192.0.2.1:port-80", PROXY),
-            ("192.0.2.1%eth0", PROXY),
-            ("[2001:db8::7", PROXY),
-            ("[2001:db8::7]x", PROXY),
-            ("192.0.2.1, 192.0.2.2, \u{e9}", PROXY),
+            // What a client wrote before the proxy does not matter.
+            ("\u{e9}, 192.0.2.1", "192.0.2.1"),
+            ("unknown, 192.0.2.1", "192.0.2.1"),
+            ("unknown", ""),
+            ("192.0.2.1, unknown", ""),
+            ("192.0.2.1, _hidden, 10.0.0.2", ""),
+            ("192.0.2.1:port-80", ""),
+            ("192.0.2.1%eth0", ""),
+            ("[2001:db8::7", ""),
+            ("[2001:db8::7]x", ""),
+            ("192.0.2.1, 192.0.2.2, \u{e9}", ""),
         ] {
             let lines = [("x-forwarded-for", list)];
             for header in [ForwardedHeader::Either, ForwardedHeader::XForwardedFor] {
@@ -167,10 +179,14 @@ mod tests {
             ("proto=https; for=\"192.0.2.1:4711\"", "192.0.2.1"),
             ("for=\"[2001:db8::7]:4711\"", "2001:db8::7"),
             ("for=198.51.100.1, for=192.0.2.1, for=10.0.0.2", "192.0.2.1"),
-            ("for=unknown", PROXY),
-            ("for=\"_gazonk\"", PROXY),
-            ("proto=https", PROXY),
-            ("192.0.2.1", PROXY),
+            ("for=unknown", ""),
+            ("for=\"_gazonk\"", ""),
+            ("proto=https", ""),
+            ("192.0.2.1", ""),
+            ("for=192.0.2.1;for=192.0.2.1", ""),
+            // The client chose the host, which the proxy quotes.
+            ("for=192.0.2.1;host=\"x,for=10.0.0.5;y=z\";proto=https", ""),
+            ("for=192.0.2.1;host=\"x\\\",for=10.0.0.5;y=\\\"z\"", ""),
             // A client's quotation mark must not hide what the proxy appends.
             ("for=\"198.51.100.1, for=192.0.2.1", "192.0.2.1"),
             ("for=198.51.100.1;host=\"x, for=192.0.2.1", "192.0.2.1"),
@@ -205,8 +221,8 @@ mod tests {
             [ForwardedHeader::Either, ForwardedHeader::Forwarded, ForwardedHeader::XForwardedFor]
                 .map(|header| client(header, PROXY, &lines))
         };
-        assert_eq!(with("for=198.51.100.1"), [PROXY, "198.51.100.1", "192.0.2.1"]);
+        assert_eq!(with("for=198.51.100.1"), ["", "198.51.100.1", "192.0.2.1"]);
         assert_eq!(with("for=192.0.2.1"), ["192.0.2.1"; 3]);
-        assert_eq!(with("for=unknown"), [PROXY, PROXY, "192.0.2.1"]);
+        assert_eq!(with("for=unknown"), ["", "", "192.0.2.1"]);
     }
 }

@@ -214,7 +214,7 @@ impl Gateway {
 /// Handles a legacy call.
 async fn call(State(door): State<Arc<Gateway>>, request: Request) -> Response {
     let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
-    let client = peer.map(|peer| door.proxies.client(peer, request.headers()));
+    let client = peer.and_then(|peer| door.proxies.client(peer, request.headers()));
     let call = LegacyCall::begin(&request, door.scheme, client);
     let has_body = !request.body().is_end_stream();
     let answered = call.span.instrument(door.answer(&call.span, client, request)).await;

@@ -49,6 +49,11 @@ impl Connection {
         Self { stream, timeouts, first_byte, stalled, linger, registration }
     }
 
+    /// Starts the timeout of the first byte again, after a header of the PROXY protocol.
+    pub(super) fn await_first_byte(&mut self) {
+        self.first_byte = Some(Box::pin(sleep(self.timeouts.first_byte)));
+    }
+
     /// Returns the result of a write. Fails if writes make no progress for the write timeout.
     fn progress<T>(
         &mut self,

@@ -40,11 +40,11 @@ pub struct ConnectionLimits {
 /// The connection that is closed to make room on a full listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MakesRoom {
-    /// The one that has waited longest for its client. Suits listeners where one address may be a
-    /// proxy with the connections of many clients.
+    /// The connection that has waited longest for its client. Suits listeners where one address may
+    /// be a proxy with the connections of many clients.
     LongestWaiting,
-    /// The one that has waited longest of the address with the most waiting connections. An address
-    /// with few connections keeps them, however fast others connect.
+    /// The connection that has waited longest, of the address with the most waiting connections. An
+    /// address with few connections keeps them, however fast others connect.
     OfLargestAddress,
 }
 

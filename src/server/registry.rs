@@ -72,7 +72,7 @@ impl Registry {
     }
 
     /// Waits until few enough connections are closing: their tasks need time to free their
-    /// descriptors. Most close at once, and the others within the linger timeout.
+    /// descriptors. Only a few may close slowly, and the others close at once.
     pub(super) async fn few_are_closing(&self) {
         loop {
             let gone = self.gone.notified();
@@ -88,9 +88,10 @@ impl Registry {
     /// # Errors
     /// The exhausted limit, if no other connection may be closed.
     pub(super) fn admit(&self, address: IpAddr) -> Result<Arc<Slot>, Reason> {
+        let is_proxy = self.proxies.write_header || self.proxies.trusted.contains(address);
         let address = client_of(address);
         let mut connections = self.lock();
-        let full = if self.is_full(&connections, address) && !self.proxies.write_header {
+        let full = if !is_proxy && self.is_full(&connections, address) {
             Some((Some(address), Reason::AddressLimit))
         } else if connections.entries.len() >= self.max {
             Some((self.crowded(&connections), Reason::TotalLimit))
@@ -126,12 +127,13 @@ impl Registry {
     /// # Errors
     /// The exhausted limit, if no other connection may be closed.
     pub(super) fn move_to(&self, id: u64, address: IpAddr) -> Result<(), Reason> {
+        let is_proxy = self.proxies.trusted.contains(address);
         let address = client_of(address);
         let mut connections = self.lock();
         // A connection that is being closed has no place any more.
         let Some(mut entry) = connections.remove(id) else { return Ok(()) };
         let mut moved = Ok(());
-        if self.is_full(&connections, address) {
+        if !is_proxy && self.is_full(&connections, address) {
             moved = self.close_one(&mut connections, Some(address), Reason::AddressLimit);
         }
         if moved.is_ok() {
@@ -144,9 +146,7 @@ impl Registry {
     /// Whether an address has reached its limit.
     fn is_full(&self, connections: &Connections, address: IpAddr) -> bool {
         let count = connections.addresses.get(&address).map_or(0, |address| address.count);
-        self.max_per_address > 0
-            && count >= self.max_per_address
-            && !self.proxies.trusted.contains(address)
+        self.max_per_address > 0 && count >= self.max_per_address
     }
 
     /// Closes a connection to free its file descriptor. Returns false if no connection can close.

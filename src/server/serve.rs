@@ -201,7 +201,11 @@ async fn client(
     };
     let header = timeout(timeouts.head, header).await.unwrap_or_else(|late| Err(late.into()));
     let client = header.inspect_err(|_| activity.slot.count_closed(Closed::ProxyHeader))?;
-    activity.moves_to(client.ip()).map_err(|_| io::ErrorKind::QuotaExceeded)?;
+    activity.moves_to(client.ip()).map_err(|reason| {
+        activity.slot.count_closed(Closed::Full(reason));
+        io::ErrorKind::QuotaExceeded
+    })?;
+    connection.await_first_byte();
     Ok(client)
 }
 

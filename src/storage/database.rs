@@ -220,6 +220,8 @@ impl Database {
         let _room = self.own_work.acquire().await;
         let Begun { transaction, lease } = self.begin(span).await?;
         let update = async {
+            let lock = settings::lock(&transaction);
+            own_statement(self.engine(), span, "INSERT", "settings", lock).await?;
             let load = settings::load(&transaction);
             let stored = own_statement(self.engine(), span, "SELECT", "settings", load).await?;
             let settings = change(stored.clone());

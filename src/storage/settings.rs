@@ -20,7 +20,9 @@ const HASH_RECIPES: &str = "hash_recipes";
 const ALLOWED_NETWORK: &str = "allowed_network ";
 
 /// Rows of the table that are not settings.
-const MARKS: [&str; 1] = [super::demo::MARK];
+const MARKS: [&str; 2] = [super::demo::MARK, LOCK];
+/// A row that each change writes first: concurrent changes run one after the other.
+const LOCK: &str = "lock";
 
 /// Reads the settings. An unknown word allows nothing: it turns its switch off, and an unknown hash
 /// recipe is skipped. With an unreadable network, legacy calls are off.
@@ -61,6 +63,12 @@ pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings,
     Ok(Settings { allow_api, allow_get_api, hash_recipes, allowed_networks })
 }
 
+/// Waits for other changes of the settings, until the end of the transaction.
+pub(super) async fn lock<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
+    let row = setting::ActiveModel { name: Set(LOCK.to_owned()), value: Set(String::new()) };
+    upsert([row], connection).await
+}
+
 /// Stores the settings that differ from `before`; at least one must differ.
 pub(super) async fn save<C: ConnectionTrait>(
     connection: &C,
@@ -80,6 +88,13 @@ pub(super) async fn save<C: ConnectionTrait>(
     if rows.is_empty() {
         return Ok(());
     }
+    upsert(rows, connection).await
+}
+
+async fn upsert<C: ConnectionTrait>(
+    rows: impl IntoIterator<Item = setting::ActiveModel>,
+    connection: &C,
+) -> Result<(), DbErr> {
     let replace =
         OnConflict::column(setting::Column::Name).update_column(setting::Column::Value).to_owned();
     setting::Entity::insert_many(rows)

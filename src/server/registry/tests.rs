@@ -138,11 +138,13 @@ async fn an_address_at_its_limit_makes_room_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn trusted_proxies_have_no_limit_of_their_address() {
-    let proxies = Proxies { trusted: "10.0.0.0/24".parse().unwrap(), write_header: false };
-    let registry = registry_behind(proxies, 10, 2, MakesRoom::LongestWaiting);
+    let proxies =
+        Proxies { trusted: "10.0.0.0/24 2001:db8::7".parse().unwrap(), write_header: false };
+    let registry = registry_behind(proxies, 20, 2, MakesRoom::LongestWaiting);
     let of_proxy = [(); 4].map(|()| admit(&registry, "10.0.0.1").unwrap());
     let of_other = [(); 3].map(|()| admit(&registry, "10.0.1.1").unwrap());
-    assert!(!of_proxy.iter().any(is_closed));
+    let of_ipv6 = [(); 4].map(|()| admit(&registry, "2001:db8::7").unwrap());
+    assert!(!of_proxy.iter().chain(&of_ipv6).any(is_closed));
     assert_eq!(of_other.each_ref().map(is_closed), [true, false, false]);
 }
 
