@@ -93,8 +93,8 @@ impl Service {
     /// Checks the credentials of a legacy call.
     ///
     /// # Errors
-    /// In this order: [`Error::NetworkNotAllowed`], [`Error::ApiDisabled`], [`Error::GetDisabled`], [`Error::IncorrectHash`]; and
-    /// the errors of [`Store::settings`].
+    /// In this order: [`Error::NetworkNotAllowed`], [`Error::ApiDisabled`], [`Error::GetDisabled`],
+    /// [`Error::IncorrectHash`]; and the errors of [`Store::settings`].
     pub async fn authenticate(
         &self,
         call: &CallContext,

@@ -49,7 +49,7 @@ impl TrustedProxies {
         }
     }
 
-    /// The client behind `peer`. The addresses begin with the one that `peer` wrote.
+    /// The client behind `peer`. The first address is written by `peer`.
     fn behind(
         &self,
         peer: IpAddr,

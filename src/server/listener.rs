@@ -46,8 +46,8 @@ pub struct Listener {
 pub struct Proxies {
     /// The addresses of the proxies. They may have more connections than other addresses.
     pub trusted: Networks,
-    /// Whether connections begin with a header of the PROXY protocol. If `trusted` is not empty, other
-    /// addresses may not connect.
+    /// Whether connections begin with a header of the PROXY protocol. If `trusted` is not empty,
+    /// other addresses may not connect.
     pub write_header: bool,
 }
 

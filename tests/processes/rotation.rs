@@ -147,7 +147,7 @@ async fn a_file_that_cannot_be_used_changes_nothing(database: TestDatabase) {
     until("the empty file is refused", || async { refusals() == 1 }).await;
     assert!(accepts_key(&program, "first key").await);
     fs::remove_file(&keys).unwrap();
-    until("the missing file is told", || async { refusals() == 2 }).await;
+    until("the missing file is logged", || async { refusals() == 2 }).await;
     assert!(program.log().contains("api.secret_key_file"), "{}", program.log());
     assert!(accepts_key(&program, "first key").await);
     replace(&keys, "second key");

@@ -186,7 +186,7 @@ impl Server {
         ))
     }
 
-    /// nginx with servers, one of which listens on `port`.
+    /// nginx with a configuration of servers. `port` is a port of the first server.
     pub fn nginx(servers: &str, port: u16) -> Option<Self> {
         let program = installed("nginx", &["/usr/sbin"])?;
         let owner = Owner::current();

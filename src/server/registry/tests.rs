@@ -86,7 +86,7 @@ async fn the_address_with_the_most_waiting_connections_makes_room() {
     // The oldest connections of that address were closed, and the newest two are left.
     let closed: Vec<_> = others.iter().skip(1).map(is_closed).collect();
     assert_eq!(closed, [[true; 10].as_slice(), &[false; 2]].concat());
-    // Of addresses with one connection each, the one that has waited longest makes room.
+    // Each address has one connection: the longest waiting connection makes room.
     drop(others.pop());
     drop(others.pop());
     let _rest = ["10.0.0.4", "10.0.0.5", "10.0.0.6"].map(|ip| admit(&registry, ip).unwrap());
