@@ -8,7 +8,7 @@ use crate::fields::Field;
 pub enum Error {
     /// The address of a legacy client is not in the allowed networks.
     #[error("the client's address is not in the allowed networks")]
-    NetworkNotAllowed,
+    AddressNotAllowed,
     /// Legacy calls are switched off, or no secret key is configured.
     #[error("legacy calls are switched off, or no secret key is configured")]
     ApiDisabled,
@@ -103,7 +103,7 @@ impl Error {
             Self::NotPermitted(refused) => Some(refused.rule()),
             Self::ActorRefused(refusal) => Some(refusal.rule()),
             Self::AccessDenied => Some("admin_only"),
-            Self::NetworkNotAllowed => Some("allowed_networks"),
+            Self::AddressNotAllowed => Some("allowed_networks"),
             Self::NotAuthorized => Some("group_right"),
             Self::InBatch { error, .. } => error.rule(),
             _ => None,

@@ -93,7 +93,7 @@ impl Service {
     /// Checks the credentials of a legacy call.
     ///
     /// # Errors
-    /// In this order: [`Error::NetworkNotAllowed`], [`Error::ApiDisabled`], [`Error::GetDisabled`],
+    /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::GetDisabled`],
     /// [`Error::IncorrectHash`]; and the errors of [`Store::settings`].
     pub async fn authenticate(
         &self,
@@ -102,7 +102,7 @@ impl Service {
     ) -> Result<(), Error> {
         let settings = self.cached_settings(call).await?;
         if !settings.admits(&credentials.address) {
-            return Err(Error::NetworkNotAllowed);
+            return Err(Error::AddressNotAllowed);
         }
         if !settings.allow_api || self.keys.is_empty() {
             return Err(Error::ApiDisabled);

@@ -20,7 +20,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The code and the reason of an error.
 fn classify(error: &Error) -> (Code, ErrorReason) {
     match error {
-        Error::NetworkNotAllowed => (Code::PermissionDenied, ErrorReason::NetworkNotAllowed),
+        Error::AddressNotAllowed => (Code::PermissionDenied, ErrorReason::AddressNotAllowed),
         Error::ApiDisabled => (Code::FailedPrecondition, ErrorReason::ApiDisabled),
         Error::GetDisabled => (Code::FailedPrecondition, ErrorReason::GetDisabled),
         Error::IncorrectHash => (Code::Unauthenticated, ErrorReason::IncorrectHash),
@@ -145,7 +145,7 @@ pub(super) fn status(error: &Error) -> Status {
         Error::Overloaded | Error::Unavailable(_) => {
             details.set_retry_info(Some(RETRY_AFTER));
         }
-        Error::NetworkNotAllowed
+        Error::AddressNotAllowed
         | Error::ApiDisabled
         | Error::GetDisabled
         | Error::IncorrectHash
@@ -197,7 +197,7 @@ mod tests {
         let invalid = |field| Error::Invalid(vec![violation(Field::city), violation(field)]);
         let request = invalid_request("update_mask", "no");
         let table = [
-            (Error::NetworkNotAllowed, Code::PermissionDenied, "NETWORK_NOT_ALLOWED", 0, false),
+            (Error::AddressNotAllowed, Code::PermissionDenied, "ADDRESS_NOT_ALLOWED", 0, false),
             (Error::ApiDisabled, Code::FailedPrecondition, "API_DISABLED", 0, false),
             (Error::GetDisabled, Code::FailedPrecondition, "GET_DISABLED", 0, false),
             (Error::IncorrectHash, Code::Unauthenticated, "INCORRECT_HASH", 0, false),

@@ -88,8 +88,8 @@ pub(super) fn of_error(
     invalid: &Invalid,
 ) -> Result<Finding, Error> {
     let (check, why) = match error {
-        Error::NetworkNotAllowed => (
-            LegacyCheck::NetworkNotAllowed,
+        Error::AddressNotAllowed => (
+            LegacyCheck::AddressNotAllowed,
             "the client's address is not given, or not in the setting allowed_networks",
         ),
         Error::ApiDisabled if settings.allow_api => {

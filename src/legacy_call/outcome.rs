@@ -88,7 +88,7 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
     };
     let reason = reason(status);
     match reason {
-        ErrorReason::NetworkNotAllowed => {
+        ErrorReason::AddressNotAllowed => {
             Outcome::error("0", reason, false, "Access Denied", Vec::new())
         }
         ErrorReason::ApiDisabled => {
@@ -225,7 +225,7 @@ mod tests {
     fn every_reason_has_its_answer() {
         let call = translate(&Parameters::from_form(b"city=x&by=1"), "POST", "");
         let table = [
-            ("NETWORK_NOT_ALLOWED", 200, false, "Access Denied"),
+            ("ADDRESS_NOT_ALLOWED", 200, false, "Access Denied"),
             ("API_DISABLED", 200, false, "API Requests are disabled"),
             ("GET_DISABLED", 200, false, "GET Requests are disabled"),
             ("INCORRECT_HASH", 200, false, "Incorrect hash"),

@@ -1,5 +1,6 @@
 //! Detects deleted, replaced and overwritten files of an open SQLite database. SQLite keeps writing
-//! to unlinked files, and to its log of an overwritten file: these updates are lost.
+//! to unlinked files, and to its log of an overwritten file: these updates are lost. The format of
+//! the files is in <https://www.sqlite.org/walformat.html>.
 
 use std::{
     fs::{self, File},
@@ -53,6 +54,9 @@ pub(super) struct Place {
 #[derive(Debug)]
 struct Opened {
     files: [Identity; 3],
+    log: File,
+    /// The end of the log at the last check.
+    log_end: Mutex<Option<LogEnd>>,
     /// The log's index. Never closed: that would release the locks of SQLite in this process.
     index: ManuallyDrop<File>,
     /// The database file after the last known checkpoint.
@@ -71,8 +75,8 @@ struct Content {
     checkpoints: Checkpoints,
 }
 
-/// The state of checkpoints in the log's index, as in <https://www.sqlite.org/walformat.html>. A
-/// checkpoint sets `attempted`, writes to the database file, and then sets `copied`.
+/// The state of checkpoints in the log's index. A checkpoint sets `attempted`, writes to the database
+/// file, and then sets `copied`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Checkpoints {
     /// Changes when the log restarts.
@@ -91,7 +95,78 @@ impl Checkpoints {
     }
 }
 
+/// The end of the log as its index records it. SQLite appends to the log first, and restarts it
+/// last.
+#[derive(Clone, Copy, Debug)]
+struct LogEnd {
+    /// The number of pages in the log.
+    pages: u32,
+    page_bytes: u64,
+    checksum: [u8; 8],
+    salt: [u8; 8],
+}
+
+impl LogEnd {
+    /// The index has this header twice.
+    const INDEX_HEADER: usize = 48;
+    const LOG_HEADER: u64 = 32;
+    const PAGE_HEADER: u64 = 24;
+
+    /// Reads the index. `None` for an empty log, and while SQLite writes the header.
+    fn read(index: &File) -> io::Result<Option<Self>> {
+        let mut headers = [0; Self::INDEX_HEADER * 2];
+        index.read_exact_at(&mut headers, 0)?;
+        let (header, copy) = headers.split_at(Self::INDEX_HEADER);
+        let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| header[at + byte]));
+        let half = u16::from_ne_bytes([header[14], header[15]]);
+        let pages = word(16);
+        if header != copy || pages == 0 {
+            return Ok(None);
+        }
+        let mut checksum = [0; 8];
+        checksum[..4].copy_from_slice(&word(24).to_be_bytes());
+        checksum[4..].copy_from_slice(&word(28).to_be_bytes());
+        let mut salt = [0; 8];
+        salt.copy_from_slice(&header[32..40]);
+        // 65,536 is stored as 1.
+        let page_bytes = if half == 1 { 65_536 } else { u64::from(half) };
+        Ok(Some(Self { pages, page_bytes, checksum, salt }))
+    }
+
+    /// Whether the log begins and ends as SQLite wrote it.
+    fn is_in(&self, log: &File) -> io::Result<bool> {
+        let last =
+            Self::LOG_HEADER + u64::from(self.pages - 1) * (Self::PAGE_HEADER + self.page_bytes);
+        let (mut first, mut end) = ([0; 8], [0; 16]);
+        let read = log.read_exact_at(&mut first, 16);
+        let read = read.and_then(|()| log.read_exact_at(&mut end, last + 8));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            read => {
+                read?;
+                Ok(first == self.salt && end[..8] == self.salt && end[8..] == self.checksum)
+            }
+        }
+    }
+}
+
 impl Opened {
+    /// Whether another program has written to the log: its last page, or that of the check before, is
+    /// gone.
+    fn is_log_overwritten(&self) -> io::Result<bool> {
+        let Some(end) = LogEnd::read(&self.index)? else { return Ok(false) };
+        let before = self.log_end.lock().unwrap_or_else(PoisonError::into_inner).replace(end);
+        let mut is_there = end.is_in(&self.log)?;
+        if let Some(before) = before.filter(|before| before.salt == end.salt) {
+            is_there &= before.is_in(&self.log)?;
+        }
+        // Another process may have restarted the log meanwhile.
+        let is_overwritten =
+            !is_there && LogEnd::read(&self.index)?.is_some_and(|later| later.salt == end.salt);
+        self.is_overwritten.fetch_or(is_overwritten, Ordering::Relaxed);
+        Ok(is_overwritten)
+    }
+
     /// Whether the database file has ever changed without a checkpoint. During a checkpoint it
     /// cannot be seen.
     fn is_overwritten(&self, database: &PathBuf) -> io::Result<bool> {
@@ -132,10 +207,15 @@ impl Place {
             if files[0] != before {
                 return Err(Displaced::Moved(self.paths[0].clone()));
             }
-            let index = File::open(&self.paths[2]).map(ManuallyDrop::new);
-            let index = index.map_err(|_| Displaced::Moved(self.paths[2].clone()))?;
+            let open = |index: usize| {
+                let path = &self.paths[index];
+                File::open(path).map_err(|_| Displaced::Moved(path.clone()))
+            };
+            let (log, index) = (open(1)?, ManuallyDrop::new(open(2)?));
             let _ = self.opened.set(Opened {
                 files,
+                log,
+                log_end: Mutex::new(None),
                 index,
                 content: Mutex::new(None),
                 is_overwritten: AtomicBool::new(false),
@@ -154,11 +234,12 @@ impl Place {
             let found = fs::metadata(path).ok().filter(|found| Identity::of(found) == *opened);
             bytes[index] = found.ok_or_else(|| Displaced::Moved(path.clone()))?.len();
         }
-        let database = &self.paths[0];
-        match opened.is_overwritten(database) {
-            Ok(false) => Ok(bytes[1]),
-            Ok(true) => Err(Displaced::Overwritten(database.clone())),
-            Err(_) => Err(Displaced::Moved(self.paths[2].clone())),
+        let [database, log, index] = &self.paths;
+        let checks = || Ok((opened.is_log_overwritten()?, opened.is_overwritten(database)?));
+        match checks().map_err(|_: io::Error| Displaced::Moved(index.clone()))? {
+            (true, _) => Err(Displaced::Overwritten(log.clone())),
+            (false, true) => Err(Displaced::Overwritten(database.clone())),
+            (false, false) => Ok(bytes[1]),
         }
     }
 

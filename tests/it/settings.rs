@@ -130,7 +130,7 @@ async fn only_allowed_networks_reach_the_call(database: TestDatabase) {
         (explained.check(), explained.xml)
     };
     for address in ["", "127.0.0.1", "2001:db8::1"] {
-        let expected = (LegacyCheck::NetworkNotAllowed, denied.to_owned());
+        let expected = (LegacyCheck::AddressNotAllowed, denied.to_owned());
         assert_eq!(explain(address).await, expected, "{address:?}");
     }
     for address in ["10.1.2.3", "::ffff:10.1.2.3"] {

@@ -23,6 +23,7 @@ on_sqlite!(
     updates_into_a_deleted_file_are_refused,
     updates_beside_a_replaced_file_are_refused,
     updates_into_an_overwritten_file_are_refused,
+    updates_into_an_overwritten_log_are_refused,
     a_deleted_log_loses_no_update,
     a_corrupt_file_is_named_and_nothing_is_stored,
     a_file_that_is_no_database_is_named,
@@ -161,6 +162,29 @@ async fn updates_into_an_overwritten_file_are_refused(database: TestDatabase) {
     assert_refused(&program, 12).await;
     not_ready(&program, "corrupt").await;
     assert!(program.log().contains("was overwritten"), "{}", program.log());
+}
+
+async fn updates_into_an_overwritten_log_are_refused(database: TestDatabase) {
+    let path = file(&database);
+    let log = beside(&path, "-wal");
+    let url = [("M4_DATABASE_URL", database.url.as_str())];
+    assert_eq!(run(&["migrate", "--demo"], &url).status.code(), Some(0));
+    // The log loses all pages, their content, and all but the first one.
+    let contents: [fn(&mut Vec<u8>); 3] =
+        [Vec::clear, |bytes| bytes[64..].fill(0xa5), |bytes| bytes.truncate(32 + 24 + 4096)];
+    for overwrite in contents {
+        let program = Program::demo(&database, &[]).await;
+        for city in ["York", "Bath", "Leeds"] {
+            program.set_city(city, "").await.unwrap();
+        }
+        let mut bytes = fs::read(&log).unwrap();
+        overwrite(&mut bytes);
+        fs::write(&log, &bytes).unwrap();
+        assert_refused(&program, 12).await;
+        not_ready(&program, "corrupt").await;
+        assert!(program.log().contains("-wal was overwritten"), "{}", program.log());
+        program.kill();
+    }
 }
 
 async fn a_deleted_log_loses_no_update(database: TestDatabase) {

@@ -25,6 +25,7 @@ use crate::{
 on_servers!(
     a_connection_that_died_costs_no_call,
     connections_that_vanished_are_replaced_within_the_deadline,
+    a_row_locked_by_a_connection_that_vanished_is_free_within_the_deadline,
     a_connection_that_vanished_while_another_replica_migrates_is_replaced,
     the_next_host_is_used_where_the_first_is_away,
     the_next_host_is_used_where_the_first_says_nothing,
@@ -118,6 +119,28 @@ async fn connections_that_vanished_are_replaced_within_the_deadline(database: Te
         assert!(lost.elapsed() < DEADLINE, "{:?}", lost.elapsed());
         all_succeed(&program, &format!("After {round}")).await;
         program.wait_for_status("/readyz", StatusCode::OK).await;
+    }
+}
+
+async fn a_row_locked_by_a_connection_that_vanished_is_free_within_the_deadline(
+    database: TestDatabase,
+) {
+    let (relay, url) = Relay::to_database(&database.url, Line::Open).await;
+    let variables = [("M4_DATABASE_URL", &*url), ("M4_DEADLINE_SECONDS", "4")];
+    let program = Program::serve(&["--demo"], &variables).await;
+    program.wait_for_status("/readyz", StatusCode::OK).await;
+    let holder = database.begin().await;
+    holder.execute("SELECT id FROM accounts WHERE id = 3 FOR UPDATE").await;
+    let lose = async {
+        database.until_a_lock_is_waited_for().await;
+        relay.lose_connections();
+        // The server grants the row to the transaction that vanished.
+        holder.commit().await;
+        program.set_city("After", "").await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(program.set_city("During", ""), lose);
+    if let Err(status) = outcome {
+        assert_eq!(reason(&status), "UNAVAILABLE", "{status:?}");
     }
 }
 

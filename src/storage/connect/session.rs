@@ -4,15 +4,16 @@ use sea_orm::sqlx::{self, Executor, MySqlConnection, PgConnection};
 
 use super::engine::learn_galera;
 
-/// Commits are durable before they are acknowledged. Statements time out. Vanished clients lose
-/// locks.
+/// Commits are durable before they are acknowledged. Statements time out. A client that vanished
+/// loses its locks two seconds after its last statement: the service never pauses that long within a
+/// transaction.
 const POSTGRES: &str = "
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local');
     SET client_min_messages = 'warning';
     SET standard_conforming_strings = on;
     SET lock_timeout = '5s';
     SET statement_timeout = '10s';
-    SET idle_in_transaction_session_timeout = '30s';
+    SET idle_in_transaction_session_timeout = '2s';
     SET tcp_keepalives_idle = 30;
     SET tcp_keepalives_interval = 10;
     SET tcp_keepalives_count = 3;
@@ -26,7 +27,7 @@ const MYSQL: &str = "
         sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,PIPES_AS_CONCAT',
         default_storage_engine = InnoDB, completion_type = 'NO_CHAIN', foreign_key_checks = 1, unique_checks = 1,
         innodb_lock_wait_timeout = 5, lock_wait_timeout = 5
-        /*M!100601 , idle_write_transaction_timeout = 20 */ /*M!100100 , max_statement_time = 10 */";
+        /*M!100300 , idle_transaction_timeout = 2 */ /*M!100100 , max_statement_time = 10 */";
 
 /// Whether the server is a node of a Galera cluster.
 const GALERA: &str = "SHOW SESSION VARIABLES WHERE variable_name = 'wsrep_on' AND value = 'ON'";

@@ -14,7 +14,7 @@ use crate::{
 
 /// Upper bound for a transaction of the service on MariaDB while the server answers. The service
 /// ends a transaction after 15 s. A running statement then ends after 10 s (`max_statement_time`),
-/// and an idle transaction after 20 s (`idle_write_transaction_timeout`).
+/// and an idle transaction after 2 s (`idle_transaction_timeout`).
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum time counted between two polls. More time passes only while the server does not answer,
 /// and its transactions stand still then.
