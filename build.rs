@@ -5,7 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
+    "m4/userdetails/v1/administration_service.proto",
     "m4/userdetails/v1/error_reason.proto",
     "m4/userdetails/v1/legacy_service.proto",
     "m4/userdetails/v1/settings_service.proto",

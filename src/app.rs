@@ -29,7 +29,10 @@ pub use crate::domain::hash::DEMO_KEY;
 use crate::{
     budget::MemoryBudget,
     config::{Config, SecretFile, Upstream},
-    domain::{hash::SecretKeys, service::Service, token_cache::TokenCache, watch::WatchBudget},
+    domain::{
+        hash::SecretKeys, legacy_access::ClientKeys, service::Service, token_cache::TokenCache,
+        watch::WatchBudget,
+    },
     gateway::{self, Readiness},
     grpc::{call::CallOptions, services::Services},
     jwt::Jwts,
@@ -115,8 +118,10 @@ impl Application {
             jwts = Some(read.map_err(RunError::Configuration)?);
         }
         authentication.jwts.clone_from(&jwts);
+        let client_keys =
+            ClientKeys { store: Arc::clone(&shared) as _, masters: config.master_keys.clone() };
         let service = Service::new(shared, Arc::clone(&clock), keys);
-        let service = service.with_settings_ttl(config.settings_age);
+        let service = service.with_settings_ttl(config.settings_age).with_client_keys(client_keys);
         let service = Arc::new(service);
         let ending = CancellationToken::new();
         let options = CallOptions {

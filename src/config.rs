@@ -40,7 +40,7 @@ pub use variables::FILE_VARIABLE;
 
 use self::{checks::Checks, settings::Settings};
 use crate::{
-    domain::hash::SecretKeys,
+    domain::{hash::SecretKeys, master_key::MasterKeys},
     gateway::{Answers, Limits, TrustedProxies},
     grpc::{auth::InternalToken, certificates::Certificates},
     jwt::Provider,
@@ -89,6 +89,8 @@ pub struct Config {
     pub insecure: bool,
     /// The secret keys of legacy calls.
     pub keys: SecretKeys,
+    /// The master keys of client keys.
+    pub master_keys: MasterKeys,
     /// The media type of legacy responses.
     pub answers: Answers,
     /// The limits of a legacy call. RPCs have the same deadline.
@@ -149,6 +151,7 @@ impl Config {
             },
             insecure: settings.insecure,
             keys: settings.api.secret_keys(&mut checks),
+            master_keys: settings.api.master_keys(&mut checks),
             answers: http.answers,
             limits: Limits {
                 body: http.body_limit.0,

@@ -20,6 +20,10 @@ pub const CHECK_GATEWAY: &str = "m4-check-gateway";
 /// response equals other refusals, but metrics distinguish them.
 pub const UPON_ITSELF: &str = "m4-upon-itself";
 
+/// The metadata with the paths of fields that a legacy client sent with values that no typed field can
+/// hold, separated by commas.
+pub const UNFIT_FIELDS: &str = "m4-unfit-fields";
+
 /// The longest `u`, `user_id` and `hash` together, in bytes. Metadata has a size limit.
 pub const MAX_CREDENTIALS_BYTES: usize = 8 * 1024;
 

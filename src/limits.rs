@@ -9,6 +9,7 @@ use crate::{
     config::keys,
     credentials,
     domain::{
+        legacy_key::MAX_ACTIVE_KEYS,
         page_token::MAX_TOKEN_LENGTH,
         update::MAX_BATCH_TEXT_BYTES,
         watch::{CALLER_RESPONSES_LIMIT, ENTRIES_LIMIT, RESPONSES_LIMIT},
@@ -55,6 +56,7 @@ pub fn table() -> String {
     row("paths of a mask", MAX_MASK_PATHS.to_string(), INVALID);
     row("hash recipes of the settings", MAX_HASH_RECIPES.to_string(), INVALID);
     row("networks of the settings or of a configuration key", MAX_NETWORKS.to_string(), INVALID);
+    row("active client keys", MAX_ACTIVE_KEYS.to_string(), "FAILED_PRECONDITION");
     row("items of a page", LARGEST_PAGE.to_string(), "a page of so many items");
     row("characters of a page or resume token", MAX_TOKEN_LENGTH.to_string(), INVALID);
     row("the body of a legacy call, decoded", key("http.body_limit"), "HTTP 413");

@@ -54,6 +54,12 @@ impl Networks {
         self.0.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether a client at this address is admitted: an empty set admits all. An unknown address is
+    /// in no network.
+    pub fn admit(&self, address: &str) -> bool {
+        self.is_empty() || address.parse().is_ok_and(|address| self.contains(address))
+    }
+
     /// The networks, in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(ToString::to_string)

@@ -71,6 +71,8 @@ pub fn steps() -> Vec<Step> {
         ),
         Step::table("m0034_token_keys", token_keys()),
         Step::table("m0035_change_log_sweeps", change_log_sweeps()),
+        Step::table("m0036_administration_log", administration_log()),
+        Step::table("m0037_legacy_keys", legacy_keys()),
     ]
 }
 
@@ -249,6 +251,40 @@ fn change_log_sweeps() -> TableCreateStatement {
     Table::create()
         .table("change_log_sweeps")
         .col(ColumnDef::new("up_to").big_integer().not_null().primary_key())
+        .take()
+}
+
+/// Changes of settings, tokens and keys. Values are without secrets.
+fn administration_log() -> TableCreateStatement {
+    Table::create()
+        .table("administration_log")
+        .col(id())
+        .col(micros_of_time("change_time"))
+        .col(text("identity", 255))
+        .col(text("acting_username", 255))
+        .col(text("address", 64))
+        .col(ColumnDef::new("object").string_len(32).not_null())
+        .col(ColumnDef::new("name").string_len(255).not_null())
+        .col(ColumnDef::new("old_value").text())
+        .col(ColumnDef::new("new_value").text())
+        .take()
+}
+
+/// Client keys of legacy calls, with sealed secrets. `networks`, `fields` and `recipes` are words
+/// separated by spaces; NULL does not bind.
+fn legacy_keys() -> TableCreateStatement {
+    Table::create()
+        .table("legacy_keys")
+        .col(ColumnDef::new("id").string_len(16).not_null().primary_key())
+        .col(ColumnDef::new("name").string_len(255).not_null())
+        .col(ColumnDef::new("sealed_secret").string_len(255).not_null())
+        .col(ColumnDef::new("username").string_len(255))
+        .col(ColumnDef::new("networks").text())
+        .col(ColumnDef::new("fields").text())
+        .col(ColumnDef::new("recipes").string_len(255))
+        .col(micros_of_time("create_time"))
+        .col(ColumnDef::new("expire_time").big_integer())
+        .col(ColumnDef::new("revoke_time").big_integer())
         .take()
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     app::{Application, DEMO_KEY, Environment},
     config::Config,
-    domain::hash::SecretKeys,
+    domain::{hash::SecretKeys, master_key::MasterKeys},
     fields::FIELDS,
     grpc::certificates::Certificates,
     legacy_call::query_parameter,
@@ -74,6 +74,8 @@ impl Demo {
         config.certificates = Certificates::default();
         (config.grpc_tls, config.http_tls) = (None, None);
         config.keys = SecretKeys::new([DEMO_KEY.into()]);
+        let masters = MasterKeys::random();
+        config.master_keys = masters.map_err(|error| CliError::Failed(error.to_string()))?;
         with_telemetry(&config, async |_, stop| {
             let application = Application::service(&config, true, Environment::default()).await?;
             let http = application

@@ -8,9 +8,12 @@ use secrecy::ExposeSecret;
 use super::{error::CliError, print};
 use crate::{
     config::Config,
+    credentials::LegacyCredentials,
     domain::{
         explain::{self, Explained, Verdict},
         hash::SecretKeys,
+        key_ring::KeyRing,
+        legacy_key::MatchedKey,
     },
     legacy_call::{query_parameter, target},
 };
@@ -43,7 +46,7 @@ impl Hash {
         } else {
             let (username, user_id) =
                 (self.u.unwrap_or_default(), self.user_id.unwrap_or_default());
-            text(&explain::hash(&config.keys, &username, &user_id, ""))
+            explained(&config.keys, [username, user_id, String::new()])
         };
         print::text(&text);
         Ok(())
@@ -52,9 +55,14 @@ impl Hash {
 
 /// Explains the hash in a query string.
 pub(super) fn explain_query(keys: &SecretKeys, query: &str) -> String {
-    let [username, user_id, hash] =
-        ["u", "user_id", "hash"].map(|name| query_parameter(query, name).unwrap_or_default());
-    text(&explain::hash(keys, &username, &user_id, &hash))
+    let parameters = ["u", "user_id", "hash"];
+    explained(keys, parameters.map(|name| query_parameter(query, name).unwrap_or_default()))
+}
+
+fn explained(keys: &SecretKeys, [username, user_id, hash]: [String; 3]) -> String {
+    let (method, address) = (String::new(), String::new());
+    let credentials = LegacyCredentials { username, user_id, hash, method, address };
+    text(&explain::hash(keys, &KeyRing::default(), &credentials))
 }
 
 fn text(explained: &Explained) -> String {
@@ -68,8 +76,9 @@ fn text(explained: &Explained) -> String {
     text + &match &explained.verdict {
         Verdict::NoSecretKey | Verdict::Missing => String::new(),
         Verdict::NoSha1 => "the hash that was sent is no SHA-1: 40 hexadecimal digits\n".to_owned(),
-        Verdict::Right { recipe, previous_key } => {
-            let key = if *previous_key { ", made with a key that is being retired" } else { "" };
+        Verdict::Right { recipe, key } => {
+            let is_previous = matches!(key, MatchedKey::Previous);
+            let key = if is_previous { ", made with a key that is being retired" } else { "" };
             format!("the hash that was sent is right by the recipe {}{key}\n", recipe.as_str())
         }
         Verdict::OtherUserId(id) => format!(

@@ -1,10 +1,13 @@
 //! The command line: one file for each subcommand.
 
+mod administration_log;
+mod administrator;
 mod demo;
 mod error;
 mod hash;
 mod healthcheck;
 mod http_client;
+mod key;
 mod print;
 mod serve;
 mod settings;
@@ -77,6 +80,10 @@ enum Command {
     Settings(settings::Settings),
     /// Make, list and revoke the tokens of services.
     Token(token::Token),
+    /// Make, list, revoke and rotate the keys of legacy clients.
+    Key(key::Key),
+    /// List the changes of settings, tokens and keys, newest first.
+    AdministrationLog(administration_log::AdministrationLog),
     /// Ask a running service whether it is ready; for containers.
     Healthcheck,
 }
@@ -113,6 +120,8 @@ impl Cli {
             Command::Hash(hash) => hash.run(&config),
             Command::Settings(settings) => settings.run(&config).await,
             Command::Token(token) => token.run(&config).await,
+            Command::Key(key) => key.run(&config).await,
+            Command::AdministrationLog(log) => log.run(&config).await,
             Command::Healthcheck => healthcheck::run(&config).await,
         }
     }

@@ -2,11 +2,15 @@
 
 use clap::{Args, Subcommand};
 
-use super::{error::CliError, print};
+use super::{administrator::administrator, error::CliError, print};
 use crate::{
     config::Config,
     domain::{
-        call_context::CallContext, hash::Recipe, settings::Settings as Switches, store::Store,
+        call_context::CallContext,
+        clock::{Clock, SystemClock},
+        hash::Recipe,
+        settings::Settings as Switches,
+        store::Store,
     },
     networks::Networks,
     storage::SqlStore,
@@ -47,20 +51,21 @@ impl Settings {
             }
             settings
         };
-        let call = CallContext::default();
+        let (call, now) = (CallContext::default(), SystemClock.now());
         let settings = match self.action {
             Action::Get => store.settings(&call).await,
-            Action::Set { .. } => store.update_settings(&call, Box::new(apply)).await,
+            Action::Set { .. } => {
+                store.update_settings(&call, (&administrator(), now), Box::new(apply)).await
+            }
         };
         store.close().await;
         let settings = settings?;
         let word = |flag| if flag { "on" } else { "off" };
-        let recipes: Vec<_> = settings.hash_recipes.iter().map(|recipe| recipe.as_str()).collect();
         print::text(&format!(
             "allow_api={}\nallow_get_api={}\nhash_recipes={}\nallowed_networks={}\n",
             word(settings.allow_api),
             word(settings.allow_get_api),
-            recipes.join("+"),
+            Recipe::joined(&settings.hash_recipes),
             settings.allowed_networks,
         ));
         Ok(())
@@ -83,16 +88,10 @@ fn parse(text: &str) -> Result<Change, CliError> {
             Ok(Box::new(move |settings| settings.allow_get_api = flag))
         }
         ("allow_api" | "allow_get_api", None) => wrong("must be on or off"),
-        ("hash_recipes", _) => {
-            let recipes: Option<Vec<_>> = value.split('+').map(Recipe::from_word).collect();
-            match recipes {
-                Some(recipes) => {
-                    let recipes = Recipe::distinct(&recipes);
-                    Ok(Box::new(move |settings| settings.hash_recipes = recipes))
-                }
-                None => wrong("must be u,user_id or user_id or both, joined by +"),
-            }
-        }
+        ("hash_recipes", _) => match Recipe::from_joined(value) {
+            Some(recipes) => Ok(Box::new(move |settings| settings.hash_recipes = recipes)),
+            None => wrong("must be u,user_id or user_id or both, joined by +"),
+        },
         ("allowed_networks", _) => match value.parse::<Networks>() {
             Ok(networks) => Ok(Box::new(move |settings| settings.allowed_networks = networks)),
             Err(problem) => wrong(&problem.to_string()),

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::ExposeSecret;
 
-use super::{error::CliError, print};
+use super::{administrator::administrator, error::CliError, print};
 use crate::{
     config::Config,
     domain::{
@@ -99,7 +99,7 @@ impl Create {
             return Err(CliError::Failed(format!("there are {MOST_ACTIVE} active tokens already")));
         }
         let (text, token) = ServiceToken::new(random, self.name, scopes, fields, now, ends);
-        store.create_token(token).await?;
+        store.create_token(&administrator(), token).await?;
         Ok(format!("{}\n", text.expose_secret()))
     }
 }
@@ -133,7 +133,7 @@ async fn revoke(
     id_or_name: &str,
     now: DateTime<Utc>,
 ) -> Result<String, CliError> {
-    match store.revoke_tokens(id_or_name, now).await? {
+    match store.revoke_tokens(&administrator(), id_or_name, now).await? {
         0 => Err(CliError::Failed(format!("there is no token {id_or_name:?} to revoke"))),
         1 => Ok("1 token is revoked\n".to_owned()),
         many => Ok(format!("{many} tokens are revoked\n")),

@@ -233,8 +233,8 @@ fn the_sample_without_comment_signs_has_the_defaults_of_all_keys() {
 #[test]
 fn every_key_has_a_help_text_and_a_variable_of_its_own() {
     let variables: BTreeSet<_> = keys().map(Key::variable).collect();
-    assert_eq!(variables.len(), 53);
-    assert_eq!(keys().count(), 53);
+    assert_eq!(variables.len(), 54);
+    assert_eq!(keys().count(), 54);
     for key in keys() {
         assert!(key.help.ends_with('.') && !key.help.contains("  "), "{}: {}", key.path, key.help);
     }

@@ -7,7 +7,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{error::Error, identity::Identity, scope::Scope, update::Actor};
+use super::{
+    error::Error, identity::Identity, legacy_key::MatchedKey, scope::Scope, update::Actor,
+};
 use crate::trace::Span;
 
 /// The context of a call. The default is the context of the service's own work.
@@ -45,6 +47,7 @@ impl CallContext {
 pub struct CallRecord {
     client: OnceLock<IpAddr>,
     identity: OnceLock<Arc<Identity>>,
+    key: OnceLock<MatchedKey>,
     actor: OnceLock<ActorRecord>,
     user_id: OnceLock<i64>,
 }
@@ -64,6 +67,11 @@ impl CallRecord {
     /// Records the authenticated caller.
     pub fn set_identity(&self, identity: &Arc<Identity>) {
         let _ = self.identity.set(Arc::clone(identity));
+    }
+
+    /// Records the key of a legacy call.
+    pub fn set_key(&self, key: &MatchedKey) {
+        let _ = self.key.set(key.clone());
     }
 
     /// Records the id of the acting account.
@@ -88,9 +96,11 @@ impl CallRecord {
         self.client.get().copied()
     }
 
-    /// The name of the authenticated caller; `None` if authentication is off.
+    /// The name of the authenticated caller, or of the key of a legacy call; `None` if authentication is
+    /// off.
     pub fn identity(&self) -> Option<&str> {
-        self.identity.get().map(|identity| identity.name()).filter(|name| !name.is_empty())
+        let identity = self.identity.get().map(|identity| identity.name());
+        identity.or_else(|| Some(self.key.get()?.name())).filter(|name| !name.is_empty())
     }
 
     /// The id of the acting account; `None` if unknown, or for a service in its own name.

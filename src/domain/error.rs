@@ -1,6 +1,6 @@
 //! The one error type of the domain.
 
-use super::scope::Scope;
+use super::{legacy_key::Binding, scope::Scope};
 use crate::fields::Field;
 
 /// Why a call was refused or failed.
@@ -18,6 +18,9 @@ pub enum Error {
     /// The hash of a legacy call is missing or wrong, or belongs to another user id.
     #[error("the hash is missing or wrong")]
     IncorrectHash,
+    /// A binding of the client key refuses the legacy call.
+    #[error("{0}")]
+    KeyNotAllowed(#[from] Binding),
     /// The caller may not do this.
     #[error("the acting account may not do this")]
     AccessDenied,
@@ -50,6 +53,12 @@ pub enum Error {
         "the change has a field that this version does not know: only a newer version can revert it"
     )]
     ChangeNotSupported,
+    /// There is no such active client key.
+    #[error("there is no such active client key")]
+    KeyNotFound,
+    /// Something that the operation needs is missing; the text says what.
+    #[error("{0}")]
+    FailedPrecondition(String),
     /// The request id was used for another request.
     #[error("the request id was used for another request")]
     RequestIdReused,
@@ -104,6 +113,7 @@ impl Error {
             Self::ActorRefused(refusal) => Some(refusal.rule()),
             Self::AccessDenied => Some("admin_only"),
             Self::AddressNotAllowed => Some("allowed_networks"),
+            Self::KeyNotAllowed(binding) => Some(binding.rule()),
             Self::NotAuthorized => Some("group_right"),
             Self::InBatch { error, .. } => error.rule(),
             _ => None,

@@ -1,11 +1,16 @@
 //! Explains right and wrong hashes, to admins and to holders of the secret key.
 
+use std::sync::Arc;
+
 use secrecy::SecretString;
 
 use super::{
     account::Username,
     hash::{Recipe, SecretKeys},
+    key_ring::KeyRing,
+    legacy_key::MatchedKey,
 };
+use crate::credentials::LegacyCredentials;
 
 /// Number of user ids to try when a hash is wrong.
 const TRIED_IDS: u32 = 10_000;
@@ -16,6 +21,16 @@ pub struct Explained {
     pub recipes: Vec<Hashed>,
     /// The verdict on the sent hash.
     pub verdict: Verdict,
+}
+
+impl Explained {
+    /// The name of the matching key; empty without one.
+    pub fn key_name(&self) -> &str {
+        match &self.verdict {
+            Verdict::Right { key, .. } => key.name(),
+            _ => "",
+        }
+    }
 }
 
 /// A recipe, applied to a call.
@@ -29,7 +44,7 @@ pub struct Hashed {
 }
 
 /// The verdict on the sent hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Verdict {
     /// No secret key is configured.
     NoSecretKey,
@@ -41,27 +56,29 @@ pub enum Verdict {
     Right {
         /// The matching recipe.
         recipe: Recipe,
-        /// Whether the matching key is being retired.
-        previous_key: bool,
+        /// The matching key.
+        key: MatchedKey,
     },
-    /// Made for this `user_id`, with the same `u` and an accepted key.
+    /// Made for this `user_id`, with the same `u` and a key of the configuration.
     OtherUserId(String),
     /// Made of other input.
     Wrong,
 }
 
-/// Explains the hash of a call. An empty `sent` means that the call has no hash.
-pub fn hash(keys: &SecretKeys, username: &str, user_id: &str, sent: &str) -> Explained {
+/// Explains the hash of a call. An empty hash means that the call has none.
+pub fn hash(keys: &SecretKeys, ring: &KeyRing, credentials: &LegacyCredentials) -> Explained {
+    let LegacyCredentials { username, user_id, .. } = credentials;
     let recipes = Recipe::ALL.into_iter().map(|recipe| Hashed {
         recipe,
         before_key: recipe.before_key(username, user_id).concat(),
         hash: keys.current().map(|key| hex::encode(recipe.hash(username, user_id, &key)).into()),
     });
-    Explained { recipes: recipes.collect(), verdict: verdict(keys, username, user_id, sent) }
+    Explained { recipes: recipes.collect(), verdict: verdict(keys, ring, credentials) }
 }
 
-fn verdict(keys: &SecretKeys, username: &str, user_id: &str, sent: &str) -> Verdict {
-    if keys.is_empty() {
+fn verdict(keys: &SecretKeys, ring: &KeyRing, credentials: &LegacyCredentials) -> Verdict {
+    let LegacyCredentials { username, user_id, hash: sent, .. } = credentials;
+    if keys.is_empty() && ring.is_empty() {
         return Verdict::NoSecretKey;
     }
     if sent.is_empty() {
@@ -73,8 +90,12 @@ fn verdict(keys: &SecretKeys, username: &str, user_id: &str, sent: &str) -> Verd
     for recipe in Recipe::ALL {
         let accepts = |key: SecretKeys| key.accept(&[recipe], username, user_id, sent);
         if let Some(number) = keys.one_by_one().position(accepts) {
-            return Verdict::Right { recipe, previous_key: number > 0 };
+            let key = if number == 0 { MatchedKey::Default } else { MatchedKey::Previous };
+            return Verdict::Right { recipe, key };
         }
+    }
+    if let Some((recipe, key)) = ring.made_with(credentials) {
+        return Verdict::Right { recipe, key: MatchedKey::Client(Arc::clone(key)) };
     }
     // A longer username belongs to no account and would slow down the search.
     let username = Username::parse(username);

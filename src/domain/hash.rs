@@ -42,6 +42,17 @@ impl Recipe {
         Self::ALL.into_iter().filter(|recipe| recipes.contains(recipe)).collect()
     }
 
+    /// The names of recipes, joined by `+`.
+    pub fn joined(recipes: &[Self]) -> String {
+        recipes.iter().map(|recipe| recipe.as_str()).collect::<Vec<_>>().join("+")
+    }
+
+    /// Parses the names of recipes, joined by `+`.
+    pub fn from_joined(names: &str) -> Option<Vec<Self>> {
+        let recipes: Option<Vec<_>> = names.split('+').map(Self::from_word).collect();
+        recipes.map(|recipes| Self::distinct(&recipes))
+    }
+
     /// The texts that are hashed before the key, in order.
     pub fn before_key<'a>(self, username: &'a str, user_id: &'a str) -> [&'a str; 2] {
         match self {

@@ -1,13 +1,19 @@
 //! The rules: who may change whom, which changes are valid, what is stored. No transport or SQL.
 
 pub mod account;
+pub mod administration;
 pub mod call_context;
 pub mod clock;
 pub mod error;
 pub mod explain;
 pub mod hash;
 pub mod identity;
+pub mod key_ring;
+pub mod legacy_access;
+pub mod legacy_key;
+pub mod legacy_key_store;
 pub mod listing;
+pub mod master_key;
 pub mod page_token;
 pub mod readiness;
 pub mod rules;

@@ -21,6 +21,10 @@ pub enum Purpose {
     ListUsers,
     /// Pages of the change log.
     ListChanges,
+    /// Pages of the administration log.
+    ListAdministration,
+    /// Pages of client keys.
+    ListLegacyKeys,
     /// Resuming a watch.
     Watch,
 }
@@ -31,6 +35,8 @@ impl Purpose {
         match self {
             Self::ListUsers => b"page of users\0",
             Self::ListChanges => b"page of changes\0",
+            Self::ListAdministration => b"page of administration\0",
+            Self::ListLegacyKeys => b"page of keys\0",
             Self::Watch => b"watch\0",
         }
     }

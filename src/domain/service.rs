@@ -1,5 +1,6 @@
 //! The use cases: what takes more than one call of the store.
 
+pub mod client_keys;
 mod revert;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -8,14 +9,16 @@ use chrono::SubsecRound;
 use futures_util::future::join_all;
 
 use super::{
+    administration::Administrator,
     call_context::CallContext,
     clock::Clock,
     error::Error,
     explain::{self, Explained},
     hash::SecretKeys,
+    legacy_access::{ClientKeys, LegacyAccess, LegacyAccessCache},
+    legacy_key::MatchedKey,
     settings::Settings,
     store::Store,
-    ttl_cache::TtlCache,
     update::{Actor, Update, Updated},
 };
 use crate::credentials::LegacyCredentials;
@@ -30,20 +33,26 @@ pub struct Service {
     /// The clock.
     pub clock: Arc<dyn Clock>,
     keys: SecretKeys,
-    /// The settings that legacy calls check.
-    settings: TtlCache<Settings>,
+    access: LegacyAccessCache,
 }
 
 impl Service {
     /// Creates the use cases. The `keys` verify legacy calls.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
-        Self { store, clock, keys, settings: TtlCache::default() }
+        Self { store, clock, keys, access: LegacyAccessCache::default() }
     }
 
-    /// Sets the TTL of the settings cache. The default and the maximum are one second.
+    /// Sets the TTL of settings and client keys. The default and the maximum are one second.
     #[must_use]
     pub fn with_settings_ttl(mut self, age: Duration) -> Self {
-        self.settings = TtlCache::within(age);
+        self.access.set_ttl(age);
+        self
+    }
+
+    /// Accepts client keys, too.
+    #[must_use]
+    pub fn with_client_keys(mut self, keys: ClientKeys) -> Self {
+        self.access.set_keys(keys);
         self
     }
 
@@ -90,34 +99,35 @@ impl Service {
         }
     }
 
-    /// Checks the credentials of a legacy call.
+    /// Checks the credentials of a legacy call. Returns the key that its hash was made with.
     ///
     /// # Errors
     /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::GetDisabled`],
-    /// [`Error::IncorrectHash`]; and the errors of [`Store::settings`].
+    /// [`Error::IncorrectHash`], [`Error::KeyNotAllowed`]; and the errors of [`Store::settings`].
     pub async fn authenticate(
         &self,
         call: &CallContext,
         credentials: &LegacyCredentials,
-    ) -> Result<(), Error> {
-        let settings = self.cached_settings(call).await?;
-        if !settings.admits(&credentials.address) {
+    ) -> Result<MatchedKey, Error> {
+        let access = self.access(call).await?;
+        let LegacyAccess { settings, ring } = &*access;
+        if !settings.allowed_networks.admit(&credentials.address) {
             return Err(Error::AddressNotAllowed);
         }
-        if !settings.allow_api || self.keys.is_empty() {
+        let configured = self.keys.0.get();
+        if !settings.allow_api || (configured.is_empty() && ring.is_empty()) {
             return Err(Error::ApiDisabled);
         }
         if credentials.is_get() && !settings.allow_get_api {
             return Err(Error::GetDisabled);
         }
-        let recipes = &settings.hash_recipes;
-        let right = self.keys.accept(
-            recipes,
-            &credentials.username,
-            &credentials.user_id,
-            &credentials.hash,
-        );
-        if right { Ok(()) } else { Err(Error::IncorrectHash) }
+        let now = self.clock.now();
+        let matched = ring.find(&configured, &settings.hash_recipes, credentials, now);
+        let key = matched.ok_or(Error::IncorrectHash)?.key;
+        if let MatchedKey::Client(key) = &key {
+            key.permit(credentials)?;
+        }
+        Ok(key)
     }
 
     /// Explains the hash of a legacy call, and returns the settings that check it.
@@ -129,17 +139,15 @@ impl Service {
         call: &CallContext,
         actor: &Actor,
         credentials: &LegacyCredentials,
-    ) -> Result<(Settings, Explained), Error> {
+    ) -> Result<(Arc<LegacyAccess>, Explained), Error> {
         self.store.administer(call, actor).await?;
-        let settings = self.cached_settings(call).await?;
+        let access = self.access(call).await?;
         let (keys, credentials) = (self.keys.clone(), credentials.clone());
+        let ring = Arc::clone(&access.ring);
         // The search hashes thousands of user ids, which would block an async worker.
-        let explain = move || {
-            let LegacyCredentials { username, user_id, hash, .. } = &credentials;
-            explain::hash(&keys, username, user_id, hash)
-        };
+        let explain = move || explain::hash(&keys, &ring, &credentials);
         let explained = tokio::task::spawn_blocking(explain).await;
-        Ok((settings, explained.map_err(|panicked| Error::Internal(panicked.into()))?))
+        Ok((access, explained.map_err(|panicked| Error::Internal(panicked.into()))?))
     }
 
     /// Reads the settings.
@@ -158,16 +166,17 @@ impl Service {
     pub async fn update_settings(
         &self,
         call: &CallContext,
-        actor: &Actor,
+        (actor, by): (&Actor, &Administrator),
         change: impl FnOnce(Settings) -> Settings + Send + 'static,
     ) -> Result<Settings, Error> {
         self.store.administer(call, actor).await?;
-        let settings = self.store.update_settings(call, Box::new(change)).await?;
-        self.settings.forget().await;
+        let by = (by, self.clock.now());
+        let settings = self.store.update_settings(call, by, Box::new(change)).await?;
+        self.access.forget().await;
         Ok(settings)
     }
 
-    async fn cached_settings(&self, call: &CallContext) -> Result<Settings, Error> {
-        self.settings.get(async { self.store.settings(call).await }).await
+    async fn access(&self, call: &CallContext) -> Result<Arc<LegacyAccess>, Error> {
+        self.access.get(call, &*self.store, &*self.clock).await
     }
 }

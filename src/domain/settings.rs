@@ -1,7 +1,5 @@
 //! The stored settings of legacy calls.
 
-use std::net::IpAddr;
-
 use super::hash::Recipe;
 use crate::networks::Networks;
 
@@ -26,13 +24,5 @@ impl Default for Settings {
             hash_recipes: vec![Recipe::UsernameUserId],
             allowed_networks: Networks::default(),
         }
-    }
-}
-
-impl Settings {
-    /// Whether a client at this address may make legacy calls. An unknown address is in no network.
-    pub fn admits(&self, address: &str) -> bool {
-        let contains = |address: IpAddr| self.allowed_networks.contains(address);
-        self.allowed_networks.is_empty() || address.parse().is_ok_and(contains)
     }
 }

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     account::User,
+    administration::{AdminChange, AdminEntry, Administrator},
     call_context::CallContext,
     error::Error,
     listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
@@ -120,15 +121,39 @@ pub trait Store: Send + Sync {
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn settings(&self, call: &CallContext) -> Result<Settings, Error>;
 
-    /// Stores settings in one transaction. `change` maps the stored settings to the new settings.
+    /// Stores settings and their log entries in one transaction. `change` maps the stored settings to
+    /// the new settings.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn update_settings(
         &self,
         call: &CallContext,
+        by: (&Administrator, DateTime<Utc>),
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error>;
+
+    /// Adds an entry to the administration log that belongs to no stored change.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn log_administration(
+        &self,
+        call: &CallContext,
+        by: (&Administrator, DateTime<Utc>),
+        change: AdminChange,
+    ) -> Result<(), Error>;
+
+    /// Entries of the administration log, newest first: at most `limit`, with ids below `before`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn administration_log(
+        &self,
+        call: &CallContext,
+        before: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<AdminEntry>, Error>;
 
     /// Checks that an update could be stored.
     ///

@@ -1,5 +1,7 @@
 //! Service tokens: `m4_ID_SECRET`. The storage holds the id and a hash of the whole token.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -7,6 +9,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{
+    administration::{Administrator, seconds},
     call_context::CallContext,
     error::Error,
     identity::Identity,
@@ -98,7 +101,17 @@ impl ServiceToken {
     }
 }
 
-/// The stored tokens. No token is ever deleted.
+/// For the administration log: no secret and no hash.
+impl fmt::Display for ServiceToken {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, scopes, fields, expire_time, .. } = self;
+        write!(text, "name={name} scopes={scopes}")?;
+        fields.iter().try_for_each(|fields| write!(text, " fields={fields}"))?;
+        expire_time.iter().try_for_each(|time| write!(text, " expires={}", seconds(*time)))
+    }
+}
+
+/// The stored tokens. No token is ever deleted. Each change is in the administration log.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
     /// The active tokens, at most [`MOST_ACTIVE`].
@@ -127,13 +140,18 @@ pub trait TokenStore: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn create_token(&self, token: ServiceToken) -> Result<(), Error>;
+    async fn create_token(&self, by: &Administrator, token: ServiceToken) -> Result<(), Error>;
 
     /// Revokes the unrevoked tokens with an id or a name. Returns their number.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn revoke_tokens(&self, id_or_name: &str, now: DateTime<Utc>) -> Result<u64, Error>;
+    async fn revoke_tokens(
+        &self,
+        by: &Administrator,
+        id_or_name: &str,
+        now: DateTime<Utc>,
+    ) -> Result<usize, Error>;
 
     /// Records the use of a token, unless a use was recorded within the last minute.
     ///

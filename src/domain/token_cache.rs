@@ -123,7 +123,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::domain::clock::SystemClock;
+    use crate::domain::{administration::Administrator, clock::SystemClock};
 
     /// A store without tokens that counts reads.
     #[derive(Default)]
@@ -148,11 +148,20 @@ mod tests {
             Ok(false)
         }
 
-        async fn create_token(&self, _token: ServiceToken) -> Result<(), Error> {
+        async fn create_token(
+            &self,
+            _by: &Administrator,
+            _token: ServiceToken,
+        ) -> Result<(), Error> {
             Ok(())
         }
 
-        async fn revoke_tokens(&self, _name: &str, _now: DateTime<Utc>) -> Result<u64, Error> {
+        async fn revoke_tokens(
+            &self,
+            _by: &Administrator,
+            _name: &str,
+            _now: DateTime<Utc>,
+        ) -> Result<usize, Error> {
             Ok(0)
         }
 

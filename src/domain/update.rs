@@ -62,8 +62,8 @@ pub struct Origin {
     pub request_id: String,
     /// The W3C `traceparent` of the call; empty if the call is not traced.
     pub traceparent: String,
-    /// The name of the calling service, even if it acts as an account; empty without authentication
-    /// and for legacy calls.
+    /// The name of the calling service, even if it acts as an account, or of the key of a legacy call;
+    /// empty without authentication.
     pub identity: String,
 }
 

@@ -27,7 +27,7 @@ use super::{
     telemetry::{self, Answered, ClientCall, LegacyCall},
 };
 use crate::{
-    credentials::{DOOR_IDENTITY, LegacyCredentials},
+    credentials::{DOOR_IDENTITY, UNFIT_FIELDS},
     legacy_call::{
         body::{Refused, Unreadable},
         outcome::{self, Outcome},
@@ -149,7 +149,7 @@ impl Gateway {
         let request = std::mem::take(&mut call.request);
         let user_id = Some(request.user_id).filter(|user_id| *user_id != 0);
         let left = self.limits.deadline.saturating_sub(begun.elapsed());
-        let result = match self.request(request, &call.credentials, left) {
+        let result = match self.request(request, &call, left) {
             Ok(request) => self.update(span, request, left).await,
             Err(status) => Err(status),
         };
@@ -169,18 +169,21 @@ impl Gateway {
     fn request(
         &self,
         request: UpdateUserDetailsRequest,
-        credentials: &LegacyCredentials,
+        call: &Translated,
         deadline: Duration,
     ) -> Result<tonic::Request<UpdateUserDetailsRequest>, tonic::Status> {
         let mut request = tonic::Request::new(request);
         request.set_timeout(deadline);
         let metadata = request.metadata_mut();
-        let mut credentials: MetadataValue<_> = credentials
-            .to_header()
-            .parse()
-            .map_err(|_| tonic::Status::internal("the credentials are not a valid header value"))?;
+        let mut credentials: MetadataValue<_> =
+            call.credentials.to_header().parse().map_err(|_| {
+                tonic::Status::internal("the credentials are not a valid header value")
+            })?;
         credentials.set_sensitive(true);
         metadata.insert("authorization", credentials);
+        if let Some(fields) = call.unfit_fields().and_then(|paths| paths.parse().ok()) {
+            metadata.insert(UNFIT_FIELDS, fields);
+        }
         if let Some(identity) = self.tokens.as_ref().and_then(identity) {
             metadata.insert(DOOR_IDENTITY, identity);
         }

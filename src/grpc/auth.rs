@@ -8,9 +8,15 @@ use super::certificates::Certificates;
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
     domain::{
-        call_context::CallContext, error::Error, identity::Identity, scope::Scope,
-        token::ServiceToken, token_cache::TokenCache,
+        call_context::CallContext,
+        error::Error,
+        identity::Identity,
+        legacy_key::{Binding, MatchedKey},
+        scope::Scope,
+        token::ServiceToken,
+        token_cache::TokenCache,
     },
+    fields::Field,
     jwt::Jwts,
     secrets::Secrets,
 };
@@ -61,6 +67,43 @@ pub(super) enum Caller {
     /// A caller of the typed API.
     Internal(Arc<Identity>),
     /// The gateway, for a legacy client. [`super::layers::authentication`] has checked the hash.
+    Legacy(Box<LegacyCaller>),
+}
+
+/// A legacy client.
+#[derive(Clone)]
+pub(super) struct LegacyCaller {
+    pub(super) credentials: LegacyCredentials,
+    /// The key that the hash was made with.
+    pub(super) key: MatchedKey,
+}
+
+impl LegacyCaller {
+    /// The caller, if its key may change the fields with values that no typed field can hold. Their
+    /// paths are separated by commas.
+    ///
+    /// # Errors
+    /// [`Error::KeyNotAllowed`].
+    pub(super) fn new(
+        credentials: LegacyCredentials,
+        key: MatchedKey,
+        unfit: Option<impl AsRef<str>>,
+    ) -> Result<Self, Error> {
+        if let (Some(allowed), Some(unfit)) = (key.fields(), unfit) {
+            let mut fields = unfit.as_ref().split(',').filter_map(Field::from_path);
+            if let Some(field) = fields.find(|field| !allowed.has(*field)) {
+                return Err(Binding::Field(field).into());
+            }
+        }
+        Ok(Self { credentials, key })
+    }
+}
+
+/// The caller of the API before its hash is checked.
+pub(super) enum Claimed {
+    /// A caller of the typed API.
+    Internal(Arc<Identity>),
+    /// The gateway, with the credentials of a legacy client.
     Legacy(LegacyCredentials),
 }
 
@@ -78,44 +121,49 @@ impl Caller {
     /// # Errors
     /// [`Error::Unauthenticated`] for the gateway.
     pub(super) fn identity(extensions: &Extensions) -> Result<Arc<Identity>, Error> {
-        Self::of(extensions)?.internal()
-    }
-
-    /// The identity of an internal caller.
-    ///
-    /// # Errors
-    /// [`Error::Unauthenticated`] for the gateway.
-    pub(super) fn internal(&self) -> Result<Arc<Identity>, Error> {
-        match self {
+        match Self::of(extensions)? {
             Self::Internal(identity) => Ok(Arc::clone(identity)),
             Self::Legacy(_) => Err(Error::Unauthenticated),
         }
     }
 }
 
+impl Claimed {
+    /// The identity of an internal caller.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for the gateway.
+    pub(super) fn internal(self) -> Result<Arc<Identity>, Error> {
+        match self {
+            Self::Internal(identity) => Ok(identity),
+            Self::Legacy(_) => Err(Error::Unauthenticated),
+        }
+    }
+}
+
 impl Authentication {
-    /// Authenticates the caller.
+    /// Authenticates the caller, but for the hash of a legacy client.
     pub(super) async fn caller(
         &self,
         call: &CallContext,
         headers: &HeaderMap,
         extensions: &Extensions,
-    ) -> Result<Caller, Error> {
+    ) -> Result<Claimed, Error> {
         let Some(authorization) = text(headers, "authorization")? else {
             if let Some(identity) = self.certificates.identity(extensions) {
-                return Ok(Caller::Internal(identity));
+                return Ok(Claimed::Internal(identity));
             }
             if self.is_open(call).await? {
-                return Ok(Caller::Internal(Identity::open()));
+                return Ok(Claimed::Internal(Identity::open()));
             }
             return Err(Error::Unauthenticated);
         };
         match LegacyCredentials::from_header(authorization) {
             Ok(credentials) if self.is_door(call, headers, extensions).await? => {
-                Ok(Caller::Legacy(credentials))
+                Ok(Claimed::Legacy(credentials))
             }
             Err(NotLegacy::OtherScheme) => {
-                Ok(Caller::Internal(self.holder(call, authorization).await?))
+                Ok(Claimed::Internal(self.holder(call, authorization).await?))
             }
             Ok(_) | Err(NotLegacy::Malformed) => Err(Error::Unauthenticated),
         }
@@ -172,7 +220,10 @@ impl Authentication {
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, key: &'static str) -> Result<Option<&'a str>, Error> {
+pub(super) fn text<'a>(
+    headers: &'a HeaderMap,
+    key: &'static str,
+) -> Result<Option<&'a str>, Error> {
     let text = headers.get(key).map(|value| value.to_str());
     text.transpose().map_err(|_| Error::Unauthenticated)
 }

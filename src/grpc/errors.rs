@@ -6,7 +6,10 @@ use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    domain::error::{Error, NotPermitted, Violation},
+    domain::{
+        error::{Error, NotPermitted, Violation},
+        legacy_key::Binding,
+    },
     fields::Field,
     proto::{ErrorReason, UpdateUserDetailsError, UpdateUserDetailsViolation, reason_name},
 };
@@ -24,6 +27,7 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::ApiDisabled => (Code::FailedPrecondition, ErrorReason::ApiDisabled),
         Error::GetDisabled => (Code::FailedPrecondition, ErrorReason::GetDisabled),
         Error::IncorrectHash => (Code::Unauthenticated, ErrorReason::IncorrectHash),
+        Error::KeyNotAllowed(_) => (Code::PermissionDenied, ErrorReason::KeyNotAllowed),
         Error::AccessDenied | Error::ActorRefused(_) | Error::NotPermitted(_) => {
             (Code::PermissionDenied, ErrorReason::AccessDenied)
         }
@@ -44,6 +48,8 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::ChangedSince => (Code::Aborted, ErrorReason::ChangedSince),
         Error::ChangeNotFound => (Code::NotFound, ErrorReason::ChangeNotFound),
         Error::ChangeNotSupported => (Code::FailedPrecondition, ErrorReason::ChangeNotSupported),
+        Error::KeyNotFound => (Code::NotFound, ErrorReason::KeyNotFound),
+        Error::FailedPrecondition(_) => (Code::FailedPrecondition, ErrorReason::PreconditionFailed),
         Error::InvalidRequest { .. } => (Code::InvalidArgument, ErrorReason::InvalidRequest),
         Error::UnknownMethod | Error::UnknownEncoding => {
             (Code::Unimplemented, ErrorReason::Unimplemented)
@@ -94,7 +100,8 @@ pub(super) fn refused_fields(error: &Error) -> Option<String> {
             Some(paths.collect::<Vec<_>>().join(", "))
         }
         Error::InvalidRequest { field, .. } => Some(format!("{prefix}{field}")),
-        Error::NotPermitted(NotPermitted::Field(field)) => Some(details_path(&prefix, *field)),
+        Error::NotPermitted(NotPermitted::Field(field))
+        | Error::KeyNotAllowed(Binding::Field(field)) => Some(details_path(&prefix, *field)),
         _ => None,
     }
 }
@@ -149,6 +156,9 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::ApiDisabled
         | Error::GetDisabled
         | Error::IncorrectHash
+        | Error::KeyNotAllowed(_)
+        | Error::KeyNotFound
+        | Error::FailedPrecondition(_)
         | Error::AccessDenied
         | Error::NotPermitted(_)
         | Error::ActorRefused(_)
@@ -189,7 +199,10 @@ pub(super) fn item(error: &Error) -> UpdateUserDetailsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::error::{Problem, Refusal};
+    use crate::domain::{
+        error::{Problem, Refusal},
+        legacy_key::Binding,
+    };
 
     #[test]
     fn every_error_has_its_code_reason_and_details() {
@@ -201,6 +214,15 @@ mod tests {
             (Error::ApiDisabled, Code::FailedPrecondition, "API_DISABLED", 0, false),
             (Error::GetDisabled, Code::FailedPrecondition, "GET_DISABLED", 0, false),
             (Error::IncorrectHash, Code::Unauthenticated, "INCORRECT_HASH", 0, false),
+            (Binding::Networks.into(), Code::PermissionDenied, "KEY_NOT_ALLOWED", 0, false),
+            (Error::KeyNotFound, Code::NotFound, "KEY_NOT_FOUND", 0, false),
+            (
+                Error::FailedPrecondition("no".to_owned()),
+                Code::FailedPrecondition,
+                "PRECONDITION_FAILED",
+                0,
+                false,
+            ),
             (Error::AccessDenied, Code::PermissionDenied, "ACCESS_DENIED", 0, false),
             (NotPermitted::OwnName.into(), Code::PermissionDenied, "ACCESS_DENIED", 0, false),
             (

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         error::{Error, Refusal},
         explain::{Explained, Verdict},
+        legacy_key::MatchedKey,
         settings::Settings,
         update::Updated,
     },
@@ -92,6 +93,12 @@ pub(super) fn of_error(
             LegacyCheck::AddressNotAllowed,
             "the client's address is not given, or not in the setting allowed_networks",
         ),
+        Error::KeyNotAllowed(binding) => {
+            return Ok((
+                LegacyCheck::KeyNotAllowed,
+                format!("{binding}; the key is {:?}", hash.key_name()),
+            ));
+        }
         Error::ApiDisabled if settings.allow_api => {
             (LegacyCheck::ApiDisabled, "there is no secret key")
         }
@@ -141,6 +148,8 @@ pub(super) fn of_error(
         | Error::RequestIdReused
         | Error::InBatch { .. }
         | Error::ChangedSince
+        | Error::KeyNotFound
+        | Error::FailedPrecondition(_)
         | Error::ChangeNotFound
         | Error::ChangeNotSupported
         | Error::InvalidRequest { .. }
@@ -182,9 +191,10 @@ pub(super) fn invalid(
 pub(super) fn hash(hash: Explained, settings: &Settings, include_hash: bool) -> LegacyHash {
     let mut told = LegacyHash { verdict: verdict(&hash, settings).into(), ..LegacyHash::default() };
     match hash.verdict {
-        Verdict::Right { recipe, previous_key } => {
+        Verdict::Right { recipe, key } => {
             told.recipe = settings::recipe(recipe).into();
-            told.previous_key = previous_key;
+            told.previous_key = matches!(key, MatchedKey::Previous);
+            told.key = key.name().to_owned();
         }
         Verdict::OtherUserId(user_id) => told.made_for_user_id = user_id,
         Verdict::NoSecretKey | Verdict::Missing | Verdict::NoSha1 | Verdict::Wrong => {}
@@ -207,7 +217,7 @@ fn verdict(hash: &Explained, settings: &Settings) -> LegacyHashVerdict {
         Verdict::NoSecretKey => LegacyHashVerdict::NoSecretKey,
         Verdict::Missing => LegacyHashVerdict::Missing,
         Verdict::NoSha1 => LegacyHashVerdict::NoSha1,
-        Verdict::Right { recipe, .. } if settings.hash_recipes.contains(recipe) => {
+        Verdict::Right { recipe, key } if key.accepts(*recipe, &settings.hash_recipes) => {
             LegacyHashVerdict::Right
         }
         Verdict::Right { .. } => LegacyHashVerdict::NotAccepted,

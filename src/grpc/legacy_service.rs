@@ -7,7 +7,8 @@ use http::{HeaderValue, Method, header::CONTENT_TYPE};
 use tonic::{Extensions, Request, Response, Status};
 
 use super::{
-    auth::Caller,
+    administration::administrator,
+    auth::{Caller, LegacyCaller},
     call::unary,
     errors::{self, invalid_request},
     explanation,
@@ -15,8 +16,10 @@ use super::{
     user_details::update,
 };
 use crate::{
+    credentials::LegacyCredentials,
     domain::{
         account::Username,
+        administration::{AdminChange, Administrator, Object},
         call_context::CallContext,
         error::{Error, NotPermitted},
         scope::Scope,
@@ -26,8 +29,10 @@ use crate::{
     fields::parse_id,
     legacy_call::{self, explain::Read, outcome},
     proto::{
-        ExplainLegacyCallRequest, ExplainLegacyCallResponse, UpdateUserDetailsRequest,
-        legacy_service_server::LegacyService,
+        CreateLegacyKeyRequest, CreateLegacyKeyResponse, ExplainLegacyCallRequest,
+        ExplainLegacyCallResponse, ListLegacyKeysRequest, ListLegacyKeysResponse,
+        RevokeLegacyKeysRequest, RevokeLegacyKeysResponse, RotateLegacyKeyRequest,
+        RotateLegacyKeyResponse, UpdateUserDetailsRequest, legacy_service_server::LegacyService,
     },
     server::head::LongQuery,
 };
@@ -37,6 +42,8 @@ pub(super) struct LegacyCalls {
     pub(super) service: Arc<Service>,
     /// The gateway's body limit, in bytes.
     pub(super) largest_body: usize,
+    /// Maximum size of a message, in bytes.
+    pub(super) largest_message: usize,
 }
 
 #[tonic::async_trait]
@@ -46,6 +53,34 @@ impl LegacyService for LegacyCalls {
         request: Request<ExplainLegacyCallRequest>,
     ) -> Result<Response<ExplainLegacyCallResponse>, Status> {
         unary!(self.explain(request))
+    }
+
+    async fn create_legacy_key(
+        &self,
+        request: Request<CreateLegacyKeyRequest>,
+    ) -> Result<Response<CreateLegacyKeyResponse>, Status> {
+        unary!(self.create_key(request))
+    }
+
+    async fn list_legacy_keys(
+        &self,
+        request: Request<ListLegacyKeysRequest>,
+    ) -> Result<Response<ListLegacyKeysResponse>, Status> {
+        unary!(self.list_keys(request))
+    }
+
+    async fn revoke_legacy_keys(
+        &self,
+        request: Request<RevokeLegacyKeysRequest>,
+    ) -> Result<Response<RevokeLegacyKeysResponse>, Status> {
+        unary!(self.revoke_keys(request))
+    }
+
+    async fn rotate_legacy_key(
+        &self,
+        request: Request<RotateLegacyKeyRequest>,
+    ) -> Result<Response<RotateLegacyKeyResponse>, Status> {
+        unary!(self.rotate_key(request))
     }
 }
 
@@ -62,11 +97,16 @@ impl LegacyCalls {
             return Err(NotPermitted::Hash.into());
         }
         let include_hash = request.include_hash;
+        let by = administrator(&caller, extensions, &request.acting_username);
         let (address, request) = (address(&request.address)?, http_request(request)?);
         let mut read = legacy_call::explain::read(request, &address, self.largest_body).await;
         read.call.credentials = read.call.credentials.carried();
         let explained = self.service.explain(call, actor, &read.call.credentials);
-        let (settings, hash) = explained.await?;
+        let (access, hash) = explained.await?;
+        let settings = &access.settings;
+        if include_hash {
+            self.log_hash(call, &by, &read.call.credentials).await?;
+        }
         let update = to_update(call, &mut read)?;
         // Report the violations found while parsing even if an earlier check refuses the call.
         let found = errors::status(&Error::Invalid(update.edits.violations().to_vec()));
@@ -96,7 +136,7 @@ impl LegacyCalls {
                         Error::UserNotFound => self.exists(call, actor, &read).await?,
                         _ => false,
                     };
-                    let finding = explanation::of_error(error, &settings, &hash, exists, &invalid)?;
+                    let finding = explanation::of_error(error, settings, &hash, exists, &invalid)?;
                     (outcome::of(Err(&status), &read.call), finding)
                 }
             }
@@ -110,7 +150,7 @@ impl LegacyCalls {
             parameters: read.parameters.into_iter().map(explanation::parameter).collect(),
             invalid_parameters: invalid.into_iter().map(explanation::invalid).collect(),
             body_ignored: read.unreadable.is_some(),
-            hash: Some(explanation::hash(hash, &settings, include_hash)),
+            hash: Some(explanation::hash(hash, settings, include_hash)),
         })
     }
 
@@ -122,11 +162,30 @@ impl LegacyCalls {
         update: Update,
     ) -> Result<Updated, Error> {
         let credentials = &read.call.credentials;
-        self.service.authenticate(call, credentials).await?;
+        let key = self.service.authenticate(call, credentials).await?;
+        let caller = LegacyCaller::new(credentials.clone(), key, read.call.unfit_fields())?;
         if !credentials.are_for(update.user_id) {
             return Err(Error::IncorrectHash);
         }
-        self.service.update(call, update).await
+        let update = Update { allowed: caller.key.fields(), ..update };
+        self.service.update(call, update).await.map_err(update::of_key)
+    }
+
+    /// Logs that a caller gets the right hashes of a call.
+    async fn log_hash(
+        &self,
+        call: &CallContext,
+        by: &Administrator,
+        credentials: &LegacyCredentials,
+    ) -> Result<(), Error> {
+        let change = AdminChange {
+            object: Object::LegacyHash,
+            name: format!("user_id={}", parse_id(&credentials.user_id).unwrap_or_default()),
+            old: None,
+            new: None,
+        };
+        let by = (by, self.service.clock.now());
+        self.service.store.log_administration(call, by, change).await
     }
 
     /// Whether the plain user exists and is visible to the calling admin.

@@ -1,6 +1,7 @@
 //! The gRPC server: layers around every call, and handlers that convert, call the domain, and
 //! convert back.
 
+mod administration;
 pub mod auth;
 pub mod call;
 pub mod certificates;
@@ -10,6 +11,7 @@ mod explanation;
 mod gateway_health;
 pub(crate) mod http2;
 pub(crate) mod layers;
+mod legacy_keys;
 mod legacy_service;
 mod metrics;
 pub(crate) mod outbox;

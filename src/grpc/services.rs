@@ -19,6 +19,7 @@ use tonic_health::{
 use tower::{ServiceBuilder, ServiceExt};
 
 use super::{
+    administration::AdministrationLog,
     auth::{Authentication, InProcessDoor},
     call::CallOptions,
     gateway_health::GatewayHealth,
@@ -46,8 +47,8 @@ use crate::{
         service::Service,
     },
     proto::{
-        self, Channel, legacy_service_server::LegacyServiceServer,
-        settings_service_server::SettingsServiceServer,
+        self, Channel, administration_service_server::AdministrationServiceServer,
+        legacy_service_server::LegacyServiceServer, settings_service_server::SettingsServiceServer,
         user_details_service_server::UserDetailsServiceServer,
     },
     server::{self, Activity, Listener, Peer, PrefaceTimeout, Stream},
@@ -95,6 +96,11 @@ impl Services {
         let legacy = LegacyServiceServer::new(LegacyCalls {
             service: Arc::clone(&service),
             largest_body: options.largest_body,
+            largest_message: largest,
+        });
+        let administration = AdministrationServiceServer::new(AdministrationLog {
+            service: Arc::clone(&service),
+            largest_message: largest,
         });
         let reporter = HealthReporter::new();
         let health = HealthService::from_health_reporter(reporter.clone());
@@ -130,6 +136,7 @@ impl Services {
         let routes = Routes::new(compressed!(users))
             .add_service(compressed!(settings))
             .add_service(compressed!(legacy))
+            .add_service(compressed!(administration))
             .add_service(public!(health))
             .add_service(public!(reflection().build_v1()?))
             .add_service(public!(reflection().build_v1alpha()?))
@@ -253,12 +260,13 @@ impl Services {
     }
 
     /// The service names that report health.
-    fn watched() -> [&'static str; 4] {
+    fn watched() -> [&'static str; 5] {
         [
             "",
             UserDetailsServiceServer::<UserDetails>::NAME,
             SettingsServiceServer::<SettingsSwitches>::NAME,
             LegacyServiceServer::<LegacyCalls>::NAME,
+            AdministrationServiceServer::<AdministrationLog>::NAME,
         ]
     }
 }

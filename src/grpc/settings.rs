@@ -5,7 +5,10 @@ use std::sync::Arc;
 use prost_types::FieldMask;
 use tonic::{Extensions, Request, Response, Status};
 
-use super::{auth::Caller, call::unary, errors::invalid_request, layers::trace::Begun};
+use super::{
+    administration::administrator, auth::Caller, call::unary, errors::invalid_request,
+    layers::trace::Begun,
+};
 use crate::{
     domain::{error::Error, hash::Recipe, scope::Scope, service::Service, settings},
     networks::Networks,
@@ -58,7 +61,8 @@ impl SettingsSwitches {
         let actor = call.actor(&caller, Scope::Settings, &request.acting_username)?;
         let asked = request.settings.unwrap_or_default();
         let change = change(&asked, request.update_mask.as_ref())?;
-        let settings = self.service.update_settings(call, &actor, change).await?;
+        let by = administrator(&caller, extensions, &request.acting_username);
+        let settings = self.service.update_settings(call, (&actor, &by), change).await?;
         Ok(UpdateSettingsResponse { settings: Some(to_proto(&settings)) })
     }
 }
@@ -69,6 +73,22 @@ pub(super) fn recipe(recipe: Recipe) -> HashRecipe {
         Recipe::UsernameUserId => HashRecipe::UUserId,
         Recipe::UserId => HashRecipe::UserId,
     }
+}
+
+/// Converts hash recipes from proto, without repetitions.
+///
+/// # Errors
+/// [`Error::InvalidRequest`] for an unknown recipe.
+pub(super) fn recipes(numbers: &[i32], field: &'static str) -> Result<Vec<Recipe>, Error> {
+    let recipe = |number: &i32| match HashRecipe::try_from(*number) {
+        Ok(HashRecipe::UUserId) => Ok(Recipe::UsernameUserId),
+        Ok(HashRecipe::UserId) => Ok(Recipe::UserId),
+        Ok(HashRecipe::Unspecified) | Err(_) => {
+            Err(invalid_request(field, "must be known recipes"))
+        }
+    };
+    let recipes: Vec<_> = numbers.iter().map(recipe).collect::<Result<_, _>>()?;
+    Ok(Recipe::distinct(&recipes))
 }
 
 fn to_proto(settings: &settings::Settings) -> Settings {
@@ -100,16 +120,7 @@ fn change(
             ));
         }
     }
-    let mut recipes = Vec::new();
-    for number in &asked.hash_recipes {
-        recipes.push(match HashRecipe::try_from(*number) {
-            Ok(HashRecipe::UUserId) => Recipe::UsernameUserId,
-            Ok(HashRecipe::UserId) => Recipe::UserId,
-            Ok(HashRecipe::Unspecified) | Err(_) => {
-                return Err(invalid_request("settings.hash_recipes", "must be known recipes"));
-            }
-        });
-    }
+    let recipes = recipes(&asked.hash_recipes, "settings.hash_recipes")?;
     let networks = Networks::of(asked.allowed_networks.iter().map(String::as_str));
     let networks = networks
         .map_err(|problem| invalid_request("settings.allowed_networks", problem.to_string()))?;
@@ -125,7 +136,7 @@ fn change(
     let allow_get_api = choose("allow_get_api", asked.allow_get_api, default.allow_get_api);
     let hash_recipes = match (recipes.is_empty(), masked("hash_recipes")) {
         (true, true) => Some(default.hash_recipes),
-        (false, masked) if masked || mask.is_none() => Some(Recipe::distinct(&recipes)),
+        (false, masked) if masked || mask.is_none() => Some(recipes),
         _ => None,
     };
     // An empty list without a path is not given.

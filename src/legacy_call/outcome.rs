@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// The rows of the specification, and the HTTP statuses of all other answers.
-pub(crate) const ROWS: [&str; 18] = [
-    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "400", "404", "405", "413", "429",
-    "500", "503",
+pub(crate) const ROWS: [&str; 19] = [
+    "0", "1", "2", "3", "3a", "4", "5", "6", "7", "8", "9", "10", "400", "404", "405", "413",
+    "429", "500", "503",
 ];
 
 /// The end of the message about an inexact decimal in JSON.
@@ -87,19 +87,13 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
         Err(status) => status,
     };
     let reason = reason(status);
+    let without_page = |row, text| Outcome::error(row, reason, false, text, Vec::new());
     match reason {
-        ErrorReason::AddressNotAllowed => {
-            Outcome::error("0", reason, false, "Access Denied", Vec::new())
-        }
-        ErrorReason::ApiDisabled => {
-            Outcome::error("1", reason, false, "API Requests are disabled", Vec::new())
-        }
-        ErrorReason::GetDisabled => {
-            Outcome::error("2", reason, false, "GET Requests are disabled", Vec::new())
-        }
-        ErrorReason::IncorrectHash => {
-            Outcome::error("3", reason, false, "Incorrect hash", Vec::new())
-        }
+        ErrorReason::AddressNotAllowed => without_page("0", "Access Denied"),
+        ErrorReason::ApiDisabled => without_page("1", "API Requests are disabled"),
+        ErrorReason::GetDisabled => without_page("2", "GET Requests are disabled"),
+        ErrorReason::IncorrectHash => without_page("3", "Incorrect hash"),
+        ErrorReason::KeyNotAllowed => without_page("3a", "Access Denied"),
         ErrorReason::AccessDenied => {
             let row = if status.metadata().contains_key(UPON_ITSELF) { "6" } else { "4" };
             Outcome::error(row, reason, true, "Access Denied", Vec::new())
@@ -130,6 +124,8 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
         | ErrorReason::ChangedSince
         | ErrorReason::ChangeNotFound
         | ErrorReason::ChangeNotSupported
+        | ErrorReason::KeyNotFound
+        | ErrorReason::PreconditionFailed
         | ErrorReason::Unimplemented
         | ErrorReason::Internal
         | ErrorReason::Unspecified => {
@@ -226,6 +222,7 @@ mod tests {
         let call = translate(&Parameters::from_form(b"city=x&by=1"), "POST", "");
         let table = [
             ("ADDRESS_NOT_ALLOWED", 200, false, "Access Denied"),
+            ("KEY_NOT_ALLOWED", 200, false, "Access Denied"),
             ("API_DISABLED", 200, false, "API Requests are disabled"),
             ("GET_DISABLED", 200, false, "GET Requests are disabled"),
             ("INCORRECT_HASH", 200, false, "Incorrect hash"),

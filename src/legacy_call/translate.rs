@@ -31,6 +31,13 @@ pub struct Translated {
 }
 
 impl Translated {
+    /// The paths of the fields with values that no typed field can hold, separated by commas; `None`
+    /// without such fields.
+    pub(crate) fn unfit_fields(&self) -> Option<String> {
+        let paths: Vec<_> = self.unfit.keys().map(|field| field.path()).collect();
+        (!paths.is_empty()).then(|| paths.join(","))
+    }
+
     /// Adds the reason why the body could not be read, so that nothing is stored.
     pub(crate) fn with_unreadable(mut self, unreadable: Unreadable) -> Self {
         self.request.validate_only = true;

@@ -1,5 +1,6 @@
 //! A database, its connection pools and its transactions.
 
+pub(super) mod administration;
 mod change_log_reads;
 mod read_session;
 
@@ -210,34 +211,6 @@ impl Database {
             Ok(settings)
         };
         again(load).await
-    }
-
-    pub(super) async fn update_settings(
-        &self,
-        span: &Span,
-        change: Box<dyn FnOnce(Settings) -> Settings + Send>,
-    ) -> Result<Settings, Error> {
-        let _room = self.own_work.acquire().await;
-        let Begun { transaction, lease } = self.begin(span).await?;
-        let update = async {
-            let lock = settings::lock(&transaction);
-            own_statement(self.engine(), span, "INSERT", "settings", lock).await?;
-            let load = settings::load(&transaction);
-            let stored = own_statement(self.engine(), span, "SELECT", "settings", load).await?;
-            let settings = change(stored.clone());
-            if settings != stored {
-                let save = settings::save(&transaction, &stored, &settings);
-                own_statement(self.engine(), span, "INSERT", "settings", save).await?;
-            }
-            own_statement(self.engine(), span, "COMMIT", "", transaction.commit()).await?;
-            Ok(settings)
-        };
-        let settings = lease.note(update.await)?;
-        lease.done();
-        if let Some(place) = &self.place {
-            place.check()?;
-        }
-        Ok(settings)
     }
 
     pub(super) async fn durability(&self) -> Result<Vec<(String, String)>, Error> {

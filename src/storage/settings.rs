@@ -1,6 +1,6 @@
 //! The table of settings: a row for each setting that differs from its default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter,
@@ -9,7 +9,11 @@ use sea_orm::{
 
 use super::{sql::entities::setting, unknown};
 use crate::{
-    domain::{hash::Recipe, settings::Settings},
+    domain::{
+        administration::{AdminChange, Object},
+        hash::Recipe,
+        settings::Settings,
+    },
     networks::Networks,
 };
 
@@ -89,6 +93,20 @@ pub(super) async fn save<C: ConnectionTrait>(
         return Ok(());
     }
     upsert(rows, connection).await
+}
+
+/// The log entries of a change: one for each row.
+pub(super) fn changes(before: &Settings, after: &Settings) -> Vec<AdminChange> {
+    let (before, after) = (words(before), words(after));
+    let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let changed = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+    let change = |name: &String| AdminChange {
+        object: Object::Setting,
+        name: name.clone(),
+        old: before.get(name).cloned(),
+        new: after.get(name).cloned(),
+    };
+    changed.map(change).collect()
 }
 
 async fn upsert<C: ConnectionTrait>(

@@ -1,5 +1,6 @@
 //! The SQL implementation of [`Store`].
 
+mod opening;
 #[cfg(test)]
 mod tests;
 
@@ -10,23 +11,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    connect::{self, Engine, OpenError, Options, open},
+    connect::{Engine, Options},
     database::Database,
     feed::Feed,
-    migrate::{check_schema, migrate},
-    not_ready::fault_of_cause,
-    place::Place,
-    pool_metrics,
-    query_telemetry::{self, own_statement},
-    sqlite_url::{SqliteFile, check_file},
+    query_telemetry::own_statement,
     sweep::sweep,
     token_key,
     writer::{self, Writers},
 };
 use crate::domain::{
     account::User,
+    administration::{AdminChange, AdminEntry, Administrator},
     call_context::CallContext,
-    error::{Error, chain},
+    error::Error,
     listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
     page_token::TokenKey,
     readiness::{Fault, NotReady},
@@ -54,59 +51,6 @@ pub struct SqlStore {
 }
 
 impl SqlStore {
-    /// Creates a store. Calls fail until [`Self::prepare`] succeeds.
-    ///
-    /// # Errors
-    /// [`OpenError::Url`], [`OpenError::Sqlite`].
-    pub fn new(options: Options) -> Result<Self, OpenError> {
-        check_file(&options.url)?;
-        let pools = open(&options)?;
-        pool_metrics::observe(&pools);
-        query_telemetry::tell_database(connect::attributes(&options));
-        let place = match pools.engine {
-            Engine::Sqlite => Some(Arc::new(Place::new(&SqliteFile::from_url(&options.url)?))),
-            Engine::Postgres | Engine::MySql => None,
-        };
-        let database = Arc::new(Database::new(&options, pools, place));
-        let feed = Arc::new(Feed::new(Arc::clone(&database)));
-        let room = Arc::new(Semaphore::new(options.max_in_flight));
-        let (writers, token_key, unprepared) = Default::default();
-        Ok(Self { options, database, room, writers, feed, token_key, unprepared })
-    }
-
-    /// Migrates the schema. With `demo`, inserts the demo data if the database has no account.
-    ///
-    /// # Errors
-    /// The errors of [`migrate`]. The store then stays unprepared.
-    pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
-        if let Err(error) = migrate(&self.options, demo).await {
-            let fault = match &error {
-                OpenError::Prepare(cause) => fault_of_cause(cause),
-                _ => None,
-            };
-            *self.unprepared.lock().unwrap_or_else(PoisonError::into_inner) = fault;
-            return Err(error);
-        }
-        self.database.pools().connect().await;
-        self.attach();
-        if let Err(error) = self.token_key(&CallContext::default()).await {
-            // The first call that needs the key reads it again.
-            tracing::warn!(error = chain(&error), "the token key could not be read");
-        }
-        Ok(())
-    }
-
-    /// Opens a database whose schema is already up to date.
-    ///
-    /// # Errors
-    /// [`OpenError::Unfit`], [`OpenError::Newer`], [`OpenError::Prepare`].
-    pub async fn open_existing(options: Options) -> Result<Self, OpenError> {
-        let store = Self::new(options)?;
-        check_schema(&store.options).await?;
-        store.attach();
-        Ok(store)
-    }
-
     /// Starts the writers. Assumes that the schema is up to date.
     pub fn attach(&self) {
         self.writers.get_or_init(|| writer::start(&self.database, &self.options));
@@ -285,10 +229,32 @@ impl Store for SqlStore {
     async fn update_settings(
         &self,
         call: &CallContext,
+        by: (&Administrator, DateTime<Utc>),
         change: Box<dyn FnOnce(Settings) -> Settings + Send>,
     ) -> Result<Settings, Error> {
         let _room = self.admit()?;
-        self.prepared()?.update_settings(&call.span, change).await
+        self.prepared()?.update_settings(&call.span, by, change).await
+    }
+
+    async fn log_administration(
+        &self,
+        call: &CallContext,
+        by: (&Administrator, DateTime<Utc>),
+        change: AdminChange,
+    ) -> Result<(), Error> {
+        let _room = self.admit()?;
+        let administration = self.prepared()?.administration(&call.span).await?;
+        administration.end(by, Ok(((), vec![change]))).await
+    }
+
+    async fn administration_log(
+        &self,
+        call: &CallContext,
+        before: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<AdminEntry>, Error> {
+        let _room = self.admit()?;
+        self.prepared()?.administration_log(&call.span, before, limit).await
     }
 
     async fn ready(&self) -> Result<(), NotReady> {

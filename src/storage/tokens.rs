@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     domain::{
+        administration::{AdminChange, Administrator, Object},
         call_context::CallContext,
         error::Error,
         scope::Scope,
@@ -71,44 +72,55 @@ impl TokenStore for SqlStore {
         Ok(id.is_some())
     }
 
-    async fn create_token(&self, token: ServiceToken) -> Result<(), Error> {
-        let database = self.prepared()?;
+    async fn create_token(&self, by: &Administrator, token: ServiceToken) -> Result<(), Error> {
         let micros = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_micros());
+        let change = AdminChange {
+            object: Object::ServiceToken,
+            name: token.id.clone(),
+            old: None,
+            new: Some(token.to_string()),
+        };
+        let (id, create_time) = (token.id, token.create_time);
         let row = service_token::ActiveModel {
-            id: Set(token.id),
+            id: Set(id),
             name: Set(token.name),
             token_hash: Set(hex::encode(token.hash)),
             scopes: Set(token.scopes.to_string()),
             fields: Set(token.fields),
-            create_time: Set(token.create_time.timestamp_micros()),
+            create_time: Set(create_time.timestamp_micros()),
             expire_time: Set(micros(token.expire_time)),
             revoke_time: Set(micros(token.revoke_time)),
             last_used_time: Set(micros(token.last_used_time)),
         };
-        let insert = service_token::Entity::insert(row);
-        let (_room, lease) = database.own_writing().await?;
-        let insert = insert.exec_without_returning(&*lease);
-        let inserted =
-            own_statement(database.engine(), &Span::default(), "INSERT", TABLE, insert).await;
-        lease.note(inserted)?;
-        lease.done();
-        Ok(())
+        let span = Span::default();
+        let administration = self.prepared()?.administration(&span).await?;
+        let inserted = administration.insert(row, TABLE).await;
+        let inserted = inserted.map(|()| ((), vec![change]));
+        administration.end((by, create_time), inserted).await
     }
 
-    async fn revoke_tokens(&self, id_or_name: &str, now: DateTime<Utc>) -> Result<u64, Error> {
-        // A token's name may be another token's id.
-        for column in [service_token::Column::Id, service_token::Column::Name] {
-            let revoked = Expr::val(now.timestamp_micros());
-            let update = service_token::Entity::update_many()
-                .col_expr(service_token::Column::RevokeTime, revoked)
-                .filter(column.eq(id_or_name))
-                .filter(service_token::Column::RevokeTime.is_null());
-            let done = self.update(update).await?;
-            if done.rows_affected > 0 {
-                return Ok(done.rows_affected);
-            }
-        }
-        Ok(0)
+    async fn revoke_tokens(
+        &self,
+        by: &Administrator,
+        id_or_name: &str,
+        now: DateTime<Utc>,
+    ) -> Result<usize, Error> {
+        let span = Span::default();
+        let administration = self.prepared()?.administration(&span).await?;
+        let columns = [
+            service_token::Column::Id,
+            service_token::Column::Name,
+            service_token::Column::RevokeTime,
+        ];
+        let revoked = administration
+            .revoke::<service_token::Entity>(
+                Object::ServiceToken,
+                (TABLE, columns),
+                id_or_name,
+                now,
+            )
+            .await;
+        administration.end((by, now), revoked).await
     }
 
     async fn token_used(&self, id: &str, now: DateTime<Utc>) -> Result<(), Error> {

@@ -8,8 +8,15 @@ use crate::{
 };
 
 /// The tables whose values are counted.
-pub(super) const TABLES: [&str; 6] =
-    ["accounts", "change_log", "manager_group_rights", "requests", "service_tokens", "settings"];
+pub(super) const TABLES: [&str; 7] = [
+    "accounts",
+    "change_log",
+    "legacy_keys",
+    "manager_group_rights",
+    "requests",
+    "service_tokens",
+    "settings",
+];
 
 /// Counts skipped values.
 pub(super) fn count(table: &'static str, values: usize) {

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use m4_user_details::{
     app::Environment,
     domain::{
+        administration::Administrator,
         clock::{Clock, SystemClock},
         scope::{Scope, Scopes},
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
@@ -73,7 +74,7 @@ async fn token(
     let (text, token) = ServiceToken::new(random, name, scopes, fields, now, expire_time);
     let store = SqlStore::new(database.options()).unwrap();
     store.attach();
-    store.create_token(token).await.unwrap();
+    store.create_token(&Administrator::default(), token).await.unwrap();
     store.close().await;
     text.expose_secret().to_owned()
 }
@@ -82,7 +83,10 @@ async fn revoke(database: &TestDatabase, token: &str) {
     let store = SqlStore::new(database.options()).unwrap();
     store.attach();
     let id = ServiceToken::id_of(token).unwrap();
-    assert_eq!(store.revoke_tokens(id, SystemClock.now()).await.unwrap(), 1);
+    assert_eq!(
+        store.revoke_tokens(&Administrator::default(), id, SystemClock.now()).await.unwrap(),
+        1
+    );
     store.close().await;
 }
 

@@ -413,7 +413,7 @@ async fn the_change_log_tells_which_service_called(database: TestDatabase) {
         row(None, "crm", "crm", "grpc", "To Bonn", id),
         row(None, "portal", "portal", "grpc", "To Kaunas", ""),
         row(Some(2), "", "crm", "grpc", "To Riga", ""),
-        row(Some(1), "", "", "legacy", "", ""),
+        row(Some(1), "", "default", "legacy", "", ""),
         row(None, "crm", "crm", "grpc", "To Vilnius", ""),
     ];
     assert_eq!(told, expected);

@@ -23,6 +23,7 @@ mod http;
 mod identities;
 mod jwts;
 mod layers;
+mod legacy_keys;
 mod listing;
 mod log_size;
 mod manners;

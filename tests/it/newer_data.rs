@@ -2,6 +2,7 @@
 
 use m4_user_details::{
     domain::{
+        administration::Administrator,
         clock::{Clock, SystemClock},
         scope::Scope,
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
@@ -249,7 +250,7 @@ async fn known_scopes_hold_beside_unknown_ones(database: TestDatabase) {
         let (name, scopes) = ("crm".to_owned(), [Scope::Read].into_iter().collect());
         let (random, now) = ([byte; RANDOM_BYTES], SystemClock.now());
         let (text, token) = ServiceToken::new(random, name, scopes, None, now, None);
-        store.create_token(token).await.unwrap();
+        store.create_token(&Administrator::default(), token).await.unwrap();
         texts.push(text.expose_secret().to_owned());
     }
     let broken = ServiceToken::id_of(&texts[1]).unwrap();

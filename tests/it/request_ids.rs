@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use futures_util::future::join_all;
 use m4_user_details::{
     domain::{
+        administration::Administrator,
         clock::{Clock, SystemClock},
         scope::Scope,
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
@@ -130,7 +131,7 @@ async fn token(database: &TestDatabase, name: &str) -> String {
     let (text, token) = ServiceToken::new(random, name.to_owned(), scopes, None, now, None);
     let store = SqlStore::new(database.options()).unwrap();
     store.attach();
-    store.create_token(token).await.unwrap();
+    store.create_token(&Administrator::default(), token).await.unwrap();
     store.close().await;
     text.expose_secret().to_owned()
 }

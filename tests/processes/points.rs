@@ -126,7 +126,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
     }
     // Counters start at 0, before their first event.
     for (name, expected) in [
-        ("m4.legacy.calls", 19),
+        ("m4.legacy.calls", 20),
         ("m4.legacy.failed_hashes", 1),
         ("m4.updates", 2 * 9),
         ("m4.calls.shed", 3),

@@ -15,8 +15,8 @@ use m4_user_details::{
     domain::watch::WatchBudget,
     proto::{
         Address, GetUserDetailsRequest, UpdateUserDetailsRequest, UpdateUserDetailsResponse,
-        UserDetails, legacy_service_client::LegacyServiceClient,
-        settings_service_client::SettingsServiceClient,
+        UserDetails, administration_service_client::AdministrationServiceClient,
+        legacy_service_client::LegacyServiceClient, settings_service_client::SettingsServiceClient,
         user_details_service_client::UserDetailsServiceClient,
     },
 };
@@ -162,6 +162,10 @@ impl TestApp {
 
     pub fn legacy(&self) -> LegacyServiceClient<Channel> {
         LegacyServiceClient::new(self.channel.clone())
+    }
+
+    pub fn administration(&self) -> AdministrationServiceClient<Channel> {
+        AdministrationServiceClient::new(self.channel.clone())
     }
 
     /// Sends one HTTP request.

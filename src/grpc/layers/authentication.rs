@@ -15,9 +15,10 @@ use super::{
     trace::Begun,
 };
 use crate::{
+    credentials::UNFIT_FIELDS,
     domain::{error::Error, service::Service as UseCases},
     grpc::{
-        auth::{Authentication, Caller},
+        auth::{Authentication, Caller, Claimed, LegacyCaller, text},
         metrics,
     },
 };
@@ -38,18 +39,24 @@ impl Authenticator {
     ) -> Result<Option<Caller>, Error> {
         let Some(method) = route.method() else { return Ok(None) };
         let call = Begun::context(extensions)?;
-        let caller = self.authentication.caller(call, headers, extensions).await?;
-        match &caller {
-            Caller::Internal(identity) => call.record.set_identity(identity),
-            Caller::Legacy(credentials) => {
+        let claimed = self.authentication.caller(call, headers, extensions).await?;
+        let caller = match claimed {
+            Claimed::Internal(identity) => {
+                call.record.set_identity(&identity);
+                Caller::Internal(identity)
+            }
+            Claimed::Legacy(credentials) => {
                 credentials.address.parse().into_iter().for_each(|ip| call.record.set_client(ip));
                 if !method.is_legacy {
                     return Err(Error::Unauthenticated);
                 }
-                let hash = self.service.authenticate(call, credentials).await;
-                hash.inspect_err(metrics::hash_failed)?;
+                let key = self.service.authenticate(call, &credentials).await;
+                let key = key.inspect_err(metrics::hash_failed)?;
+                call.record.set_key(&key);
+                let unfit = text(headers, UNFIT_FIELDS)?;
+                Caller::Legacy(Box::new(LegacyCaller::new(credentials, key, unfit)?))
             }
-        }
+        };
         Ok(Some(caller))
     }
 }

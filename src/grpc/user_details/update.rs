@@ -8,11 +8,17 @@ use crate::{
     domain::{
         account::Username,
         call_context::CallContext,
-        error::{Error, Refusal},
+        error::{Error, NotPermitted, Refusal},
+        legacy_key::Binding,
         scope::{FieldSet, Scope},
         update::{Actor, EntryPoint, Origin, Update, Updated},
     },
-    grpc::{auth::Caller, convert, errors, layers::trace::Begun, metrics},
+    grpc::{
+        auth::{Caller, LegacyCaller},
+        convert, errors,
+        layers::trace::Begun,
+        metrics,
+    },
     proto::{UpdateUserDetailsRequest, UpdateUserDetailsResponse},
 };
 
@@ -29,18 +35,31 @@ impl UserDetails {
                 let actor = call.actor(caller, Scope::Update, &request.acting_username)?;
                 (actor, caller.fields(), origin(caller, extensions))
             }
-            Caller::Legacy(credentials) => {
+            Caller::Legacy(caller) => {
+                let LegacyCaller { credentials, key } = &**caller;
                 if !credentials.are_for(request.user_id) {
                     metrics::hash_failed(&Error::IncorrectHash);
                     return Err(Error::IncorrectHash);
                 }
                 let actor = Actor::Account(Username::parse(&credentials.username));
                 let address = credentials.address.clone();
-                (actor, None, Origin { address, ..Origin::of(EntryPoint::Legacy) })
+                let identity = key.name().to_owned();
+                let origin = Origin { address, identity, ..Origin::of(EntryPoint::Legacy) };
+                (actor, key.fields(), origin)
             }
         };
+        let is_legacy = origin.door == EntryPoint::Legacy;
         let update = to_update(call, request, (actor, allowed), origin)?;
-        Ok(to_response(self.service.update(call, update).await?))
+        let updated = self.service.update(call, update).await;
+        Ok(to_response(if is_legacy { updated.map_err(of_key)? } else { updated? }))
+    }
+}
+
+/// The error of a legacy call: the fields are those of its key.
+pub(in crate::grpc) fn of_key(error: Error) -> Error {
+    match error {
+        Error::NotPermitted(NotPermitted::Field(field)) => Binding::Field(field).into(),
+        error => error,
     }
 }
 

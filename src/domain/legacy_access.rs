@@ -1,0 +1,117 @@
+//! What decides whether a legacy call is let in: settings and client keys, at most one second old.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    call_context::CallContext,
+    clock::Clock,
+    error::Error,
+    key_ring::KeyRing,
+    legacy_key::{ClientKey, LegacyKey},
+    legacy_key_store::LegacyKeyStore,
+    master_key::MasterKeys,
+    settings::Settings,
+    store::Store,
+    ttl_cache::TtlCache,
+};
+
+/// Settings and client keys of a moment.
+#[derive(Debug, Default)]
+pub struct LegacyAccess {
+    /// The settings.
+    pub settings: Settings,
+    /// The active client keys.
+    pub ring: Arc<KeyRing>,
+}
+
+/// The stored client keys, and the master keys that open them.
+#[derive(Clone)]
+pub struct ClientKeys {
+    /// The stored keys.
+    pub store: Arc<dyn LegacyKeyStore>,
+    /// The master keys.
+    pub masters: MasterKeys,
+}
+
+/// Reads [`LegacyAccess`], and caches it.
+#[derive(Default)]
+pub(super) struct LegacyAccessCache {
+    cache: TtlCache<Arc<LegacyAccess>>,
+    /// `None` without client keys.
+    keys: Option<ClientKeys>,
+    /// The last ring and what it was made of.
+    last: Mutex<Option<Made>>,
+}
+
+struct Made {
+    keys: Vec<LegacyKey>,
+    masters: MasterKeysNow,
+    ring: Arc<KeyRing>,
+}
+
+/// The master keys of a moment, compared by identity.
+type MasterKeysNow = Arc<[secrecy::SecretString]>;
+
+impl LegacyAccessCache {
+    /// Sets the TTL: at most one second; zero disables the cache.
+    pub(super) fn set_ttl(&mut self, age: Duration) {
+        self.cache = TtlCache::within(age);
+    }
+
+    pub(super) fn set_keys(&mut self, keys: ClientKeys) {
+        self.keys = Some(keys);
+    }
+
+    /// The client keys; `None` if the service has none.
+    pub(super) fn keys(&self) -> Option<&ClientKeys> {
+        self.keys.as_ref()
+    }
+
+    pub(super) async fn get(
+        &self,
+        call: &CallContext,
+        store: &dyn Store,
+        clock: &dyn Clock,
+    ) -> Result<Arc<LegacyAccess>, Error> {
+        let read = async {
+            let settings = store.settings(call).await?;
+            let ring = match &self.keys {
+                None => Arc::default(),
+                Some(keys) => {
+                    let stored = keys.store.active_legacy_keys(call, clock.now()).await?;
+                    self.ring(stored, &keys.masters)
+                }
+            };
+            Ok(Arc::new(LegacyAccess { settings, ring }))
+        };
+        self.cache.get(read).await
+    }
+
+    pub(super) async fn forget(&self) {
+        self.cache.forget().await;
+    }
+
+    /// The ring of the stored keys: the last one, if nothing has changed.
+    fn ring(&self, keys: Vec<LegacyKey>, masters: &MasterKeys) -> Arc<KeyRing> {
+        let now = masters.0.get();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*last
+            && made.keys == keys
+            && Arc::ptr_eq(&made.masters, &now)
+        {
+            return Arc::clone(&made.ring);
+        }
+        let open = |key: &LegacyKey| {
+            let opened = ClientKey::open(key, masters);
+            opened.inspect_err(|error| {
+                tracing::warn!(key = key.id, name = key.name, %error, "a client key cannot be used");
+            })
+        };
+        let ring = Arc::new(KeyRing::new(keys.iter().filter_map(|key| open(key).ok())));
+        *last = Some(Made { keys, masters: now, ring: Arc::clone(&ring) });
+        ring
+    }
+}
