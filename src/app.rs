@@ -6,6 +6,7 @@ mod configured;
 mod drain;
 mod environment;
 mod error;
+mod legacy_clients;
 mod listeners;
 mod prepare;
 mod sweep;
@@ -21,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     drain::{drain, flatten},
+    legacy_clients::ClientCounts,
     prepare::prepare,
     sweep::Sweep,
 };
@@ -74,6 +76,7 @@ struct Core {
     jwts: Option<Arc<Jwts>>,
     demo: bool,
     sweep: Sweep,
+    clients: ClientCounts,
 }
 
 impl Application {
@@ -86,7 +89,8 @@ impl Application {
         demo: bool,
         environment: Environment,
     ) -> Result<Self, RunError> {
-        let Environment { clock, sweep_interval, jwks_min_interval } = environment;
+        let Environment { clock, sweep_interval, clients_interval, jwks_min_interval } =
+            environment;
         let mut authentication = config
             .authentication(demo)
             .map_err(|error| RunError::Configuration(error.to_string()))?;
@@ -123,6 +127,8 @@ impl Application {
         let service = Service::new(shared, Arc::clone(&clock), keys);
         let service = service.with_settings_ttl(config.settings_age).with_client_keys(client_keys);
         let service = Arc::new(service);
+        let clients = Arc::clone(&service.clients);
+        let clients = ClientCounts { clients, store: store.clone(), interval: clients_interval };
         let ending = CancellationToken::new();
         let options = CallOptions {
             deadline: config.limits.deadline,
@@ -145,7 +151,7 @@ impl Application {
         let router = door.router();
         let keep_log = config.keep_log;
         let sweep = Sweep { store: store.clone(), clock, keep_log, interval: sweep_interval };
-        let core = Some(Core { listener, services, store, jwts, demo, sweep });
+        let core = Some(Core { listener, services, store, jwts, demo, sweep, clients });
         let drain = config.drain;
         let http = (http, router);
         let secrets = config.secret_files.clone();
@@ -244,8 +250,9 @@ impl Application {
             }
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
             parts.spawn(core.sweep.run(ending.clone()).map(Ok));
+            parts.spawn(core.clients.clone().run(ending.clone()).map(Ok));
             parts.spawn(core.store.clone().measure(ending.clone()).map(Ok));
-            rest = Some(core.store);
+            rest = Some((core.store, core.clients));
         }
         let mut outcome = Ok(());
         loop {
@@ -273,7 +280,8 @@ impl Application {
         outcome = outcome.and(drained.unwrap_or(Ok(())));
         // Closes the remaining connections.
         parts.shutdown().await;
-        if let Some(store) = rest {
+        if let Some((store, clients)) = rest {
+            let _ = timeout(MIN_FINISH_TIME, clients.write()).await;
             let deadline = deadline.max(Instant::now() + MIN_FINISH_TIME);
             if timeout_at(deadline, store.finish()).await.is_err() {
                 outcome = outcome.and(Err(RunError::NotDrained));

@@ -2,12 +2,14 @@
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// The largest number of networks in a set: a check compares each of them.
 pub const MAX_NETWORKS: usize = 256;
 /// The bits before the IPv4 address in an IPv4-mapped IPv6 address.
 const MAPPED_BITS: u8 = 96;
+/// The prefix length of an IPv6 client's network.
+const CLIENT_BITS: u8 = 64;
 
 /// A set of IP networks. An IPv4-mapped IPv6 address is its IPv4 address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +84,16 @@ impl fmt::Display for Networks {
             write!(text, "{separator}{network}")?;
         }
         Ok(())
+    }
+}
+
+/// The network of a client, which usually belongs to one customer: the IPv4 address, or the /64 network
+/// of the IPv6 address. Empty for another text.
+pub fn client_network(address: &str) -> String {
+    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Ok(IpAddr::V6(address)) => Ipv6Net::new_assert(address, CLIENT_BITS).trunc().to_string(),
+        Err(_) => String::new(),
     }
 }
 

@@ -73,6 +73,7 @@ pub fn steps() -> Vec<Step> {
         Step::table("m0035_change_log_sweeps", change_log_sweeps()),
         Step::table("m0036_administration_log", administration_log()),
         Step::table("m0037_legacy_keys", legacy_keys()),
+        Step::table("m0038_legacy_clients", legacy_clients()),
     ]
 }
 
@@ -285,6 +286,28 @@ fn legacy_keys() -> TableCreateStatement {
         .col(micros_of_time("create_time"))
         .col(ColumnDef::new("expire_time").big_integer())
         .col(ColumnDef::new("revoke_time").big_integer())
+        .take()
+}
+
+/// Clients of legacy calls. `id` is a digest of key, network and username. `fields` are words separated
+/// by spaces.
+fn legacy_clients() -> TableCreateStatement {
+    let count =
+        |name: &'static str| ColumnDef::new(name).big_integer().not_null().default(0).take();
+    Table::create()
+        .table("legacy_clients")
+        .col(ColumnDef::new("id").string_len(64).not_null().primary_key())
+        .col(ColumnDef::new("key_name").string_len(255).not_null())
+        .col(ColumnDef::new("network").string_len(64).not_null())
+        .col(ColumnDef::new("username").string_len(255).not_null())
+        .col(micros_of_time("first_time"))
+        .col(micros_of_time("last_time"))
+        .col(count("calls"))
+        .col(count("refused"))
+        .col(count("gets"))
+        .col(count("failed_hashes"))
+        .col(ColumnDef::new("recipe").string_len(32).not_null())
+        .col(ColumnDef::new("fields").text().not_null())
         .take()
 }
 

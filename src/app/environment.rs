@@ -11,6 +11,8 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// The interval between deletions of expired rows.
     pub sweep_interval: Duration,
+    /// The interval between writes of the counts of legacy clients.
+    pub clients_interval: Duration,
     /// The minimum interval between requests for the JWT key set; `None` for the source's default.
     pub jwks_min_interval: Option<Duration>,
 }
@@ -20,6 +22,7 @@ impl Default for Environment {
         Self {
             clock: Arc::new(SteadyClock::new()),
             sweep_interval: Duration::from_secs(60),
+            clients_interval: Duration::from_secs(10),
             jwks_min_interval: None,
         }
     }

@@ -8,6 +8,7 @@ mod hash;
 mod healthcheck;
 mod http_client;
 mod key;
+mod legacy;
 mod print;
 mod serve;
 mod settings;
@@ -82,6 +83,8 @@ enum Command {
     Token(token::Token),
     /// Make, list, revoke and rotate the keys of legacy clients.
     Key(key::Key),
+    /// See which clients make legacy calls.
+    Legacy(legacy::Legacy),
     /// List the changes of settings, tokens and keys, newest first.
     AdministrationLog(administration_log::AdministrationLog),
     /// Ask a running service whether it is ready; for containers.
@@ -121,6 +124,7 @@ impl Cli {
             Command::Settings(settings) => settings.run(&config).await,
             Command::Token(token) => token.run(&config).await,
             Command::Key(key) => key.run(&config).await,
+            Command::Legacy(legacy) => legacy.run(&config).await,
             Command::AdministrationLog(log) => log.run(&config).await,
             Command::Healthcheck => healthcheck::run(&config).await,
         }

@@ -10,6 +10,7 @@ pub mod hash;
 pub mod identity;
 pub mod key_ring;
 pub mod legacy_access;
+pub mod legacy_clients;
 pub mod legacy_key;
 pub mod legacy_key_store;
 pub mod listing;

@@ -25,6 +25,8 @@ pub enum Purpose {
     ListAdministration,
     /// Pages of client keys.
     ListLegacyKeys,
+    /// Pages of legacy clients.
+    ListLegacyClients,
     /// Resuming a watch.
     Watch,
 }
@@ -36,6 +38,7 @@ impl Purpose {
             Self::ListUsers => b"page of users\0",
             Self::ListChanges => b"page of changes\0",
             Self::ListAdministration => b"page of administration\0",
+            Self::ListLegacyClients => b"page of clients\0",
             Self::ListLegacyKeys => b"page of keys\0",
             Self::Watch => b"watch\0",
         }

@@ -69,6 +69,21 @@ impl fmt::Display for Scopes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldSet([bool; FIELDS.len()]);
 
+impl Default for FieldSet {
+    /// No field.
+    fn default() -> Self {
+        Self([false; FIELDS.len()])
+    }
+}
+
+impl FromIterator<Field> for FieldSet {
+    fn from_iter<I: IntoIterator<Item = Field>>(fields: I) -> Self {
+        let mut set = Self::default();
+        fields.into_iter().for_each(|field| set.0[field as usize] = true);
+        set
+    }
+}
+
 impl FieldSet {
     /// The fields that paths cover: fields, groups or `*`. Unknown paths allow nothing.
     pub fn of_paths<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
@@ -78,6 +93,16 @@ impl FieldSet {
             meant.for_each(|field| set[field as usize] = true);
         }
         Self(set)
+    }
+
+    /// Adds the fields of another set.
+    pub fn add(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+    }
+
+    /// The fields of the set.
+    pub fn iter(self) -> impl Iterator<Item = Field> {
+        FIELDS.into_iter().filter(move |field| self.has(*field))
     }
 
     /// Whether a field is in the set.

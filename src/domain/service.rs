@@ -15,7 +15,9 @@ use super::{
     error::Error,
     explain::{self, Explained},
     hash::SecretKeys,
+    key_ring::Matched,
     legacy_access::{ClientKeys, LegacyAccess, LegacyAccessCache},
+    legacy_clients::LegacyClients,
     legacy_key::MatchedKey,
     settings::Settings,
     store::Store,
@@ -34,12 +36,14 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     keys: SecretKeys,
     access: LegacyAccessCache,
+    /// Counts the legacy calls.
+    pub clients: Arc<LegacyClients>,
 }
 
 impl Service {
     /// Creates the use cases. The `keys` verify legacy calls.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
-        Self { store, clock, keys, access: LegacyAccessCache::default() }
+        Self { store, clock, keys, access: LegacyAccessCache::default(), clients: Arc::default() }
     }
 
     /// Sets the TTL of settings and client keys. The default and the maximum are one second.
@@ -99,7 +103,7 @@ impl Service {
         }
     }
 
-    /// Checks the credentials of a legacy call. Returns the key that its hash was made with.
+    /// Checks the credentials of a legacy call. Returns the key and the recipe of its hash.
     ///
     /// # Errors
     /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::GetDisabled`],
@@ -108,7 +112,7 @@ impl Service {
         &self,
         call: &CallContext,
         credentials: &LegacyCredentials,
-    ) -> Result<MatchedKey, Error> {
+    ) -> Result<Matched, Error> {
         let access = self.access(call).await?;
         let LegacyAccess { settings, ring } = &*access;
         if !settings.allowed_networks.admit(&credentials.address) {
@@ -123,11 +127,11 @@ impl Service {
         }
         let now = self.clock.now();
         let matched = ring.find(&configured, &settings.hash_recipes, credentials, now);
-        let key = matched.ok_or(Error::IncorrectHash)?.key;
-        if let MatchedKey::Client(key) = &key {
+        let matched = matched.ok_or(Error::IncorrectHash)?;
+        if let MatchedKey::Client(key) = &matched.key {
             key.permit(credentials)?;
         }
-        Ok(key)
+        Ok(matched)
     }
 
     /// Explains the hash of a legacy call, and returns the settings that check it.

@@ -8,6 +8,7 @@ use super::{
     administration::{AdminChange, AdminEntry, Administrator},
     call_context::CallContext,
     error::Error,
+    legacy_clients::LegacyClientStore,
     listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
     page_token::TokenKey,
     readiness::NotReady,
@@ -19,7 +20,7 @@ use super::{
 
 /// The stored data. Each change has its own transaction, or several changes share a transaction.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: LegacyClientStore + Send + Sync {
     /// The maximum concurrent calls. Further calls fail with [`Error::Overloaded`].
     fn room(&self) -> usize;
 

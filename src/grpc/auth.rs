@@ -8,13 +8,8 @@ use super::certificates::Certificates;
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
     domain::{
-        call_context::CallContext,
-        error::Error,
-        identity::Identity,
-        legacy_key::{Binding, MatchedKey},
-        scope::Scope,
-        token::ServiceToken,
-        token_cache::TokenCache,
+        call_context::CallContext, error::Error, identity::Identity, key_ring::Matched,
+        legacy_key::Binding, scope::Scope, token::ServiceToken, token_cache::TokenCache,
     },
     fields::Field,
     jwt::Jwts,
@@ -74,8 +69,8 @@ pub(super) enum Caller {
 #[derive(Clone)]
 pub(super) struct LegacyCaller {
     pub(super) credentials: LegacyCredentials,
-    /// The key that the hash was made with.
-    pub(super) key: MatchedKey,
+    /// The key and the recipe of the hash.
+    pub(super) matched: Matched,
 }
 
 impl LegacyCaller {
@@ -86,16 +81,16 @@ impl LegacyCaller {
     /// [`Error::KeyNotAllowed`].
     pub(super) fn new(
         credentials: LegacyCredentials,
-        key: MatchedKey,
+        matched: Matched,
         unfit: Option<impl AsRef<str>>,
     ) -> Result<Self, Error> {
-        if let (Some(allowed), Some(unfit)) = (key.fields(), unfit) {
+        if let (Some(allowed), Some(unfit)) = (matched.key.fields(), unfit) {
             let mut fields = unfit.as_ref().split(',').filter_map(Field::from_path);
             if let Some(field) = fields.find(|field| !allowed.has(*field)) {
                 return Err(Binding::Field(field).into());
             }
         }
-        Ok(Self { credentials, key })
+        Ok(Self { credentials, matched })
     }
 }
 

@@ -30,9 +30,10 @@ use crate::{
     legacy_call::{self, explain::Read, outcome},
     proto::{
         CreateLegacyKeyRequest, CreateLegacyKeyResponse, ExplainLegacyCallRequest,
-        ExplainLegacyCallResponse, ListLegacyKeysRequest, ListLegacyKeysResponse,
-        RevokeLegacyKeysRequest, RevokeLegacyKeysResponse, RotateLegacyKeyRequest,
-        RotateLegacyKeyResponse, UpdateUserDetailsRequest, legacy_service_server::LegacyService,
+        ExplainLegacyCallResponse, ListLegacyClientsRequest, ListLegacyClientsResponse,
+        ListLegacyKeysRequest, ListLegacyKeysResponse, RevokeLegacyKeysRequest,
+        RevokeLegacyKeysResponse, RotateLegacyKeyRequest, RotateLegacyKeyResponse,
+        UpdateUserDetailsRequest, legacy_service_server::LegacyService,
     },
     server::head::LongQuery,
 };
@@ -81,6 +82,13 @@ impl LegacyService for LegacyCalls {
         request: Request<RotateLegacyKeyRequest>,
     ) -> Result<Response<RotateLegacyKeyResponse>, Status> {
         unary!(self.rotate_key(request))
+    }
+
+    async fn list_legacy_clients(
+        &self,
+        request: Request<ListLegacyClientsRequest>,
+    ) -> Result<Response<ListLegacyClientsResponse>, Status> {
+        unary!(self.list_clients(request))
     }
 }
 
@@ -162,12 +170,12 @@ impl LegacyCalls {
         update: Update,
     ) -> Result<Updated, Error> {
         let credentials = &read.call.credentials;
-        let key = self.service.authenticate(call, credentials).await?;
-        let caller = LegacyCaller::new(credentials.clone(), key, read.call.unfit_fields())?;
+        let matched = self.service.authenticate(call, credentials).await?;
+        let caller = LegacyCaller::new(credentials.clone(), matched, read.call.unfit_fields())?;
         if !credentials.are_for(update.user_id) {
             return Err(Error::IncorrectHash);
         }
-        let update = Update { allowed: caller.key.fields(), ..update };
+        let update = Update { allowed: caller.matched.key.fields(), ..update };
         self.service.update(call, update).await.map_err(update::of_key)
     }
 

@@ -20,6 +20,7 @@ pub(super) fn observe(pools: &Pools) {
         }
     }
     instruments.hashes_failed(0);
+    instruments.new_legacy_client(0);
     for table in unknown::TABLES {
         instruments.unknown_values(0, table);
     }

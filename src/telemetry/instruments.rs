@@ -71,6 +71,7 @@ pub(crate) struct Instruments {
     /// By row.
     legacy_calls: Counters<Name>,
     failed_hashes: Counter<u64>,
+    new_clients: Counter<u64>,
     /// By entry point and field group.
     updates: Counters<[Name; 2]>,
     batch: Histogram<u64>,
@@ -136,6 +137,11 @@ impl Instruments {
                 names::LEGACY_FAILED_HASHES,
                 "{call}",
                 "Legacy calls with a missing or wrong hash.",
+            ),
+            new_clients: counter(
+                names::LEGACY_NEW_CLIENTS,
+                "{client}",
+                "Clients that use a key which other addresses have used before.",
             ),
             updates: Counters::new(counter(
                 names::UPDATES,
@@ -224,6 +230,11 @@ impl Instruments {
         self.updates.add([door, group].map(Name), updates, || {
             vec![KeyValue::new(names::DOOR, door), KeyValue::new(names::GROUP, group)]
         });
+    }
+
+    /// Counts clients that use a known key from a new address.
+    pub(crate) fn new_legacy_client(&self, clients: u64) {
+        self.new_clients.add(clients, &[]);
     }
 
     /// Sets the approximate length of the change log.

@@ -101,6 +101,8 @@ names! {
     ROW = "row";
     /// Legacy calls with a missing or wrong hash.
     LEGACY_FAILED_HASHES = "m4.legacy.failed_hashes";
+    /// Clients whose key was used from other addresses before.
+    LEGACY_NEW_CLIENTS = "m4.legacy.new_clients";
     /// Stored updates that changed a field of a group.
     UPDATES = "m4.updates";
     /// The entry point of an update.

@@ -1,18 +1,19 @@
 //! Client keys of legacy calls, and the administration log.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ::http::{Method, StatusCode};
 use m4_user_details::{
+    app::Environment,
     domain::{
         administration::Administrator, call_context::CallContext, clock::SystemClock,
         legacy_access::ClientKeys, master_key::MasterKeys,
     },
     proto::{
         AdministrationEntry, CreateLegacyKeyRequest, ExplainLegacyCallRequest, HashRecipe,
-        LegacyCheck, LegacyKey, ListAdministrationLogRequest, ListLegacyKeysRequest,
-        ListUserDetailsChangesRequest, RevokeLegacyKeysRequest, RotateLegacyKeyRequest, Settings,
-        UpdateSettingsRequest,
+        LegacyCheck, LegacyClient, LegacyKey, ListAdministrationLogRequest,
+        ListLegacyClientsRequest, ListLegacyKeysRequest, ListUserDetailsChangesRequest,
+        RevokeLegacyKeysRequest, RotateLegacyKeyRequest, Settings, UpdateSettingsRequest,
     },
     secrets::Secrets,
     storage::SqlStore,
@@ -35,6 +36,7 @@ on_every_engine!(
     keys_are_sealed_again_with_a_new_master_key,
     many_keys_are_told_apart,
     who_administers_is_logged,
+    clients_are_counted_on_every_replica,
 );
 
 const MASTER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -325,6 +327,85 @@ async fn many_keys_are_told_apart(database: TestDatabase) {
     }
     let logged = database.number("SELECT COUNT(DISTINCT identity) FROM change_log").await;
     assert_eq!(logged, 20);
+}
+
+/// Starts a replica that writes its counts often.
+async fn counting(database: &TestDatabase, masters: &NamedTempFile) -> TestApp {
+    let keys = [("api.master_key_file", masters.path().to_str().unwrap())];
+    let clients_interval = Duration::from_millis(20);
+    let environment = Environment { clients_interval, ..Environment::default() };
+    TestApp::start_in(database, &keys, environment).await
+}
+
+async fn clients(app: &TestApp) -> Vec<LegacyClient> {
+    let mut request = ListLegacyClientsRequest {
+        page_size: 1,
+        acting_username: "admin".to_owned(),
+        ..ListLegacyClientsRequest::default()
+    };
+    let mut clients = Vec::new();
+    loop {
+        let page = app.legacy().list_legacy_clients(request.clone()).await.unwrap().into_inner();
+        clients.extend(page.clients);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return clients;
+        }
+    }
+}
+
+async fn clients_are_counted_on_every_replica(database: TestDatabase) {
+    let masters = masters(&[MASTER]);
+    let one = counting(&database, &masters).await;
+    let other = counting(&database, &masters).await;
+    let secret = &*create(&one, named("crm")).await;
+    until("the other replica accepts the key", async || {
+        let target = call("admin", "admin3", secret, "city=Kaunas");
+        post(&other, &target).await.body.contains("successfully")
+    })
+    .await;
+    for app in [&one, &other] {
+        for parameters in ["hidden=1", "hidden=7", "city=Trakai"] {
+            post(app, &call("admin", "admin3", secret, parameters)).await;
+            app.call("admin", "3", parameters).await;
+        }
+        for wrong in ["admin", "nobody"] {
+            app.send(Method::POST, &format!("{PATH}?u={wrong}&user_id=3&hash=0"), &[], "").await;
+        }
+    }
+    until("all calls are counted", async || {
+        let clients = clients(&one).await;
+        let failed: i64 = clients.iter().map(|client| client.failed_hashes).sum();
+        clients.iter().filter(|client| client.calls >= 6).count() == 2 && failed >= 4
+    })
+    .await;
+    let mut clients = clients(&other).await;
+    clients.sort_by(|one, other| one.key.cmp(&other.key));
+    let [crm, default] = &clients[..] else { panic!("{clients:?}") };
+    assert_eq!((crm.key.as_str(), default.key.as_str()), ("crm", "default"));
+    for client in &clients {
+        assert_eq!((client.network.as_str(), client.username.as_str()), ("127.0.0.1", "admin"));
+        assert_eq!((client.gets, client.recipe.as_str()), (0, "u,user_id"));
+        // Of each replica: the other username is no client.
+        assert!(client.failed_hashes >= 2);
+        assert_eq!(client.fields, ["address.city", "general.hidden"]);
+        assert!(client.first_time.unwrap().seconds <= client.last_time.unwrap().seconds);
+        // The call with a value that no typed field can hold.
+        assert_eq!(client.refused, 2);
+    }
+    assert_eq!(default.calls, 6);
+
+    // What was counted is written when the service stops.
+    one.call("admin", "3", "city=Vilnius").await;
+    one.stop().await.unwrap();
+    let calls = "SELECT CAST(SUM(calls) AS CHAR(9)) FROM legacy_clients WHERE key_name = 'default'";
+    assert_eq!(database.text(calls).await.trim(), "7");
+    let request = ListLegacyClientsRequest {
+        acting_username: "manager".to_owned(),
+        ..ListLegacyClientsRequest::default()
+    };
+    let status = other.legacy().list_legacy_clients(request).await.unwrap_err();
+    assert_eq!(reason(&status), "ACCESS_DENIED");
 }
 
 async fn who_administers_is_logged(database: TestDatabase) {

@@ -105,6 +105,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         ),
         ("m4.legacy.calls", points([(&[("row", "7")], 1), (&[("row", "10")], 1)])),
         ("m4.legacy.failed_hashes", points([])),
+        ("m4.legacy.new_clients", points([])),
         (
             "m4.updates",
             points([
@@ -128,6 +129,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
     for (name, expected) in [
         ("m4.legacy.calls", 20),
         ("m4.legacy.failed_hashes", 1),
+        ("m4.legacy.new_clients", 1),
         ("m4.updates", 2 * 9),
         ("m4.calls.shed", 3),
         ("m4.door.unanswered", 1),
@@ -190,8 +192,12 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         let found = statements.iter().find(|(own, _)| own["db.query.summary"] == summary);
         found.map_or(0, |(_, count)| *count)
     };
-    // The other calls were refused before they changed anything.
-    for (summary, expected) in [("UPDATE accounts", 1), ("INSERT change_log", 1), ("COMMIT", 1)] {
+    // The other calls were refused before they changed anything. The clients are counted apart.
+    let of_clients = count("SELECT legacy_clients");
+    assert!(of_clients >= 1, "{statements:?}");
+    for (summary, expected) in
+        [("UPDATE accounts", 1), ("INSERT change_log", 1), ("COMMIT", 1 + of_clients)]
+    {
         assert_eq!(count(summary), expected, "{summary}: {statements:?}");
     }
     assert!(count("SELECT accounts") >= 3, "{statements:?}");

@@ -50,11 +50,16 @@ impl Authenticator {
                 if !method.is_legacy {
                     return Err(Error::Unauthenticated);
                 }
-                let key = self.service.authenticate(call, &credentials).await;
-                let key = key.inspect_err(metrics::hash_failed)?;
-                call.record.set_key(&key);
+                let matched = self.service.authenticate(call, &credentials).await;
+                let matched = matched.inspect_err(|error| {
+                    metrics::hash_failed(error);
+                    if matches!(error, Error::IncorrectHash) {
+                        self.service.clients.failed(&credentials);
+                    }
+                })?;
+                call.record.set_key(&matched.key);
                 let unfit = text(headers, UNFIT_FIELDS)?;
-                Caller::Legacy(Box::new(LegacyCaller::new(credentials, key, unfit)?))
+                Caller::Legacy(Box::new(LegacyCaller::new(credentials, matched, unfit)?))
             }
         };
         Ok(Some(caller))

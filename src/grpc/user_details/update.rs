@@ -30,28 +30,39 @@ impl UserDetails {
     ) -> Result<UpdateUserDetailsResponse, Error> {
         let call = Begun::context(extensions)?;
         call.record.set_user(request.user_id);
-        let (actor, allowed, origin) = match Caller::of(extensions)? {
+        match Caller::of(extensions)? {
             Caller::Internal(caller) => {
                 let actor = call.actor(caller, Scope::Update, &request.acting_username)?;
-                (actor, caller.fields(), origin(caller, extensions))
+                let origin = origin(caller, extensions);
+                let update = to_update(call, request, (actor, caller.fields()), origin)?;
+                Ok(to_response(self.service.update(call, update).await?))
             }
-            Caller::Legacy(caller) => {
-                let LegacyCaller { credentials, key } = &**caller;
-                if !credentials.are_for(request.user_id) {
-                    metrics::hash_failed(&Error::IncorrectHash);
-                    return Err(Error::IncorrectHash);
-                }
-                let actor = Actor::Account(Username::parse(&credentials.username));
-                let address = credentials.address.clone();
-                let identity = key.name().to_owned();
-                let origin = Origin { address, identity, ..Origin::of(EntryPoint::Legacy) };
-                (actor, key.fields(), origin)
-            }
-        };
-        let is_legacy = origin.door == EntryPoint::Legacy;
-        let update = to_update(call, request, (actor, allowed), origin)?;
-        let updated = self.service.update(call, update).await;
-        Ok(to_response(if is_legacy { updated.map_err(of_key)? } else { updated? }))
+            Caller::Legacy(caller) => self.update_for_legacy(call, caller, request).await,
+        }
+    }
+
+    /// Handles a legacy call, and counts it for its client.
+    async fn update_for_legacy(
+        &self,
+        call: &CallContext,
+        LegacyCaller { credentials, matched }: &LegacyCaller,
+        request: UpdateUserDetailsRequest,
+    ) -> Result<UpdateUserDetailsResponse, Error> {
+        if !credentials.are_for(request.user_id) {
+            metrics::hash_failed(&Error::IncorrectHash);
+            return Err(Error::IncorrectHash);
+        }
+        let actor = Actor::Account(Username::parse(&credentials.username));
+        let address = credentials.address.clone();
+        let identity = matched.key.name().to_owned();
+        let origin = Origin { address, identity, ..Origin::of(EntryPoint::Legacy) };
+        let update = to_update(call, request, (actor, matched.key.fields()), origin)?;
+        let fields = update.edits.fields().collect();
+        let is_check = update.validate_only;
+        let updated = self.service.update(call, update).await.map_err(of_key);
+        let (is_refused, now) = (is_check || updated.is_err(), self.service.clock.now());
+        self.service.clients.called(credentials, matched, fields, is_refused, now);
+        Ok(to_response(updated?))
     }
 }
 
