@@ -20,6 +20,13 @@ pub const CHECK_GATEWAY: &str = "m4-check-gateway";
 /// response equals other refusals, but metrics distinguish them.
 pub const UPON_ITSELF: &str = "m4-upon-itself";
 
+/// The metadata of answers to legacy calls: when the call is or was deprecated, as RFC 3339.
+pub const DEPRECATION: &str = "m4-deprecation";
+/// The metadata of answers to legacy calls: when the call ends, as RFC 3339.
+pub const SUNSET: &str = "m4-sunset";
+/// The metadata of answers to legacy calls: the URL of the page about the retirement.
+pub const RETIREMENT_LINK: &str = "m4-retirement-link";
+
 /// The longest `u`, `user_id` and `hash` together, in bytes. Metadata has a size limit.
 pub const MAX_CREDENTIALS_BYTES: usize = 8 * 1024;
 

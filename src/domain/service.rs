@@ -31,7 +31,7 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     keys: SecretKeys,
     /// The settings that legacy calls check.
-    settings: TtlCache<Settings>,
+    settings: TtlCache<Arc<Settings>>,
 }
 
 impl Service {
@@ -90,22 +90,27 @@ impl Service {
         }
     }
 
-    /// Checks the credentials of a legacy call.
+    /// Checks the credentials of a legacy call by [`Self::cached_settings`].
     ///
     /// # Errors
-    /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::GetDisabled`],
-    /// [`Error::IncorrectHash`]; and the errors of [`Store::settings`].
-    pub async fn authenticate(
+    /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::Brownout`],
+    /// [`Error::GetDisabled`], [`Error::IncorrectHash`].
+    pub fn authenticate(
         &self,
-        call: &CallContext,
+        settings: &Settings,
         credentials: &LegacyCredentials,
     ) -> Result<(), Error> {
-        let settings = self.cached_settings(call).await?;
         if !settings.admits(&credentials.address) {
             return Err(Error::AddressNotAllowed);
         }
         if !settings.allow_api || self.keys.is_empty() {
             return Err(Error::ApiDisabled);
+        }
+        let brownouts = &settings.retirement.brownouts;
+        if !brownouts.is_empty()
+            && let Some(window) = brownouts.at(self.clock.now())
+        {
+            return Err(Error::Brownout(window));
         }
         if credentials.is_get() && !settings.allow_get_api {
             return Err(Error::GetDisabled);
@@ -129,7 +134,7 @@ impl Service {
         call: &CallContext,
         actor: &Actor,
         credentials: &LegacyCredentials,
-    ) -> Result<(Settings, Explained), Error> {
+    ) -> Result<(Arc<Settings>, Explained), Error> {
         self.store.administer(call, actor).await?;
         let settings = self.cached_settings(call).await?;
         let (keys, credentials) = (self.keys.clone(), credentials.clone());
@@ -167,7 +172,11 @@ impl Service {
         Ok(settings)
     }
 
-    async fn cached_settings(&self, call: &CallContext) -> Result<Settings, Error> {
-        self.settings.get(async { self.store.settings(call).await }).await
+    /// The settings for a legacy call, at most as old as the TTL of their cache.
+    ///
+    /// # Errors
+    /// The errors of [`Store::settings`].
+    pub async fn cached_settings(&self, call: &CallContext) -> Result<Arc<Settings>, Error> {
+        self.settings.get(async { self.store.settings(call).await.map(Arc::new) }).await
     }
 }

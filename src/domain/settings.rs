@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::hash::Recipe;
-use crate::networks::Networks;
+use super::{error::Error, hash::Recipe};
+use crate::{networks::Networks, retirement::Retirement};
 
 /// The settings of legacy calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Settings {
     pub hash_recipes: Vec<Recipe>,
     /// The networks from which legacy calls are accepted; empty for all.
     pub allowed_networks: Networks,
+    /// How and when the legacy call ends.
+    pub retirement: Retirement,
 }
 
 impl Default for Settings {
@@ -25,6 +27,7 @@ impl Default for Settings {
             allow_get_api: false,
             hash_recipes: vec![Recipe::UsernameUserId],
             allowed_networks: Networks::default(),
+            retirement: Retirement::default(),
         }
     }
 }
@@ -34,5 +37,17 @@ impl Settings {
     pub fn admits(&self, address: &str) -> bool {
         let contains = |address: IpAddr| self.allowed_networks.contains(address);
         self.allowed_networks.is_empty() || address.parse().is_ok_and(contains)
+    }
+
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] if the sunset is before the deprecation.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.retirement.ends_too_early() {
+            let problem = "must not be before deprecation (RFC 9745)".to_owned();
+            return Err(Error::InvalidRequest { field: "settings.sunset", problem });
+        }
+        Ok(())
     }
 }

@@ -123,7 +123,7 @@ pub trait Store: Send + Sync {
     /// Stores settings in one transaction. `change` maps the stored settings to the new settings.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// The errors of [`Settings::check`], [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn update_settings(
         &self,
         call: &CallContext,

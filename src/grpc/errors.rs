@@ -21,7 +21,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 fn classify(error: &Error) -> (Code, ErrorReason) {
     match error {
         Error::AddressNotAllowed => (Code::PermissionDenied, ErrorReason::AddressNotAllowed),
-        Error::ApiDisabled => (Code::FailedPrecondition, ErrorReason::ApiDisabled),
+        Error::ApiDisabled | Error::Brownout(_) => {
+            (Code::FailedPrecondition, ErrorReason::ApiDisabled)
+        }
         Error::GetDisabled => (Code::FailedPrecondition, ErrorReason::GetDisabled),
         Error::IncorrectHash => (Code::Unauthenticated, ErrorReason::IncorrectHash),
         Error::AccessDenied | Error::ActorRefused(_) | Error::NotPermitted(_) => {
@@ -147,6 +149,7 @@ pub(super) fn status(error: &Error) -> Status {
         }
         Error::AddressNotAllowed
         | Error::ApiDisabled
+        | Error::Brownout(_)
         | Error::GetDisabled
         | Error::IncorrectHash
         | Error::AccessDenied

@@ -21,6 +21,7 @@ use crate::{
         error::{Error, NotPermitted},
         scope::Scope,
         service::Service,
+        settings::Settings,
         update::{Actor, EntryPoint, Origin, Update, Updated},
     },
     fields::parse_id,
@@ -76,7 +77,7 @@ impl LegacyCalls {
             let finding = explanation::of_door(&refused);
             (refused, finding)
         } else {
-            match self.check(call, &read, update).await {
+            match self.check(call, &settings, &read, update).await {
                 Ok(would) => {
                     let outcome = outcome::of(Ok(()), &read.call);
                     let is_stored = invalid.is_empty() && read.unreadable.is_none();
@@ -118,11 +119,12 @@ impl LegacyCalls {
     async fn check(
         &self,
         call: &CallContext,
+        settings: &Settings,
         read: &Read,
         update: Update,
     ) -> Result<Updated, Error> {
         let credentials = &read.call.credentials;
-        self.service.authenticate(call, credentials).await?;
+        self.service.authenticate(settings, credentials)?;
         if !credentials.are_for(update.user_id) {
             return Err(Error::IncorrectHash);
         }
