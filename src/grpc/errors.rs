@@ -194,6 +194,10 @@ mod tests {
     use super::*;
     use crate::domain::error::{Problem, Refusal};
 
+    fn brownout() -> Error {
+        Error::Brownout("2027-02-01T09:00:00Z/2027-02-01T10:00:00Z".parse().unwrap())
+    }
+
     #[test]
     fn every_error_has_its_code_reason_and_details() {
         let violation = |field| Violation { field, problem: Problem::NotAllowed };
@@ -202,6 +206,7 @@ mod tests {
         let table = [
             (Error::AddressNotAllowed, Code::PermissionDenied, "ADDRESS_NOT_ALLOWED", 0, false),
             (Error::ApiDisabled, Code::FailedPrecondition, "API_DISABLED", 0, false),
+            (brownout(), Code::FailedPrecondition, "API_DISABLED", 0, false),
             (Error::GetDisabled, Code::FailedPrecondition, "GET_DISABLED", 0, false),
             (Error::IncorrectHash, Code::Unauthenticated, "INCORRECT_HASH", 0, false),
             (Error::AccessDenied, Code::PermissionDenied, "ACCESS_DENIED", 0, false),
@@ -262,6 +267,7 @@ mod tests {
         let table = [
             (Error::Unauthenticated, None, None),
             (Error::NotAuthorized, None, Some("group_right")),
+            (brownout(), None, Some("brownout")),
             (NotPermitted::Scope(Scope::Update).into(), None, Some("scope_update")),
             (
                 NotPermitted::Field(Field::city).into(),

@@ -32,6 +32,7 @@ mod receiver;
 mod relay;
 mod replicas;
 mod rotation;
+mod runbook;
 mod servers;
 mod signals;
 mod spans;
