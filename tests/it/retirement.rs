@@ -60,9 +60,11 @@ async fn change(app: &TestApp, settings: Settings) {
     update(app, settings, &[], "admin").await.unwrap();
 }
 
-/// The headers about the retirement: of deprecation, sunset and the link.
+const NAMES: [&str; 3] = ["deprecation", "sunset", "link"];
+
+/// The values of [`NAMES`].
 fn told(headers: &HeaderMap) -> [Option<&str>; 3] {
-    ["deprecation", "sunset", "link"].map(|name| {
+    NAMES.map(|name| {
         assert!(headers.get_all(name).iter().count() <= 1, "{name}");
         headers.get(name).map(|value| value.to_str().unwrap())
     })
@@ -104,12 +106,12 @@ async fn every_answer_of_the_service_has_the_headers(database: TestDatabase) {
     };
     let plain = send([None; 3]).await;
     change(&app, announced()).await;
-    for (mut with, without) in send(ALL).await.into_iter().zip(plain) {
-        for name in ["deprecation", "sunset", "link"] {
-            with.headers.remove(name);
-        }
-        let names = |answer: &Answer| answer.headers.keys().cloned().collect::<Vec<_>>();
-        assert_eq!((names(&with), with.body), (names(&without), without.body));
+    let others = |answer: &Answer| {
+        let names = answer.headers.keys().map(ToString::to_string);
+        names.filter(|name| !NAMES.contains(&&**name)).collect::<Vec<_>>()
+    };
+    for (with, without) in send(ALL).await.into_iter().zip(plain) {
+        assert_eq!((others(&with), with.body), (others(&without), without.body));
     }
     // Rows 1 and 0.
     set(&app, Some(false), None).await;

@@ -10,7 +10,7 @@ use std::{
 use http::StatusCode;
 use m4_user_details::proto::{DESCRIPTORS, ListUserDetailsChangesRequest};
 use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost_types::{FieldDescriptorProto, FileDescriptorSet};
 use serde_json::Value;
 
 use crate::{
@@ -51,7 +51,7 @@ async fn list_changes(program: &Program, line: &str) -> Vec<(String, String)> {
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
     let mut messages = files.file.iter().flat_map(|file| &file.message_type);
     let request = messages.find(|message| message.name() == "ListUserDetailsChangesRequest");
-    let fields: Vec<_> = request.unwrap().field.iter().map(|field| field.name()).collect();
+    let fields: Vec<_> = request.unwrap().field.iter().map(FieldDescriptorProto::name).collect();
     for name in data.as_object().unwrap().keys() {
         assert!(fields.contains(&&**name), "{name}");
     }
