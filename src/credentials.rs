@@ -23,6 +23,12 @@ pub const UPON_ITSELF: &str = "m4-upon-itself";
 /// The metadata with the paths of fields that a legacy client sent with values that no typed field can
 /// hold, separated by commas.
 pub const UNFIT_FIELDS: &str = "m4-unfit-fields";
+/// The metadata of answers to legacy calls: when the call is or was deprecated, as RFC 3339.
+pub const DEPRECATION: &str = "m4-deprecation";
+/// The metadata of answers to legacy calls: when the call ends, as RFC 3339.
+pub const SUNSET: &str = "m4-sunset";
+/// The metadata of answers to legacy calls: the URL of the page about the retirement.
+pub const RETIREMENT_LINK: &str = "m4-retirement-link";
 
 /// The longest `u`, `user_id` and `hash` together, in bytes. Metadata has a size limit.
 pub const MAX_CREDENTIALS_BYTES: usize = 8 * 1024;

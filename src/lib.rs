@@ -23,6 +23,7 @@ pub mod legacy_call;
 pub mod limits;
 pub mod networks;
 pub mod proto;
+pub mod retirement;
 pub mod secrets;
 pub mod server;
 pub mod shutdown;

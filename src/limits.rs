@@ -29,6 +29,7 @@ use crate::{
     },
     legacy_call::body::{MAX_BOUNDARY, MAX_MEMBERS},
     networks::MAX_NETWORKS,
+    retirement::{MAX_BROWNOUTS, MAX_LINK_BYTES},
     server::{
         FIRST_BYTE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT,
         MAX_LINGER_BYTES, WRITE_TIMEOUT,
@@ -57,6 +58,8 @@ pub fn table() -> String {
     row("hash recipes of the settings", MAX_HASH_RECIPES.to_string(), INVALID);
     row("networks of the settings or of a configuration key", MAX_NETWORKS.to_string(), INVALID);
     row("active client keys", MAX_ACTIVE_KEYS.to_string(), "FAILED_PRECONDITION");
+    row("brownouts of the settings", MAX_BROWNOUTS.to_string(), INVALID);
+    row("`retirement_link` of the settings", format!("{MAX_LINK_BYTES} bytes"), INVALID);
     row("items of a page", LARGEST_PAGE.to_string(), "a page of so many items");
     row("characters of a page or resume token", MAX_TOKEN_LENGTH.to_string(), INVALID);
     row("the body of a legacy call, decoded", key("http.body_limit"), "HTTP 413");

@@ -1,5 +1,7 @@
 //! `settings`: the switches of the legacy call in the database.
 
+use std::str::FromStr;
+
 use clap::{Args, Subcommand};
 
 use super::{administrator::administrator, error::CliError, print};
@@ -8,11 +10,13 @@ use crate::{
     domain::{
         call_context::CallContext,
         clock::{Clock, SystemClock},
+        error::Error,
         hash::Recipe,
         settings::Settings as Switches,
         store::Store,
     },
     networks::Networks,
+    retirement::{Link, NotRetirement, PointInTime},
     storage::SqlStore,
 };
 
@@ -28,7 +32,10 @@ enum Action {
     /// Show all of them.
     Get,
     /// Change some: `allow_api=on|off`, `allow_get_api=on|off`, `hash_recipes=u,user_id[+user_id]`,
-    /// `allowed_networks=192.0.2.0/24,2001:db8::7` (empty: everywhere).
+    /// `allowed_networks=192.0.2.0/24,2001:db8::7` (empty: everywhere),
+    /// `deprecation=2027-01-01T00:00:00Z`, `sunset=2027-07-01T00:00:00Z`,
+    /// `retirement_link=https://billing.example/migrate` (empty: none),
+    /// `brownouts=2027-02-01T09:00:00Z/2027-02-01T10:00:00Z,...` (empty: none).
     Set {
         #[arg(required = true, value_name = "NAME=VALUE")]
         settings: Vec<String>,
@@ -59,14 +66,25 @@ impl Settings {
             }
         };
         store.close().await;
-        let settings = settings?;
+        let settings = settings.map_err(|error| match error {
+            Error::InvalidRequest { .. } => CliError::Usage(error.to_string()),
+            error => error.into(),
+        })?;
         let word = |flag| if flag { "on" } else { "off" };
+        let text =
+            |point: Option<PointInTime>| point.map_or_else(String::new, |point| point.to_string());
+        let retirement = &settings.retirement;
         print::text(&format!(
-            "allow_api={}\nallow_get_api={}\nhash_recipes={}\nallowed_networks={}\n",
+            "allow_api={}\nallow_get_api={}\nhash_recipes={}\nallowed_networks={}\ndeprecation={}\n\
+             sunset={}\nretirement_link={}\nbrownouts={}\n",
             word(settings.allow_api),
             word(settings.allow_get_api),
             Recipe::joined(&settings.hash_recipes),
             settings.allowed_networks,
+            text(retirement.deprecation),
+            text(retirement.sunset),
+            retirement.link.as_ref().map(Link::as_str).unwrap_or_default(),
+            retirement.brownouts,
         ));
         Ok(())
     }
@@ -96,6 +114,29 @@ fn parse(text: &str) -> Result<Change, CliError> {
             Ok(networks) => Ok(Box::new(move |settings| settings.allowed_networks = networks)),
             Err(problem) => wrong(&problem.to_string()),
         },
-        _ => wrong("must be allow_api, allow_get_api, hash_recipes or allowed_networks"),
+        ("deprecation", _) => set(text, value, |settings, to| settings.retirement.deprecation = to),
+        ("sunset", _) => set(text, value, |settings, to| settings.retirement.sunset = to),
+        ("retirement_link", _) => set(text, value, |settings, to| settings.retirement.link = to),
+        ("brownouts", _) => match value.parse() {
+            Ok(brownouts) => {
+                Ok(Box::new(move |settings| settings.retirement.brownouts = brownouts))
+            }
+            Err(problem) => wrong(&NotRetirement::to_string(&problem)),
+        },
+        _ => wrong(
+            "must be allow_api, allow_get_api, hash_recipes, allowed_networks, deprecation, sunset, \
+             retirement_link or brownouts",
+        ),
     }
+}
+
+/// The change to a value, or to none if the text is empty.
+fn set<T: FromStr<Err = NotRetirement> + Send + 'static>(
+    text: &str,
+    value: &str,
+    change: impl FnOnce(&mut Switches, Option<T>) + Send + 'static,
+) -> Result<Change, CliError> {
+    let to = Some(value).filter(|value| !value.is_empty()).map(str::parse::<T>).transpose();
+    let to = to.map_err(|problem| CliError::Usage(format!("{text:?}: {problem}")))?;
+    Ok(Box::new(move |settings| change(settings, to)))
 }

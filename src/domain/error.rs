@@ -1,7 +1,7 @@
 //! The one error type of the domain.
 
 use super::{legacy_key::Binding, scope::Scope};
-use crate::fields::Field;
+use crate::{fields::Field, retirement::Window};
 
 /// Why a call was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum Error {
     /// Legacy calls are switched off, or no secret key is configured.
     #[error("legacy calls are switched off, or no secret key is configured")]
     ApiDisabled,
+    /// A brownout: legacy calls are refused in this window.
+    #[error("legacy calls are refused in the brownout {0}")]
+    Brownout(Window),
     /// Legacy calls may not use GET.
     #[error("legacy calls may not use GET")]
     GetDisabled,
@@ -114,6 +117,7 @@ impl Error {
             Self::AccessDenied => Some("admin_only"),
             Self::AddressNotAllowed => Some("allowed_networks"),
             Self::KeyNotAllowed(binding) => Some(binding.rule()),
+            Self::Brownout(_) => Some("brownout"),
             Self::NotAuthorized => Some("group_right"),
             Self::InBatch { error, .. } => error.rule(),
             _ => None,

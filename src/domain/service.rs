@@ -103,24 +103,30 @@ impl Service {
         }
     }
 
-    /// Checks the credentials of a legacy call. Returns the key and the recipe of its hash.
+    /// Checks the credentials of a legacy call by [`Self::access`]. Returns the key and the recipe of its
+    /// hash.
     ///
     /// # Errors
-    /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::GetDisabled`],
-    /// [`Error::IncorrectHash`], [`Error::KeyNotAllowed`]; and the errors of [`Store::settings`].
-    pub async fn authenticate(
+    /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::Brownout`],
+    /// [`Error::GetDisabled`], [`Error::IncorrectHash`], [`Error::KeyNotAllowed`].
+    pub fn authenticate(
         &self,
-        call: &CallContext,
+        access: &LegacyAccess,
         credentials: &LegacyCredentials,
     ) -> Result<Matched, Error> {
-        let access = self.access(call).await?;
-        let LegacyAccess { settings, ring } = &*access;
+        let LegacyAccess { settings, ring } = access;
         if !settings.allowed_networks.admit(&credentials.address) {
             return Err(Error::AddressNotAllowed);
         }
         let configured = self.keys.0.get();
         if !settings.allow_api || (configured.is_empty() && ring.is_empty()) {
             return Err(Error::ApiDisabled);
+        }
+        let brownouts = &settings.retirement.brownouts;
+        if !brownouts.is_empty()
+            && let Some(window) = brownouts.at(self.clock.now())
+        {
+            return Err(Error::Brownout(window));
         }
         if credentials.is_get() && !settings.allow_get_api {
             return Err(Error::GetDisabled);
@@ -180,7 +186,11 @@ impl Service {
         Ok(settings)
     }
 
-    async fn access(&self, call: &CallContext) -> Result<Arc<LegacyAccess>, Error> {
+    /// What decides whether a legacy call is let in, at most as old as the TTL.
+    ///
+    /// # Errors
+    /// The errors of [`Store::settings`].
+    pub async fn access(&self, call: &CallContext) -> Result<Arc<LegacyAccess>, Error> {
         self.access.get(call, &*self.store, &*self.clock).await
     }
 }

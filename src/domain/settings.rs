@@ -1,7 +1,7 @@
 //! The stored settings of legacy calls.
 
-use super::hash::Recipe;
-use crate::networks::Networks;
+use super::{error::Error, hash::Recipe};
+use crate::{networks::Networks, retirement::Retirement};
 
 /// The settings of legacy calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Settings {
     pub hash_recipes: Vec<Recipe>,
     /// The networks from which legacy calls are accepted; empty for all.
     pub allowed_networks: Networks,
+    /// How and when the legacy call ends.
+    pub retirement: Retirement,
 }
 
 impl Default for Settings {
@@ -23,6 +25,21 @@ impl Default for Settings {
             allow_get_api: false,
             hash_recipes: vec![Recipe::UsernameUserId],
             allowed_networks: Networks::default(),
+            retirement: Retirement::default(),
         }
+    }
+}
+
+impl Settings {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] if the sunset is before the deprecation.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.retirement.ends_too_early() {
+            let problem = "must not be before deprecation (RFC 9745)".to_owned();
+            return Err(Error::InvalidRequest { field: "settings.sunset", problem });
+        }
+        Ok(())
     }
 }

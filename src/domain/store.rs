@@ -126,7 +126,7 @@ pub trait Store: LegacyClientStore + Send + Sync {
     /// the new settings.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    /// The errors of [`Settings::check`], [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn update_settings(
         &self,
         call: &CallContext,

@@ -6,6 +6,7 @@ mod client_address;
 mod content_coding;
 mod readiness;
 mod response;
+mod retirement;
 mod router;
 pub mod serve;
 mod telemetry;

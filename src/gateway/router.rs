@@ -13,7 +13,7 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header::CONNECTION, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONNECTION, request::Parts};
 use hyper::body::Body as _;
 use opentelemetry::KeyValue;
 use tonic::{Code, metadata::MetadataValue};
@@ -24,6 +24,7 @@ use super::{
     client_address::TrustedProxies,
     readiness::{Readiness, identity},
     response::{Answers, response},
+    retirement,
     telemetry::{self, Answered, ClientCall, LegacyCall},
 };
 use crate::{
@@ -155,13 +156,14 @@ impl Gateway {
         };
         let status = result.as_ref().err();
         let info = status.map(StatusExt::get_details_error_info);
-        let outcome = outcome::of(result.as_ref().copied(), &call);
+        let outcome = outcome::of(result.as_ref().map(|_| ()), &call);
         Answered {
             refused_fields: outcome::refused_fields(&call, status),
             outcome,
             by_service: info.is_none_or(|info| info.is_some()),
             code: Some(status.map_or(Code::Ok, tonic::Status::code)),
             user_id,
+            retirement: result.unwrap_or_else(|status| retirement::headers(status.metadata())),
         }
     }
 
@@ -190,13 +192,13 @@ impl Gateway {
         Ok(request)
     }
 
-    /// Calls the RPC in its own span.
+    /// Calls the RPC in its own span. Returns the headers about the retirement of the call.
     async fn update(
         &self,
         span: &Span,
         mut request: tonic::Request<UpdateUserDetailsRequest>,
         deadline: Duration,
-    ) -> Result<(), tonic::Status> {
+    ) -> Result<HeaderMap, tonic::Status> {
         let call = ClientCall::begin(span, &self.server);
         call.span.to_headers(request.metadata_mut().as_mut());
         let mut client = UserDetailsServiceClient::new(self.channel.clone());
@@ -210,7 +212,7 @@ impl Gateway {
             telemetry::unanswered();
         }
         call.end(status.map_or(Code::Ok, tonic::Status::code));
-        result.map(drop)
+        result.map(|response| retirement::headers(response.metadata()))
     }
 }
 
@@ -222,8 +224,9 @@ async fn call(State(door): State<Arc<Gateway>>, request: Request) -> Response {
     let has_body = !request.body().is_end_stream();
     let answered = call.span.instrument(door.answer(&call.span, client, request)).await;
     call.end(&answered);
-    let Answered { outcome, by_service, .. } = answered;
+    let Answered { outcome, by_service, retirement, .. } = answered;
     let mut response = response(&outcome, door.answers);
+    response.headers_mut().extend(retirement);
     // hyper closes a connection with an unread body. Without this header, the client may send its
     // next request into the closed connection.
     if has_body && !by_service && !outcome.http.is_success() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::extract::Request;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use tonic::Code;
 
@@ -56,13 +56,15 @@ pub(super) struct Answered {
     pub(super) user_id: Option<i64>,
     /// The paths of the refused fields, separated by commas.
     pub(super) refused_fields: Option<String>,
+    /// The headers about the retirement of the call.
+    pub(super) retirement: HeaderMap,
 }
 
 impl From<Outcome> for Answered {
     /// An answer of the gateway, without a call to the service.
     fn from(outcome: Outcome) -> Self {
-        let (code, user_id, refused_fields) = Default::default();
-        Self { outcome, by_service: false, code, user_id, refused_fields }
+        let (code, user_id, refused_fields, retirement) = Default::default();
+        Self { outcome, by_service: false, code, user_id, refused_fields, retirement }
     }
 }
 

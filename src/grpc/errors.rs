@@ -24,7 +24,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 fn classify(error: &Error) -> (Code, ErrorReason) {
     match error {
         Error::AddressNotAllowed => (Code::PermissionDenied, ErrorReason::AddressNotAllowed),
-        Error::ApiDisabled => (Code::FailedPrecondition, ErrorReason::ApiDisabled),
+        Error::ApiDisabled | Error::Brownout(_) => {
+            (Code::FailedPrecondition, ErrorReason::ApiDisabled)
+        }
         Error::GetDisabled => (Code::FailedPrecondition, ErrorReason::GetDisabled),
         Error::IncorrectHash => (Code::Unauthenticated, ErrorReason::IncorrectHash),
         Error::KeyNotAllowed(_) => (Code::PermissionDenied, ErrorReason::KeyNotAllowed),
@@ -154,6 +156,7 @@ pub(super) fn status(error: &Error) -> Status {
         }
         Error::AddressNotAllowed
         | Error::ApiDisabled
+        | Error::Brownout(_)
         | Error::GetDisabled
         | Error::IncorrectHash
         | Error::KeyNotAllowed(_)
@@ -204,35 +207,29 @@ mod tests {
         legacy_key::Binding,
     };
 
+    fn brownout() -> Error {
+        Error::Brownout("2027-02-01T09:00:00Z/2027-02-01T10:00:00Z".parse().unwrap())
+    }
+
     #[test]
     fn every_error_has_its_code_reason_and_details() {
         let violation = |field| Violation { field, problem: Problem::NotAllowed };
         let invalid = |field| Error::Invalid(vec![violation(Field::city), violation(field)]);
         let request = invalid_request("update_mask", "no");
+        let (denied, failed) = (Code::PermissionDenied, Code::FailedPrecondition);
         let table = [
-            (Error::AddressNotAllowed, Code::PermissionDenied, "ADDRESS_NOT_ALLOWED", 0, false),
-            (Error::ApiDisabled, Code::FailedPrecondition, "API_DISABLED", 0, false),
-            (Error::GetDisabled, Code::FailedPrecondition, "GET_DISABLED", 0, false),
+            (Error::AddressNotAllowed, denied, "ADDRESS_NOT_ALLOWED", 0, false),
+            (Error::ApiDisabled, failed, "API_DISABLED", 0, false),
+            (brownout(), failed, "API_DISABLED", 0, false),
+            (Error::GetDisabled, failed, "GET_DISABLED", 0, false),
             (Error::IncorrectHash, Code::Unauthenticated, "INCORRECT_HASH", 0, false),
-            (Binding::Networks.into(), Code::PermissionDenied, "KEY_NOT_ALLOWED", 0, false),
+            (Binding::Networks.into(), denied, "KEY_NOT_ALLOWED", 0, false),
             (Error::KeyNotFound, Code::NotFound, "KEY_NOT_FOUND", 0, false),
-            (
-                Error::FailedPrecondition("no".to_owned()),
-                Code::FailedPrecondition,
-                "PRECONDITION_FAILED",
-                0,
-                false,
-            ),
-            (Error::AccessDenied, Code::PermissionDenied, "ACCESS_DENIED", 0, false),
-            (NotPermitted::OwnName.into(), Code::PermissionDenied, "ACCESS_DENIED", 0, false),
-            (
-                Error::ActorRefused(Refusal::Itself),
-                Code::PermissionDenied,
-                "ACCESS_DENIED",
-                0,
-                false,
-            ),
-            (Error::NotAuthorized, Code::PermissionDenied, "NOT_AUTHORIZED", 0, false),
+            (Error::FailedPrecondition("no".to_owned()), failed, "PRECONDITION_FAILED", 0, false),
+            (Error::AccessDenied, denied, "ACCESS_DENIED", 0, false),
+            (NotPermitted::OwnName.into(), denied, "ACCESS_DENIED", 0, false),
+            (Error::ActorRefused(Refusal::Itself), denied, "ACCESS_DENIED", 0, false),
+            (Error::NotAuthorized, denied, "NOT_AUTHORIZED", 0, false),
             (Error::UserNotFound, Code::NotFound, "USER_NOT_FOUND", 0, false),
             (
                 invalid(Field::responsible_manager_id),
@@ -246,7 +243,7 @@ mod tests {
             (Error::RequestIdReused, Code::AlreadyExists, "REQUEST_ID_REUSED", 0, false),
             (Error::ChangedSince, Code::Aborted, "CHANGED_SINCE", 0, false),
             (Error::ChangeNotFound, Code::NotFound, "CHANGE_NOT_FOUND", 0, false),
-            (Error::ChangeNotSupported, Code::FailedPrecondition, "CHANGE_NOT_SUPPORTED", 0, false),
+            (Error::ChangeNotSupported, failed, "CHANGE_NOT_SUPPORTED", 0, false),
             (request, Code::InvalidArgument, "INVALID_REQUEST", 1, false),
             (Error::UnknownMethod, Code::Unimplemented, "UNIMPLEMENTED", 0, false),
             (Error::UnknownEncoding, Code::Unimplemented, "UNIMPLEMENTED", 0, false),
@@ -281,6 +278,7 @@ mod tests {
         let table = [
             (Error::Unauthenticated, None, None),
             (Error::NotAuthorized, None, Some("group_right")),
+            (brownout(), None, Some("brownout")),
             (NotPermitted::Scope(Scope::Update).into(), None, Some("scope_update")),
             (
                 NotPermitted::Field(Field::city).into(),

@@ -103,6 +103,9 @@ pub(super) fn of_error(
             (LegacyCheck::ApiDisabled, "there is no secret key")
         }
         Error::ApiDisabled => (LegacyCheck::ApiDisabled, "the setting allow_api is off"),
+        Error::Brownout(window) => {
+            return Ok((LegacyCheck::ApiDisabled, format!("the brownout {window}")));
+        }
         Error::GetDisabled => (LegacyCheck::GetDisabled, "the setting allow_get_api is off"),
         Error::IncorrectHash => (
             LegacyCheck::IncorrectHash,

@@ -22,6 +22,7 @@ use crate::{
         administration::{AdminChange, Administrator, Object},
         call_context::CallContext,
         error::{Error, NotPermitted},
+        legacy_access::LegacyAccess,
         scope::Scope,
         service::Service,
         update::{Actor, EntryPoint, Origin, Update, Updated},
@@ -124,7 +125,7 @@ impl LegacyCalls {
             let finding = explanation::of_door(&refused);
             (refused, finding)
         } else {
-            match self.check(call, &read, update).await {
+            match self.check(call, &access, &read, update).await {
                 Ok(would) => {
                     let outcome = outcome::of(Ok(()), &read.call);
                     let is_stored = invalid.is_empty() && read.unreadable.is_none();
@@ -166,11 +167,12 @@ impl LegacyCalls {
     async fn check(
         &self,
         call: &CallContext,
+        access: &LegacyAccess,
         read: &Read,
         update: Update,
     ) -> Result<Updated, Error> {
         let credentials = &read.call.credentials;
-        let matched = self.service.authenticate(call, credentials).await?;
+        let matched = self.service.authenticate(access, credentials)?;
         let caller = LegacyCaller::new(credentials.clone(), matched, read.call.unfit_fields())?;
         if !credentials.are_for(update.user_id) {
             return Err(Error::IncorrectHash);

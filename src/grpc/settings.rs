@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prost_types::FieldMask;
+use prost_types::{FieldMask, Timestamp};
 use tonic::{Extensions, Request, Response, Status};
 
 use super::{
@@ -13,9 +13,10 @@ use crate::{
     domain::{error::Error, hash::Recipe, scope::Scope, service::Service, settings},
     networks::Networks,
     proto::{
-        GetSettingsRequest, GetSettingsResponse, HashRecipe, Settings, UpdateSettingsRequest,
-        UpdateSettingsResponse, settings_service_server::SettingsService,
+        BrownoutWindow, GetSettingsRequest, GetSettingsResponse, HashRecipe, Settings,
+        UpdateSettingsRequest, UpdateSettingsResponse, settings_service_server::SettingsService,
     },
+    retirement::{Brownouts, Link, NotRetirement, PointInTime, Retirement, Window},
 };
 
 /// The handlers of `SettingsService`.
@@ -97,7 +98,51 @@ fn to_proto(settings: &settings::Settings) -> Settings {
         allow_get_api: Some(settings.allow_get_api),
         hash_recipes: settings.hash_recipes.iter().map(|own| recipe(*own).into()).collect(),
         allowed_networks: settings.allowed_networks.iter().collect(),
+        deprecation: settings.retirement.deprecation.map(timestamp),
+        sunset: settings.retirement.sunset.map(timestamp),
+        retirement_link: settings.retirement.link.as_ref().map(|link| link.as_str().to_owned()),
+        brownouts: settings.retirement.brownouts.iter().map(window).collect(),
     }
+}
+
+fn timestamp(point: PointInTime) -> Timestamp {
+    Timestamp { seconds: point.unix_seconds(), nanos: 0 }
+}
+
+fn window(window: Window) -> BrownoutWindow {
+    BrownoutWindow {
+        start_time: Some(timestamp(window.start())),
+        end_time: Some(timestamp(window.end())),
+    }
+}
+
+/// Parses the retirement. An empty link is none.
+fn retirement(asked: &Settings) -> Result<Retirement, Error> {
+    let invalid = |field| move |problem: NotRetirement| invalid_request(field, problem.to_string());
+    let link = asked.retirement_link.as_deref().filter(|link| !link.is_empty());
+    let windows = asked.brownouts.iter().map(|window| {
+        let (start, end) = (point(window.start_time.as_ref())?, point(window.end_time.as_ref())?);
+        let (Some(start), Some(end)) = (start, end) else { return Err(NotRetirement::Window) };
+        Window::new(start, end)
+    });
+    let brownouts = windows.collect::<Result<_, _>>().and_then(Brownouts::of);
+    Ok(Retirement {
+        deprecation: point(asked.deprecation.as_ref()).map_err(invalid("settings.deprecation"))?,
+        sunset: point(asked.sunset.as_ref()).map_err(invalid("settings.sunset"))?,
+        link: link
+            .map(str::parse::<Link>)
+            .transpose()
+            .map_err(invalid("settings.retirement_link"))?,
+        brownouts: brownouts.map_err(invalid("settings.brownouts"))?,
+    })
+}
+
+fn point(timestamp: Option<&Timestamp>) -> Result<Option<PointInTime>, NotRetirement> {
+    let Some(timestamp) = timestamp else { return Ok(None) };
+    if timestamp.nanos != 0 {
+        return Err(NotRetirement::PointInTime);
+    }
+    PointInTime::from_unix_seconds(timestamp.seconds).map(Some)
 }
 
 /// The change that an update makes to the stored settings.
@@ -106,7 +151,17 @@ fn change(
     mask: Option<&FieldMask>,
 ) -> Result<impl FnOnce(settings::Settings) -> settings::Settings + Send + 'static, Error> {
     let mask = mask.filter(|mask| !mask.paths.is_empty());
-    let names = ["*", "allow_api", "allow_get_api", "hash_recipes", "allowed_networks"];
+    let names = [
+        "*",
+        "allow_api",
+        "allow_get_api",
+        "hash_recipes",
+        "allowed_networks",
+        "deprecation",
+        "sunset",
+        "retirement_link",
+        "brownouts",
+    ];
     for (index, path) in mask.iter().flat_map(|mask| mask.paths.iter().enumerate()) {
         let paths = mask.map_or(&[][..], |mask| &mask.paths);
         let name: String = path.chars().take(100).collect();
@@ -140,12 +195,23 @@ fn change(
         _ => None,
     };
     // An empty list without a path is not given.
-    let chosen = masked("allowed_networks") || (mask.is_none() && !networks.is_empty());
-    let allowed_networks = chosen.then_some(networks);
+    let chosen = |name: &str, given: bool| masked(name) || (mask.is_none() && given);
+    let allowed_networks = chosen("allowed_networks", !networks.is_empty()).then_some(networks);
+    let Retirement { deprecation, sunset, link, brownouts } = retirement(asked)?;
+    let deprecation = chosen("deprecation", deprecation.is_some()).then_some(deprecation);
+    let sunset = chosen("sunset", sunset.is_some()).then_some(sunset);
+    let link = chosen("retirement_link", asked.retirement_link.is_some()).then_some(link);
+    let brownouts = chosen("brownouts", !brownouts.is_empty()).then_some(brownouts);
     Ok(move |stored: settings::Settings| settings::Settings {
         allow_api: allow_api.unwrap_or(stored.allow_api),
         allow_get_api: allow_get_api.unwrap_or(stored.allow_get_api),
         hash_recipes: hash_recipes.unwrap_or(stored.hash_recipes),
         allowed_networks: allowed_networks.unwrap_or(stored.allowed_networks),
+        retirement: Retirement {
+            deprecation: deprecation.unwrap_or(stored.retirement.deprecation),
+            sunset: sunset.unwrap_or(stored.retirement.sunset),
+            link: link.unwrap_or(stored.retirement.link),
+            brownouts: brownouts.unwrap_or(stored.retirement.brownouts),
+        },
     })
 }

@@ -1,6 +1,9 @@
 //! The table of settings: a row for each setting that differs from its default.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter,
@@ -15,6 +18,7 @@ use crate::{
         settings::Settings,
     },
     networks::Networks,
+    retirement::{Brownouts, Retirement},
 };
 
 const ALLOW_API: &str = "allow_api";
@@ -22,6 +26,11 @@ const ALLOW_GET_API: &str = "allow_get_api";
 const HASH_RECIPES: &str = "hash_recipes";
 /// The beginning of the names of rows with a network each.
 const ALLOWED_NETWORK: &str = "allowed_network ";
+const DEPRECATION: &str = "deprecation";
+const SUNSET: &str = "sunset";
+const RETIREMENT_LINK: &str = "retirement_link";
+/// The beginning of the names of rows with a window each.
+const BROWNOUT: &str = "brownout ";
 
 /// Rows of the table that are not settings.
 const MARKS: [&str; 2] = [super::demo::MARK, LOCK];
@@ -29,15 +38,18 @@ const MARKS: [&str; 2] = [super::demo::MARK, LOCK];
 const LOCK: &str = "lock";
 
 /// Reads the settings. An unknown word allows nothing: it turns its switch off, and an unknown hash
-/// recipe is skipped. With an unreadable network, legacy calls are off.
+/// recipe is skipped. With an unreadable network or brownout, legacy calls are off. An unreadable
+/// date or link is skipped.
 pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings, DbErr> {
     let rows = setting::Entity::find().all(connection).await?;
     let rows: BTreeMap<String, String> =
         rows.into_iter().map(|row| (row.name, row.value)).collect();
     let default = Settings::default();
-    let known = [ALLOW_API, ALLOW_GET_API, HASH_RECIPES];
+    let known = [ALLOW_API, ALLOW_GET_API, HASH_RECIPES, DEPRECATION, SUNSET, RETIREMENT_LINK];
     let is_known = |name: &str| {
-        known.contains(&name) || MARKS.contains(&name) || name.starts_with(ALLOWED_NETWORK)
+        known.contains(&name)
+            || MARKS.contains(&name)
+            || [ALLOWED_NETWORK, BROWNOUT].iter().any(|begin| name.starts_with(begin))
     };
     let mut unknown = rows.keys().filter(|name| !is_known(name)).count();
     let mut flag = |name: &str, default: bool| match rows.get(name).map(String::as_str) {
@@ -63,8 +75,39 @@ pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings,
         unknown += 1;
         Networks::default()
     });
+    let windows = rows.keys().filter_map(|name| name.strip_prefix(BROWNOUT)).map(str::parse);
+    let windows = windows.collect::<Result<_, _>>().and_then(Brownouts::of);
+    let brownouts = windows.unwrap_or_else(|_| {
+        // The present may be in a window that this version does not know.
+        allow_api = false;
+        unknown += 1;
+        Brownouts::default()
+    });
+    let retirement = Retirement {
+        deprecation: parsed(&rows, DEPRECATION, &mut unknown),
+        sunset: parsed(&rows, SUNSET, &mut unknown),
+        link: parsed(&rows, RETIREMENT_LINK, &mut unknown),
+        brownouts,
+    };
+    let retirement = if retirement.ends_too_early() {
+        unknown += 1;
+        Retirement { sunset: None, ..retirement }
+    } else {
+        retirement
+    };
     unknown::count("settings", unknown);
-    Ok(Settings { allow_api, allow_get_api, hash_recipes, allowed_networks })
+    Ok(Settings { allow_api, allow_get_api, hash_recipes, allowed_networks, retirement })
+}
+
+/// The value of a row; `None` if the row is missing or, counted in `unknown`, unreadable.
+fn parsed<T: FromStr>(
+    rows: &BTreeMap<String, String>,
+    name: &str,
+    unknown: &mut usize,
+) -> Option<T> {
+    let value = rows.get(name)?.parse().ok();
+    *unknown += usize::from(value.is_none());
+    value
 }
 
 /// Waits for other changes of the settings, until the end of the transaction.
@@ -133,5 +176,14 @@ fn words(settings: &Settings) -> BTreeMap<String, String> {
     ];
     let switches = switches.map(|(name, value)| (name.to_owned(), value)).into_iter();
     let network = |network| (format!("{ALLOWED_NETWORK}{network}"), word(true));
-    switches.chain(settings.allowed_networks.iter().map(network)).collect()
+    let networks = settings.allowed_networks.iter().map(network);
+    let Retirement { deprecation, sunset, link, brownouts } = &settings.retirement;
+    let texts = [
+        (DEPRECATION, deprecation.map(|point| point.to_string())),
+        (SUNSET, sunset.map(|point| point.to_string())),
+        (RETIREMENT_LINK, link.as_ref().map(|link| link.as_str().to_owned())),
+    ];
+    let texts = texts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let window = |window| (format!("{BROWNOUT}{window}"), word(true));
+    switches.chain(networks).chain(texts).chain(brownouts.iter().map(window)).collect()
 }

@@ -33,6 +33,7 @@ mod parameters;
 mod properties;
 mod request_ids;
 mod requests;
+mod retirement;
 mod rows;
 mod rpc;
 mod settings;

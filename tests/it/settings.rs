@@ -28,7 +28,8 @@ pub async fn set(app: &TestApp, allow_api: Option<bool>, allow_get_api: Option<b
     update(app, settings, &[], "admin").await.unwrap();
 }
 
-async fn update(
+/// Changes settings as an account.
+pub async fn update(
     app: &TestApp,
     settings: Settings,
     mask: &[&str],
@@ -44,7 +45,8 @@ async fn update(
     Ok(answer.into_inner().settings.unwrap())
 }
 
-async fn get(app: &TestApp, acting_username: &str) -> Result<Settings, tonic::Status> {
+/// Reads the settings as an account.
+pub async fn get(app: &TestApp, acting_username: &str) -> Result<Settings, tonic::Status> {
     let request = GetSettingsRequest { acting_username: acting_username.to_owned() };
     let answer = app.settings().get_settings(request).await?;
     Ok(answer.into_inner().settings.unwrap())

@@ -21,6 +21,7 @@ on_every_engine!(
     migrating_twice_is_migrating_once,
     migrating_may_fill_an_empty_database,
     switches_that_are_set_reach_a_running_service,
+    a_retirement_that_is_set_reaches_a_running_service,
     demo_data_is_refused_beside_other_data,
 );
 
@@ -59,7 +60,8 @@ async fn switches_that_are_set_reach_a_running_service(database: TestDatabase) {
     let variables = [("M4_DATABASE_URL", &*database.url)];
     let output = run(&["settings", "set", "allow_api=off", "allow_get_api=on"], &variables);
     assert_ends(&output, 0);
-    let expected = "allow_api=off\nallow_get_api=on\nhash_recipes=u,user_id\nallowed_networks=\n";
+    let expected = "allow_api=off\nallow_get_api=on\nhash_recipes=u,user_id\nallowed_networks=\n\
+                    deprecation=\nsunset=\nretirement_link=\nbrownouts=\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     until("the switch is effective", || async {
         program.call("admin", "3", "").await.body.contains("API Requests are disabled")
@@ -72,6 +74,53 @@ async fn switches_that_are_set_reach_a_running_service(database: TestDatabase) {
     assert_ends(&run(&["settings", "set"], &variables), 2);
     let output = run(&["settings", "get"], &variables);
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+async fn a_retirement_that_is_set_reaches_a_running_service(database: TestDatabase) {
+    let program = Program::demo(&database, &[]).await;
+    let variables = [("M4_DATABASE_URL", &*database.url)];
+    let set = |settings: &[&str]| {
+        let arguments: Vec<_> = ["settings", "set"].iter().chain(settings).copied().collect();
+        run(&arguments, &variables)
+    };
+    let output = set(&[
+        "deprecation=2027-01-01T01:00:00+01:00",
+        "sunset=2027-06-30T00:00:00Z",
+        "retirement_link=https://billing.example/migrate",
+        "brownouts=2027-02-02T09:00:00Z/2027-02-02T10:00:00Z,1970-01-01T00:00:00Z/9999-12-31T23:59:59Z",
+    ]);
+    assert_ends(&output, 0);
+    let expected = "deprecation=2027-01-01T00:00:00Z\nsunset=2027-06-30T00:00:00Z\n\
+                    retirement_link=https://billing.example/migrate\n\
+                    brownouts=1970-01-01T00:00:00Z/9999-12-31T23:59:59Z,\
+                    2027-02-02T09:00:00Z/2027-02-02T10:00:00Z\n";
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(out.ends_with(&format!("allowed_networks=\n{expected}")), "{out}");
+    until("the brownout is effective", || async {
+        program.call("admin", "3", "").await.body.contains("API Requests are disabled")
+    })
+    .await;
+    assert!(program.log().contains("\"rule\":\"brownout\""), "{}", program.log());
+    for (wrong, words) in [
+        ("sunset=2026-12-31T23:59:59Z", "settings.sunset: must not be before deprecation"),
+        ("deprecation=2027-07-01T00:00:00Z", "settings.sunset: must not be before deprecation"),
+        ("deprecation=2027-01-01", "must be a time in whole seconds"),
+        ("retirement_link=billing.example", "must be an http or https URL"),
+        ("brownouts=2027-01-01T00:00:00Z", "must be windows START/END"),
+    ] {
+        let output = set(&[wrong, "allow_get_api=on"]);
+        assert_ends(&output, 2);
+        assert!(told(&output).contains(words), "{}", told(&output));
+    }
+    assert_eq!(String::from_utf8_lossy(&run(&["settings", "get"], &variables).stdout), out);
+    let output = set(&["deprecation=", "sunset=", "retirement_link=", "brownouts="]);
+    assert_ends(&output, 0);
+    let cleared = "deprecation=\nsunset=\nretirement_link=\nbrownouts=\n";
+    assert!(told(&output).ends_with(cleared), "{}", told(&output));
+    until("the brownout has ended", || async {
+        program.call("admin", "3", "").await.body.contains("successfully")
+    })
+    .await;
 }
 
 async fn demo_data_is_refused_beside_other_data(database: TestDatabase) {

@@ -18,6 +18,7 @@ on_every_engine!(
     a_door_of_its_own_answers_as_the_one_in_the_service,
     a_door_proves_itself_with_a_token,
     the_switches_bind_a_door_of_its_own_too,
+    a_door_of_its_own_announces_the_retirement,
 );
 
 async fn a_door_of_its_own_answers_as_the_one_in_the_service(database: TestDatabase) {
@@ -116,4 +117,47 @@ async fn the_switches_bind_a_door_of_its_own_too(database: TestDatabase) {
     let door = Program::door(service.grpc.unwrap(), &[("M4_DOOR_TOKEN", "door token")]).await;
     let answer = door.call("admin", "3", "city=Wrong").await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+async fn a_door_of_its_own_announces_the_retirement(database: TestDatabase) {
+    let service = Program::demo(&database, &[]).await;
+    let door = Program::door(service.grpc.unwrap(), &[]).await;
+    door.wait_for_status("/readyz", StatusCode::OK).await;
+    let told = async |program: &Program, target: &str| {
+        let answer = program.send(Method::POST, target, &[]).await;
+        let told = ["deprecation", "sunset", "link"]
+            .map(|name| answer.headers.get(name).map(|value| value.to_str().unwrap().to_owned()));
+        (told, answer.body)
+    };
+    let targets = [
+        target("admin", "3", ""),
+        target("admin", "3", "hidden=7"),
+        target("nobody", "3", ""),
+        format!("{PATH}?u=admin&user_id=3&hash=00"),
+    ];
+    for target in &targets {
+        assert_eq!(told(&door, target).await.0, [None, None, None]);
+    }
+    let point = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let settings = Settings {
+        deprecation: point(1_798_761_600),
+        sunset: point(1_814_400_000),
+        retirement_link: Some("https://billing.example/migrate".to_owned()),
+        ..Settings::default()
+    };
+    let request = UpdateSettingsRequest { settings: Some(settings), ..Default::default() };
+    SettingsServiceClient::new(service.channel()).update_settings(request).await.unwrap();
+    for target in &targets {
+        let (near, far) = (told(&service, target).await, told(&door, target).await);
+        assert_eq!(far, near, "{target}");
+        let [deprecation, sunset, link] = far.0;
+        assert_eq!(deprecation.as_deref(), Some("@1798761600"));
+        assert_eq!(sunset.as_deref(), Some("Thu, 01 Jul 2027 00:00:00 GMT"));
+        assert!(
+            link.unwrap().starts_with("<https://billing.example/migrate>; rel=\"deprecation\"")
+        );
+    }
+    service.kill();
+    let (headers, body) = told(&door, &targets[0]).await;
+    assert!(body.contains("temporarily unavailable") && headers == [None, None, None]);
 }

@@ -33,6 +33,7 @@ mod receiver;
 mod relay;
 mod replicas;
 mod rotation;
+mod runbook;
 mod servers;
 mod signals;
 mod spans;

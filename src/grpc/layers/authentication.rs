@@ -12,11 +12,12 @@ use tower::Service;
 use super::{
     exchange::{BoxFuture, Request, Response, refuse},
     method::Route,
+    retirement,
     trace::Begun,
 };
 use crate::{
     credentials::UNFIT_FIELDS,
-    domain::{error::Error, service::Service as UseCases},
+    domain::{error::Error, legacy_access::LegacyAccess, service::Service as UseCases},
     grpc::{
         auth::{Authentication, Caller, Claimed, LegacyCaller, text},
         metrics,
@@ -30,12 +31,14 @@ pub(in crate::grpc) struct Authenticator {
 }
 
 impl Authenticator {
-    /// The caller of a method; `None` for public routes. Checks the hash of a legacy client.
+    /// The caller of a method; `None` for public routes. Checks the hash of a legacy client, by
+    /// settings that it also stores in `legacy`.
     async fn caller(
         &self,
         route: Route,
         headers: &HeaderMap,
         extensions: &Extensions,
+        legacy: &mut Option<Arc<LegacyAccess>>,
     ) -> Result<Option<Caller>, Error> {
         let Some(method) = route.method() else { return Ok(None) };
         let call = Begun::context(extensions)?;
@@ -50,7 +53,8 @@ impl Authenticator {
                 if !method.is_legacy {
                     return Err(Error::Unauthenticated);
                 }
-                let matched = self.service.authenticate(call, &credentials).await;
+                let access = legacy.insert(self.service.access(call).await?);
+                let matched = self.service.authenticate(access, &credentials);
                 let matched = matched.inspect_err(|error| {
                     metrics::hash_failed(error);
                     if matches!(error, Error::IncorrectHash) {
@@ -66,7 +70,8 @@ impl Authenticator {
     }
 }
 
-/// Refuses unauthenticated callers. Stores the [`Caller`] as a request extension.
+/// Refuses unauthenticated callers. Stores the [`Caller`] as a request extension. Announces the
+/// retirement in every answer to a legacy client.
 #[derive(Clone)]
 pub(in crate::grpc) struct Authenticate<S> {
     pub(super) inner: S,
@@ -91,14 +96,21 @@ where
         let route = request.extensions().get::<Begun>().map_or(Route::Unknown, |begun| begun.route);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            match authenticator.caller(route, &parts.headers, &parts.extensions).await {
-                Ok(Some(caller)) => {
-                    parts.extensions.insert(caller);
+            let (headers, extensions, mut legacy) = (&parts.headers, &parts.extensions, None);
+            let caller = authenticator.caller(route, headers, extensions, &mut legacy).await;
+            let mut response = match caller {
+                Ok(caller) => {
+                    if let Some(caller) = caller {
+                        parts.extensions.insert(caller);
+                    }
+                    inner.call(Request::from_parts(parts, body)).await?
                 }
-                Ok(None) => {}
-                Err(error) => return Ok(refuse(error)),
+                Err(error) => refuse(error),
+            };
+            if let Some(access) = legacy {
+                retirement::announce(&access.settings.retirement, response.headers_mut());
             }
-            inner.call(Request::from_parts(parts, body)).await
+            Ok(response)
         })
     }
 }

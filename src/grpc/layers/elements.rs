@@ -10,7 +10,7 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-use crate::{domain::error::Error, networks::MAX_NETWORKS};
+use crate::{domain::error::Error, networks::MAX_NETWORKS, retirement::MAX_BROWNOUTS};
 
 /// Maximum updates of a batch.
 pub(crate) const MAX_BATCH_SIZE: usize = 1000;
@@ -115,6 +115,7 @@ fn max_elements(field: &str) -> usize {
         "requests" => MAX_BATCH_SIZE,
         "hash_recipes" => MAX_HASH_RECIPES,
         "allowed_networks" => MAX_NETWORKS,
+        "brownouts" => MAX_BROWNOUTS,
         // Mask paths, and fields that are added later.
         _ => MAX_MASK_PATHS,
     }

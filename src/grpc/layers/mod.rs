@@ -24,6 +24,7 @@ pub(super) mod method;
 pub(super) mod observe;
 pub(super) mod observed_call;
 mod request_message;
+mod retirement;
 pub(super) mod trace;
 
 use std::sync::Arc;

@@ -61,6 +61,7 @@ impl Database {
             let load = settings::load(transaction);
             let stored = own_statement(self.engine(), span, "SELECT", "settings", load).await?;
             let settings = change(stored.clone());
+            settings.check()?;
             if settings != stored {
                 let save = settings::save(transaction, &stored, &settings);
                 own_statement(self.engine(), span, "INSERT", "settings", save).await?;
