@@ -1,7 +1,8 @@
 //! `hash`: computes the hash of a legacy call, and explains the hash in a URL.
 
-use std::fmt::Write;
+use std::{fmt::Write, fs};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
 use secrecy::ExposeSecret;
 
@@ -10,6 +11,7 @@ use crate::{
     config::Config,
     credentials::LegacyCredentials,
     domain::{
+        clock::{Clock, SystemClock},
         explain::{self, Explained, Verdict},
         hash::SecretKeys,
         key_ring::KeyRing,
@@ -48,9 +50,23 @@ impl Hash {
                 (self.u.unwrap_or_default(), self.user_id.unwrap_or_default());
             explained(&config.keys, [username, user_id, String::new()])
         };
-        print::text(&text);
+        print::text(&(key_file(config) + &text));
         Ok(())
     }
+}
+
+/// A line about the file of the secret key, to compare with the log of a running service: it reads a
+/// changed file again. Empty without a file.
+fn key_file(config: &Config) -> String {
+    let files = config.secret_files.iter().map(|followed| followed.source().file());
+    let Some(file) = files.into_iter().find(|file| file.key == "api.secret_key_file") else {
+        return String::new();
+    };
+    let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let changed = fs::metadata(&file.path).and_then(|found| found.modified());
+    let changed = changed.map_or("at an unknown time".to_owned(), |changed| time(changed.into()));
+    let (path, read) = (file.path.display(), time(SystemClock.now()));
+    format!("secret key: {path}, changed {changed}, read {read}\n")
 }
 
 /// Explains the hash in a query string.

@@ -30,6 +30,11 @@ pub struct SecretFile {
 }
 
 impl SecretFile {
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Sets whether the file may have the public key of the demo data from now on.
     pub(super) fn admit_demo_key(&self, admitted: bool) {
         self.admits_demo_key.store(admitted, Ordering::Relaxed);

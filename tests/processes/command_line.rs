@@ -236,7 +236,10 @@ fn a_secret_key_is_taken_verbatim() {
         fs::write(&file, format!("{key}\nanother\n")).unwrap();
         let variables = [("M4_API_SECRET_KEY_FILE", file.to_str().unwrap())];
         let output = run(&["hash", "--u", "admin", "--user-id", "5"], &variables);
-        assert!(text(&output.stdout).contains(&expected), "{key}");
+        let out = text(&output.stdout);
+        assert!(out.contains(&expected), "{key}");
+        let told = format!("secret key: {}, changed 20", file.display());
+        assert!(out.starts_with(&told) && out.contains("Z, read 20"), "{out}");
     }
 }
 
