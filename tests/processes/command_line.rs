@@ -329,15 +329,15 @@ fn settings_are_read_and_changed() {
     // The command does not create a missing database.
     assert_ends(&settings(&["get"]), 1);
     assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &url)]), 0);
-    assert_eq!(
-        get(),
-        "allow_api=on\nallow_get_api=off\nhash_recipes=u,user_id\nallowed_networks=\n"
-    );
+    let retirement = "deprecation=\nsunset=\nretirement_link=\nbrownouts=\n";
+    let default = "allow_api=on\nallow_get_api=off\nhash_recipes=u,user_id\nallowed_networks=\n";
+    assert_eq!(get(), format!("{default}{retirement}"));
     let networks = "allowed_networks=10.1.2.3/8,2001:db8::7";
     let set = ["set", "allow_get_api=on", "hash_recipes=user_id+u,user_id+user_id", networks];
     assert_ends(&settings(&set), 0);
     let changed = "allow_api=on\nallow_get_api=on\nhash_recipes=u,user_id+user_id\n\
                    allowed_networks=10.0.0.0/8,2001:db8::7/128\n";
+    let changed = format!("{changed}{retirement}");
     assert_eq!(get(), changed);
     for wrong in [
         "allow_api=maybe",
