@@ -281,7 +281,9 @@ impl Application {
         // Closes the remaining connections.
         parts.shutdown().await;
         if let Some((store, clients)) = rest {
-            let _ = timeout(MIN_FINISH_TIME, clients.write()).await;
+            if timeout(MIN_FINISH_TIME, clients.write()).await.is_err() {
+                tracing::warn!("not all legacy clients could be counted");
+            }
             let deadline = deadline.max(Instant::now() + MIN_FINISH_TIME);
             if timeout_at(deadline, store.finish()).await.is_err() {
                 outcome = outcome.and(Err(RunError::NotDrained));

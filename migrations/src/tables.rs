@@ -74,6 +74,24 @@ pub fn steps() -> Vec<Step> {
         Step::table("m0036_administration_log", administration_log()),
         Step::table("m0037_legacy_keys", legacy_keys()),
         Step::table("m0038_legacy_clients", legacy_clients()),
+        Step::index(
+            "m0039_legacy_clients_network",
+            "legacy_clients",
+            "legacy_clients_network_idx",
+            Index::create().col("network").take(),
+        ),
+        Step::index(
+            "m0040_legacy_clients_key",
+            "legacy_clients",
+            "legacy_clients_key_idx",
+            Index::create().col("key_name").col("network").take(),
+        ),
+        Step::index(
+            "m0041_legacy_clients_time",
+            "legacy_clients",
+            "legacy_clients_time_idx",
+            Index::create().col("last_time").col("id").take(),
+        ),
     ]
 }
 

@@ -141,7 +141,7 @@ async fn list(keys: &ClientKeys, now: DateTime<Utc>) -> Result<String, CliError>
         time.map_or("-".to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
     };
     let mut text = "id\tname\tu\tnetworks\tfields\trecipes\tcreated\texpires\tstate\n".to_owned();
-    for key in keys.store.legacy_keys(&CallContext::default()).await? {
+    for key in keys.all(&CallContext::default()).await? {
         let state = match key.revoke_time {
             Some(_) => "revoked",
             None if key.is_active(now) => "active",

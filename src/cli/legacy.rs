@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     domain::{
         call_context::CallContext,
-        legacy_clients::{ClientQuery, LegacyClient, LegacyClientStore},
+        legacy_client_store::{ClientQuery, LegacyClient, LegacyClientStore},
     },
     storage::SqlStore,
 };

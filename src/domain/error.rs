@@ -137,6 +137,9 @@ pub enum NotPermitted {
     /// Learning a hash that can change every field.
     #[error("a caller limited to some fields must not receive a hash")]
     Hash,
+    /// Getting a client key that could change every field.
+    #[error("a caller limited to some fields must not receive a client key")]
+    ClientKey,
     /// Changing this field.
     #[error("it may not change `{}`", .0.path())]
     Field(Field),
@@ -151,6 +154,7 @@ impl NotPermitted {
             Self::Scope(Scope::Admin) => "scope_admin",
             Self::OwnName => "own_name",
             Self::Hash => "include_hash",
+            Self::ClientKey => "client_key",
             Self::Field(_) => "token_fields",
         }
     }

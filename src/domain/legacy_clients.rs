@@ -6,16 +6,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sha2::{Digest, Sha256};
 
 use super::{
     account::Username,
-    call_context::CallContext,
-    error::{Error, chain},
+    error::chain,
     hash::Recipe,
     key_ring::Matched,
+    legacy_client::{ClientId, FailedHashes, Tally},
+    legacy_client_store::LegacyClientStore,
     scope::FieldSet,
 };
 use crate::{
@@ -26,132 +25,8 @@ use crate::{
 const MAX_CLIENTS: usize = 10_000;
 /// Maximum number of addresses and usernames whose wrong hashes are counted between two writes.
 const MAX_FAILED: usize = 1000;
-/// Clients per transaction.
+/// Clients, and wrong hashes, per transaction.
 const BATCH: usize = 100;
-
-/// A client: a key, a network and a username.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClientId {
-    /// The name of the key.
-    pub key: String,
-    /// The IPv4 address, or the /64 network of the IPv6 address; empty if unknown.
-    pub network: String,
-    /// The parameter `u`.
-    pub username: String,
-}
-
-impl ClientId {
-    /// A digest that identifies the client.
-    pub fn digest(&self) -> String {
-        let Self { key, network, username } = self;
-        let mut digest = Sha256::new();
-        for part in [key, network, username] {
-            digest.update(part);
-            digest.update([0]);
-        }
-        hex::encode(digest.finalize())
-    }
-}
-
-/// The calls of a client since the last write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally {
-    /// The time of the first call.
-    pub first: DateTime<Utc>,
-    /// The time of the last call.
-    pub last: DateTime<Utc>,
-    /// The number of calls with a right hash.
-    pub calls: u64,
-    /// The number of these calls that were refused or failed.
-    pub refused: u64,
-    /// The number of these calls that used GET.
-    pub gets: u64,
-    /// The recipe of the last call.
-    pub recipe: Recipe,
-    /// The fields of all these calls.
-    pub fields: FieldSet,
-}
-
-impl Tally {
-    /// Adds an earlier tally.
-    fn add(&mut self, earlier: &Self) {
-        self.first = self.first.min(earlier.first);
-        self.calls += earlier.calls;
-        self.refused += earlier.refused;
-        self.gets += earlier.gets;
-        self.fields.add(earlier.fields);
-    }
-}
-
-/// The wrong hashes of an address with a username.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedHashes {
-    /// As in [`ClientId`].
-    pub network: String,
-    /// As in [`ClientId`].
-    pub username: String,
-    /// Their number.
-    pub count: u64,
-}
-
-/// A stored client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LegacyClient {
-    /// The client.
-    pub id: ClientId,
-    /// When it was first seen.
-    pub first: DateTime<Utc>,
-    /// When it was last seen.
-    pub last: DateTime<Utc>,
-    /// The number of calls with a right hash.
-    pub calls: u64,
-    /// The number of these calls that were refused or failed.
-    pub refused: u64,
-    /// The number of these calls that used GET.
-    pub gets: u64,
-    /// The number of wrong hashes from its network with its username, since it was first seen.
-    pub failed_hashes: u64,
-    /// The recipe of its last call: a name of [`Recipe`], or of a newer version.
-    pub recipe: String,
-    /// The paths of all fields that it has sent.
-    pub fields: Vec<String>,
-}
-
-/// Which stored clients to list: those last seen first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientQuery {
-    /// Only clients that were seen since this time.
-    pub since: Option<DateTime<Utc>>,
-    /// The time and the digest of the client behind which the page begins.
-    pub after: Option<(i64, String)>,
-    /// The maximum number of clients.
-    pub limit: u64,
-}
-
-/// The stored clients.
-#[async_trait]
-pub trait LegacyClientStore: Send + Sync {
-    /// Adds tallies, all or none. Returns the clients whose key was used from other networks before,
-    /// but never from this network.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn add_legacy_clients(
-        &self,
-        clients: &[(ClientId, Tally)],
-        failed: &[FailedHashes],
-    ) -> Result<Vec<ClientId>, Error>;
-
-    /// The stored clients.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn legacy_clients(
-        &self,
-        call: &CallContext,
-        query: &ClientQuery,
-    ) -> Result<Vec<LegacyClient>, Error>;
-}
 
 /// Counts legacy calls by client.
 #[derive(Debug, Default)]
@@ -166,30 +41,15 @@ struct Counts {
 }
 
 impl LegacyClients {
-    /// Counts a call with a right hash.
-    pub fn called(
-        &self,
-        credentials: &LegacyCredentials,
-        matched: &Matched,
+    /// Begins to count a call with a right hash.
+    pub fn begin<'a>(
+        &'a self,
+        credentials: &'a LegacyCredentials,
+        matched: &'a Matched,
         fields: FieldSet,
-        is_refused: bool,
         now: DateTime<Utc>,
-    ) {
-        let id = ClientId {
-            key: matched.key.name().to_owned(),
-            network: client_network(&credentials.address),
-            username: known(&credentials.username),
-        };
-        let tally = Tally {
-            first: now,
-            last: now,
-            calls: 1,
-            refused: u64::from(is_refused),
-            gets: u64::from(credentials.is_get()),
-            recipe: matched.recipe,
-            fields,
-        };
-        self.counts().add(id, tally);
+    ) -> Counting<'a> {
+        Counting { clients: self, credentials, matched, fields, now, is_refused: Some(true) }
     }
 
     /// Counts a wrong hash.
@@ -198,51 +58,24 @@ impl LegacyClients {
         self.counts().add_failed(id, 1);
     }
 
-    /// Writes the counts to the storage. If that fails, keeps what was not written.
+    /// Writes the counts to the storage, in batches. If that fails, keeps what was not written.
     pub async fn write(&self, store: &dyn LegacyClientStore) {
-        let Counts { clients, failed, uncounted } = take(&mut *self.counts());
-        if uncounted > 0 {
-            tracing::warn!(
-                calls = uncounted,
-                "too many legacy clients at once: some are not counted"
-            );
-        }
-        let mut clients: Vec<_> =
-            clients.into_iter().map(|client| (client.0.digest(), client)).collect();
-        // The same order in every replica, so that their transactions do not wait for each other.
-        clients.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-        let clients: Vec<_> = clients.into_iter().map(|(_, client)| client).collect();
-        let failed = failed.into_iter().map(|((network, username), count)| FailedHashes {
-            network,
-            username,
-            count,
-        });
-        let mut failed: Vec<_> = failed.collect();
-        let mut batches = clients.chunks(BATCH).peekable();
         loop {
-            let batch = batches.next().unwrap_or_default();
-            let is_last = batches.peek().is_none();
-            let with = if is_last { take(&mut failed) } else { Vec::new() };
-            if batch.is_empty() && with.is_empty() {
+            let (clients, failed) = self.counts().take_batch();
+            if clients.is_empty() && failed.is_empty() {
                 return;
             }
-            match store.add_legacy_clients(batch, &with).await {
+            match store.add_legacy_clients(&clients, &failed).await {
                 Ok(new) => new.iter().for_each(from_new_network),
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "the legacy clients could not be stored");
                     let mut counts = self.counts();
-                    for (id, tally) in batch.iter().cloned().chain(batches.flatten().cloned()) {
-                        counts.add(id, tally);
-                    }
-                    for FailedHashes { network, username, count } in with.into_iter().chain(failed)
-                    {
+                    clients.into_iter().for_each(|(id, tally)| counts.add(id, tally));
+                    for FailedHashes { network, username, count } in failed {
                         counts.add_failed((network, username), count);
                     }
                     return;
                 }
-            }
-            if is_last {
-                return;
             }
         }
     }
@@ -252,7 +85,73 @@ impl LegacyClients {
     }
 }
 
+/// Counts a call when it is dropped, as refused unless [`Self::stored`] was called: so also a call that
+/// is dropped at its deadline.
+pub struct Counting<'a> {
+    clients: &'a LegacyClients,
+    credentials: &'a LegacyCredentials,
+    matched: &'a Matched,
+    fields: FieldSet,
+    now: DateTime<Utc>,
+    /// `None` if the call is not counted.
+    is_refused: Option<bool>,
+}
+
+impl Counting<'_> {
+    /// Counts a call that stored its values.
+    pub fn stored(mut self) {
+        self.is_refused = Some(false);
+    }
+
+    /// Leaves the call to a later count.
+    pub fn not_yet(mut self) {
+        self.is_refused = None;
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        let Some(is_refused) = self.is_refused else { return };
+        let Matched { recipe, key } = self.matched;
+        // The other recipe does not cover the username: a refused call may have any.
+        let is_known = *recipe == Recipe::UsernameUserId || !is_refused;
+        let id = ClientId {
+            key: key.name().to_owned(),
+            network: client_network(&self.credentials.address),
+            username: if is_known { known(&self.credentials.username) } else { String::new() },
+        };
+        let tally = Tally {
+            first: self.now,
+            last: self.now,
+            calls: 1,
+            refused: u64::from(is_refused),
+            gets: u64::from(self.credentials.is_get()),
+            recipe: *recipe,
+            fields: self.fields,
+        };
+        self.clients.counts().add(id, tally);
+    }
+}
+
 impl Counts {
+    /// Takes up to [`BATCH`] clients, and as many wrong hashes.
+    fn take_batch(&mut self) -> (Vec<(ClientId, Tally)>, Vec<FailedHashes>) {
+        let uncounted = take(&mut self.uncounted);
+        if uncounted > 0 {
+            tracing::warn!(
+                calls = uncounted,
+                "too many legacy clients: some calls are not counted"
+            );
+        }
+        let ids: Vec<_> = self.clients.keys().take(BATCH).cloned().collect();
+        let clients = ids.into_iter().filter_map(|id| self.clients.remove_entry(&id)).collect();
+        let ids: Vec<_> = self.failed.keys().take(BATCH).cloned().collect();
+        let failed = ids.into_iter().filter_map(|id| self.failed.remove_entry(&id));
+        let failed =
+            failed.map(|((network, username), count)| FailedHashes { network, username, count });
+        (clients, failed.collect())
+    }
+
     fn add(&mut self, id: ClientId, tally: Tally) {
         if let Some(known) = self.clients.get_mut(&id) {
             if known.last <= tally.last {

@@ -21,11 +21,16 @@ pub trait LegacyKeyStore: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<Vec<LegacyKey>, Error>;
 
-    /// Every key, oldest first.
+    /// Keys, oldest first: at most `limit` behind a creation time (in microseconds) and id.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
-    async fn legacy_keys(&self, call: &CallContext) -> Result<Vec<LegacyKey>, Error>;
+    async fn legacy_keys(
+        &self,
+        call: &CallContext,
+        after: Option<(i64, String)>,
+        limit: u64,
+    ) -> Result<Vec<LegacyKey>, Error>;
 
     /// Stores a new key.
     ///

@@ -10,6 +10,8 @@ pub mod hash;
 pub mod identity;
 pub mod key_ring;
 pub mod legacy_access;
+pub mod legacy_client;
+pub mod legacy_client_store;
 pub mod legacy_clients;
 pub mod legacy_key;
 pub mod legacy_key_store;

@@ -17,8 +17,8 @@ use super::{
     hash::SecretKeys,
     key_ring::Matched,
     legacy_access::{ClientKeys, LegacyAccess, LegacyAccessCache},
-    legacy_clients::LegacyClients,
-    legacy_key::MatchedKey,
+    legacy_clients::{Counting, LegacyClients},
+    scope::FieldSet,
     settings::Settings,
     store::Store,
     update::{Actor, Update, Updated},
@@ -108,7 +108,7 @@ impl Service {
     ///
     /// # Errors
     /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::Brownout`],
-    /// [`Error::GetDisabled`], [`Error::IncorrectHash`], [`Error::KeyNotAllowed`].
+    /// [`Error::GetDisabled`], [`Error::IncorrectHash`]. The caller checks the bindings of the key.
     pub fn authenticate(
         &self,
         access: &LegacyAccess,
@@ -133,11 +133,7 @@ impl Service {
         }
         let now = self.clock.now();
         let matched = ring.find(&configured, &settings.hash_recipes, credentials, now);
-        let matched = matched.ok_or(Error::IncorrectHash)?;
-        if let MatchedKey::Client(key) = &matched.key {
-            key.permit(credentials)?;
-        }
-        Ok(matched)
+        matched.ok_or(Error::IncorrectHash)
     }
 
     /// Explains the hash of a legacy call, and returns the settings that check it.
@@ -184,6 +180,16 @@ impl Service {
         let settings = self.store.update_settings(call, by, Box::new(change)).await?;
         self.access.forget().await;
         Ok(settings)
+    }
+
+    /// Counts a legacy call with a right hash when the result is dropped.
+    pub fn count<'a>(
+        &'a self,
+        credentials: &'a LegacyCredentials,
+        matched: &'a Matched,
+        fields: FieldSet,
+    ) -> Counting<'a> {
+        self.clients.begin(credentials, matched, fields, self.clock.now())
     }
 
     /// What decides whether a legacy call is let in, at most as old as the TTL.

@@ -8,7 +8,7 @@ use super::{
     administration::{AdminChange, AdminEntry, Administrator},
     call_context::CallContext,
     error::Error,
-    legacy_clients::LegacyClientStore,
+    legacy_client_store::LegacyClientStore,
     listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
     page_token::TokenKey,
     readiness::NotReady,

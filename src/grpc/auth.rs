@@ -8,8 +8,14 @@ use super::certificates::Certificates;
 use crate::{
     credentials::{DOOR_IDENTITY, LegacyCredentials, NotLegacy},
     domain::{
-        call_context::CallContext, error::Error, identity::Identity, key_ring::Matched,
-        legacy_key::Binding, scope::Scope, token::ServiceToken, token_cache::TokenCache,
+        call_context::CallContext,
+        error::Error,
+        identity::Identity,
+        key_ring::Matched,
+        legacy_key::{Binding, MatchedKey},
+        scope::Scope,
+        token::ServiceToken,
+        token_cache::TokenCache,
     },
     fields::Field,
     jwt::Jwts,
@@ -74,8 +80,8 @@ pub(super) struct LegacyCaller {
 }
 
 impl LegacyCaller {
-    /// The caller, if its key may change the fields with values that no typed field can hold. Their
-    /// paths are separated by commas.
+    /// The caller, if its key allows it. `unfit` are the paths of fields with values that no typed field
+    /// can hold, separated by commas.
     ///
     /// # Errors
     /// [`Error::KeyNotAllowed`].
@@ -84,6 +90,9 @@ impl LegacyCaller {
         matched: Matched,
         unfit: Option<impl AsRef<str>>,
     ) -> Result<Self, Error> {
+        if let MatchedKey::Client(key) = &matched.key {
+            key.permit(&credentials)?;
+        }
         if let (Some(allowed), Some(unfit)) = (matched.key.fields(), unfit) {
             let mut fields = unfit.as_ref().split(',').filter_map(Field::from_path);
             if let Some(field) = fields.find(|field| !allowed.has(*field)) {

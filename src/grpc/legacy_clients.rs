@@ -14,7 +14,8 @@ use super::{
 use crate::{
     domain::{
         error::Error,
-        legacy_clients::{self, ClientId, ClientQuery},
+        legacy_client::ClientId,
+        legacy_client_store::{self, ClientQuery},
         listing::{Cursor, Listed},
         page_token::Purpose,
         scope::Scope,
@@ -42,7 +43,7 @@ impl LegacyCalls {
         };
         self.service.store.administer(call, &actor).await?;
         let items = self.service.store.legacy_clients(call, &query).await?;
-        let position = |client: &legacy_clients::LegacyClient| Cursor {
+        let position = |client: &legacy_client_store::LegacyClient| Cursor {
             username: client.id.digest(),
             update_time: client.last.timestamp_micros(),
             id: 0,
@@ -55,7 +56,7 @@ impl LegacyCalls {
     }
 }
 
-fn to_proto(client: legacy_clients::LegacyClient) -> LegacyClient {
+fn to_proto(client: legacy_client_store::LegacyClient) -> LegacyClient {
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let ClientId { key, network, username } = client.id;
     LegacyClient {

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     domain::{
-        error::Error,
+        error::{Error, NotPermitted},
+        identity::Identity,
         legacy_key::{self, Bindings},
         listing::{Cursor, Listed},
         page_token::Purpose,
@@ -41,6 +42,7 @@ impl LegacyCalls {
     ) -> Result<CreateLegacyKeyResponse, Error> {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Admin, &request.acting_username)?;
+        refuse_limited(&caller)?;
         let new = to_new(request.key.unwrap_or_default())?;
         let keys = self.service.client_keys(call, &actor).await?;
         let by = administrator(&caller, extensions, &request.acting_username);
@@ -62,13 +64,9 @@ impl LegacyCalls {
         let key = self.service.store.token_key(call).await?;
         let tokens = Tokens::new(key, Purpose::ListLegacyKeys, &request);
         let after = tokens.position(&token)?;
-        let mut items =
-            self.service.client_keys(call, &actor).await?.store.legacy_keys(call).await?;
-        if let Some(after) = after {
-            let after = (after.update_time, after.username);
-            items.retain(|key| (key.create_time.timestamp_micros(), &key.id) > (after.0, &after.1));
-        }
-        items.truncate(size + 1);
+        let after = after.map(|after| (after.update_time, after.username));
+        let keys = self.service.client_keys(call, &actor).await?;
+        let items = keys.store.legacy_keys(call, after, size as u64 + 1).await?;
         let position = |key: &legacy_key::LegacyKey| Cursor {
             username: key.id.clone(),
             update_time: key.create_time.timestamp_micros(),
@@ -105,6 +103,7 @@ impl LegacyCalls {
     ) -> Result<RotateLegacyKeyResponse, Error> {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Admin, &request.acting_username)?;
+        refuse_limited(&caller)?;
         let keys = self.service.client_keys(call, &actor).await?;
         let by = administrator(&caller, extensions, &request.acting_username);
         let (clock, name) = (&*self.service.clock, &request.key_id_or_name);
@@ -115,8 +114,17 @@ impl LegacyCalls {
     }
 }
 
+/// Refuses a caller that may change only some fields: a new key can change others.
+fn refuse_limited(caller: &Identity) -> Result<(), Error> {
+    match caller.fields() {
+        Some(_) => Err(NotPermitted::ClientKey.into()),
+        None => Ok(()),
+    }
+}
+
 fn to_new(key: LegacyKey) -> Result<NewKey, Error> {
-    if key.fields.iter().any(|path| !FIELDS.iter().any(|field| field.is_within(path))) {
+    let is_known = |path: &String| FIELDS.iter().any(|field| field.is_within(path));
+    if key.fields.iter().any(|path| path == "*" || !is_known(path)) {
         return Err(invalid_request("key.fields", "must be fields or groups"));
     }
     let networks = Networks::of(key.networks.iter().map(String::as_str));

@@ -190,7 +190,11 @@ impl LegacyCalls {
     ) -> Result<(), Error> {
         let change = AdminChange {
             object: Object::LegacyHash,
-            name: format!("user_id={}", parse_id(&credentials.user_id).unwrap_or_default()),
+            // What is hashed, as far as the column holds it.
+            name: format!("u={:?} user_id={:?}", credentials.username, credentials.user_id)
+                .chars()
+                .take(255)
+                .collect(),
             old: None,
             new: None,
         };

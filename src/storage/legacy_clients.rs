@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Condition, Expr, ExprTrait},
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QuerySelect, sea_query::Condition,
 };
 
 use super::{
-    database::again,
+    database::{Database, again},
     query_telemetry::own_statement,
     sql::{columns, entities::legacy_client},
     store::SqlStore,
@@ -20,9 +19,8 @@ use crate::{
         administration::Administrator,
         call_context::CallContext,
         error::Error,
-        legacy_clients::{
-            ClientId, ClientQuery, FailedHashes, LegacyClient, LegacyClientStore, Tally,
-        },
+        legacy_client::{ClientId, FailedHashes, Tally},
+        legacy_client_store::{ClientQuery, LegacyClient, LegacyClientStore},
     },
     trace::Span,
 };
@@ -39,47 +37,27 @@ impl LegacyClientStore for SqlStore {
         // Shutdown waits for this permit.
         let _room = self.admit()?;
         let (database, span) = (self.prepared()?, Span::default());
-        let administration = database.administration(&span).await?;
+        let administration = database.background(&span).await?;
+        let transaction = &administration.transaction;
         let add = async {
+            let mut rows = locked(transaction, database, &span, clients, failed).await?;
+            let mut known = networks_of_new(transaction, database, &span, clients, &rows).await?;
             let mut from_new_networks = Vec::new();
-            let transaction = &administration.transaction;
-            let ids: Vec<_> = clients.iter().map(|(id, _)| id.digest()).collect();
-            let known = legacy_client::Entity::find()
-                .filter(legacy_client::Column::Id.is_in(ids.clone()))
-                .order_by_asc(legacy_client::Column::Id)
-                .lock_exclusive();
-            let known = known.all(transaction);
-            let known = own_statement(database.engine(), &span, "SELECT", TABLE, known).await?;
-            let mut known: BTreeMap<_, _> =
-                known.into_iter().map(|row| (row.id.clone(), row)).collect();
-            for (digest, (id, tally)) in ids.into_iter().zip(clients) {
-                let before = known.remove(&digest);
-                if before.is_none() && is_from_new_network(transaction, id).await? {
+            for (id, tally) in clients {
+                let digest = id.digest();
+                let before = rows.remove(&digest);
+                let is_new = before.is_none();
+                if is_new
+                    && known.iter().any(|(key, _)| *key == id.key)
+                    && known.insert((id.key.clone(), id.network.clone()))
+                {
                     from_new_networks.push(id.clone());
                 }
-                let is_new = before.is_none();
-                let row = merged(before, digest, id, tally);
-                let row = row.into_active_model().reset_all();
-                let write = async {
-                    if is_new {
-                        legacy_client::Entity::insert(row)
-                            .exec_without_returning(transaction)
-                            .await
-                            .map(drop)
-                    } else {
-                        row.update(transaction).await.map(drop)
-                    }
-                };
-                own_statement(database.engine(), &span, "INSERT", TABLE, write).await?;
+                let row = with_failed(merged(before, digest, id, tally), failed);
+                write(transaction, database, &span, row, is_new).await?;
             }
-            for FailedHashes { network, username, count } in failed {
-                let column = legacy_client::Column::FailedHashes;
-                let update = legacy_client::Entity::update_many()
-                    .col_expr(column, Expr::col(column).add(signed(*count)))
-                    .filter(legacy_client::Column::Network.eq(network))
-                    .filter(legacy_client::Column::Username.eq(username))
-                    .exec(transaction);
-                own_statement(database.engine(), &span, "UPDATE", TABLE, update).await?;
+            for (_, row) in rows {
+                write(transaction, database, &span, with_failed(row, failed), false).await?;
             }
             Ok((from_new_networks, Vec::new()))
         };
@@ -122,16 +100,88 @@ impl LegacyClientStore for SqlStore {
     }
 }
 
-/// Whether the key of a new client was used from other networks before, but never from this one.
-async fn is_from_new_network(
+/// Locks and reads the rows to change, in the same order in every replica, so that their transactions do
+/// not wait for each other in a circle.
+async fn locked(
     transaction: &DatabaseTransaction,
-    id: &ClientId,
-) -> Result<bool, Error> {
-    let of_key = legacy_client::Entity::find().filter(legacy_client::Column::KeyName.eq(&id.key));
-    let network = legacy_client::Column::Network;
-    let same = of_key.clone().filter(network.eq(&id.network)).count(transaction).await?;
-    let other = of_key.filter(network.ne(&id.network)).count(transaction).await?;
-    Ok(same == 0 && other > 0)
+    database: &Database,
+    span: &Span,
+    clients: &[(ClientId, Tally)],
+    failed: &[FailedHashes],
+) -> Result<BTreeMap<String, legacy_client::Model>, Error> {
+    let mut ids: BTreeSet<String> = clients.iter().map(|(id, _)| id.digest()).collect();
+    if !failed.is_empty() {
+        let networks: BTreeSet<_> = failed.iter().map(|failed| failed.network.as_str()).collect();
+        let of_networks = legacy_client::Entity::find()
+            .filter(legacy_client::Column::Network.is_in(networks))
+            .all(transaction);
+        let of_networks = own_statement(database.engine(), span, "SELECT", TABLE, of_networks);
+        let counted = of_networks.await?.into_iter().filter(|row| failed_of(row, failed) > 0);
+        ids.extend(counted.map(|row| row.id));
+    }
+    let rows = legacy_client::Entity::find()
+        .filter(legacy_client::Column::Id.is_in(ids))
+        .order_by_asc(legacy_client::Column::Id)
+        .lock_exclusive()
+        .all(transaction);
+    let rows = own_statement(database.engine(), span, "SELECT", TABLE, rows).await?;
+    Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+}
+
+/// The keys of clients without a row, each with the networks that have used it.
+async fn networks_of_new(
+    transaction: &DatabaseTransaction,
+    database: &Database,
+    span: &Span,
+    clients: &[(ClientId, Tally)],
+    rows: &BTreeMap<String, legacy_client::Model>,
+) -> Result<BTreeSet<(String, String)>, Error> {
+    let new = clients.iter().filter(|(id, _)| !rows.contains_key(&id.digest()));
+    let keys: BTreeSet<_> = new.map(|(id, _)| id.key.as_str()).collect();
+    if keys.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let networks = legacy_client::Entity::find()
+        .select_only()
+        .column(legacy_client::Column::KeyName)
+        .column(legacy_client::Column::Network)
+        .distinct()
+        .filter(legacy_client::Column::KeyName.is_in(keys))
+        .into_tuple::<(String, String)>()
+        .all(transaction);
+    let networks = own_statement(database.engine(), span, "SELECT", TABLE, networks).await?;
+    Ok(networks.into_iter().collect())
+}
+
+async fn write(
+    transaction: &DatabaseTransaction,
+    database: &Database,
+    span: &Span,
+    row: legacy_client::Model,
+    is_new: bool,
+) -> Result<(), Error> {
+    let row = row.into_active_model().reset_all();
+    let engine = database.engine();
+    if is_new {
+        let insert = legacy_client::Entity::insert(row).exec_without_returning(transaction);
+        own_statement(engine, span, "INSERT", TABLE, insert).await?;
+    } else {
+        own_statement(engine, span, "UPDATE", TABLE, row.update(transaction)).await?;
+    }
+    Ok(())
+}
+
+/// The number of wrong hashes from the network of a client with its username.
+fn failed_of(row: &legacy_client::Model, failed: &[FailedHashes]) -> u64 {
+    let own = failed
+        .iter()
+        .filter(|failed| failed.network == row.network && failed.username == row.username);
+    own.map(|failed| failed.count).sum()
+}
+
+fn with_failed(mut row: legacy_client::Model, failed: &[FailedHashes]) -> legacy_client::Model {
+    row.failed_hashes = row.failed_hashes.saturating_add(signed(failed_of(&row, failed)));
+    row
 }
 
 fn signed(count: u64) -> i64 {

@@ -53,10 +53,23 @@ impl LegacyKeyStore for SqlStore {
         keys(self.prepared()?, &call.span, select).await
     }
 
-    async fn legacy_keys(&self, call: &CallContext) -> Result<Vec<LegacyKey>, Error> {
+    async fn legacy_keys(
+        &self,
+        call: &CallContext,
+        after: Option<(i64, String)>,
+        limit: u64,
+    ) -> Result<Vec<LegacyKey>, Error> {
+        let _room = self.admit()?;
+        let (time, id) = (legacy_key::Column::CreateTime, legacy_key::Column::Id);
+        let behind = |(after, key): (i64, String)| {
+            let same = Condition::all().add(time.eq(after)).add(id.gt(key));
+            Condition::any().add(time.gt(after)).add(same)
+        };
         let select = legacy_key::Entity::find()
-            .order_by_asc(legacy_key::Column::CreateTime)
-            .order_by_asc(legacy_key::Column::Id);
+            .filter(Condition::all().add_option(after.map(behind)))
+            .order_by_asc(time)
+            .order_by_asc(id)
+            .limit(limit);
         keys(self.prepared()?, &call.span, select).await
     }
 
@@ -66,6 +79,7 @@ impl LegacyKeyStore for SqlStore {
         by: &Administrator,
         key: LegacyKey,
     ) -> Result<(), Error> {
+        let _room = self.admit()?;
         let change = AdminChange {
             object: Object::LegacyKey,
             name: key.id.clone(),
@@ -85,6 +99,7 @@ impl LegacyKeyStore for SqlStore {
         id_or_name: &str,
         now: DateTime<Utc>,
     ) -> Result<usize, Error> {
+        let _room = self.admit()?;
         let administration = self.prepared()?.administration(&call.span).await?;
         let columns =
             [legacy_key::Column::Id, legacy_key::Column::Name, legacy_key::Column::RevokeTime];
@@ -100,6 +115,7 @@ impl LegacyKeyStore for SqlStore {
         (by, now): (&Administrator, DateTime<Utc>),
         secrets: Vec<(String, Sealed)>,
     ) -> Result<(), Error> {
+        let _room = self.admit()?;
         let database = self.prepared()?;
         let administration = database.administration(&call.span).await?;
         let reseal = async {

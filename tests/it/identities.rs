@@ -10,11 +10,11 @@ use m4_user_details::{
         token::{RANDOM_BYTES, ServiceToken, TokenStore},
     },
     proto::{
-        Address, BatchUpdateUserDetailsRequest, ExplainLegacyCallRequest, General,
-        GetSettingsRequest, GetUserDetailsRequest, ListUserDetailsChangesRequest,
-        ListUserDetailsRequest, RevertUserDetailsChangeRequest, Settings, UpdateSettingsRequest,
-        UpdateUserDetailsRequest, UserDetails, WatchUserDetailsRequest,
-        update_user_details_result::Result as UpdateResult,
+        Address, BatchUpdateUserDetailsRequest, CreateLegacyKeyRequest, ExplainLegacyCallRequest,
+        General, GetSettingsRequest, GetUserDetailsRequest, LegacyKey,
+        ListUserDetailsChangesRequest, ListUserDetailsRequest, RevertUserDetailsChangeRequest,
+        RotateLegacyKeyRequest, Settings, UpdateSettingsRequest, UpdateUserDetailsRequest,
+        UserDetails, WatchUserDetailsRequest, update_user_details_result::Result as UpdateResult,
     },
     storage::SqlStore,
 };
@@ -293,6 +293,15 @@ async fn a_list_of_fields_bounds_every_way_of_changing(database: TestDatabase) {
     app.legacy().explain_legacy_call(explain(false)).await.unwrap();
     let refused = app.legacy().explain_legacy_call(explain(true)).await.unwrap_err();
     assert_denied(&refused, "include_hash");
+    // So would a new client key.
+    let key = LegacyKey { name: "x".to_owned(), ..LegacyKey::default() };
+    let create = CreateLegacyKeyRequest { key: Some(key), acting_username: "admin".to_owned() };
+    let refused = app.legacy().create_legacy_key(with(&token, create)).await.unwrap_err();
+    assert_denied(&refused, "create");
+    let (key_id_or_name, acting_username) = ("x".to_owned(), "admin".to_owned());
+    let rotate = RotateLegacyKeyRequest { key_id_or_name, acting_username };
+    let refused = app.legacy().rotate_legacy_key(with(&token, rotate)).await.unwrap_err();
+    assert_denied(&refused, "rotate");
     users.update_user_details(with(&token, clear("comment"))).await.unwrap();
     users.update_user_details(with(&token, move_to("Vilnius"))).await.unwrap();
     let entries = database.number("SELECT count(*) FROM change_log").await;

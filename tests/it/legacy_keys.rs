@@ -18,6 +18,7 @@ use m4_user_details::{
     secrets::Secrets,
     storage::SqlStore,
 };
+use prost_types::Timestamp;
 use sha1::{Digest, Sha1};
 use tempfile::NamedTempFile;
 use tonic::Code;
@@ -37,6 +38,7 @@ on_every_engine!(
     many_keys_are_told_apart,
     who_administers_is_logged,
     clients_are_counted_on_every_replica,
+    a_key_in_the_wrong_hands_is_in_the_report,
 );
 
 const MASTER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -248,6 +250,11 @@ async fn keys_are_listed_rotated_and_revoked_without_their_secrets(database: Tes
     for key in [
         named(""),
         named("x\ny"),
+        named("default"),
+        LegacyKey { username: Some(String::new()), ..named("x") },
+        LegacyKey { username: Some("x".repeat(256)), ..named("x") },
+        LegacyKey { fields: vec!["*".to_owned()], ..named("x") },
+        LegacyKey { expire_time: Some(Timestamp { seconds: 1, nanos: 0 }), ..named("x") },
         LegacyKey { fields: vec!["nothing".to_owned()], ..named("x") },
         LegacyKey { networks: vec!["somewhere".to_owned()], ..named("x") },
         LegacyKey { recipes: vec![7], ..named("x") },
@@ -408,6 +415,23 @@ async fn clients_are_counted_on_every_replica(database: TestDatabase) {
     assert_eq!(reason(&status), "ACCESS_DENIED");
 }
 
+async fn a_key_in_the_wrong_hands_is_in_the_report(database: TestDatabase) {
+    let masters = masters(&[MASTER]);
+    let app = counting(&database, &masters).await;
+    let bound = LegacyKey {
+        username: Some("admin".to_owned()),
+        networks: vec!["10.0.0.0/8".to_owned()],
+        ..named("crm")
+    };
+    let secret = create(&app, bound).await;
+    let answer = post(&app, &call("admin", "admin3", &secret, "city=Kaunas")).await;
+    assert_eq!(answer.body, DENIED);
+    until("the call is counted", async || !clients(&app).await.is_empty()).await;
+    let counted = &clients(&app).await[0];
+    assert_eq!((counted.key.as_str(), counted.network.as_str()), ("crm", "127.0.0.1"));
+    assert_eq!((counted.calls, counted.refused), (1, 1));
+}
+
 async fn who_administers_is_logged(database: TestDatabase) {
     let masters = masters(&[MASTER]);
     let app = start(&database, &masters).await;
@@ -451,7 +475,7 @@ async fn who_administers_is_logged(database: TestDatabase) {
     for (found, (object, old, new)) in found.iter().zip(expected) {
         assert_eq!((found.0, found.1.as_str(), found.2.as_str()), (object, old, new));
     }
-    assert_eq!(entries[0].name, "user_id=3");
+    assert_eq!(entries[0].name, "u=\"admin\" user_id=\"3\"");
     assert_eq!(entries[2].name, "allowed_network 127.0.0.1/32");
     assert_eq!(entries[3].name, "allow_get_api");
     for entry in &entries {

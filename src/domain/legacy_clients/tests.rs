@@ -3,7 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::{domain::legacy_key::MatchedKey, fields::Field};
+use crate::domain::error::Error;
+use crate::{
+    domain::{
+        call_context::CallContext,
+        legacy_client_store::{ClientQuery, LegacyClient},
+        legacy_key::MatchedKey,
+    },
+    fields::Field,
+};
+use async_trait::async_trait;
 
 fn credentials(username: &str, address: &str) -> LegacyCredentials {
     let [user_id, hash] = [const { String::new() }; 2];
@@ -12,10 +21,14 @@ fn credentials(username: &str, address: &str) -> LegacyCredentials {
 }
 
 fn call(clients: &LegacyClients, username: &str, address: &str, seconds: i64) {
-    let matched = Matched { recipe: Recipe::UserId, key: MatchedKey::Default };
+    let matched = Matched { recipe: Recipe::UsernameUserId, key: MatchedKey::Default };
     let now = DateTime::from_timestamp(seconds, 0).unwrap();
     let fields = [Field::city].into_iter().collect();
-    clients.called(&credentials(username, address), &matched, fields, seconds == 1, now);
+    let credentials = credentials(username, address);
+    let counting = clients.begin(&credentials, &matched, fields, now);
+    if seconds != 1 {
+        counting.stored();
+    }
 }
 
 /// A store that fails while `down`.

@@ -6,13 +6,14 @@ use secrecy::SecretString;
 
 use super::Service;
 use crate::domain::{
+    account::Username,
     administration::{AdminEntry, Administrator},
     call_context::CallContext,
     clock::Clock,
     error::Error,
     identity::Identity,
     legacy_access::ClientKeys,
-    legacy_key::{Bindings, LegacyKey, MAX_ACTIVE_KEYS, RANDOM_BYTES},
+    legacy_key::{Bindings, LegacyKey, MAX_ACTIVE_KEYS, MatchedKey, RANDOM_BYTES},
     update::Actor,
 };
 
@@ -27,7 +28,47 @@ pub struct NewKey {
     pub expire_time: Option<DateTime<Utc>>,
 }
 
+impl NewKey {
+    fn check(&self, now: DateTime<Utc>) -> Result<(), Error> {
+        let wrong = |field, problem: &str| {
+            Err(Error::InvalidRequest { field, problem: problem.to_owned() })
+        };
+        if !Identity::is_name(&self.name) {
+            return wrong("key.name", "must be 1 to 255 characters without control characters");
+        }
+        if [MatchedKey::Default, MatchedKey::Previous].iter().any(|key| key.name() == self.name) {
+            return wrong("key.name", "is the name of a configured key");
+        }
+        let username = self.bindings.username.as_deref();
+        if username.is_some_and(|username| Username::parse(username).is_none()) {
+            return wrong("key.username", "must be a username");
+        }
+        if self.expire_time.is_some_and(|end| end <= now) {
+            return wrong("key.expire_time", "must be in the future");
+        }
+        Ok(())
+    }
+}
+
 impl ClientKeys {
+    /// Every key, oldest first.
+    ///
+    /// # Errors
+    /// The errors of the storage.
+    pub async fn all(&self, call: &CallContext) -> Result<Vec<LegacyKey>, Error> {
+        const PAGE: u64 = 1000;
+        let (mut keys, mut after) = (Vec::<LegacyKey>::new(), None);
+        loop {
+            let page = self.store.legacy_keys(call, after, PAGE).await?;
+            let is_last = (page.len() as u64) < PAGE;
+            keys.extend(page);
+            if is_last {
+                return Ok(keys);
+            }
+            after = keys.last().map(|key| (key.create_time.timestamp_micros(), key.id.clone()));
+        }
+    }
+
     /// Creates a key. The secret is shown only now.
     ///
     /// # Errors
@@ -40,11 +81,8 @@ impl ClientKeys {
         clock: &dyn Clock,
         new: NewKey,
     ) -> Result<(SecretString, LegacyKey), Error> {
-        if !Identity::is_name(&new.name) {
-            let problem = "must be 1 to 255 characters without control characters".to_owned();
-            return Err(Error::InvalidRequest { field: "name", problem });
-        }
         let now = clock.now().trunc_subsecs(6);
+        new.check(now)?;
         if self.store.active_legacy_keys(call, now).await?.len() >= MAX_ACTIVE_KEYS {
             return Err(Error::FailedPrecondition(format!(
                 "there are {MAX_ACTIVE_KEYS} active client keys already"
@@ -92,7 +130,7 @@ impl ClientKeys {
         clock: &dyn Clock,
     ) -> Result<usize, Error> {
         let mut sealed = Vec::new();
-        let keys = self.store.legacy_keys(call).await?;
+        let keys = self.all(call).await?;
         let live = keys.iter().filter(|key| key.revoke_time.is_none());
         for key in live.filter(|key| !self.masters.is_current(&key.secret)) {
             let again = self.masters.open(&key.id, &key.secret);

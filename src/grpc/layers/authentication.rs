@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     credentials::UNFIT_FIELDS,
-    domain::{error::Error, legacy_access::LegacyAccess, service::Service as UseCases},
+    domain::{
+        error::Error, legacy_access::LegacyAccess, scope::FieldSet, service::Service as UseCases,
+    },
     grpc::{
         auth::{Authentication, Caller, Claimed, LegacyCaller, text},
         metrics,
@@ -63,7 +65,11 @@ impl Authenticator {
                 })?;
                 call.record.set_key(&matched.key);
                 let unfit = text(headers, UNFIT_FIELDS)?;
-                Caller::Legacy(Box::new(LegacyCaller::new(credentials, matched, unfit)?))
+                // A key in the wrong hands is in the report, too.
+                let counting = self.service.count(&credentials, &matched, FieldSet::default());
+                let caller = LegacyCaller::new(credentials.clone(), matched.clone(), unfit)?;
+                counting.not_yet();
+                Caller::Legacy(Box::new(caller))
             }
         };
         Ok(Some(caller))

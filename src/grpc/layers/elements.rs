@@ -114,7 +114,7 @@ fn max_elements(field: &str) -> usize {
     match field {
         "requests" => MAX_BATCH_SIZE,
         "hash_recipes" => MAX_HASH_RECIPES,
-        "allowed_networks" => MAX_NETWORKS,
+        "allowed_networks" | "networks" => MAX_NETWORKS,
         "brownouts" => MAX_BROWNOUTS,
         // Mask paths, and fields that are added later.
         _ => MAX_MASK_PATHS,

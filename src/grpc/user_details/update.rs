@@ -58,11 +58,13 @@ impl UserDetails {
         let origin = Origin { address, identity, ..Origin::of(EntryPoint::Legacy) };
         let update = to_update(call, request, (actor, matched.key.fields()), origin)?;
         let fields = update.edits.fields().collect();
+        let counting = self.service.count(credentials, matched, fields);
         let is_check = update.validate_only;
-        let updated = self.service.update(call, update).await.map_err(of_key);
-        let (is_refused, now) = (is_check || updated.is_err(), self.service.clock.now());
-        self.service.clients.called(credentials, matched, fields, is_refused, now);
-        Ok(to_response(updated?))
+        let updated = self.service.update(call, update).await.map_err(of_key)?;
+        if !is_check {
+            counting.stored();
+        }
+        Ok(to_response(updated))
     }
 }
 

@@ -26,6 +26,8 @@ use crate::{
 };
 
 const TABLE: &str = "administration_log";
+/// Log entries per statement: databases limit the number of parameters.
+const ENTRIES_PER_STATEMENT: usize = 500;
 
 /// A begun administrative change.
 pub(in crate::storage) struct Administration<'a> {
@@ -33,7 +35,8 @@ pub(in crate::storage) struct Administration<'a> {
     database: &'a Database,
     span: &'a Span,
     lease: Lease,
-    _room: ConnectionPermit<'a>,
+    /// `None` for background work.
+    _room: Option<ConnectionPermit<'a>>,
 }
 
 impl Database {
@@ -44,7 +47,16 @@ impl Database {
     ) -> Result<Administration<'a>, Error> {
         let room = self.own_work.acquire().await;
         let Begun { transaction, lease } = self.begin(span).await?;
-        Ok(Administration { transaction, database: self, span, lease, _room: room })
+        Ok(Administration { transaction, database: self, span, lease, _room: Some(room) })
+    }
+
+    /// Begins background work, which keeps nobody from internal work. One task at a time may do so.
+    pub(in crate::storage) async fn background<'a>(
+        &'a self,
+        span: &'a Span,
+    ) -> Result<Administration<'a>, Error> {
+        let Begun { transaction, lease } = self.begin(span).await?;
+        Ok(Administration { transaction, database: self, span, lease, _room: None })
     }
 
     pub(in crate::storage) async fn update_settings(
@@ -111,7 +123,8 @@ impl Administration<'_> {
         let engine = self.database.engine();
         for column in [id, name] {
             let live = E::find().filter(column.eq(id_or_name)).filter(revoke_time.is_null());
-            let live = live.select_only().column(id).into_tuple::<String>().all(&self.transaction);
+            let live = live.select_only().column(id).lock_exclusive().into_tuple::<String>();
+            let live = live.all(&self.transaction);
             let ids = own_statement(engine, self.span, "SELECT", table, live).await?;
             if ids.is_empty() {
                 continue;
@@ -154,8 +167,8 @@ impl Administration<'_> {
         let engine = database.engine();
         let commit = async {
             let (value, changes) = outcome?;
-            if !changes.is_empty() {
-                let rows: Vec<_> = changes.iter().map(|change| row(by, now, change)).collect();
+            for changes in changes.chunks(ENTRIES_PER_STATEMENT) {
+                let rows = changes.iter().map(|change| row(by, now, change));
                 let insert = administration_log::Entity::insert_many(rows);
                 let insert = insert.exec_without_returning(&transaction);
                 own_statement(engine, span, "INSERT", TABLE, insert).await?;
