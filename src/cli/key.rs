@@ -65,7 +65,7 @@ struct Create {
     /// The only fields that it may change: fields such as `general.hidden`, or groups such as `address`.
     #[arg(long = "field", value_delimiter = ',', value_name = "FIELD,…")]
     fields: Vec<String>,
-    /// The recipes of its hashes, joined by `+`. Without this, those of the setting `hash_recipes`.
+    /// The recipes of its hashes, joined by `+`. Without this, the setting `hash_recipes` decides.
     #[arg(long, value_name = "RECIPE+…")]
     recipes: Option<String>,
     /// Days until expiry. Without this, the key never expires.

@@ -1,4 +1,4 @@
-//! Clients of legacy calls, and what is counted of them.
+//! Clients of legacy calls, and the counts of their calls.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};

@@ -49,7 +49,7 @@ pub struct Bindings {
     pub networks: Networks,
     /// The fields and groups that it may change, separated by spaces; `None` for all.
     pub fields: Option<String>,
-    /// The recipes of its hashes, instead of those of the settings; `None` for those of the settings.
+    /// The recipes of its hashes. `None`: the settings decide.
     pub recipes: Option<Vec<Recipe>>,
 }
 

@@ -190,7 +190,7 @@ impl LegacyCalls {
     ) -> Result<(), Error> {
         let change = AdminChange {
             object: Object::LegacyHash,
-            // What is hashed, as far as the column holds it.
+            // The hashed parameters, as far as the column holds them.
             name: format!("u={:?} user_id={:?}", credentials.username, credentials.user_id)
                 .chars()
                 .take(255)

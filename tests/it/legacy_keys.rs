@@ -153,7 +153,7 @@ async fn a_key_is_bound_to_what_its_client_needs(database: TestDatabase) {
     assert!(wrong.body.contains("Incorrect hash"));
     assert_eq!(app.read(3).await, before);
 
-    // Its own recipes replace those of the settings.
+    // Its own recipes replace the recipes of the settings.
     let old = LegacyKey { recipes: vec![HashRecipe::UserId as i32], ..named("old") };
     let old = &*create(&app, old).await;
     assert!(

@@ -232,7 +232,7 @@ async fn a_mask_clears_parts_of_the_retirement(database: TestDatabase) {
     assert_eq!((stored.deprecation, stored.sunset), (at(DEPRECATION), at(SUNSET)));
     assert_eq!(stored.retirement_link.as_deref(), Some(LINK));
     assert_eq!(stored.brownouts, windows);
-    // What is absent without a path is unchanged.
+    // Absent settings without a path stay unchanged.
     set(&app, Some(true), None).await;
     assert_eq!(get(&app, "admin").await.unwrap(), stored);
     let one = Settings { brownouts: vec![window(60, 120)], ..Settings::default() };

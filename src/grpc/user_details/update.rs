@@ -68,7 +68,7 @@ impl UserDetails {
     }
 }
 
-/// The error of a legacy call: the fields are those of its key.
+/// The error of a legacy call. Its key names the allowed fields.
 pub(in crate::grpc) fn of_key(error: Error) -> Error {
     match error {
         Error::NotPermitted(NotPermitted::Field(field)) => Binding::Field(field).into(),
