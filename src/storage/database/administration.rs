@@ -182,6 +182,8 @@ impl Administration<'_> {
             place.check()?;
         }
         for AdminChange { object, name, .. } in &changes {
+            // A username is in no log line.
+            let name = (*object != Object::LegacyHash).then_some(name);
             tracing::info!(
                 object = object.as_str(),
                 name,
