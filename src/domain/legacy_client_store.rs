@@ -23,7 +23,7 @@ pub struct LegacyClient {
     pub gets: u64,
     /// The number of wrong hashes from its network with its username, since it was first seen.
     pub failed_hashes: u64,
-    /// The recipe of its last call: a name of [`Recipe`], or of a newer version.
+    /// The recipe of its last call: a name of [`super::hash::Recipe`], or of a newer version.
     pub recipe: String,
     /// The paths of all fields that it has sent.
     pub fields: Vec<String>,
