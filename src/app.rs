@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     drain::{drain, flatten},
-    legacy_clients::ClientCounts,
+    legacy_clients::{BlockWrites, ClientCounts},
     prepare::prepare,
     sweep::Sweep,
 };
@@ -77,6 +77,7 @@ struct Core {
     demo: bool,
     sweep: Sweep,
     clients: ClientCounts,
+    blocks: BlockWrites,
 }
 
 impl Application {
@@ -124,11 +125,16 @@ impl Application {
         authentication.jwts.clone_from(&jwts);
         let client_keys =
             ClientKeys { store: Arc::clone(&shared) as _, masters: config.master_keys.clone() };
-        let service = Service::new(shared, Arc::clone(&clock), keys);
+        let service = Service::new(Arc::clone(&shared) as _, Arc::clone(&clock), keys);
         let service = service.with_settings_ttl(config.settings_age).with_client_keys(client_keys);
-        let service = Arc::new(service);
-        let clients = Arc::clone(&service.clients);
-        let clients = ClientCounts { clients, store: store.clone(), interval: clients_interval };
+        let service = Arc::new(service.with_blocks(shared));
+        let clients = ClientCounts {
+            clients: Arc::clone(&service.clients),
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            interval: clients_interval,
+        };
+        let blocks = BlockWrites(Arc::clone(&service));
         let ending = CancellationToken::new();
         let options = CallOptions {
             deadline: config.limits.deadline,
@@ -151,7 +157,7 @@ impl Application {
         let router = door.router();
         let keep_log = config.keep_log;
         let sweep = Sweep { store: store.clone(), clock, keep_log, interval: sweep_interval };
-        let core = Some(Core { listener, services, store, jwts, demo, sweep, clients });
+        let core = Some(Core { listener, services, store, jwts, demo, sweep, clients, blocks });
         let drain = config.drain;
         let http = (http, router);
         let secrets = config.secret_files.clone();
@@ -251,6 +257,7 @@ impl Application {
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
             parts.spawn(core.sweep.run(ending.clone()).map(Ok));
             parts.spawn(core.clients.clone().run(ending.clone()).map(Ok));
+            parts.spawn(core.blocks.run(ending.clone()).map(Ok));
             parts.spawn(core.store.clone().measure(ending.clone()).map(Ok));
             rest = Some((core.store, core.clients));
         }

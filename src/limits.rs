@@ -9,6 +9,7 @@ use crate::{
     config::keys,
     credentials,
     domain::{
+        legacy_block::MAX_BLOCKS,
         legacy_key::MAX_ACTIVE_KEYS,
         page_token::MAX_TOKEN_LENGTH,
         update::MAX_BATCH_TEXT_BYTES,
@@ -58,6 +59,7 @@ pub fn table() -> String {
     row("hash recipes of the settings", MAX_HASH_RECIPES.to_string(), INVALID);
     row("networks of the settings or of a configuration key", MAX_NETWORKS.to_string(), INVALID);
     row("active client keys", MAX_ACTIVE_KEYS.to_string(), "FAILED_PRECONDITION");
+    row("blocks by operators", MAX_BLOCKS.to_string(), "FAILED_PRECONDITION");
     row("brownouts of the settings", MAX_BROWNOUTS.to_string(), INVALID);
     row("`retirement_link` of the settings", format!("{MAX_LINK_BYTES} bytes"), INVALID);
     row("items of a page", LARGEST_PAGE.to_string(), "a page of so many items");

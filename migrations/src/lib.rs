@@ -10,7 +10,9 @@
 //! it holds the lock. On PostgreSQL, an index on a table with rows is built concurrently. Add a
 //! constraint on an existing table as `NOT VALID`, and validate it in the next step.
 
+mod administration_tables;
 mod apply;
+mod columns;
 mod record;
 mod step;
 mod tables;

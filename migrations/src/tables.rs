@@ -1,10 +1,12 @@
 //! The schema steps, in order.
 
-use sea_orm_migration::sea_query::{
-    ColumnDef, ForeignKey, ForeignKeyCreateStatement, Index, Table, TableCreateStatement,
-};
+use sea_orm_migration::sea_query::{ColumnDef, Index, Table, TableCreateStatement};
 
-use crate::step::Step;
+use crate::{
+    administration_tables::{administration_log, legacy_blocks, legacy_clients, legacy_keys},
+    columns::{flag, id, micros_of_time, millionths, number, refers, text},
+    step::Step,
+};
 
 /// All steps. Add a new step at the end only.
 pub fn steps() -> Vec<Step> {
@@ -92,17 +94,13 @@ pub fn steps() -> Vec<Step> {
             "legacy_clients_time_idx",
             Index::create().col("last_time").col("id").take(),
         ),
+        Step::table("m0042_legacy_blocks", legacy_blocks()),
     ]
 }
 
 /// An index for lists of accounts in the order of `column` and id.
 fn index_of_accounts(name: &'static str, index: &'static str, column: &'static str) -> Step {
     Step::index(name, "accounts", index, Index::create().col(column).col("id").take())
-}
-
-/// An auto-increment primary key.
-fn id() -> ColumnDef {
-    ColumnDef::new("id").big_integer().not_null().auto_increment().primary_key().take()
 }
 
 /// A table with an id and a unique name.
@@ -270,95 +268,5 @@ fn change_log_sweeps() -> TableCreateStatement {
     Table::create()
         .table("change_log_sweeps")
         .col(ColumnDef::new("up_to").big_integer().not_null().primary_key())
-        .take()
-}
-
-/// Changes of settings, tokens and keys. Values are without secrets.
-fn administration_log() -> TableCreateStatement {
-    Table::create()
-        .table("administration_log")
-        .col(id())
-        .col(micros_of_time("change_time"))
-        .col(text("identity", 255))
-        .col(text("acting_username", 255))
-        .col(text("address", 64))
-        .col(ColumnDef::new("object").string_len(32).not_null())
-        .col(ColumnDef::new("name").string_len(255).not_null())
-        .col(ColumnDef::new("old_value").text())
-        .col(ColumnDef::new("new_value").text())
-        .take()
-}
-
-/// Client keys of legacy calls, with sealed secrets. `networks`, `fields` and `recipes` are words
-/// separated by spaces; NULL does not bind.
-fn legacy_keys() -> TableCreateStatement {
-    Table::create()
-        .table("legacy_keys")
-        .col(ColumnDef::new("id").string_len(16).not_null().primary_key())
-        .col(ColumnDef::new("name").string_len(255).not_null())
-        .col(ColumnDef::new("sealed_secret").string_len(255).not_null())
-        .col(ColumnDef::new("username").string_len(255))
-        .col(ColumnDef::new("networks").text())
-        .col(ColumnDef::new("fields").text())
-        .col(ColumnDef::new("recipes").string_len(255))
-        .col(micros_of_time("create_time"))
-        .col(ColumnDef::new("expire_time").big_integer())
-        .col(ColumnDef::new("revoke_time").big_integer())
-        .take()
-}
-
-/// Clients of legacy calls. `id` is a digest of key, network and username. `fields` are words separated
-/// by spaces.
-fn legacy_clients() -> TableCreateStatement {
-    let count =
-        |name: &'static str| ColumnDef::new(name).big_integer().not_null().default(0).take();
-    Table::create()
-        .table("legacy_clients")
-        .col(ColumnDef::new("id").string_len(64).not_null().primary_key())
-        .col(ColumnDef::new("key_name").string_len(255).not_null())
-        .col(ColumnDef::new("network").string_len(64).not_null())
-        .col(ColumnDef::new("username").string_len(255).not_null())
-        .col(micros_of_time("first_time"))
-        .col(micros_of_time("last_time"))
-        .col(count("calls"))
-        .col(count("refused"))
-        .col(count("gets"))
-        .col(count("failed_hashes"))
-        .col(ColumnDef::new("recipe").string_len(32).not_null())
-        .col(ColumnDef::new("fields").text().not_null())
-        .take()
-}
-
-fn flag(name: &'static str) -> ColumnDef {
-    ColumnDef::new(name).boolean().not_null().default(false).take()
-}
-
-fn number(name: &'static str, default: i32) -> ColumnDef {
-    ColumnDef::new(name).integer().not_null().default(default).take()
-}
-
-fn text(name: &'static str, longest: u32) -> ColumnDef {
-    ColumnDef::new(name).string_len(longest).not_null().default("").take()
-}
-
-/// An exact decimal as an integer in millionths, stored alike on every engine.
-fn millionths(name: &'static str) -> ColumnDef {
-    ColumnDef::new(name).big_integer().not_null().default(0).take()
-}
-
-/// A time, in microseconds since 1970-01-01 UTC.
-fn micros_of_time(name: &'static str) -> ColumnDef {
-    ColumnDef::new(name).big_integer().not_null().take()
-}
-
-fn refers(
-    table: &'static str,
-    column: &'static str,
-    target: &'static str,
-) -> ForeignKeyCreateStatement {
-    ForeignKey::create()
-        .name(format!("{table}_{column}_fk"))
-        .from(table, column)
-        .to(target, "id")
         .take()
 }

@@ -1,26 +1,56 @@
-//! Writes the counts of legacy clients.
+//! The background work for legacy calls: writes the counts of clients and the automatic blocks, and reads
+//! the known clients.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{domain::legacy_clients::LegacyClients, storage::SqlStore};
+use crate::{
+    domain::{clock::Clock, error::chain, legacy_clients::LegacyClients, service::Service},
+    storage::SqlStore,
+};
+
+/// Minimum interval between writes of automatic blocks.
+const BLOCKS_INTERVAL: Duration = Duration::from_millis(250);
+/// Backoff after automatic blocks could not be written.
+const BLOCKS_BACKOFF: Duration = Duration::from_secs(2);
+/// Maximum interval between checks of the memory of the limits on wrong hashes.
+const TIDY_INTERVAL: Duration = Duration::from_secs(10);
+/// Backoff after the known clients could not be read at the start.
+const READ_BACKOFF: Duration = Duration::from_millis(50);
 
 /// The periodic write of the counts.
 #[derive(Clone)]
 pub(crate) struct ClientCounts {
     pub(crate) clients: Arc<LegacyClients>,
     pub(crate) store: SqlStore,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) interval: Duration,
 }
 
 impl ClientCounts {
-    /// Writes after each interval, until `stop`.
+    /// Reads the known clients first. Writes the counts, and reads what other replicas have written,
+    /// after each interval, until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut since = None;
         loop {
+            let now = self.clock.now();
+            let read = self.clients.read_known(&self.store, since).await;
+            let pause = match (&read, since) {
+                (Err(_), None) => READ_BACKOFF,
+                (Err(error), Some(_)) => {
+                    let error = chain(error);
+                    tracing::warn!(error, "the known legacy clients could not be read");
+                    self.interval
+                }
+                (Ok(()), _) => {
+                    since = Some(now);
+                    self.interval
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(self.interval) => self.write().await,
+                () = tokio::time::sleep(pause) => self.write().await,
             }
         }
     }
@@ -28,5 +58,34 @@ impl ClientCounts {
     /// Writes the counts now.
     pub(crate) async fn write(&self) {
         self.clients.write(&self.store).await;
+    }
+}
+
+/// The writes of automatic blocks.
+pub(crate) struct BlockWrites(pub(crate) Arc<Service>);
+
+impl BlockWrites {
+    /// Writes new blocks, until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.0.guard.has_waiting.notified() => {}
+                () = tokio::time::sleep(TIDY_INTERVAL) => {}
+            }
+            let pause = match self.0.store_blocks().await {
+                Ok(()) => BLOCKS_INTERVAL,
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(error, "blocks of legacy calls could not be stored");
+                    self.0.guard.has_waiting.notify_one();
+                    BLOCKS_BACKOFF
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
     }
 }

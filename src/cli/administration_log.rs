@@ -1,8 +1,7 @@
-//! `administration-log`: who changed settings, tokens and keys.
+//! `administration-log`: who changed settings, tokens, keys and blocks.
 
 use std::fmt::Write;
 
-use chrono::SecondsFormat;
 use clap::Args;
 
 use super::{error::CliError, print};
@@ -12,7 +11,7 @@ use crate::{
     storage::SqlStore,
 };
 
-/// List the changes of settings, tokens and keys, newest first: tab-separated.
+/// List the changes of settings, tokens, keys and blocks, newest first: tab-separated.
 #[derive(Debug, Args)]
 pub(super) struct AdministrationLog {
     /// The most entries to list.
@@ -33,7 +32,7 @@ impl AdministrationLog {
             "id\ttime\tidentity\tacting username\taddress\tobject\tname\told\tnew\n".to_owned();
         for entry in read? {
             let AdminEntry { id, time, by, object, name, old, new } = entry;
-            let time = time.to_rfc3339_opts(SecondsFormat::Secs, true);
+            let time = print::time(time);
             let or = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
             let cells =
                 [by.identity, by.acting_username, by.address, object, name, or(old), or(new)];

@@ -2,7 +2,6 @@
 
 use std::{fmt::Write, fs};
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
 use secrecy::ExposeSecret;
 
@@ -62,10 +61,10 @@ fn key_file(config: &Config) -> String {
     let Some(file) = files.into_iter().find(|file| file.key == "api.secret_key_file") else {
         return String::new();
     };
-    let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
     let changed = fs::metadata(&file.path).and_then(|found| found.modified());
-    let changed = changed.map_or("at an unknown time".to_owned(), |changed| time(changed.into()));
-    let (path, read) = (file.path.display(), time(SystemClock.now()));
+    let changed =
+        changed.map_or("at an unknown time".to_owned(), |changed| print::time(changed.into()));
+    let (path, read) = (file.path.display(), print::time(SystemClock.now()));
     format!("secret key: {path}, changed {changed}, read {read}\n")
 }
 

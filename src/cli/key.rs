@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 
@@ -137,9 +137,6 @@ impl Create {
 }
 
 async fn list(keys: &ClientKeys, now: DateTime<Utc>) -> Result<String, CliError> {
-    let time = |time: Option<DateTime<Utc>>| {
-        time.map_or("-".to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
-    };
     let mut text = "id\tname\tu\tnetworks\tfields\trecipes\tcreated\texpires\tstate\n".to_owned();
     for key in keys.all(&CallContext::default()).await? {
         let state = match key.revoke_time {
@@ -147,7 +144,8 @@ async fn list(keys: &ClientKeys, now: DateTime<Utc>) -> Result<String, CliError>
             None if key.is_active(now) => "active",
             None => "expired",
         };
-        let (created, expires) = (time(Some(key.create_time)), time(key.expire_time));
+        let (created, expires) =
+            (print::time_or_none(Some(key.create_time)), print::time_or_none(key.expire_time));
         let LegacyKey { id, name, bindings, .. } = key;
         let networks = bindings.networks.to_string();
         let any = |text: Option<String>| text.unwrap_or_else(|| "*".to_owned());

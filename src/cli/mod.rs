@@ -83,9 +83,9 @@ enum Command {
     Token(token::Token),
     /// Make, list, revoke and rotate the keys of legacy clients.
     Key(key::Key),
-    /// See which clients make legacy calls.
+    /// See which clients make legacy calls, and block addresses and usernames.
     Legacy(legacy::Legacy),
-    /// List the changes of settings, tokens and keys, newest first.
+    /// List the changes of settings, tokens, keys and blocks, newest first.
     AdministrationLog(administration_log::AdministrationLog),
     /// Ask a running service whether it is ready; for containers.
     Healthcheck,

@@ -35,7 +35,9 @@ enum Action {
     /// `allowed_networks=192.0.2.0/24,2001:db8::7` (empty: everywhere),
     /// `deprecation=2027-01-01T00:00:00Z`, `sunset=2027-07-01T00:00:00Z`,
     /// `retirement_link=https://billing.example/migrate` (empty: none),
-    /// `brownouts=2027-02-01T09:00:00Z/2027-02-01T10:00:00Z,...` (empty: none).
+    /// `brownouts=2027-02-01T09:00:00Z/2027-02-01T10:00:00Z,...` (empty: none),
+    /// `failed_hashes_per_address=600` and `failed_hashes_per_username=600` (a minute; 0: no limit),
+    /// `block_seconds=300`.
     Set {
         #[arg(required = true, value_name = "NAME=VALUE")]
         settings: Vec<String>,
@@ -76,7 +78,8 @@ impl Settings {
         let retirement = &settings.retirement;
         print::text(&format!(
             "allow_api={}\nallow_get_api={}\nhash_recipes={}\nallowed_networks={}\ndeprecation={}\n\
-             sunset={}\nretirement_link={}\nbrownouts={}\n",
+             sunset={}\nretirement_link={}\nbrownouts={}\nfailed_hashes_per_address={}\n\
+             failed_hashes_per_username={}\nblock_seconds={}\n",
             word(settings.allow_api),
             word(settings.allow_get_api),
             Recipe::joined(&settings.hash_recipes),
@@ -85,6 +88,9 @@ impl Settings {
             text(retirement.sunset),
             retirement.link.as_ref().map(Link::as_str).unwrap_or_default(),
             retirement.brownouts,
+            settings.hash_limits.per_address,
+            settings.hash_limits.per_username,
+            settings.hash_limits.block_seconds,
         ));
         Ok(())
     }
@@ -123,11 +129,32 @@ fn parse(text: &str) -> Result<Change, CliError> {
             }
             Err(problem) => wrong(&NotRetirement::to_string(&problem)),
         },
+        ("failed_hashes_per_address", _) => {
+            number(text, value, |settings, to| settings.hash_limits.per_address = to)
+        }
+        ("failed_hashes_per_username", _) => {
+            number(text, value, |settings, to| settings.hash_limits.per_username = to)
+        }
+        ("block_seconds", _) => {
+            number(text, value, |settings, to| settings.hash_limits.block_seconds = to)
+        }
         _ => wrong(
             "must be allow_api, allow_get_api, hash_recipes, allowed_networks, deprecation, sunset, \
-             retirement_link or brownouts",
+             retirement_link, brownouts, failed_hashes_per_address, failed_hashes_per_username or \
+             block_seconds",
         ),
     }
+}
+
+/// The change to a number. The settings check its range.
+fn number(
+    text: &str,
+    value: &str,
+    change: impl FnOnce(&mut Switches, u32) + Send + 'static,
+) -> Result<Change, CliError> {
+    let number: u32 =
+        value.parse().map_err(|_| CliError::Usage(format!("{text:?}: must be a number")))?;
+    Ok(Box::new(move |settings| change(settings, number)))
 }
 
 /// The change to a value, or to none if the text is empty.

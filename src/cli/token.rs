@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::ExposeSecret;
@@ -105,9 +105,6 @@ impl Create {
 }
 
 async fn list(store: &SqlStore, now: DateTime<Utc>) -> Result<String, CliError> {
-    let time = |time: Option<DateTime<Utc>>| {
-        time.map_or("-".to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
-    };
     let mut text = "id\tname\tscopes\tfields\tcreated\texpires\tlast used\tstate\n".to_owned();
     for token in store.tokens().await? {
         let state = match token.revoke_time {
@@ -116,8 +113,9 @@ async fn list(store: &SqlStore, now: DateTime<Utc>) -> Result<String, CliError> 
             None => "expired",
         };
         let fields = token.fields.as_deref().unwrap_or("*");
-        let (created, expires) = (time(Some(token.create_time)), time(token.expire_time));
-        let used = time(token.last_used_time);
+        let (created, expires) =
+            (print::time_or_none(Some(token.create_time)), print::time_or_none(token.expire_time));
+        let used = print::time_or_none(token.last_used_time);
         let ServiceToken { id, name, scopes, .. } = &token;
         // Writing into a string does not fail.
         let _ = writeln!(

@@ -1,4 +1,4 @@
-//! The administration log: who changed settings, tokens and keys.
+//! The administration log: who changed settings, tokens, keys and blocks.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -22,6 +22,8 @@ pub enum Object {
     ServiceToken,
     /// A client key of legacy calls.
     LegacyKey,
+    /// A block of legacy calls by an operator.
+    LegacyBlock,
     /// The right hash of a legacy call was read.
     LegacyHash,
 }
@@ -33,8 +35,14 @@ impl Object {
             Self::Setting => "setting",
             Self::ServiceToken => "service_token",
             Self::LegacyKey => "legacy_key",
+            Self::LegacyBlock => "legacy_block",
             Self::LegacyHash => "legacy_hash",
         }
+    }
+
+    /// Whether the name of the object may contain a username, which is in no log line.
+    pub fn has_username(self) -> bool {
+        matches!(self, Self::LegacyBlock | Self::LegacyHash)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The one error type of the domain.
 
+use std::time::Duration;
+
 use super::{legacy_key::Binding, scope::Scope};
 use crate::{fields::Field, retirement::Window};
 
@@ -21,6 +23,15 @@ pub enum Error {
     /// The hash of a legacy call is missing or wrong, or belongs to another user id.
     #[error("the hash is missing or wrong")]
     IncorrectHash,
+    /// The address of a legacy client is blocked after too many wrong hashes, or by an operator.
+    #[error("the client's address is blocked")]
+    AddressBlocked {
+        /// The time until the block ends.
+        retry_after: Duration,
+    },
+    /// The username of a legacy call is blocked. Callers see no difference from a wrong hash.
+    #[error("the hash is missing or wrong")]
+    UsernameBlocked,
     /// A binding of the client key refuses the legacy call.
     #[error("{0}")]
     KeyNotAllowed(#[from] Binding),
@@ -59,6 +70,9 @@ pub enum Error {
     /// There is no such active client key.
     #[error("there is no such active client key")]
     KeyNotFound,
+    /// There is no such block of legacy calls.
+    #[error("there is no such block")]
+    BlockNotFound,
     /// Something that the operation needs is missing; the text says what.
     #[error("{0}")]
     FailedPrecondition(String),
@@ -116,6 +130,8 @@ impl Error {
             Self::ActorRefused(refusal) => Some(refusal.rule()),
             Self::AccessDenied => Some("admin_only"),
             Self::AddressNotAllowed => Some("allowed_networks"),
+            Self::AddressBlocked { .. } => Some("blocked_address"),
+            Self::UsernameBlocked => Some("blocked_username"),
             Self::KeyNotAllowed(binding) => Some(binding.rule()),
             Self::Brownout(_) => Some("brownout"),
             Self::NotAuthorized => Some("group_right"),

@@ -1,4 +1,5 @@
-//! What decides whether a legacy call is let in: settings and client keys, at most one second old.
+//! What decides whether a legacy call is let in: settings, client keys and blocks, at most one second
+//! old.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,6 +11,7 @@ use super::{
     clock::Clock,
     error::Error,
     key_ring::KeyRing,
+    legacy_block::{Blocks, LegacyBlockStore, MAX_BLOCKS},
     legacy_key::{ClientKey, LegacyKey},
     legacy_key_store::LegacyKeyStore,
     master_key::MasterKeys,
@@ -18,13 +20,15 @@ use super::{
     ttl_cache::TtlCache,
 };
 
-/// Settings and client keys of a moment.
+/// Settings, client keys and blocks of a moment.
 #[derive(Debug, Default)]
 pub struct LegacyAccess {
     /// The settings.
     pub settings: Settings,
     /// The active client keys.
     pub ring: Arc<KeyRing>,
+    /// The stored blocks.
+    pub blocks: Blocks,
 }
 
 /// The stored client keys, and the master keys that open them.
@@ -42,6 +46,8 @@ pub(super) struct LegacyAccessCache {
     cache: TtlCache<Arc<LegacyAccess>>,
     /// `None` without client keys.
     keys: Option<ClientKeys>,
+    /// `None` without stored blocks.
+    blocks: Option<Arc<dyn LegacyBlockStore>>,
     /// The last ring and what it was made of.
     last: Mutex<Option<Made>>,
 }
@@ -70,6 +76,15 @@ impl LegacyAccessCache {
         self.keys.as_ref()
     }
 
+    pub(super) fn set_blocks(&mut self, blocks: Arc<dyn LegacyBlockStore>) {
+        self.blocks = Some(blocks);
+    }
+
+    /// The stored blocks; `None` if the service has none.
+    pub(super) fn blocks(&self) -> Option<&dyn LegacyBlockStore> {
+        self.blocks.as_deref()
+    }
+
     pub(super) async fn get(
         &self,
         call: &CallContext,
@@ -85,7 +100,11 @@ impl LegacyAccessCache {
                     self.ring(stored, &keys.masters)
                 }
             };
-            Ok(Arc::new(LegacyAccess { settings, ring }))
+            let mut blocks = Vec::new();
+            if let Some(store) = &self.blocks {
+                blocks = store.legacy_blocks(call, clock.now(), None, 2 * MAX_BLOCKS).await?;
+            }
+            Ok(Arc::new(LegacyAccess { settings, ring, blocks: Blocks::of(blocks) }))
         };
         self.cache.get(read).await
     }

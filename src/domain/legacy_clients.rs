@@ -6,15 +6,18 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     account::Username,
-    error::chain,
+    call_context::CallContext,
+    error::{Error, chain},
     hash::Recipe,
     key_ring::Matched,
+    known_clients::{KnownClients, MAX_KNOWN},
     legacy_client::{ClientId, FailedHashes, Tally},
-    legacy_client_store::LegacyClientStore,
+    legacy_client_store::{ClientQuery, LegacyClientStore},
+    listing::ROWS_PER_READ,
     scope::FieldSet,
 };
 use crate::{
@@ -28,9 +31,16 @@ const MAX_FAILED: usize = 1000;
 /// Clients, and wrong hashes, per transaction.
 const BATCH: usize = 100;
 
+/// Maximum difference between the clocks of replicas.
+const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(1);
+
 /// Counts legacy calls by client.
 #[derive(Debug, Default)]
-pub struct LegacyClients(Mutex<Counts>);
+pub struct LegacyClients {
+    counts: Mutex<Counts>,
+    /// The known clients.
+    pub known: KnownClients,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -66,7 +76,10 @@ impl LegacyClients {
                 return;
             }
             match store.add_legacy_clients(&clients, &failed).await {
-                Ok(new) => new.iter().for_each(from_new_network),
+                Ok(new) => {
+                    new.iter().for_each(from_new_network);
+                    clients.iter().for_each(record);
+                }
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "the legacy clients could not be stored");
                     let mut counts = self.counts();
@@ -80,8 +93,38 @@ impl LegacyClients {
         }
     }
 
+    /// Adds the stored clients that were seen since a time to the known ones: clients of which a call
+    /// was stored.
+    ///
+    /// # Errors
+    /// The errors of [`LegacyClientStore::legacy_clients`].
+    pub async fn read_known(
+        &self,
+        store: &dyn LegacyClientStore,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<(), Error> {
+        let since = since.map(|since| since - CLOCK_DIFFERENCE);
+        let mut query = ClientQuery { since, after: None, limit: ROWS_PER_READ };
+        let mut rest = MAX_KNOWN;
+        loop {
+            let page = store.legacy_clients(&CallContext::default(), &query).await?;
+            for client in page.iter().filter(|client| client.calls > client.refused) {
+                self.known.add(&client.id.key, &client.id.network);
+            }
+            rest = rest.saturating_sub(page.len());
+            match page.last() {
+                Some(last) if page.len() as u64 == ROWS_PER_READ && rest > 0 => {
+                    query.after = Some((last.last.timestamp_micros(), last.id.digest()));
+                }
+                _ => break,
+            }
+        }
+        self.known.complete();
+        Ok(())
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,6 +172,9 @@ impl Drop for Counting<'_> {
             recipe: *recipe,
             fields: self.fields,
         };
+        if !is_refused {
+            self.clients.known.add(&id.key, &id.network);
+        }
         self.clients.counts().add(id, tally);
     }
 }
@@ -181,6 +227,16 @@ fn from_new_network(client: &ClientId) {
     tracing::warn!(key, client.address = network, "a known key is used from a new address");
     if let Some(instruments) = instruments() {
         instruments.new_legacy_client(1);
+    }
+}
+
+/// Adds a tally to the metrics.
+fn record((ClientId { key, .. }, tally): &(ClientId, Tally)) {
+    let Some(instruments) = instruments() else { return };
+    for (calls, is_get) in [(tally.gets, true), (tally.calls - tally.gets, false)] {
+        if calls > 0 {
+            instruments.key_calls(calls, key.clone(), tally.recipe.as_str(), is_get);
+        }
     }
 }
 

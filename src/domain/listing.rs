@@ -7,6 +7,9 @@ use super::{
     update::{Change, Origin},
 };
 
+/// Rows per read, where a whole table is read.
+pub const ROWS_PER_READ: u64 = 1000;
+
 /// The sort key of a list of users. The id breaks ties.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OrderKey {

@@ -27,6 +27,8 @@ pub enum Purpose {
     ListLegacyKeys,
     /// Pages of legacy clients.
     ListLegacyClients,
+    /// Pages of blocks.
+    ListLegacyBlocks,
     /// Resuming a watch.
     Watch,
 }
@@ -38,6 +40,7 @@ impl Purpose {
             Self::ListUsers => b"page of users\0",
             Self::ListChanges => b"page of changes\0",
             Self::ListAdministration => b"page of administration\0",
+            Self::ListLegacyBlocks => b"page of blocks\0",
             Self::ListLegacyClients => b"page of clients\0",
             Self::ListLegacyKeys => b"page of keys\0",
             Self::Watch => b"watch\0",

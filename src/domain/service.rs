@@ -15,8 +15,10 @@ use super::{
     error::Error,
     explain::{self, Explained},
     hash::SecretKeys,
+    hash_guard::{HashGuard, Standing},
     key_ring::Matched,
     legacy_access::{ClientKeys, LegacyAccess, LegacyAccessCache},
+    legacy_block::LegacyBlockStore,
     legacy_clients::{Counting, LegacyClients},
     scope::FieldSet,
     settings::Settings,
@@ -38,12 +40,15 @@ pub struct Service {
     access: LegacyAccessCache,
     /// Counts the legacy calls.
     pub clients: Arc<LegacyClients>,
+    /// Limits wrong hashes.
+    pub guard: Arc<HashGuard>,
 }
 
 impl Service {
     /// Creates the use cases. The `keys` verify legacy calls.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keys: SecretKeys) -> Self {
-        Self { store, clock, keys, access: LegacyAccessCache::default(), clients: Arc::default() }
+        let access = LegacyAccessCache::default();
+        Self { store, clock, keys, access, clients: Arc::default(), guard: Arc::default() }
     }
 
     /// Sets the TTL of settings and client keys. The default and the maximum are one second.
@@ -57,6 +62,13 @@ impl Service {
     #[must_use]
     pub fn with_client_keys(mut self, keys: ClientKeys) -> Self {
         self.access.set_keys(keys);
+        self
+    }
+
+    /// Honours stored blocks.
+    #[must_use]
+    pub fn with_blocks(mut self, blocks: Arc<dyn LegacyBlockStore>) -> Self {
+        self.access.set_blocks(blocks);
         self
     }
 
@@ -103,23 +115,51 @@ impl Service {
         }
     }
 
-    /// Checks the credentials of a legacy call by [`Self::access`]. Returns the key and the recipe of its
-    /// hash.
+    /// Checks the credentials of a legacy call by [`Self::access`], and counts a wrong hash. Returns the key
+    /// and the recipe of its hash.
     ///
     /// # Errors
-    /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::Brownout`],
-    /// [`Error::GetDisabled`], [`Error::IncorrectHash`]. The caller checks the bindings of the key.
+    /// The errors of [`Self::check_credentials`].
     pub fn authenticate(
         &self,
         access: &LegacyAccess,
         credentials: &LegacyCredentials,
     ) -> Result<Matched, Error> {
-        let LegacyAccess { settings, ring } = access;
+        let standing = self.standing(access, credentials)?;
+        let checked = self.check_hash(access, credentials, standing.as_ref());
+        if let Err(Error::IncorrectHash | Error::UsernameBlocked) = checked {
+            let (limits, now) = (&access.settings.hash_limits, self.clock.now());
+            self.guard.failed(limits, credentials, standing.as_ref(), now)?;
+        }
+        checked
+    }
+
+    /// Checks the credentials of a legacy call like [`Self::authenticate`], and counts nothing.
+    ///
+    /// # Errors
+    /// In this order: [`Error::AddressNotAllowed`], [`Error::ApiDisabled`], [`Error::Brownout`],
+    /// [`Error::GetDisabled`], [`Error::AddressBlocked`], [`Error::IncorrectHash`] or
+    /// [`Error::UsernameBlocked`]. The caller checks the bindings of the key.
+    pub fn check_credentials(
+        &self,
+        access: &LegacyAccess,
+        credentials: &LegacyCredentials,
+    ) -> Result<Matched, Error> {
+        let standing = self.standing(access, credentials)?;
+        self.check_hash(access, credentials, standing.as_ref())
+    }
+
+    /// Everything before the check of the hash.
+    fn standing(
+        &self,
+        access: &LegacyAccess,
+        credentials: &LegacyCredentials,
+    ) -> Result<Option<Standing<'_>>, Error> {
+        let LegacyAccess { settings, ring, blocks } = access;
         if !settings.allowed_networks.admit(&credentials.address) {
             return Err(Error::AddressNotAllowed);
         }
-        let configured = self.keys.0.get();
-        if !settings.allow_api || (configured.is_empty() && ring.is_empty()) {
+        if !settings.allow_api || (self.keys.0.get().is_empty() && ring.is_empty()) {
             return Err(Error::ApiDisabled);
         }
         let brownouts = &settings.retirement.brownouts;
@@ -131,9 +171,22 @@ impl Service {
         if credentials.is_get() && !settings.allow_get_api {
             return Err(Error::GetDisabled);
         }
-        let now = self.clock.now();
+        self.guard.standing(blocks, &self.clients.known, credentials, self.clock.now())
+    }
+
+    fn check_hash(
+        &self,
+        access: &LegacyAccess,
+        credentials: &LegacyCredentials,
+        standing: Option<&Standing<'_>>,
+    ) -> Result<Matched, Error> {
+        let LegacyAccess { settings, ring, .. } = access;
+        let (configured, now) = (self.keys.0.get(), self.clock.now());
         let matched = ring.find(&configured, &settings.hash_recipes, credentials, now);
-        matched.ok_or(Error::IncorrectHash)
+        match standing {
+            None => matched.ok_or(Error::IncorrectHash),
+            Some(standing) => standing.admit(matched),
+        }
     }
 
     /// Explains the hash of a legacy call, and returns the settings that check it.

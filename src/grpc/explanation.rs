@@ -106,6 +106,15 @@ pub(super) fn of_error(
         Error::Brownout(window) => {
             return Ok((LegacyCheck::ApiDisabled, format!("the brownout {window}")));
         }
+        Error::AddressBlocked { retry_after } => {
+            let seconds = retry_after.as_secs();
+            let why = format!("the client's address is blocked, for {seconds} more seconds");
+            return Ok((LegacyCheck::AddressBlocked, why));
+        }
+        Error::UsernameBlocked => (
+            LegacyCheck::IncorrectHash,
+            "the hash is right, but u is blocked, and the block does not spare this client",
+        ),
         Error::GetDisabled => (LegacyCheck::GetDisabled, "the setting allow_get_api is off"),
         Error::IncorrectHash => (
             LegacyCheck::IncorrectHash,
@@ -152,6 +161,7 @@ pub(super) fn of_error(
         | Error::InBatch { .. }
         | Error::ChangedSince
         | Error::KeyNotFound
+        | Error::BlockNotFound
         | Error::FailedPrecondition(_)
         | Error::ChangeNotFound
         | Error::ChangeNotSupported

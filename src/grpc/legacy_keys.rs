@@ -47,7 +47,7 @@ impl LegacyCalls {
         let keys = self.service.client_keys(call, &actor).await?;
         let by = administrator(&caller, extensions, &request.acting_username);
         let (secret, key) = keys.create(call, &by, &*self.service.clock, new).await?;
-        self.service.client_keys_changed().await;
+        self.service.access_changed().await;
         let secret = secret.expose_secret().to_owned();
         Ok(CreateLegacyKeyResponse { key: Some(to_proto(key)), secret })
     }
@@ -89,7 +89,7 @@ impl LegacyCalls {
         let by = administrator(&caller, extensions, &request.acting_username);
         let (name, now) = (&request.key_id_or_name, self.service.clock.now());
         let revoked = keys.store.revoke_legacy_keys(call, &by, name, now).await?;
-        self.service.client_keys_changed().await;
+        self.service.access_changed().await;
         match i32::try_from(revoked).unwrap_or(i32::MAX) {
             0 => Err(Error::KeyNotFound),
             revoked => Ok(RevokeLegacyKeysResponse { revoked }),
@@ -108,7 +108,7 @@ impl LegacyCalls {
         let by = administrator(&caller, extensions, &request.acting_username);
         let (clock, name) = (&*self.service.clock, &request.key_id_or_name);
         let (secret, key) = keys.rotate(call, &by, clock, name).await?;
-        self.service.client_keys_changed().await;
+        self.service.access_changed().await;
         let secret = secret.expose_secret().to_owned();
         Ok(RotateLegacyKeyResponse { key: Some(to_proto(key)), secret })
     }

@@ -30,8 +30,10 @@ use crate::{
     fields::parse_id,
     legacy_call::{self, explain::Read, outcome},
     proto::{
-        CreateLegacyKeyRequest, CreateLegacyKeyResponse, ExplainLegacyCallRequest,
-        ExplainLegacyCallResponse, ListLegacyClientsRequest, ListLegacyClientsResponse,
+        AddLegacyBlockRequest, AddLegacyBlockResponse, CreateLegacyKeyRequest,
+        CreateLegacyKeyResponse, ExplainLegacyCallRequest, ExplainLegacyCallResponse,
+        LiftLegacyBlockRequest, LiftLegacyBlockResponse, ListLegacyBlocksRequest,
+        ListLegacyBlocksResponse, ListLegacyClientsRequest, ListLegacyClientsResponse,
         ListLegacyKeysRequest, ListLegacyKeysResponse, RevokeLegacyKeysRequest,
         RevokeLegacyKeysResponse, RotateLegacyKeyRequest, RotateLegacyKeyResponse,
         UpdateUserDetailsRequest, legacy_service_server::LegacyService,
@@ -90,6 +92,27 @@ impl LegacyService for LegacyCalls {
         request: Request<ListLegacyClientsRequest>,
     ) -> Result<Response<ListLegacyClientsResponse>, Status> {
         unary!(self.list_clients(request))
+    }
+
+    async fn list_legacy_blocks(
+        &self,
+        request: Request<ListLegacyBlocksRequest>,
+    ) -> Result<Response<ListLegacyBlocksResponse>, Status> {
+        unary!(self.list_blocks(request))
+    }
+
+    async fn add_legacy_block(
+        &self,
+        request: Request<AddLegacyBlockRequest>,
+    ) -> Result<Response<AddLegacyBlockResponse>, Status> {
+        unary!(self.add_block(request))
+    }
+
+    async fn lift_legacy_block(
+        &self,
+        request: Request<LiftLegacyBlockRequest>,
+    ) -> Result<Response<LiftLegacyBlockResponse>, Status> {
+        unary!(self.lift_block(request))
     }
 }
 
@@ -172,7 +195,7 @@ impl LegacyCalls {
         update: Update,
     ) -> Result<Updated, Error> {
         let credentials = &read.call.credentials;
-        let matched = self.service.authenticate(access, credentials)?;
+        let matched = self.service.check_credentials(access, credentials)?;
         let caller = LegacyCaller::new(credentials.clone(), matched, read.call.unfit_fields())?;
         if !credentials.are_for(update.user_id) {
             return Err(Error::IncorrectHash);

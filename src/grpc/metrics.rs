@@ -27,7 +27,8 @@ pub(super) fn ready(fault: Option<Fault>) {
 
 /// Counts a refused legacy call if its hash was incorrect.
 pub(super) fn hash_failed(error: &Error) {
-    if let (Error::IncorrectHash, Some(instruments)) = (error, instruments()) {
+    let is_wrong = matches!(error, Error::IncorrectHash | Error::UsernameBlocked);
+    if let (true, Some(instruments)) = (is_wrong, instruments()) {
         instruments.hashes_failed(1);
     }
 }

@@ -11,6 +11,7 @@ mod explanation;
 mod gateway_health;
 pub(crate) mod http2;
 pub(crate) mod layers;
+mod legacy_blocks;
 mod legacy_clients;
 mod legacy_keys;
 mod legacy_service;

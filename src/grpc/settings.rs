@@ -10,7 +10,13 @@ use super::{
     layers::trace::Begun,
 };
 use crate::{
-    domain::{error::Error, hash::Recipe, scope::Scope, service::Service, settings},
+    domain::{
+        error::Error,
+        hash::Recipe,
+        scope::Scope,
+        service::Service,
+        settings::{self, HashLimits},
+    },
     networks::Networks,
     proto::{
         BrownoutWindow, GetSettingsRequest, GetSettingsResponse, HashRecipe, Settings,
@@ -102,7 +108,14 @@ fn to_proto(settings: &settings::Settings) -> Settings {
         sunset: settings.retirement.sunset.map(timestamp),
         retirement_link: settings.retirement.link.as_ref().map(|link| link.as_str().to_owned()),
         brownouts: settings.retirement.brownouts.iter().map(window).collect(),
+        failed_hashes_per_address: Some(number(settings.hash_limits.per_address)),
+        failed_hashes_per_username: Some(number(settings.hash_limits.per_username)),
+        block_seconds: Some(number(settings.hash_limits.block_seconds)),
     }
+}
+
+fn number(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 fn timestamp(point: PointInTime) -> Timestamp {
@@ -161,6 +174,9 @@ fn change(
         "sunset",
         "retirement_link",
         "brownouts",
+        "failed_hashes_per_address",
+        "failed_hashes_per_username",
+        "block_seconds",
     ];
     for (index, path) in mask.iter().flat_map(|mask| mask.paths.iter().enumerate()) {
         let paths = mask.map_or(&[][..], |mask| &mask.paths);
@@ -202,11 +218,27 @@ fn change(
     let sunset = chosen("sunset", sunset.is_some()).then_some(sunset);
     let link = chosen("retirement_link", asked.retirement_link.is_some()).then_some(link);
     let brownouts = chosen("brownouts", !brownouts.is_empty()).then_some(brownouts);
+    let choose = |name, given: Option<i32>, default: u32| {
+        // A negative number is refused like one that is too large.
+        let given = given.map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        if masked(name) { Some(given.unwrap_or(default)) } else { given.filter(|_| mask.is_none()) }
+    };
+    let limits = default.hash_limits;
+    let per_address =
+        choose("failed_hashes_per_address", asked.failed_hashes_per_address, limits.per_address);
+    let per_username =
+        choose("failed_hashes_per_username", asked.failed_hashes_per_username, limits.per_username);
+    let block_seconds = choose("block_seconds", asked.block_seconds, limits.block_seconds);
     Ok(move |stored: settings::Settings| settings::Settings {
         allow_api: allow_api.unwrap_or(stored.allow_api),
         allow_get_api: allow_get_api.unwrap_or(stored.allow_get_api),
         hash_recipes: hash_recipes.unwrap_or(stored.hash_recipes),
         allowed_networks: allowed_networks.unwrap_or(stored.allowed_networks),
+        hash_limits: HashLimits {
+            per_address: per_address.unwrap_or(stored.hash_limits.per_address),
+            per_username: per_username.unwrap_or(stored.hash_limits.per_username),
+            block_seconds: block_seconds.unwrap_or(stored.hash_limits.block_seconds),
+        },
         retirement: Retirement {
             deprecation: deprecation.unwrap_or(stored.retirement.deprecation),
             sunset: sunset.unwrap_or(stored.retirement.sunset),

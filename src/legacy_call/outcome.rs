@@ -125,6 +125,7 @@ pub(crate) fn of(result: Result<(), &Status>, call: &Translated) -> Outcome {
         | ErrorReason::ChangeNotFound
         | ErrorReason::ChangeNotSupported
         | ErrorReason::KeyNotFound
+        | ErrorReason::BlockNotFound
         | ErrorReason::PreconditionFailed
         | ErrorReason::Unimplemented
         | ErrorReason::Internal

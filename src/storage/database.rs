@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, sqlx::postgres::PgConnectOptions};
 use tokio::time::timeout;
 
+pub(super) use self::administration::Administration;
 use super::{
     connect::{self, Engine, Lease, Options, Pools},
     connection_limiter::{ConnectionLimiter, ConnectionPermit},

@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod fault;
 mod feed;
+mod legacy_blocks;
 mod legacy_clients;
 mod legacy_keys;
 mod listing;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{connect::Pools, unknown};
 use crate::{
-    domain::update::EntryPoint,
+    domain::{hash::Recipe, legacy_key::MatchedKey, update::EntryPoint},
     fields::FIELDS,
     telemetry::instruments::{Pool, instruments},
 };
@@ -21,6 +21,13 @@ pub(super) fn observe(pools: &Pools) {
     }
     instruments.hashes_failed(0);
     instruments.new_legacy_client(0);
+    for kind in ["address", "username"] {
+        instruments.legacy_blocks(0, kind);
+    }
+    for is_get in [false, true] {
+        let key = MatchedKey::Default.name().to_owned();
+        instruments.key_calls(0, key, Recipe::UsernameUserId.as_str(), is_get);
+    }
     for table in unknown::TABLES {
         instruments.unknown_values(0, table);
     }

@@ -15,7 +15,7 @@ use crate::{
     domain::{
         administration::{AdminChange, Object},
         hash::Recipe,
-        settings::Settings,
+        settings::{HashLimits, Settings},
     },
     networks::Networks,
     retirement::{Brownouts, Retirement},
@@ -31,6 +31,9 @@ const SUNSET: &str = "sunset";
 const RETIREMENT_LINK: &str = "retirement_link";
 /// The beginning of the names of rows with a window each.
 const BROWNOUT: &str = "brownout ";
+const PER_ADDRESS: &str = "failed_hashes_per_address";
+const PER_USERNAME: &str = "failed_hashes_per_username";
+const BLOCK_SECONDS: &str = "block_seconds";
 
 /// Rows of the table that are not settings.
 const MARKS: [&str; 2] = [super::demo::MARK, LOCK];
@@ -39,13 +42,23 @@ const LOCK: &str = "lock";
 
 /// Reads the settings. An unknown word allows nothing: it turns its switch off, and an unknown hash
 /// recipe is skipped. With an unreadable network or brownout, legacy calls are off. An unreadable
-/// date or link is skipped.
+/// date or link is skipped, and an unreadable limit on wrong hashes is the default.
 pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings, DbErr> {
     let rows = setting::Entity::find().all(connection).await?;
     let rows: BTreeMap<String, String> =
         rows.into_iter().map(|row| (row.name, row.value)).collect();
     let default = Settings::default();
-    let known = [ALLOW_API, ALLOW_GET_API, HASH_RECIPES, DEPRECATION, SUNSET, RETIREMENT_LINK];
+    let known = [
+        ALLOW_API,
+        ALLOW_GET_API,
+        HASH_RECIPES,
+        DEPRECATION,
+        SUNSET,
+        RETIREMENT_LINK,
+        PER_ADDRESS,
+        PER_USERNAME,
+        BLOCK_SECONDS,
+    ];
     let is_known = |name: &str| {
         known.contains(&name)
             || MARKS.contains(&name)
@@ -95,8 +108,29 @@ pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<Settings,
     } else {
         retirement
     };
+    let limit = |number: &u32| HashLimits::is_limit(*number);
+    let seconds = |number: &u32| HashLimits::is_block_seconds(*number);
+    let limits = default.hash_limits;
+    let hash_limits = HashLimits {
+        per_address: parsed(&rows, PER_ADDRESS, &mut unknown)
+            .filter(limit)
+            .unwrap_or(limits.per_address),
+        per_username: parsed(&rows, PER_USERNAME, &mut unknown)
+            .filter(limit)
+            .unwrap_or(limits.per_username),
+        block_seconds: parsed(&rows, BLOCK_SECONDS, &mut unknown)
+            .filter(seconds)
+            .unwrap_or(limits.block_seconds),
+    };
     unknown::count("settings", unknown);
-    Ok(Settings { allow_api, allow_get_api, hash_recipes, allowed_networks, retirement })
+    Ok(Settings {
+        allow_api,
+        allow_get_api,
+        hash_recipes,
+        allowed_networks,
+        hash_limits,
+        retirement,
+    })
 }
 
 /// The value of a row; `None` if the row is missing or, counted in `unknown`, unreadable.
@@ -173,6 +207,9 @@ fn words(settings: &Settings) -> BTreeMap<String, String> {
         (ALLOW_API, word(settings.allow_api)),
         (ALLOW_GET_API, word(settings.allow_get_api)),
         (HASH_RECIPES, recipes.join(" ")),
+        (PER_ADDRESS, settings.hash_limits.per_address.to_string()),
+        (PER_USERNAME, settings.hash_limits.per_username.to_string()),
+        (BLOCK_SECONDS, settings.hash_limits.block_seconds.to_string()),
     ];
     let switches = switches.map(|(name, value)| (name.to_owned(), value)).into_iter();
     let network = |network| (format!("{ALLOWED_NETWORK}{network}"), word(true));

@@ -8,9 +8,10 @@ use crate::{
 };
 
 /// The tables whose values are counted.
-pub(super) const TABLES: [&str; 7] = [
+pub(super) const TABLES: [&str; 8] = [
     "accounts",
     "change_log",
+    "legacy_blocks",
     "legacy_keys",
     "manager_group_rights",
     "requests",

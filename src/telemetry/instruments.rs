@@ -72,6 +72,10 @@ pub(crate) struct Instruments {
     legacy_calls: Counters<Name>,
     failed_hashes: Counter<u64>,
     new_clients: Counter<u64>,
+    /// By kind.
+    legacy_blocks: Counter<u64>,
+    /// By key, recipe and method.
+    key_calls: Counter<u64>,
     /// By entry point and field group.
     updates: Counters<[Name; 2]>,
     batch: Histogram<u64>,
@@ -142,6 +146,16 @@ impl Instruments {
                 names::LEGACY_NEW_CLIENTS,
                 "{client}",
                 "Clients that use a key which other addresses have used before.",
+            ),
+            legacy_blocks: counter(
+                names::LEGACY_BLOCKS,
+                "{block}",
+                "Addresses and usernames that were blocked after too many wrong hashes.",
+            ),
+            key_calls: counter(
+                names::LEGACY_KEY_CALLS,
+                "{call}",
+                "Legacy calls with a right hash, by key, recipe and method.",
             ),
             updates: Counters::new(counter(
                 names::UPDATES,
@@ -235,6 +249,22 @@ impl Instruments {
     /// Counts clients that use a known key from a new address.
     pub(crate) fn new_legacy_client(&self, clients: u64) {
         self.new_clients.add(clients, &[]);
+    }
+
+    /// Counts blocks of a kind: `address` or `username`.
+    pub(crate) fn legacy_blocks(&self, blocks: u64, kind: &'static str) {
+        self.legacy_blocks.add(blocks, &[KeyValue::new(names::KIND, kind)]);
+    }
+
+    /// Counts legacy calls with a right hash.
+    pub(crate) fn key_calls(&self, calls: u64, key: String, recipe: &'static str, is_get: bool) {
+        let method = if is_get { "GET" } else { "POST" };
+        let attributes = [
+            KeyValue::new(names::KEY, key),
+            KeyValue::new(names::RECIPE, recipe),
+            KeyValue::new(names::HTTP_REQUEST_METHOD, method),
+        ];
+        self.key_calls.add(calls, &attributes);
     }
 
     /// Sets the approximate length of the change log.

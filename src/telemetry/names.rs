@@ -103,6 +103,16 @@ names! {
     LEGACY_FAILED_HASHES = "m4.legacy.failed_hashes";
     /// Clients whose key was used from other addresses before.
     LEGACY_NEW_CLIENTS = "m4.legacy.new_clients";
+    /// Blocks of legacy calls after too many wrong hashes.
+    LEGACY_BLOCKS = "m4.legacy.blocks";
+    /// What a block refuses: `address` or `username`.
+    KIND = "kind";
+    /// Legacy calls with a right hash.
+    LEGACY_KEY_CALLS = "m4.legacy.key_calls";
+    /// The name of a key of legacy calls.
+    KEY = "key";
+    /// The hash recipe of a legacy call.
+    RECIPE = "recipe";
     /// Stored updates that changed a field of a group.
     UPDATES = "m4.updates";
     /// The entry point of an update.

@@ -18,6 +18,7 @@ mod contract;
 mod deadlines;
 mod earlier_schema;
 mod explain;
+mod hash_limits;
 mod heads;
 mod http;
 mod identities;

@@ -329,7 +329,9 @@ fn settings_are_read_and_changed() {
     // The command does not create a missing database.
     assert_ends(&settings(&["get"]), 1);
     assert_ends(&run(&["migrate"], &[("M4_DATABASE_URL", &url)]), 0);
-    let retirement = "deprecation=\nsunset=\nretirement_link=\nbrownouts=\n";
+    let retirement = "deprecation=\nsunset=\nretirement_link=\nbrownouts=\n\
+                      failed_hashes_per_address=600\nfailed_hashes_per_username=600\n\
+                      block_seconds=300\n";
     let default = "allow_api=on\nallow_get_api=off\nhash_recipes=u,user_id\nallowed_networks=\n";
     assert_eq!(get(), format!("{default}{retirement}"));
     let networks = "allowed_networks=10.1.2.3/8,2001:db8::7";
@@ -346,6 +348,10 @@ fn settings_are_read_and_changed() {
         "hash_recipes=md5",
         "hash_recipes=",
         "allowed_networks=everywhere",
+        "failed_hashes_per_address=1",
+        "failed_hashes_per_username=-2",
+        "block_seconds=59",
+        "block_seconds=",
     ] {
         assert_ends(&settings(&["set", "allow_api=off", wrong]), 2);
     }

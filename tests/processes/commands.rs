@@ -22,6 +22,7 @@ on_every_engine!(
     migrating_may_fill_an_empty_database,
     switches_that_are_set_reach_a_running_service,
     a_retirement_that_is_set_reaches_a_running_service,
+    blocks_reach_a_running_service,
     demo_data_is_refused_beside_other_data,
 );
 
@@ -61,7 +62,9 @@ async fn switches_that_are_set_reach_a_running_service(database: TestDatabase) {
     let output = run(&["settings", "set", "allow_api=off", "allow_get_api=on"], &variables);
     assert_ends(&output, 0);
     let expected = "allow_api=off\nallow_get_api=on\nhash_recipes=u,user_id\nallowed_networks=\n\
-                    deprecation=\nsunset=\nretirement_link=\nbrownouts=\n";
+                    deprecation=\nsunset=\nretirement_link=\nbrownouts=\n\
+                    failed_hashes_per_address=600\nfailed_hashes_per_username=600\n\
+                    block_seconds=300\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     until("the switch is effective", || async {
         program.call("admin", "3", "").await.body.contains("API Requests are disabled")
@@ -95,7 +98,7 @@ async fn a_retirement_that_is_set_reaches_a_running_service(database: TestDataba
                     brownouts=1970-01-01T00:00:00Z/9999-12-31T23:59:59Z,\
                     2027-02-02T09:00:00Z/2027-02-02T10:00:00Z\n";
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(out.ends_with(&format!("allowed_networks=\n{expected}")), "{out}");
+    assert!(out.contains(&format!("allowed_networks=\n{expected}")), "{out}");
     until("the brownout is effective", || async {
         program.call("admin", "3", "").await.body.contains("API Requests are disabled")
     })
@@ -116,11 +119,59 @@ async fn a_retirement_that_is_set_reaches_a_running_service(database: TestDataba
     let output = set(&["deprecation=", "sunset=", "retirement_link=", "brownouts="]);
     assert_ends(&output, 0);
     let cleared = "deprecation=\nsunset=\nretirement_link=\nbrownouts=\n";
-    assert!(told(&output).ends_with(cleared), "{}", told(&output));
+    assert!(told(&output).contains(cleared), "{}", told(&output));
     until("the brownout has ended", || async {
         program.call("admin", "3", "").await.body.contains("successfully")
     })
     .await;
+}
+
+async fn blocks_reach_a_running_service(database: TestDatabase) {
+    let program = Program::demo(&database, &[]).await;
+    assert!(program.call("admin", "3", "").await.body.contains("successfully"));
+    let variables = [("M4_DATABASE_URL", &*database.url)];
+    let blocks = |arguments: &[&str]| {
+        let arguments: Vec<_> = ["legacy", "blocks"].iter().chain(arguments).copied().collect();
+        run(&arguments, &variables)
+    };
+    assert_ends(&blocks(&["add", "--address", "127.0.0.1", "--minutes", "5"]), 0);
+    assert_ends(&blocks(&["add", "--username", "bob"]), 0);
+    until("the address is blocked", || async {
+        program.call("admin", "3", "").await.status == StatusCode::TOO_MANY_REQUESTS
+    })
+    .await;
+    let list = told(&blocks(&["list"]));
+    let lines: Vec<Vec<_>> = list.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(lines[0], ["kind", "value", "blocked since", "until", "by"]);
+    assert_eq!(
+        (lines[1][..2].join(" "), lines[2][..2].join(" ")),
+        ("address 127.0.0.1".to_owned(), "username bob".to_owned())
+    );
+    assert!(lines[1][3].starts_with("20") && lines[2][3] == "-", "{list}");
+    assert!(lines[1][4].starts_with("cli:"), "{list}");
+    let json = told(&blocks(&["list", "--json"]));
+    let block: serde_json::Value = serde_json::from_str(json.lines().nth(1).unwrap()).unwrap();
+    assert_eq!((&block["kind"], &block["value"]), (&"username".into(), &"bob".into()));
+    assert_eq!((&block["automatic"], &block["expire_time"]), (&false.into(), &().into()));
+    assert_ends(&blocks(&["lift", "--address", "127.0.0.1"]), 0);
+    until("the block is lifted", || async {
+        program.call("admin", "3", "").await.body.contains("successfully")
+    })
+    .await;
+    assert_ends(&blocks(&["lift", "--address", "127.0.0.1"]), 1);
+    for wrong in [
+        &["add"][..],
+        &["lift"],
+        &["add", "--address", "crm.internal"],
+        &["add", "--address", "192.0.2.1", "--username", "bob"],
+        &["add", "--username", "bob", "--minutes", "0"],
+    ] {
+        assert_ends(&blocks(wrong), 2);
+    }
+    let log = told(&run(&["administration-log"], &variables));
+    assert!(log.lines().filter(|line| line.contains("legacy_block")).count() == 3, "{log}");
+    // A username is in no log line.
+    assert!(!program.log().contains("bob"), "{}", program.log());
 }
 
 async fn demo_data_is_refused_beside_other_data(database: TestDatabase) {

@@ -106,6 +106,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         ("m4.legacy.calls", points([(&[("row", "7")], 1), (&[("row", "10")], 1)])),
         ("m4.legacy.failed_hashes", points([])),
         ("m4.legacy.new_clients", points([])),
+        ("m4.legacy.blocks", points([])),
         (
             "m4.updates",
             points([
@@ -130,6 +131,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         ("m4.legacy.calls", 20),
         ("m4.legacy.failed_hashes", 1),
         ("m4.legacy.new_clients", 1),
+        ("m4.legacy.blocks", 2),
         ("m4.updates", 2 * 9),
         ("m4.calls.shed", 3),
         ("m4.door.unanswered", 1),

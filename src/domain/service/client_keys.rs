@@ -13,7 +13,9 @@ use crate::domain::{
     error::Error,
     identity::Identity,
     legacy_access::ClientKeys,
+    legacy_block::LegacyBlockStore,
     legacy_key::{Bindings, LegacyKey, MAX_ACTIVE_KEYS, MatchedKey, RANDOM_BYTES},
+    listing::ROWS_PER_READ,
     update::Actor,
 };
 
@@ -56,11 +58,10 @@ impl ClientKeys {
     /// # Errors
     /// The errors of the storage.
     pub async fn all(&self, call: &CallContext) -> Result<Vec<LegacyKey>, Error> {
-        const PAGE: u64 = 1000;
         let (mut keys, mut after) = (Vec::<LegacyKey>::new(), None);
         loop {
-            let page = self.store.legacy_keys(call, after, PAGE).await?;
-            let is_last = (page.len() as u64) < PAGE;
+            let page = self.store.legacy_keys(call, after, ROWS_PER_READ).await?;
+            let is_last = (page.len() as u64) < ROWS_PER_READ;
             keys.extend(page);
             if is_last {
                 return Ok(keys);
@@ -163,8 +164,36 @@ impl Service {
         self.access.keys().ok_or_else(none)
     }
 
-    /// Applies changed client keys on this replica at once.
-    pub async fn client_keys_changed(&self) {
+    /// The stored blocks, for an administrator.
+    ///
+    /// # Errors
+    /// The errors of [`crate::domain::store::Store::administer`].
+    pub async fn blocks(
+        &self,
+        call: &CallContext,
+        actor: &Actor,
+    ) -> Result<&dyn LegacyBlockStore, Error> {
+        self.store.administer(call, actor).await?;
+        let none = || Error::Internal("the service has no blocks".into());
+        self.access.blocks().ok_or_else(none)
+    }
+
+    /// Stores the new automatic blocks.
+    ///
+    /// # Errors
+    /// The errors of [`LegacyBlockStore::store_automatic_blocks`].
+    pub async fn store_blocks(&self) -> Result<(), Error> {
+        let Some(store) = self.access.blocks() else { return Ok(()) };
+        let stored = self.guard.store(store, self.clock.now()).await?;
+        if !stored.is_empty() {
+            self.access_changed().await;
+            self.guard.hand_over(stored, self.clock.now());
+        }
+        Ok(())
+    }
+
+    /// Applies changed client keys and blocks on this replica at once.
+    pub async fn access_changed(&self) {
         self.access.forget().await;
     }
 

@@ -59,7 +59,7 @@ impl Authenticator {
                 let matched = self.service.authenticate(access, &credentials);
                 let matched = matched.inspect_err(|error| {
                     metrics::hash_failed(error);
-                    if matches!(error, Error::IncorrectHash) {
+                    if matches!(error, Error::IncorrectHash | Error::UsernameBlocked) {
                         self.service.clients.failed(&credentials);
                     }
                 })?;

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, DatabaseTransaction, EntityTrait, InsertMany, QueryFilter, QueryOrder,
+    QuerySelect,
     sea_query::Expr,
 };
 
@@ -157,6 +158,17 @@ impl Administration<'_> {
         Ok(())
     }
 
+    /// Inserts rows, or updates those with the same key.
+    pub(in crate::storage) async fn upsert<A: ActiveModelTrait>(
+        &self,
+        insert: InsertMany<A>,
+        table: &'static str,
+    ) -> Result<(), Error> {
+        let insert = insert.exec_without_returning(&self.transaction);
+        own_statement(self.database.engine(), self.span, "INSERT", table, insert).await?;
+        Ok(())
+    }
+
     /// Stores the log entries of a change and commits. Rolls back after an error, and returns it.
     pub(in crate::storage) async fn end<T>(
         self,
@@ -182,8 +194,7 @@ impl Administration<'_> {
             place.check()?;
         }
         for AdminChange { object, name, .. } in &changes {
-            // A username is in no log line.
-            let name = (*object != Object::LegacyHash).then_some(name);
+            let name = (!object.has_username()).then_some(name);
             tracing::info!(
                 object = object.as_str(),
                 name,
