@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
         long,
         value_delimiter = ',',
         value_enum,
-        default_value = "paths,start,overload,replicas,settings,gather,batch,telemetry,watch,list"
+        default_value = "paths,start,overload,replicas,settings,gather,batch,telemetry,watch,hashes,list"
     )]
     pub(crate) scenes: Vec<Scene>,
     /// Scene `sizes`: numbers of users in the tables; `--users` by default.
@@ -77,6 +77,8 @@ pub(crate) enum Scene {
     Telemetry,
     /// Subscriptions.
     Watch,
+    /// The times of wrong hashes.
+    Hashes,
     /// Tables and logs of several sizes.
     Sizes,
 }

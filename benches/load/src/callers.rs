@@ -188,7 +188,7 @@ enum Caller {
     Page(UserDetailsServiceClient<Channel>, Box<ListUserDetailsRequest>),
     Get(UserDetailsServiceClient<Channel>),
     Ping(HealthClient<Channel>),
-    Legacy(SendRequest<Empty<bytes::Bytes>>),
+    Legacy(Legacy),
 }
 
 impl Caller {
@@ -203,7 +203,7 @@ impl Caller {
             }
             Call::Get(_) => Self::Get(UserDetailsServiceClient::new(channel)),
             Call::Ping(_) => Self::Ping(HealthClient::new(channel)),
-            Call::Legacy(address) => Self::Legacy(connect(address).await),
+            Call::Legacy(address) => Self::Legacy(Legacy::connect(address).await),
         }
     }
 
@@ -245,7 +245,7 @@ impl Caller {
                     value % 1_000_000,
                     value % 2
                 );
-                let (status, body) = send(connection, http::Method::POST, &target).await;
+                let (status, body) = connection.call(&target).await;
                 assert!(status == 200 && body.contains("successfully"), "{status} {body}");
             }
         }
@@ -277,6 +277,21 @@ pub(crate) fn update(user_id: i64) -> UpdateUserDetailsRequest {
         }),
         acting_username: "admin".to_owned(),
         ..UpdateUserDetailsRequest::default()
+    }
+}
+
+/// The connection of a legacy client.
+pub(crate) struct Legacy(SendRequest<Empty<bytes::Bytes>>);
+
+impl Legacy {
+    /// Connects to the gateway.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self(connect(address).await)
+    }
+
+    /// The HTTP status and the body of a call.
+    pub(crate) async fn call(&mut self, target: &str) -> (u16, String) {
+        send(&mut self.0, http::Method::POST, target).await
     }
 }
 

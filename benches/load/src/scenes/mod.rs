@@ -3,6 +3,7 @@
 mod batch;
 mod builds;
 mod choice;
+mod hashes;
 mod list;
 mod overload;
 mod paths;
@@ -16,7 +17,7 @@ mod watch;
 use serde::Serialize;
 
 pub(crate) use self::{
-    batch::Batch, builds::Builds, choice::Choice, list::List, overload::Overload,
+    batch::Batch, builds::Builds, choice::Choice, hashes::Kind, list::List, overload::Overload,
     replicas::Replicas, start::Start, telemetry::Telemetry, watch::Watch,
 };
 use crate::{
@@ -55,6 +56,8 @@ pub(crate) struct Played {
     pub(crate) watch: Option<Watch>,
     /// Another build compared with this build.
     pub(crate) builds: Vec<Builds>,
+    /// Kinds of wrong hashes.
+    pub(crate) hashes: Vec<Kind>,
     /// Pages of the list.
     pub(crate) list: Vec<List>,
     /// Some paths on tables of several sizes.
@@ -77,6 +80,7 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         telemetry: None,
         watch: None,
         builds: Vec::new(),
+        hashes: Vec::new(),
         list: Vec::new(),
         sizes: Vec::new(),
     };
@@ -118,6 +122,9 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         }
         if chosen(Scene::Watch) {
             played.watch = Some(watch::play(&mut database, &arguments).await);
+        }
+        if chosen(Scene::Hashes) {
+            played.hashes = hashes::play(&database).await;
         }
         if let Some(before) = &arguments.before {
             played.builds = builds::play(&mut database, &arguments, before).await;
