@@ -16,12 +16,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tokio::{
     task::JoinSet,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    drain::{drain, flatten},
+    drain::{drain, finish, flatten},
     legacy_clients::{BlockWrites, ClientCounts},
     prepare::prepare,
     sweep::Sweep,
@@ -46,10 +46,6 @@ use crate::{
 
 /// The byte budget of requests to the admin listener.
 pub(crate) const ADMIN_MEMORY: usize = 4 * 1024 * 1024;
-/// Timeout for closing the database connections.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Minimum time for the storage to finish, even with a shorter drain deadline.
-const MIN_FINISH_TIME: Duration = Duration::from_millis(500);
 
 /// The service with its gateway, or a standalone gateway. Its listeners are bound.
 pub struct Application {
@@ -257,9 +253,9 @@ impl Application {
             parts.spawn(prepare(core.store.clone(), core.demo, ending.clone()));
             parts.spawn(core.sweep.run(ending.clone()).map(Ok));
             parts.spawn(core.clients.clone().run(ending.clone()).map(Ok));
-            parts.spawn(core.blocks.run(ending.clone()).map(Ok));
+            parts.spawn(core.blocks.clone().run(ending.clone()).map(Ok));
             parts.spawn(core.store.clone().measure(ending.clone()).map(Ok));
-            rest = Some((core.store, core.clients));
+            rest = Some((core.store, core.clients, core.blocks));
         }
         let mut outcome = Ok(());
         loop {
@@ -287,17 +283,8 @@ impl Application {
         outcome = outcome.and(drained.unwrap_or(Ok(())));
         // Closes the remaining connections.
         parts.shutdown().await;
-        if let Some((store, clients)) = rest {
-            if timeout(MIN_FINISH_TIME, clients.write()).await.is_err() {
-                tracing::warn!("not all legacy clients could be counted");
-            }
-            let deadline = deadline.max(Instant::now() + MIN_FINISH_TIME);
-            if timeout_at(deadline, store.finish()).await.is_err() {
-                outcome = outcome.and(Err(RunError::NotDrained));
-            }
-            // An unresponsive database does not close its connections either.
-            let close = deadline.min(Instant::now() + CLOSE_TIMEOUT);
-            let _ = timeout_at(close, store.close()).await;
+        if let Some((store, clients, blocks)) = rest {
+            outcome = outcome.and(finish(store, &clients, &blocks, deadline).await);
         }
         outcome
     }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -13,9 +14,11 @@ use crate::{
 /// Minimum interval between writes of automatic blocks.
 const BLOCKS_INTERVAL: Duration = Duration::from_millis(250);
 /// Backoff after automatic blocks could not be written.
-const BLOCKS_BACKOFF: Duration = Duration::from_secs(2);
+const BLOCKS_BACKOFF: Duration = Duration::from_millis(500);
 /// Maximum interval between checks of the memory of the limits on wrong hashes.
 const TIDY_INTERVAL: Duration = Duration::from_secs(10);
+/// Timeout for the first read of the known clients. Until then, every client is known.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Backoff after the known clients could not be read at the start.
 const READ_BACKOFF: Duration = Duration::from_millis(50);
 
@@ -32,12 +35,21 @@ impl ClientCounts {
     /// Reads the known clients first. Writes the counts, and reads what other replicas have written,
     /// after each interval, until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut since = None;
+        let (begun, mut since) = (Instant::now(), None);
         loop {
             let now = self.clock.now();
             let read = self.clients.read_known(&self.store, since).await;
             let pause = match (&read, since) {
-                (Err(_), None) => READ_BACKOFF,
+                (Err(_), None) if begun.elapsed() < READ_TIMEOUT => READ_BACKOFF,
+                (Err(error), None) => {
+                    let error = chain(error);
+                    tracing::warn!(
+                        error,
+                        "the known legacy clients could not be read: all are unknown"
+                    );
+                    self.clients.known.complete();
+                    self.interval
+                }
                 (Err(error), Some(_)) => {
                     let error = chain(error);
                     tracing::warn!(error, "the known legacy clients could not be read");
@@ -62,6 +74,7 @@ impl ClientCounts {
 }
 
 /// The writes of automatic blocks.
+#[derive(Clone)]
 pub(crate) struct BlockWrites(pub(crate) Arc<Service>);
 
 impl BlockWrites {
@@ -73,19 +86,25 @@ impl BlockWrites {
                 () = self.0.guard.has_waiting.notified() => {}
                 () = tokio::time::sleep(TIDY_INTERVAL) => {}
             }
-            let pause = match self.0.store_blocks().await {
-                Ok(()) => BLOCKS_INTERVAL,
-                Err(error) => {
-                    let error = chain(&error);
-                    tracing::warn!(error, "blocks of legacy calls could not be stored");
-                    self.0.guard.has_waiting.notify_one();
-                    BLOCKS_BACKOFF
-                }
+            let pause = if self.write().await {
+                BLOCKS_INTERVAL
+            } else {
+                self.0.guard.has_waiting.notify_one();
+                BLOCKS_BACKOFF
             };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Writes the new blocks now. Returns whether that succeeded.
+    pub(crate) async fn write(&self) -> bool {
+        let stored = self.0.store_blocks().await;
+        if let Err(error) = &stored {
+            tracing::warn!(error = chain(error), "blocks of legacy calls could not be stored");
+        }
+        stored.is_ok()
     }
 }

@@ -116,7 +116,7 @@ async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(
         let id = query_parameter(query, "user_id").and_then(|id| id.parse().ok());
         let id = id.unwrap_or_default();
         let before = read(grpc, id).await?;
-        let (_, xml) = http_client::send(http, None, Method::POST, target).await?;
+        let (_, xml) = http_client::send(http, None, b"", (Method::POST, target)).await?;
         print::text(&xml);
         if xml.contains("Incorrect hash") {
             print::text(&explain_query(keys, query));
@@ -139,7 +139,7 @@ async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(
 async fn wait_until_ready(http: SocketAddr) -> Result<(), CliError> {
     let ready = async {
         while !matches!(
-            http_client::send(http, None, Method::GET, "/readyz").await,
+            http_client::send(http, None, b"", (Method::GET, "/readyz")).await,
             Ok((StatusCode::OK, _))
         ) {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -20,7 +20,11 @@ pub(super) async fn run(config: &Config) -> Result<(), CliError> {
     }
     let tls = tls.map(|tls| healthcheck_client_config(tls.source())).transpose();
     let tls = tls.map_err(|error| CliError::Failed(error.to_string()))?;
-    match http_client::send(address, tls, Method::GET, "/readyz").await? {
+    // The health check speaks for itself, like a proxy's.
+    let is_behind_proxy = config.admin_listen.is_none() && config.proxy_protocol;
+    let proxy_header: &[u8] = if is_behind_proxy { b"PROXY UNKNOWN\r\n" } else { b"" };
+    let request = (Method::GET, "/readyz");
+    match http_client::send(address, tls, proxy_header, request).await? {
         (StatusCode::OK, _) => Ok(()),
         (status, _) => Err(CliError::Failed(format!("{address} answers {status}"))),
     }

@@ -6,7 +6,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 use tokio_util::either::Either;
 
@@ -15,17 +15,19 @@ use super::error::CliError;
 /// Timeout of the request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends a request without a body, over TLS if given, and reads the response.
+/// Sends a request without a body, over TLS if given, and reads the response. The connection begins with
+/// `proxy_header`, a header of the PROXY protocol, or nothing.
 pub(super) async fn send(
     address: SocketAddr,
     tls: Option<ClientConfig>,
-    method: Method,
-    target: &str,
+    proxy_header: &[u8],
+    (method, target): (Method, &str),
 ) -> Result<(StatusCode, String), CliError> {
     let failed = |error: &dyn std::error::Error| CliError::Failed(format!("{address}: {error}"));
     let exchange = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        let mut stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
+        stream.write_all(proxy_header).await.map_err(|error| failed(&error))?;
         let stream = match tls {
             None => Either::Left(stream),
             Some(tls) => {

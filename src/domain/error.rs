@@ -26,8 +26,8 @@ pub enum Error {
     /// The address of a legacy client is blocked after too many wrong hashes, or by an operator.
     #[error("the client's address is blocked")]
     AddressBlocked {
-        /// The time until the block ends.
-        retry_after: Duration,
+        /// The time until the block ends; `None` for never.
+        retry_after: Option<Duration>,
     },
     /// The username of a legacy call is blocked. Callers see no difference from a wrong hash.
     #[error("the hash is missing or wrong")]

@@ -125,16 +125,18 @@ impl Cell {
     }
 }
 
-/// Drops the cells without debt, or else half of them: an attacker with as many keys gains nothing.
+/// Drops the cells without debt, and more of them, up to half of the maximum: an attacker with as many
+/// keys gains nothing.
 fn shrink(cells: &mut HashMap<u64, Cell>, now: i64) {
     cells.retain(|_, cell| cell.end() > now);
     if cells.len() > MAX_KEYS / 2 {
         let mut ends: Vec<_> = cells.values().map(Cell::end).collect();
-        let (_, median, _) = ends.select_nth_unstable(MAX_KEYS / 2);
-        let median = *median;
+        let excess = ends.len() - MAX_KEYS / 2;
+        let (_, first_kept, _) = ends.select_nth_unstable(excess);
+        let first_kept = *first_kept;
         let mut kept = 0;
         cells.retain(|_, cell| {
-            let keep = cell.end() >= median && kept < MAX_KEYS / 2;
+            let keep = cell.end() >= first_kept && kept < MAX_KEYS / 2;
             kept += usize::from(keep);
             keep
         });
@@ -209,6 +211,21 @@ mod tests {
         assert!(!rate.is_empty());
         rate.tidy(at(2000));
         assert!(rate.is_empty());
+    }
+
+    #[test]
+    fn half_of_the_keys_stay_however_many_count_no_longer() {
+        for expired in [0, MAX_KEYS / 10, MAX_KEYS / 2 - 1, MAX_KEYS / 2, MAX_KEYS] {
+            let rate = FailureRate::default();
+            for key in 0..MAX_KEYS {
+                // The first ones no longer count at the end.
+                let time = if key < expired { at(-60_000) } else { at(0) };
+                rate.add(&key.to_string(), 600, BLOCK, time);
+            }
+            rate.add("one more", 600, BLOCK, at(10));
+            let live = MAX_KEYS - expired;
+            assert_eq!(rate.cells().len(), live.min(MAX_KEYS / 2) + 1, "{expired}");
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Limits the wrong hashes of legacy calls, per address and per username.
 //!
 //! At a limit, the address or the username is blocked: at once on this replica, and by the stored block
-//! within two seconds on the others. Each replica counts by itself.
+//! within two seconds on the others. Each replica counts by itself. The limit per username bounds
+//! guesses of one username only: the hash of another one tells as much about the secret key.
 
 use std::{
+    collections::HashMap,
     mem::take,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -33,7 +35,8 @@ const FOLLOW_TIME: TimeDelta = TimeDelta::seconds(2);
 pub struct HashGuard {
     networks: FailureRate,
     usernames: FailureRate,
-    waiting: Mutex<Vec<LegacyBlock>>,
+    /// Blocks to store, by target.
+    waiting: Mutex<HashMap<Target, LegacyBlock>>,
     /// Notified of a block that waits to be stored.
     pub has_waiting: Notify,
 }
@@ -78,7 +81,8 @@ impl HashGuard {
         }
     }
 
-    /// Counts a wrong hash, or a hash with a blocked username: callers see no difference.
+    /// Counts a wrong hash, or a hash with a blocked username: callers see no difference. What is
+    /// blocked is not counted.
     ///
     /// # Errors
     /// [`Error::AddressBlocked`] if other calls have reached the limit meanwhile.
@@ -90,21 +94,24 @@ impl HashGuard {
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         let block = TimeDelta::seconds(limits.block_seconds.into());
-        let network = client_network(&credentials.address);
-        match self.networks.add(&network, limits.per_address, block, now) {
-            Failure::Counted => {}
-            Failure::Blocked(end) => {
-                let retry_after = (end - now).to_std().unwrap_or_default();
-                return Err(Error::AddressBlocked { retry_after });
+        let (on_network, on_username) =
+            standing.map_or((None, None), |standing| (standing.on_network, standing.on_username));
+        if on_network.is_none() {
+            let network = client_network(&credentials.address);
+            match self.networks.add(&network, limits.per_address, block, now) {
+                Failure::Counted => {}
+                Failure::Blocked(end) => {
+                    let retry_after = Some((end - now).to_std().unwrap_or_default());
+                    return Err(Error::AddressBlocked { retry_after });
+                }
+                Failure::Blocks(end) => self.block(Target::Network(network), now, end),
             }
-            Failure::Blocks(end) => self.block(Target::Network(network), now, end),
         }
-        if standing.is_some_and(|standing| standing.on_username.is_some()) {
-            return Ok(());
-        }
-        let Some(target) = Target::of_username(&credentials.username) else { return Ok(()) };
-        let failure = self.usernames.add(target.value(), limits.per_username, block, now);
-        if let Failure::Blocks(end) = failure {
+        if on_username.is_none()
+            && let Some(target) = Target::of_username(&credentials.username)
+            && let Failure::Blocks(end) =
+                self.usernames.add(target.value(), limits.per_username, block, now)
+        {
             self.block(target, now, end);
         }
         Ok(())
@@ -122,33 +129,55 @@ impl HashGuard {
         for rate in [&self.networks, &self.usernames] {
             rate.tidy(now);
         }
-        let blocks = take(&mut *self.waiting());
+        let blocks = take(&mut *self.waiting()).into_values();
+        let mut blocks: Vec<_> =
+            blocks.filter(|block| block.expire_time.is_none_or(|end| end > now)).collect();
         if blocks.is_empty() {
             return Ok(blocks);
         }
+        // In the same order in every replica, so that their transactions do not wait in a circle.
+        blocks.sort_by_cached_key(LegacyBlock::id);
         let stored = store.store_automatic_blocks(blocks.clone(), now).await;
-        stored.inspect_err(|_| {
-            let mut waiting = self.waiting();
-            waiting.extend(blocks);
-            waiting.truncate(MAX_WAITING);
-        })
+        match &stored {
+            Ok(stored) if stored.len() < blocks.len() => {
+                let count = blocks.len() - stored.len();
+                tracing::warn!(count, "too many blocks: this replica holds some alone");
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let mut waiting = self.waiting();
+                for block in blocks {
+                    waiting.entry(block.target.clone()).or_insert(block);
+                }
+            }
+        }
+        stored
+    }
+
+    /// Ends this replica's own block of a target.
+    pub fn lift(&self, target: &Target, now: DateTime<Utc>) {
+        self.waiting().remove(target);
+        self.rate(target).hand_over(target.value(), now);
     }
 
     /// Ends this replica's own blocks soon: the stored ones take over, which can be lifted.
     pub fn hand_over(&self, stored: Vec<LegacyBlock>, now: DateTime<Utc>) {
-        for block in stored {
-            let rate = match block.target {
-                Target::Network(_) => &self.networks,
-                Target::Username(_) => &self.usernames,
-            };
-            rate.hand_over(block.target.value(), now + FOLLOW_TIME);
+        for LegacyBlock { target, .. } in stored {
+            self.rate(&target).hand_over(target.value(), now + FOLLOW_TIME);
+        }
+    }
+
+    fn rate(&self, target: &Target) -> &FailureRate {
+        match target {
+            Target::Network(_) => &self.networks,
+            Target::Username(_) => &self.usernames,
         }
     }
 
     fn block(&self, target: Target, now: DateTime<Utc>, end: DateTime<Utc>) {
         let kind = target.kind();
         // A username is in no log line.
-        let address = if let Target::Network(network) = &target { network } else { "" };
+        let address = matches!(target, Target::Network(_)).then(|| target.shown());
         let seconds = (end - now).num_seconds();
         tracing::warn!(
             kind,
@@ -161,26 +190,30 @@ impl HashGuard {
         }
         let mut waiting = self.waiting();
         if waiting.len() < MAX_WAITING {
-            let identity = String::new();
-            let expire_time = Some(end);
-            waiting.push(LegacyBlock {
-                target,
+            let block = LegacyBlock {
+                target: target.clone(),
                 is_automatic: true,
-                identity,
+                identity: String::new(),
                 create_time: now,
-                expire_time,
-            });
+                expire_time: Some(end),
+            };
+            waiting.insert(target, block);
         }
         drop(waiting);
         self.has_waiting.notify_one();
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<LegacyBlock>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Target, LegacyBlock>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Standing<'_> {
+    /// Whether nothing is blocked.
+    pub fn is_free(&self) -> bool {
+        self.on_network.is_none() && self.on_username.is_none()
+    }
+
     /// Lets a call with a right hash in, if no block refuses it.
     ///
     /// # Errors
@@ -200,8 +233,7 @@ impl Standing<'_> {
     }
 
     fn address_blocked(&self, effect: Effect) -> Error {
-        let retry_after = effect.remaining(self.now).to_std().unwrap_or_default();
-        Error::AddressBlocked { retry_after }
+        Error::AddressBlocked { retry_after: effect.remaining(self.now) }
     }
 }
 

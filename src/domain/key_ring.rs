@@ -85,18 +85,19 @@ impl KeyRing {
 
     /// The recipe and the key that a call's hash (hex of either case) was made with. `configured` are
     /// the keys of the configuration, the current one first; `accepted` are the recipes of the
-    /// settings. The time does not depend on the number of matching bytes.
+    /// settings. The time does not depend on the number of matching bytes. Without `is_hinted`, it does
+    /// not depend on whether the hash is right either.
     pub fn find(
         &self,
         configured: &[SecretString],
         accepted: &[Recipe],
         credentials: &LegacyCredentials,
-        now: DateTime<Utc>,
+        (now, is_hinted): (DateTime<Utc>, bool),
     ) -> Option<Matched> {
         let mut sent = [0; 20];
         let is_hash = hex::decode_to_slice(&credentials.hash, &mut sent).is_ok();
         let prefixes = Prefixes::of(credentials);
-        let hint = self.hint(credentials);
+        let hint = self.hint(credentials).filter(|_| is_hinted);
         let of_client = |key: &Arc<ClientKey>| {
             let mut right = None;
             for recipe in key.recipes.as_deref().unwrap_or(accepted) {

@@ -6,8 +6,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use super::legacy_key::MatchedKey;
+
 /// Maximum number of known clients in memory.
-pub(super) const MAX_KNOWN: usize = 100_000;
+pub const MAX_KNOWN: usize = 100_000;
 
 /// The keys and networks of calls that stored their values.
 #[derive(Debug, Default)]
@@ -27,9 +29,13 @@ struct Known {
 }
 
 impl KnownClients {
-    /// Adds a client: a network and the name of a key. Over the maximum, the client stays unknown.
+    /// Adds a client: a network and the name of a key. Over the maximum, the client stays unknown, and so
+    /// does an unknown address.
     pub fn add(&self, key: &str, network: &str) {
-        let (pair, network) = (self.hasher.hash_one((key, network)), self.hasher.hash_one(network));
+        if network.is_empty() {
+            return;
+        }
+        let (pair, network) = (self.pair(key, network), self.hasher.hash_one(network));
         let mut known = self.known();
         if known.pairs.len() < MAX_KNOWN {
             known.pairs.insert(pair);
@@ -48,7 +54,7 @@ impl KnownClients {
 
     /// Whether a key was used from a network.
     pub fn has(&self, key: &str, network: &str) -> bool {
-        let pair = self.hasher.hash_one((key, network));
+        let pair = self.pair(key, network);
         let known = self.known();
         !known.is_complete || known.pairs.contains(&pair)
     }
@@ -58,6 +64,13 @@ impl KnownClients {
         let network = self.hasher.hash_one(network);
         let known = self.known();
         !known.is_complete || known.networks.contains(&network)
+    }
+
+    /// The configured keys count as one: a rotation makes the default key the previous one.
+    fn pair(&self, key: &str, network: &str) -> u64 {
+        let is_previous = key == MatchedKey::Previous.name();
+        let key = if is_previous { MatchedKey::Default.name() } else { key };
+        self.hasher.hash_one((key, network))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -11,7 +11,7 @@ use super::{
     clock::Clock,
     error::Error,
     key_ring::KeyRing,
-    legacy_block::{Blocks, LegacyBlockStore, MAX_BLOCKS},
+    legacy_block::{Blocks, LegacyBlockStore},
     legacy_key::{ClientKey, LegacyKey},
     legacy_key_store::LegacyKeyStore,
     master_key::MasterKeys,
@@ -102,7 +102,7 @@ impl LegacyAccessCache {
             };
             let mut blocks = Vec::new();
             if let Some(store) = &self.blocks {
-                blocks = store.legacy_blocks(call, clock.now(), None, 2 * MAX_BLOCKS).await?;
+                blocks = store.active_legacy_blocks(call, clock.now()).await?;
             }
             Ok(Arc::new(LegacyAccess { settings, ring, blocks: Blocks::of(blocks) }))
         };

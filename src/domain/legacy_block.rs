@@ -1,9 +1,9 @@
 //! Blocks: addresses and usernames whose legacy calls are refused.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -14,18 +14,24 @@ use crate::networks::client_network;
 /// Maximum number of stored blocks that operators made, and of stored automatic blocks.
 pub const MAX_BLOCKS: u64 = 1000;
 
+/// Stands for the address of clients whose address is unknown.
+const UNKNOWN: &str = "unknown";
+
 /// What a block refuses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// An IPv4 address, or a /64 network of IPv6 addresses.
+    /// An IPv4 address, or a /64 network of IPv6 addresses; empty for clients whose address is unknown.
     Network(String),
     /// A username: the parameter `u`.
     Username(String),
 }
 
 impl Target {
-    /// The target of an IP address; `None` for another text.
+    /// The target of an IP address, or of [`UNKNOWN`]; `None` for another text.
     pub fn of_address(address: &str) -> Option<Self> {
+        if address == UNKNOWN {
+            return Some(Self::Network(String::new()));
+        }
         // The /64 network is written like `2001:db8::/64`.
         let address = address.strip_suffix("/64").unwrap_or(address);
         let address = address.parse::<IpAddr>().ok()?.to_canonical();
@@ -58,6 +64,11 @@ impl Target {
     pub fn value(&self) -> &str {
         let (Self::Network(value) | Self::Username(value)) = self;
         value
+    }
+
+    /// The address, network or username, for people; `unknown` for an unknown address.
+    pub fn shown(&self) -> &str {
+        if self.value().is_empty() { UNKNOWN } else { self.value() }
     }
 }
 
@@ -100,9 +111,9 @@ pub struct Effect {
 }
 
 impl Effect {
-    /// The time until the block ends; an hour for a block without an end.
-    pub fn remaining(&self, now: DateTime<Utc>) -> TimeDelta {
-        self.end.map_or(TimeDelta::hours(1), |end| (end - now).max(TimeDelta::zero()))
+    /// The time until the block ends; `None` for never.
+    pub fn remaining(&self, now: DateTime<Utc>) -> Option<Duration> {
+        self.end.map(|end| (end - now).to_std().unwrap_or_default())
     }
 
     /// Both effects together.
@@ -170,8 +181,18 @@ pub trait LegacyBlockStore: Send + Sync {
         limit: u64,
     ) -> Result<Vec<LegacyBlock>, Error>;
 
+    /// The blocks that are active at a time, those by operators first: at most twice [`MAX_BLOCKS`].
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn active_legacy_blocks(
+        &self,
+        call: &CallContext,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<LegacyBlock>, Error>;
+
     /// Stores automatic blocks, all or none. Returns those that are stored: not more than
-    /// [`MAX_BLOCKS`] at a time. Deletes expired blocks.
+    /// [`MAX_BLOCKS`] at a time.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.

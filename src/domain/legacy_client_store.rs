@@ -54,6 +54,16 @@ pub trait LegacyClientStore: Send + Sync {
         failed: &[FailedHashes],
     ) -> Result<Vec<ClientId>, Error>;
 
+    /// The names of keys and the networks of clients of which a call was stored, seen since a time: at
+    /// most [`super::known_clients::MAX_KNOWN`].
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn known_clients(
+        &self,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<Vec<(String, String)>, Error>;
+
     /// The stored clients.
     ///
     /// # Errors

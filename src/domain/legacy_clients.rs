@@ -10,14 +10,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     account::Username,
-    call_context::CallContext,
     error::{Error, chain},
     hash::Recipe,
     key_ring::Matched,
-    known_clients::{KnownClients, MAX_KNOWN},
+    known_clients::KnownClients,
     legacy_client::{ClientId, FailedHashes, Tally},
-    legacy_client_store::{ClientQuery, LegacyClientStore},
-    listing::ROWS_PER_READ,
+    legacy_client_store::LegacyClientStore,
     scope::FieldSet,
 };
 use crate::{
@@ -97,27 +95,15 @@ impl LegacyClients {
     /// was stored.
     ///
     /// # Errors
-    /// The errors of [`LegacyClientStore::legacy_clients`].
+    /// The errors of [`LegacyClientStore::known_clients`].
     pub async fn read_known(
         &self,
         store: &dyn LegacyClientStore,
         since: Option<DateTime<Utc>>,
     ) -> Result<(), Error> {
         let since = since.map(|since| since - CLOCK_DIFFERENCE);
-        let mut query = ClientQuery { since, after: None, limit: ROWS_PER_READ };
-        let mut rest = MAX_KNOWN;
-        loop {
-            let page = store.legacy_clients(&CallContext::default(), &query).await?;
-            for client in page.iter().filter(|client| client.calls > client.refused) {
-                self.known.add(&client.id.key, &client.id.network);
-            }
-            rest = rest.saturating_sub(page.len());
-            match page.last() {
-                Some(last) if page.len() as u64 == ROWS_PER_READ && rest > 0 => {
-                    query.after = Some((last.last.timestamp_micros(), last.id.digest()));
-                }
-                _ => break,
-            }
+        for (key, network) in store.known_clients(since).await? {
+            self.known.add(&key, &network);
         }
         self.known.complete();
         Ok(())

@@ -31,6 +31,8 @@ pub enum Purpose {
     ListLegacyBlocks,
     /// Resuming a watch.
     Watch,
+    /// Beginning a watch at a list.
+    WatchOfList,
 }
 
 impl Purpose {
@@ -44,6 +46,7 @@ impl Purpose {
             Self::ListLegacyClients => b"page of clients\0",
             Self::ListLegacyKeys => b"page of keys\0",
             Self::Watch => b"watch\0",
+            Self::WatchOfList => b"list, then watch\0",
         }
     }
 }

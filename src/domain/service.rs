@@ -127,7 +127,7 @@ impl Service {
     ) -> Result<Matched, Error> {
         let standing = self.standing(access, credentials)?;
         let checked = self.check_hash(access, credentials, standing.as_ref());
-        if let Err(Error::IncorrectHash | Error::UsernameBlocked) = checked {
+        if checked.is_err() {
             let (limits, now) = (&access.settings.hash_limits, self.clock.now());
             self.guard.failed(limits, credentials, standing.as_ref(), now)?;
         }
@@ -182,7 +182,9 @@ impl Service {
     ) -> Result<Matched, Error> {
         let LegacyAccess { settings, ring, .. } = access;
         let (configured, now) = (self.keys.0.get(), self.clock.now());
-        let matched = ring.find(&configured, &settings.hash_recipes, credentials, now);
+        // Hints would tell a refused right hash by its time.
+        let is_hinted = standing.is_none_or(Standing::is_free);
+        let matched = ring.find(&configured, &settings.hash_recipes, credentials, (now, is_hinted));
         match standing {
             None => matched.ok_or(Error::IncorrectHash),
             Some(standing) => standing.admit(matched),

@@ -31,7 +31,7 @@ pub struct TrustedProxies {
 impl TrustedProxies {
     /// The client of a request from `peer`: the rightmost address in the header that is not a
     /// proxy's. `None` if that address is unknown or unreadable.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         if !self.networks.contains(peer) {
             return Some(peer);

@@ -20,6 +20,9 @@ pub(super) const ERROR_DOMAIN: &str = "m4-user-details";
 /// The retry delay in `google.rpc.RetryInfo`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The retry delay while a block without an end lasts.
+const ENDLESS_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// The code and the reason of an error.
 fn classify(error: &Error) -> (Code, ErrorReason) {
     match error {
@@ -81,8 +84,11 @@ const OVERLOADED: &str = "overloaded";
 const RATE_LIMITED: &str = "rate_limited";
 const DEADLINE: &str = "deadline";
 
-/// The reason for shedding a call; `None` if the call was not shed.
+/// The reason for shedding a call; `None` if the call was not shed. A blocked address is no overload.
 pub(super) fn shed(error: &Error) -> Option<&'static str> {
+    if matches!(error, Error::AddressBlocked { .. }) {
+        return None;
+    }
     match classify(error) {
         (_, ErrorReason::Overloaded) => Some(OVERLOADED),
         (_, ErrorReason::RateLimited) => Some(RATE_LIMITED),
@@ -159,7 +165,7 @@ pub(super) fn status(error: &Error) -> Status {
             details.set_retry_info(Some(RETRY_AFTER));
         }
         Error::AddressBlocked { retry_after } => {
-            details.set_retry_info(Some(*retry_after));
+            details.set_retry_info(Some(retry_after.unwrap_or(ENDLESS_RETRY_AFTER)));
         }
         Error::AddressNotAllowed
         | Error::ApiDisabled

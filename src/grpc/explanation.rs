@@ -107,8 +107,8 @@ pub(super) fn of_error(
             return Ok((LegacyCheck::ApiDisabled, format!("the brownout {window}")));
         }
         Error::AddressBlocked { retry_after } => {
-            let seconds = retry_after.as_secs();
-            let why = format!("the client's address is blocked, for {seconds} more seconds");
+            let rest = retry_after.map(|rest| format!(", for {} more seconds", rest.as_secs()));
+            let why = format!("the client's address is blocked{}", rest.unwrap_or_default());
             return Ok((LegacyCheck::AddressBlocked, why));
         }
         Error::UsernameBlocked => (

@@ -103,6 +103,7 @@ impl LegacyCalls {
         let blocks = self.service.blocks(call, &actor).await?;
         let now = self.service.clock.now();
         let lifted = blocks.lift_legacy_blocks(call, (&by, now), &target).await?;
+        self.service.guard.lift(&target, now);
         self.service.access_changed().await;
         if lifted { Ok(LiftLegacyBlockResponse {}) } else { Err(Error::BlockNotFound) }
     }
@@ -117,9 +118,9 @@ fn of_username(username: &str, field: &'static str) -> Result<Target, Error> {
 }
 
 fn to_proto(block: legacy_block::LegacyBlock) -> LegacyBlock {
-    let target = match block.target {
-        Target::Network(network) => block::Target::Address(network),
-        Target::Username(username) => block::Target::Username(username),
+    let target = match &block.target {
+        Target::Network(_) => block::Target::Address(block.target.shown().to_owned()),
+        Target::Username(username) => block::Target::Username(username.clone()),
     };
     LegacyBlock {
         target: Some(target),

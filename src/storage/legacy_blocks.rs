@@ -5,12 +5,12 @@ use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, Select,
     sea_query::{Condition, OnConflict},
 };
 
 use super::{
-    database::{Administration, again},
+    database::{Administration, Database, again},
     query_telemetry::own_statement,
     sql::{
         columns,
@@ -40,7 +40,6 @@ impl LegacyBlockStore for SqlStore {
         after: Option<(i64, String)>,
         limit: u64,
     ) -> Result<Vec<LegacyBlock>, Error> {
-        let database = self.prepared()?;
         let behind = |(time, id): (i64, String)| {
             let same = Condition::all().add(Column::CreateTime.eq(time)).add(Column::Id.gt(id));
             Condition::any().add(Column::CreateTime.gt(time)).add(same)
@@ -50,19 +49,20 @@ impl LegacyBlockStore for SqlStore {
             .order_by_asc(Column::CreateTime)
             .order_by_asc(Column::Id)
             .limit(limit);
-        let read = || async {
-            let (_room, lease) = database.own_work().await?;
-            let rows = select.clone().all(&*lease);
-            let rows = own_statement(database.engine(), &call.span, "SELECT", TABLE, rows).await;
-            let rows = lease.note(rows)?;
-            lease.done();
-            Ok(rows)
-        };
-        let rows: Vec<legacy_block::Model> = again(read).await?;
-        let count = rows.len();
-        let blocks: Vec<_> = rows.into_iter().filter_map(block).collect();
-        unknown::count(TABLE, count - blocks.len());
-        Ok(blocks)
+        blocks(self.prepared()?, &call.span, select).await
+    }
+
+    async fn active_legacy_blocks(
+        &self,
+        call: &CallContext,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<LegacyBlock>, Error> {
+        let select = legacy_block::Entity::find()
+            .filter(active(now))
+            .order_by_asc(Column::IsAutomatic)
+            .order_by_desc(Column::CreateTime)
+            .limit(2 * MAX_BLOCKS);
+        blocks(self.prepared()?, &call.span, select).await
     }
 
     async fn store_automatic_blocks(
@@ -76,10 +76,6 @@ impl LegacyBlockStore for SqlStore {
         let administration = database.background(&span).await?;
         let (transaction, engine) = (&administration.transaction, database.engine());
         let store = async {
-            let expired = legacy_block::Entity::delete_many()
-                .filter(Column::ExpireTime.lte(now.timestamp_micros()))
-                .exec(transaction);
-            own_statement(engine, &span, "DELETE", TABLE, expired).await?;
             let count = count(transaction, true, now);
             let count = own_statement(engine, &span, "SELECT", TABLE, count).await?;
             blocks.truncate(usize::try_from(MAX_BLOCKS.saturating_sub(count)).unwrap_or_default());
@@ -154,6 +150,27 @@ impl LegacyBlockStore for SqlStore {
     }
 }
 
+/// Reads the blocks of a statement. Leaves out kinds of a newer version.
+async fn blocks(
+    database: &Database,
+    span: &Span,
+    select: Select<legacy_block::Entity>,
+) -> Result<Vec<LegacyBlock>, Error> {
+    let read = || async {
+        let (_room, lease) = database.own_work().await?;
+        let rows = select.clone().all(&*lease);
+        let rows = own_statement(database.engine(), span, "SELECT", TABLE, rows).await;
+        let rows = lease.note(rows)?;
+        lease.done();
+        Ok(rows)
+    };
+    let rows: Vec<legacy_block::Model> = again(read).await?;
+    let count = rows.len();
+    let blocks: Vec<_> = rows.into_iter().filter_map(block).collect();
+    unknown::count(TABLE, count - blocks.len());
+    Ok(blocks)
+}
+
 fn active(now: DateTime<Utc>) -> Condition {
     let lives = Condition::any()
         .add(Column::ExpireTime.is_null())
@@ -226,6 +243,6 @@ fn end(block: &LegacyBlock) -> String {
 
 fn change(target: &Target, old: Option<String>, new: Option<String>) -> AdminChange {
     // The column holds 255 characters.
-    let name = format!("{} {}", target.kind(), target.value()).chars().take(255).collect();
+    let name = format!("{} {}", target.kind(), target.shown()).chars().take(255).collect();
     AdminChange { object: Object::LegacyBlock, name, old, new }
 }

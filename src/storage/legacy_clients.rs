@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QuerySelect, sea_query::Condition,
+    QueryOrder, QuerySelect,
+    sea_query::{Condition, Expr, ExprTrait},
 };
 
 use super::{
@@ -19,6 +21,7 @@ use crate::{
         administration::Administrator,
         call_context::CallContext,
         error::Error,
+        known_clients::MAX_KNOWN,
         legacy_client::{ClientId, FailedHashes, Tally},
         legacy_client_store::{ClientQuery, LegacyClient, LegacyClientStore},
     },
@@ -63,6 +66,33 @@ impl LegacyClientStore for SqlStore {
         };
         let added = add.await;
         administration.end((&Administrator::default(), Default::default()), added).await
+    }
+
+    async fn known_clients(
+        &self,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let database = self.prepared()?;
+        let (calls, refused) = (legacy_client::Column::Calls, legacy_client::Column::Refused);
+        let since =
+            since.map(|since| legacy_client::Column::LastTime.gte(since.timestamp_micros()));
+        let select = legacy_client::Entity::find()
+            .select_only()
+            .column(legacy_client::Column::KeyName)
+            .column(legacy_client::Column::Network)
+            .distinct()
+            .filter(Condition::all().add(Expr::col(calls).gt(Expr::col(refused))).add_option(since))
+            .limit(u64::try_from(MAX_KNOWN).unwrap_or(u64::MAX));
+        let read = || async {
+            let (_room, lease) = database.own_work().await?;
+            let rows = select.clone().into_tuple().all(&*lease);
+            let span = Span::default();
+            let rows = own_statement(database.engine(), &span, "SELECT", TABLE, rows).await;
+            let rows = lease.note(rows)?;
+            lease.done();
+            Ok(rows)
+        };
+        again(read).await
     }
 
     async fn legacy_clients(

@@ -14,7 +14,7 @@ use super::{
     sql::entities::{
         change_log,
         change_log_sweep::{self, Column::UpTo},
-        request,
+        legacy_block, request,
     },
 };
 use crate::{
@@ -34,7 +34,7 @@ const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(1);
 /// Maximum number of rows per delete.
 const MAX_SWEPT_ROWS: u64 = 500;
 
-/// Deletes expired answers and change log entries. Without `keep_log`, the log is kept forever.
+/// Deletes expired answers, blocks and change log entries. Without `keep_log`, the log is kept forever.
 /// Several replicas may sweep at once.
 ///
 /// # Errors
@@ -50,6 +50,11 @@ pub(super) async fn sweep(
     let old = time.lt(answers.timestamp_micros());
     while let Some(ids) = older::<request::Entity, String>(database, id, time, &old).await? {
         delete::<request::Entity>(database, id.is_in(ids).and(old.clone())).await?;
+    }
+    let (id, time) = (legacy_block::Column::Id, legacy_block::Column::ExpireTime);
+    let old = time.lt(now.timestamp_micros());
+    while let Some(ids) = older::<legacy_block::Entity, String>(database, id, time, &old).await? {
+        delete::<legacy_block::Entity>(database, id.is_in(ids).and(old.clone())).await?;
     }
     if let Some(keep) = keep_log {
         let (id, time) = (change_log::Column::Id, change_log::Column::ChangeTime);

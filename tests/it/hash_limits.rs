@@ -241,6 +241,12 @@ async fn operators_block_list_and_lift(database: TestDatabase) {
     }
     let ipv6 = from(&one, "2001:db8::9", &target("admin", "3", "")).await;
     assert_eq!(ipv6.status, StatusCode::TOO_MANY_REQUESTS);
+    // Clients without a known address have a name, too.
+    add(&one, Some(Target::Address("unknown".to_owned())), Some(in_an_hour)).await.unwrap();
+    let headers = [("x-forwarded-for", "192.0.2.8"), ("forwarded", "for=192.0.2.9")];
+    let unknown = one.send(Method::POST, &target("admin", "3", ""), &headers, "").await;
+    assert_eq!(unknown.status, StatusCode::TOO_MANY_REQUESTS);
+    lift(&one, lift::Target::Address("unknown".to_owned())).await.unwrap();
     // A second block of the same address replaces the first one.
     add(&other, by_address, Some(in_an_hour)).await.unwrap();
     add(&other, Some(Target::Username("admin".to_owned())), None).await.unwrap();
@@ -261,7 +267,9 @@ async fn operators_block_list_and_lift(database: TestDatabase) {
     let entries: Vec<_> = entries.iter().filter(|entry| entry.object == "legacy_block").collect();
     let names: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
     let (client, network) = ("address 192.0.2.1", "address 2001:db8::/64");
-    let expected = ["username admin", network, "username admin", client, network, client];
+    let unknown = "address unknown";
+    let expected =
+        ["username admin", network, "username admin", client, unknown, unknown, network, client];
     assert_eq!(names, expected);
     let values = |index: usize| {
         let entry = entries[index];

@@ -9,6 +9,10 @@ use std::{
 };
 
 use http::StatusCode;
+use m4_user_details::proto::{
+    AddLegacyBlockRequest, LegacyBlock, legacy_block::Target,
+    legacy_service_client::LegacyServiceClient,
+};
 use m4_user_details_migrations::steps;
 use sha1::{Digest, Sha1};
 
@@ -171,6 +175,11 @@ async fn blocks_reach_a_running_service(database: TestDatabase) {
     let log = told(&run(&["administration-log"], &variables));
     assert!(log.lines().filter(|line| line.contains("legacy_block")).count() == 3, "{log}");
     // A username is in no log line.
+    let target = Some(Target::Username("bob".to_owned()));
+    let block = Some(LegacyBlock { target, ..LegacyBlock::default() });
+    let request = AddLegacyBlockRequest { block, acting_username: "admin".to_owned() };
+    LegacyServiceClient::new(program.channel()).add_legacy_block(request).await.unwrap();
+    until("the block is logged", || async { program.log().contains("legacy_block") }).await;
     assert!(!program.log().contains("bob"), "{}", program.log());
 }
 

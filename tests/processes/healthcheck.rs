@@ -14,6 +14,7 @@ use crate::{
 
 on_sqlite!(
     it_tells_whether_the_service_is_ready,
+    it_begins_with_a_proxy_header_where_the_listener_demands_one,
     it_is_answered_while_clients_fill_the_http_listener,
 );
 
@@ -33,6 +34,19 @@ async fn it_tells_whether_the_service_is_ready(database: TestDatabase) {
     assert_eq!(ask(&http, "off").0, Some(0));
     program.kill();
     assert_eq!(ask(&http, &admin).0, Some(1));
+}
+
+async fn it_begins_with_a_proxy_header_where_the_listener_demands_one(database: TestDatabase) {
+    let demanded = ("M4_HTTP_PROXY_PROTOCOL", "required");
+    let variables = [("M4_DATABASE_URL", database.url.as_str()), demanded];
+    let program = Program::serve(&["--demo"], &variables).await;
+    let http = program.http.to_string();
+    let variables = [("M4_HTTP_LISTEN", &*http), ("M4_ADMIN_LISTEN", "off"), demanded];
+    until("the service is ready", || async {
+        run(&["healthcheck"], &variables).status.code() == Some(0)
+    })
+    .await;
+    assert_eq!(ask(&http, "off").0, Some(1), "the header is not demanded");
 }
 
 #[tokio::test(flavor = "multi_thread")]

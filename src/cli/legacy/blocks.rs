@@ -40,7 +40,8 @@ pub(super) enum Blocks {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Given {
-    /// An IP address. An IPv6 address stands for its /64 network.
+    /// An IP address, or `unknown` for clients without a known address. An IPv6 address stands for its
+    /// /64 network.
     #[arg(long)]
     address: Option<String>,
     /// The parameter `u`.
@@ -120,7 +121,7 @@ fn line(block: &LegacyBlock) -> String {
         line,
         "{}\t{}\t{}\t{}\t{by}",
         block.target.kind(),
-        block.target.value(),
+        block.target.shown(),
         print::time(block.create_time),
         print::time_or_none(block.expire_time),
     );
@@ -130,7 +131,7 @@ fn line(block: &LegacyBlock) -> String {
 fn object(block: &LegacyBlock) -> String {
     let object = json!({
         "kind": block.target.kind(),
-        "value": block.target.value(),
+        "value": block.target.shown(),
         "create_time": print::time(block.create_time),
         "expire_time": block.expire_time.map(print::time),
         "automatic": block.is_automatic,

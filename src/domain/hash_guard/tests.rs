@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::domain::{
     administration::Administrator, call_context::CallContext, hash::Recipe, legacy_key::MatchedKey,
@@ -62,7 +64,9 @@ fn an_address_at_full_speed_gets_its_limit_of_checked_hashes_per_minute() {
     for millis in 0..180_000 {
         match stage.call("198.51.100.7", &format!("user{}", millis % 1000), false, millis) {
             Err(Error::IncorrectHash) => checked.push(millis),
-            Err(Error::AddressBlocked { retry_after }) => assert!(retry_after.as_secs() <= 60),
+            Err(Error::AddressBlocked { retry_after }) => {
+                assert!(retry_after.unwrap().as_secs() <= 60);
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -120,6 +124,31 @@ fn a_known_client_of_another_key_is_not_spared() {
 }
 
 #[test]
+fn a_rotation_of_the_configured_key_makes_nobody_unknown() {
+    let known = KnownClients::default();
+    known.add("default", "192.0.2.1");
+    known.add("default", "");
+    known.complete();
+    assert!(known.has("previous", "192.0.2.1") && !known.has("crm", "192.0.2.1"));
+    // Any client can be one without a known address.
+    assert!(!known.has("default", "") && !known.has_network(""));
+}
+
+#[test]
+fn wrong_hashes_of_a_known_client_count_for_the_username_while_its_address_is_blocked() {
+    let stage = Stage::new();
+    for _ in 0..100 {
+        let _ = stage.call("192.0.2.1", "user", false, 0);
+    }
+    for _ in 0..40 {
+        let refused = stage.call("192.0.2.1", "admin", false, 1).unwrap_err();
+        assert!(matches!(refused, Error::AddressBlocked { .. }));
+    }
+    assert!(matches!(stage.call("198.51.100.7", "admin", true, 2), Err(Error::UsernameBlocked)));
+    assert!(stage.call("192.0.2.1", "admin", true, 2).is_ok());
+}
+
+#[test]
 fn an_operators_block_spares_nobody() {
     let block = |target, expire_time| LegacyBlock {
         target,
@@ -133,7 +162,8 @@ fn an_operators_block_spares_nobody() {
     let blocks = vec![block(network, Some(at(5000))), block(username, None)];
     let stage = Stage { blocks: Blocks::of(blocks), ..Stage::new() };
     let refused = stage.call("192.0.2.1", "admin", true, 2000).unwrap_err();
-    assert!(matches!(refused, Error::AddressBlocked { retry_after } if retry_after.as_secs() == 3));
+    let three = Some(Duration::from_secs(3));
+    assert!(matches!(refused, Error::AddressBlocked { retry_after } if retry_after == three));
     assert!(stage.call("192.0.2.1", "admin", true, 5000).is_ok());
     let refused = stage.call("192.0.2.1", "bob", true, 5000).unwrap_err();
     assert!(matches!(refused, Error::UsernameBlocked));
@@ -163,6 +193,14 @@ impl LegacyBlockStore for Stored {
         _: DateTime<Utc>,
         _: Option<(i64, String)>,
         _: u64,
+    ) -> Result<Vec<LegacyBlock>, Error> {
+        Err(Error::Overloaded)
+    }
+
+    async fn active_legacy_blocks(
+        &self,
+        _: &CallContext,
+        _: DateTime<Utc>,
     ) -> Result<Vec<LegacyBlock>, Error> {
         Err(Error::Overloaded)
     }
@@ -210,10 +248,18 @@ async fn a_stored_block_replaces_that_of_the_replica_and_others_stay() {
     assert!(stage.guard.store(&Stored { room: 0 }, at(10)).await.is_err());
     assert_eq!(stage.guard.waiting().len(), 2);
     let stored = stage.guard.store(&Stored { room: 1 }, at(10)).await.unwrap();
+    let handed_over = i64::from(stored[0].target.value() == address(1));
+    let alone = 1 - handed_over;
     stage.guard.hand_over(stored, at(10));
     assert!(stage.guard.waiting().is_empty());
     assert!(is_blocked(0, 2009) && is_blocked(1, 2009));
     // The stored block was lifted meanwhile: it is not in `blocks`.
-    assert!(!is_blocked(0, 2010));
-    assert!(is_blocked(1, 59_999) && !is_blocked(1, 60_000));
+    assert!(!is_blocked(handed_over, 2010));
+    assert!(is_blocked(alone, 59_999) && !is_blocked(alone, 60_000));
+    // A lifted block does not come back, even if it waits to be stored.
+    for attempt in 0..100 {
+        let _ = stage.call(&address(2), &format!("user{attempt}"), false, 0);
+    }
+    stage.guard.lift(&Target::of_address(&address(2)).unwrap(), at(20));
+    assert!(stage.guard.waiting().is_empty() && !is_blocked(2, 20));
 }

@@ -41,6 +41,13 @@ struct Kept {
 
 #[async_trait]
 impl LegacyClientStore for Kept {
+    async fn known_clients(
+        &self,
+        _: Option<DateTime<Utc>>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        Err(Error::Overloaded)
+    }
+
     async fn add_legacy_clients(
         &self,
         clients: &[(ClientId, Tally)],

@@ -22,7 +22,7 @@ fn every_error_has_its_code_reason_and_details() {
         (Error::IncorrectHash, Code::Unauthenticated, "INCORRECT_HASH", 0, false),
         (Error::UsernameBlocked, Code::Unauthenticated, "INCORRECT_HASH", 0, false),
         (
-            Error::AddressBlocked { retry_after: Duration::from_secs(9) },
+            Error::AddressBlocked { retry_after: Some(Duration::from_secs(9)) },
             Code::ResourceExhausted,
             "RATE_LIMITED",
             0,

@@ -6,8 +6,9 @@ use std::{
 };
 
 use m4_user_details::proto::{
-    AddLegacyBlockRequest, LegacyBlock, Settings, UpdateSettingsRequest, legacy_block::Target,
-    legacy_service_client::LegacyServiceClient, settings_service_client::SettingsServiceClient,
+    AddLegacyBlockRequest, CreateLegacyKeyRequest, LegacyBlock, LegacyKey, Settings,
+    UpdateSettingsRequest, legacy_block::Target, legacy_service_client::LegacyServiceClient,
+    settings_service_client::SettingsServiceClient,
 };
 use serde::Serialize;
 use sha1::{Digest, Sha1};
@@ -20,6 +21,8 @@ use crate::{
 
 /// Calls of each kind.
 const CALLS: usize = 10_000;
+/// Client keys: with fewer than eight, the service does not remember which one matched.
+const CLIENT_KEYS: usize = 100;
 /// An account of the filled database that is blocked by an operator.
 const BLOCKED: &str = "manager";
 
@@ -34,9 +37,13 @@ pub(crate) struct Kind {
 
 /// Plays the scene: one caller makes calls of all kinds in random order.
 pub(crate) async fn play(database: &Database) -> Vec<Kind> {
-    let service = Program::service(&database.url).await;
-    prepare(service.grpc()).await;
-    let right = hex::encode(Sha1::digest(format!("{BLOCKED}3secret")));
+    let masters = std::env::temp_dir().join(format!("m4-load-masters-{}", std::process::id()));
+    std::fs::write(&masters, "42".repeat(32)).unwrap();
+    let file = [("M4_API_MASTER_KEY_FILE", masters.to_str().unwrap())];
+    let service = Program::service_with(&database.url, &file).await;
+    let secret = prepare(service.grpc()).await;
+    std::fs::remove_file(masters).unwrap();
+    let right = hex::encode(Sha1::digest(format!("{BLOCKED}3{secret}")));
     let (wrong, short) = ("0".repeat(40), "0".repeat(20));
     let kinds = [
         ("known username", "admin", &wrong),
@@ -74,8 +81,9 @@ pub(crate) async fn play(database: &Database) -> Vec<Kind> {
     names.zip(others).map(of).collect()
 }
 
-/// Switches the limits off, and blocks a username.
-async fn prepare(address: SocketAddr) {
+/// Switches the limits off, blocks a username, and creates client keys. Returns the secret of the first
+/// one.
+async fn prepare(address: SocketAddr) -> String {
     let channel = channels(address, 1).remove(0);
     let settings = Settings {
         failed_hashes_per_address: Some(0),
@@ -91,7 +99,16 @@ async fn prepare(address: SocketAddr) {
     let target = Some(Target::Username(BLOCKED.to_owned()));
     let block = Some(LegacyBlock { target, ..LegacyBlock::default() });
     let request = AddLegacyBlockRequest { block, acting_username: "admin".to_owned() };
-    LegacyServiceClient::new(channel).add_legacy_block(request).await.unwrap();
+    let mut legacy = LegacyServiceClient::new(channel);
+    legacy.add_legacy_block(request).await.unwrap();
+    let mut secrets = Vec::new();
+    for number in 0..CLIENT_KEYS {
+        let key = LegacyKey { name: format!("client {number}"), ..LegacyKey::default() };
+        let acting_username = "admin".to_owned();
+        let request = CreateLegacyKeyRequest { key: Some(key), acting_username };
+        secrets.push(legacy.create_legacy_key(request).await.unwrap().into_inner().secret);
+    }
+    secrets.swap_remove(0)
 }
 
 /// The probability that a time of `other` is longer than a time of `known`, and half of that of equal
