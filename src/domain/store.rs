@@ -15,7 +15,7 @@ use super::{
     rules::Visibility,
     settings::Settings,
     update::{Actor, Update, Updated},
-    watch::{Position, SubscriptionFilter, Watch},
+    watch::{Position, SubscriptionFilter, Watch, WatchStart},
 };
 
 /// The stored data. Each change has its own transaction, or several changes share a transaction.
@@ -90,19 +90,25 @@ pub trait Store: LegacyClientStore + Send + Sync {
         user_id: Option<i64>,
     ) -> Result<Visibility, Error>;
 
-    /// Subscribes to the change log from a position; without a position, from now. Each caller has
-    /// a maximum of subscriptions.
+    /// Subscribes to the change log. Each caller has a maximum of subscriptions.
     ///
     /// # Errors
+    /// [`Error::InvalidRequest`] if the log does not have the start,
     /// [`Error::Overloaded`] if the caller or all callers have too many subscriptions, and
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn watch(
         &self,
         call: &CallContext,
-        from: Option<Position>,
+        start: WatchStart,
         watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Box<dyn Watch>, Error>;
+
+    /// A position that is not behind any entry that a later read does not see.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
+    async fn position(&self, call: &CallContext) -> Result<Position, Error>;
 
     /// The key of page and resume tokens. Only the first call reads the storage.
     ///

@@ -11,6 +11,7 @@ use crate::{
     domain::{
         account::{User, Username},
         error::Error,
+        scope::FieldSet,
         update::{Actor, Change, Edit, Edits, RequestKey},
         value::{ListMode, PartialDate, Value, is_text, micros_to_text},
     },
@@ -52,6 +53,19 @@ pub fn edits(mut details: proto::UserDetails, mask: Option<&FieldMask>) -> Resul
 pub fn read_mask(mask: Option<&FieldMask>) -> Result<[bool; FIELDS.len()], Error> {
     let mask = mask.filter(|mask| !mask.paths.is_empty());
     mask.map_or(Ok([true; FIELDS.len()]), |mask| masked("read_mask", mask))
+}
+
+/// The fields of a mask; `None` without paths.
+///
+/// # Errors
+/// [`Error::InvalidRequest`] if the mask repeats a path or names an unknown path.
+pub(in crate::grpc) fn field_set(
+    name: &'static str,
+    mask: Option<&FieldMask>,
+) -> Result<Option<FieldSet>, Error> {
+    let Some(mask) = mask.filter(|mask| !mask.paths.is_empty()) else { return Ok(None) };
+    let named = masked(name, mask)?;
+    Ok(Some(FIELDS.into_iter().filter(|field| named[*field as usize]).collect()))
 }
 
 /// Tells for each field whether the mask names it.

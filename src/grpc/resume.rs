@@ -31,6 +31,9 @@ struct Token {
     entry_time: Option<i64>,
 }
 
+/// In place of the digest of a request.
+const ANY_REQUEST: RequestDigest = [0; 32];
+
 /// The resume tokens of one request.
 pub(super) struct Tokens {
     key: TokenKey,
@@ -40,22 +43,23 @@ pub(super) struct Tokens {
 impl Tokens {
     /// Binds the tokens to a request without its resume token.
     pub(super) fn new(key: TokenKey, request: &WatchUserDetailsRequest) -> Self {
-        let unbound = WatchUserDetailsRequest {
-            resume_token: String::new(),
-            user_id: request.user_id,
-            acting_username: request.acting_username.clone(),
-        };
+        let unbound =
+            WatchUserDetailsRequest { resume_token: String::new(), start: None, ..request.clone() };
         Self { key, request: digest(&unbound) }
     }
 
     /// Issues the token of a position: at most about 2 KiB, even with many gaps.
     pub(super) fn issue(&self, position: &Position, told: DateTime<Utc>) -> String {
-        let bytes = position.to_bytes(MAX_POSITION);
-        let entry_time = position.time().map(|time| time.timestamp_micros());
-        // A position whose gaps do not fit is shortened, and ends at another entry.
-        let entry_time = entry_time.filter(|_| Position::seen_in(&bytes) == Some(position.seen()));
-        let token = Token { position: bytes, told: told.timestamp(), entry_time };
-        self.key.seal(Purpose::Watch, &self.request, &token.encode_to_vec())
+        self.key.seal(Purpose::Watch, &self.request, &payload(position, told))
+    }
+
+    /// Issues the token of a position that a list has. It is valid for every request.
+    pub(super) fn issue_of_list(
+        key: &TokenKey,
+        position: &Position,
+        told: DateTime<Utc>,
+    ) -> String {
+        key.seal(Purpose::WatchOfList, &ANY_REQUEST, &payload(position, told))
     }
 
     /// The position and the time of a token; `None` if the token is empty.
@@ -67,7 +71,9 @@ impl Tokens {
             return Ok(None);
         }
         let position = || {
-            let payload = self.key.open(Purpose::Watch, &self.request, token)?;
+            let own = self.key.open(Purpose::Watch, &self.request, token);
+            let of_list = || self.key.open(Purpose::WatchOfList, &ANY_REQUEST, token);
+            let payload = own.or_else(of_list)?;
             let token = Token::decode(&*payload).ok()?;
             let told = DateTime::from_timestamp(token.told, 0)?;
             let mut position = Position::from_bytes(&token.position)?;
@@ -77,11 +83,19 @@ impl Tokens {
             Some((position, told))
         };
         let refused = || {
-            let problem = "was not issued for this request: only resume_token may differ";
+            let problem = "was not issued for this request: only resume_token and start may differ";
             invalid_request("resume_token", problem)
         };
         position().ok_or_else(refused).map(Some)
     }
+}
+
+fn payload(position: &Position, told: DateTime<Utc>) -> Vec<u8> {
+    let bytes = position.to_bytes(MAX_POSITION);
+    let entry_time = position.time().map(|time| time.timestamp_micros());
+    // A position whose gaps do not fit is shortened, and ends at another entry.
+    let entry_time = entry_time.filter(|_| Position::seen_in(&bytes) == Some(position.seen()));
+    Token { position: bytes, told: told.timestamp(), entry_time }.encode_to_vec()
 }
 
 #[cfg(test)]

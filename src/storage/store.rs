@@ -32,7 +32,7 @@ use crate::domain::{
     snapshot::LoadPlan,
     store::Store,
     update::{Actor, Update, Updated},
-    watch::{Position, SubscriptionFilter, Watch, WatchBudget},
+    watch::{Position, SubscriptionFilter, Watch, WatchBudget, WatchStart},
 };
 
 /// The [`Store`] on a SQL database.
@@ -192,12 +192,18 @@ impl Store for SqlStore {
     async fn watch(
         &self,
         call: &CallContext,
-        from: Option<Position>,
+        start: WatchStart,
         watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Box<dyn Watch>, Error> {
         self.prepared()?;
-        Ok(Box::new(self.feed.watch(&call.span, from, watched, caller).await?))
+        Ok(Box::new(self.feed.watch(&call.span, start, watched, caller).await?))
+    }
+
+    async fn position(&self, call: &CallContext) -> Result<Position, Error> {
+        let _room = self.admit()?;
+        self.prepared()?;
+        self.feed.position(&call.span).await
     }
 
     async fn token_key(&self, call: &CallContext) -> Result<TokenKey, Error> {

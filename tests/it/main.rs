@@ -44,3 +44,4 @@ mod tls;
 mod watch;
 mod watch_gaps;
 mod watch_limits;
+mod watch_starts;

@@ -7,6 +7,7 @@
 //! row before it takes an id.
 
 mod budget;
+mod filter;
 mod position;
 
 pub(crate) use self::budget::{CALLER_RESPONSES_LIMIT, ENTRIES_LIMIT, RESPONSES_LIMIT};
@@ -17,18 +18,10 @@ use async_trait::async_trait;
 
 pub use self::{
     budget::{Charge, ResponseShare, WatchBudget},
+    filter::{EntryFilter, SubscriptionFilter, WatchStart},
     position::Position,
 };
-use super::{error::Error, listing::LoggedChange, rules::Visibility};
-
-/// The entries of a subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriptionFilter {
-    /// One user; `None` for all.
-    pub user_id: Option<i64>,
-    /// Only users within this visibility.
-    pub visibility: Visibility,
-}
+use super::{error::Error, listing::LoggedChange};
 
 /// An entry of the change log that subscriptions share. Its memory is charged once, until the last
 /// subscription has dropped it.

@@ -18,6 +18,8 @@ pub(crate) const MAX_BATCH_SIZE: usize = 1000;
 pub(crate) const MAX_MASK_PATHS: usize = 100;
 /// Maximum hash recipes of the settings.
 pub(crate) const MAX_HASH_RECIPES: usize = 10;
+/// Maximum doors of a watch.
+pub(crate) const MAX_DOORS: usize = 10;
 /// Maximum [`FieldLimit`]s of a request.
 const MAX_REPEATED_FIELDS: usize = 16;
 
@@ -116,6 +118,7 @@ fn max_elements(field: &str) -> usize {
         "hash_recipes" => MAX_HASH_RECIPES,
         "allowed_networks" | "networks" => MAX_NETWORKS,
         "brownouts" => MAX_BROWNOUTS,
+        "doors" => MAX_DOORS,
         // Mask paths, and fields that are added later.
         _ => MAX_MASK_PATHS,
     }

@@ -18,6 +18,7 @@ use crate::{
         errors::invalid_request,
         layers::trace::Begun,
         paging::{Paged, Tokens, page_size, read_page, time},
+        resume,
     },
     proto::{ListUserDetailsRequest, ListUserDetailsResponse, UserDetailsFilter},
 };
@@ -31,7 +32,15 @@ impl UserDetails {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Read, &request.acting_username)?;
         let mask = convert::read_mask(request.read_mask.as_ref())?;
-        let paged = to_query(request, self.service.store.token_key(call).await?)?;
+        let key = self.service.store.token_key(call).await?;
+        let is_first_page = request.page_token.is_empty();
+        let mut watch_token = String::new();
+        if request.with_watch_token && is_first_page {
+            // Before the list is read: the watch begins with what the list may not contain.
+            let position = self.service.store.position(call).await?;
+            watch_token = resume::Tokens::issue_of_list(&key, &position, self.service.clock.now());
+        }
+        let paged = to_query(request, key)?;
         let (is_large, limit) = (paged.is_large(), self.options.largest_message);
         let (store, query) = (Arc::clone(&self.service.store), paged.query.clone());
         let context = call.clone();
@@ -45,7 +54,7 @@ impl UserDetails {
             let place = |user: &_| Cursor::of(user, key);
             let convert = |user| convert::masked_details(user, &mask);
             let (user_details, next_page_token) = paged.page(users, limit, place, convert);
-            ListUserDetailsResponse { user_details, next_page_token }
+            ListUserDetailsResponse { user_details, next_page_token, watch_token }
         };
         let workers = self.workers_for(extensions).map(|workers| (workers, &call.span));
         read_page(workers, is_large, limit, read, convert).await

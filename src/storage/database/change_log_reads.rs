@@ -92,6 +92,16 @@ impl Database {
         Ok(micros.and_then(DateTime::from_timestamp_micros))
     }
 
+    /// The smallest id of an entry of a time or later, or a slightly smaller id.
+    pub(in crate::storage) async fn first_change_since(
+        &self,
+        span: &Span,
+        time: DateTime<Utc>,
+    ) -> Result<Option<i64>, Error> {
+        let first = listing::boundary(Some(time.timestamp_micros()), None);
+        Ok(self.ids(span, "change_log", first).await?.pop())
+    }
+
     /// The id of the oldest entry of the change log.
     pub(in crate::storage) async fn oldest_change(&self) -> Result<Option<i64>, Error> {
         Ok(self.ids(&Span::default(), "change_log", listing::oldest()).await?.pop())

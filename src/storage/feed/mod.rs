@@ -5,6 +5,7 @@ pub(super) mod notify;
 mod page_size;
 pub(super) mod places;
 mod recent;
+mod start;
 mod state;
 mod tail;
 mod wake;

@@ -62,14 +62,20 @@ impl Feed {
         if is_same { Ok(()) } else { Err(beyond_end()) }
     }
 
-    /// Refuses a position if a sweep may have deleted later entries.
-    pub(super) async fn check_start(&self, span: &Span, position: &Position) -> Result<(), Error> {
+    /// Refuses a position if a sweep may have deleted later entries. The request has the position in
+    /// `field`.
+    pub(super) async fn check_start(
+        &self,
+        span: &Span,
+        position: &Position,
+        field: &'static str,
+    ) -> Result<(), Error> {
         if self.database.swept_up_to(span).await? <= position.contiguous_up_to() {
             return Ok(());
         }
         let problem =
             "is older than the retention of the change log: read the users again".to_owned();
-        Err(Error::InvalidRequest { field: "resume_token", problem })
+        Err(Error::InvalidRequest { field, problem })
     }
 }
 

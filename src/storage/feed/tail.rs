@@ -58,7 +58,7 @@ pub(super) async fn subscribe(
 }
 
 /// The position after all visible entries.
-async fn start(database: &Database, span: &Span) -> Result<Position, Error> {
+pub(super) async fn start(database: &Database, span: &Span) -> Result<Position, Error> {
     // SQLite has one writer: no open transaction can fill an older gap.
     let look = if database.engine() == Engine::Sqlite { 1 } else { FIRST_LOOK };
     let ids = database.newest_changes(span, look).await?;

@@ -24,7 +24,9 @@ use crate::{
     domain::{
         error::Error,
         rules::Visibility,
-        watch::{Charge, Position, SharedChange, SubscriptionFilter, Watch, WatchBudget},
+        watch::{
+            Charge, Position, SharedChange, SubscriptionFilter, Watch, WatchBudget, WatchStart,
+        },
     },
     trace::Span,
 };
@@ -57,19 +59,19 @@ pub(in crate::storage) struct Watcher {
 }
 
 impl Feed {
-    /// Subscribes from a position, or from now.
+    /// Subscribes.
     pub(in crate::storage) async fn watch(
         self: &Arc<Self>,
         span: &Span,
-        from: Option<Position>,
-        watched: SubscriptionFilter,
+        start: WatchStart,
+        mut watched: SubscriptionFilter,
         caller: &str,
     ) -> Result<Watcher, Error> {
         let place = self.places.take(caller)?;
-        if let Some(from) = &from {
-            self.check_end(span, from).await?;
-            self.check_start(span, from).await?;
+        if let WatchStart::Since(since) = start {
+            watched.entries.since = Some(since);
         }
+        let from = self.first_position(span, start).await?;
         let (tail, receiver) = tail::subscribe(self, span).await?;
         let feed = Arc::clone(self);
         Ok(match from {
@@ -233,7 +235,7 @@ impl Watch for Watcher {
         loop {
             while let Some(entry) = self.queue.pop_front() {
                 self.advance(&entry);
-                if self.reached.contains(&entry.user_id) {
+                if self.reached.contains(&entry.user_id) && self.watched.entries.matches(&entry) {
                     return Ok(entry);
                 }
             }

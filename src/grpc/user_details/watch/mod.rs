@@ -2,6 +2,7 @@
 
 mod responses;
 mod rights;
+mod start;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +28,7 @@ use crate::{
     domain::{
         call_context::CallContext,
         error::Error,
-        watch::{SubscriptionFilter, Watch, WatchBudget},
+        watch::{SubscriptionFilter, Watch, WatchBudget, WatchStart},
     },
     grpc::{
         call::CallOptions,
@@ -103,9 +104,15 @@ impl Stream {
         let tokens = Tokens::new(service.store.token_key(context).await?, &request);
         let (from, told) = tokens.position(&request.resume_token)?.unzip();
         let told = told.unwrap_or_else(|| service.clock.now());
+        let start = match from {
+            Some(position) => WatchStart::Position(position),
+            None => start::of(&request)?,
+        };
+        let entries = start::filter(&request)?;
         let (identity, watched) = self.rights.filter(context, request.user_id).await?;
+        let watched = SubscriptionFilter { entries, ..watched };
         let caller = self.rights.caller(&identity);
-        let watch = service.store.watch(context, from, watched.clone(), &caller).await?;
+        let watch = service.store.watch(context, start, watched.clone(), &caller).await?;
         let (sender, receiver) = outbox();
         let responses = Sending::new(receiver, watch.budget().share(&caller));
         let watcher = Watcher::new();

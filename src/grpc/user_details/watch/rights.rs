@@ -10,8 +10,13 @@ use tonic::{
 
 use crate::{
     domain::{
-        call_context::CallContext, error::Error, identity::Identity, rules::Visibility,
-        scope::Scope, service::Service, watch::SubscriptionFilter,
+        call_context::CallContext,
+        error::Error,
+        identity::Identity,
+        rules::Visibility,
+        scope::Scope,
+        service::Service,
+        watch::{EntryFilter, SubscriptionFilter},
     },
     grpc::auth::Authentication,
     server::Peer,
@@ -61,7 +66,8 @@ impl Rights {
                 self.authentication.caller(context, headers, extensions).await?.internal()?;
             let actor = context.actor(&caller, Scope::Read, &self.acting_username)?;
             let visibility = self.service.store.visibility(context, &actor, user_id).await?;
-            Ok((caller, SubscriptionFilter { user_id, visibility }))
+            let entries = EntryFilter::default();
+            Ok((caller, SubscriptionFilter { user_id, visibility, entries }))
         };
         timeout(self.timeout, filter).await.unwrap_or(Err(Error::DeadlineExceeded))
     }
