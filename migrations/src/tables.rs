@@ -95,6 +95,7 @@ pub fn steps() -> Vec<Step> {
             Index::create().col("last_time").col("id").take(),
         ),
         Step::table("m0042_legacy_blocks", legacy_blocks()),
+        Step::table("m0043_database_epochs", database_epochs()),
     ]
 }
 
@@ -223,6 +224,18 @@ fn change_log() -> TableCreateStatement {
         .col(ColumnDef::new("changes").json().not_null())
         .foreign_key(&mut refers("change_log", "user_id", "accounts"))
         .foreign_key(&mut refers("change_log", "actor_id", "accounts"))
+        .take()
+}
+
+/// Epochs of the database, each begun after a restore. The ids of the change log jump from
+/// `last_change_id` to `first_change_id`.
+fn database_epochs() -> TableCreateStatement {
+    Table::create()
+        .table("database_epochs")
+        .col(ColumnDef::new("epoch").big_integer().not_null().primary_key())
+        .col(micros_of_time("begin_time"))
+        .col(ColumnDef::new("last_change_id").big_integer().not_null())
+        .col(ColumnDef::new("first_change_id").big_integer().not_null())
         .take()
 }
 

@@ -9,6 +9,7 @@ mod healthcheck;
 mod http_client;
 mod key;
 mod legacy;
+mod new_epoch;
 mod print;
 mod serve;
 mod settings;
@@ -87,6 +88,9 @@ enum Command {
     Legacy(legacy::Legacy),
     /// List the changes of settings, tokens, keys and blocks, newest first.
     AdministrationLog(administration_log::AdministrationLog),
+    /// Begin a new epoch of a database that its own tools have restored: etags, tokens and change ids of
+    /// before are refused.
+    NewEpoch,
     /// Ask a running service whether it is ready; for containers.
     Healthcheck,
 }
@@ -126,6 +130,7 @@ impl Cli {
             Command::Key(key) => key.run(&config).await,
             Command::Legacy(legacy) => legacy.run(&config).await,
             Command::AdministrationLog(log) => log.run(&config).await,
+            Command::NewEpoch => new_epoch::run(&config).await,
             Command::Healthcheck => healthcheck::run(&config).await,
         }
     }

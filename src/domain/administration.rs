@@ -26,6 +26,8 @@ pub enum Object {
     LegacyBlock,
     /// The right hash of a legacy call was read.
     LegacyHash,
+    /// The epoch of the database.
+    Epoch,
 }
 
 impl Object {
@@ -37,6 +39,7 @@ impl Object {
             Self::LegacyKey => "legacy_key",
             Self::LegacyBlock => "legacy_block",
             Self::LegacyHash => "legacy_hash",
+            Self::Epoch => "epoch",
         }
     }
 

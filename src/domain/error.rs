@@ -56,6 +56,9 @@ pub enum Error {
     /// The etag is not the stored one.
     #[error("the user was changed since its etag was read")]
     EtagMismatch,
+    /// The etag was read before the database was restored.
+    #[error("the etag was read before the database was restored: read the user again")]
+    EarlierEpoch,
     /// A field to revert was changed since.
     #[error("a later change modified the same fields")]
     ChangedSince,

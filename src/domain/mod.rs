@@ -4,6 +4,7 @@ pub mod account;
 pub mod administration;
 pub mod call_context;
 pub mod clock;
+pub mod epoch;
 pub mod error;
 pub mod explain;
 mod failure_rate;

@@ -1,7 +1,7 @@
 //! Page and resume tokens. Their content is opaque to callers and authenticated, so a forged token
 //! costs one HMAC and no database read.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
@@ -56,7 +56,11 @@ pub type RequestDigest = [u8; 32];
 
 /// The key that authenticates tokens. All replicas share it.
 #[derive(Clone)]
-pub struct TokenKey(hmac::Key);
+pub struct TokenKey {
+    current: hmac::Key,
+    /// The keys of earlier epochs: their tokens are refused.
+    earlier: Arc<[hmac::Key]>,
+}
 
 impl fmt::Debug for TokenKey {
     /// Omits the key.
@@ -68,12 +72,18 @@ impl fmt::Debug for TokenKey {
 impl TokenKey {
     /// A key from secret bytes.
     pub fn new(secret: &[u8; KEY_LENGTH]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        Self { current: hmac_key(secret), earlier: Arc::default() }
+    }
+
+    /// Recognises the tokens of earlier epochs, too.
+    #[must_use]
+    pub fn after<'a>(self, secrets: impl IntoIterator<Item = &'a [u8; KEY_LENGTH]>) -> Self {
+        Self { earlier: secrets.into_iter().map(hmac_key).collect(), ..self }
     }
 
     /// The token that carries a payload.
     pub fn seal(&self, purpose: Purpose, request: &RequestDigest, payload: &[u8]) -> String {
-        let mac = self.mac(purpose, request, payload);
+        let mac = mac(&self.current, purpose, request, payload);
         let mut bytes = Vec::with_capacity(MAC_LENGTH + payload.len());
         bytes.extend_from_slice(&mac);
         bytes.extend_from_slice(payload);
@@ -82,24 +92,58 @@ impl TokenKey {
 
     /// The payload of a token; `None` unless this key issued the token for this request.
     pub fn open(&self, purpose: Purpose, request: &RequestDigest, token: &str) -> Option<Vec<u8>> {
-        if token.len() > MAX_TOKEN_LENGTH {
-            return None;
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-        let (mac, payload) = bytes.split_at_checked(MAC_LENGTH)?;
-        let is_authentic: bool = self.mac(purpose, request, payload).ct_eq(mac).into();
-        is_authentic.then(|| payload.to_vec())
+        open(&self.current, purpose, request, token)
     }
 
-    fn mac(&self, purpose: Purpose, request: &RequestDigest, payload: &[u8]) -> [u8; MAC_LENGTH] {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(purpose.label());
-        context.update(request);
-        context.update(payload);
-        let mut mac = [0; MAC_LENGTH];
-        mac.copy_from_slice(&context.sign().as_ref()[..MAC_LENGTH]);
-        mac
+    /// Why a token that cannot be opened is refused: `other`, or that it is of an earlier epoch.
+    pub fn refusal(
+        &self,
+        purpose: Purpose,
+        request: &RequestDigest,
+        token: &str,
+        other: &'static str,
+    ) -> &'static str {
+        let is_earlier = |key| open(key, purpose, request, token).is_some();
+        if self.earlier.iter().any(is_earlier) { EARLIER } else { other }
     }
+}
+
+/// Why a token of an earlier epoch is refused.
+const EARLIER: &str = "was issued before the database was restored: read the users again";
+
+fn hmac_key(secret: &[u8; KEY_LENGTH]) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret)
+}
+
+/// The payload of a token that a key issued for a request.
+fn open(
+    key: &hmac::Key,
+    purpose: Purpose,
+    request: &RequestDigest,
+    token: &str,
+) -> Option<Vec<u8>> {
+    if token.len() > MAX_TOKEN_LENGTH {
+        return None;
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    let (sent, payload) = bytes.split_at_checked(MAC_LENGTH)?;
+    let is_authentic: bool = mac(key, purpose, request, payload).ct_eq(sent).into();
+    is_authentic.then(|| payload.to_vec())
+}
+
+fn mac(
+    key: &hmac::Key,
+    purpose: Purpose,
+    request: &RequestDigest,
+    payload: &[u8],
+) -> [u8; MAC_LENGTH] {
+    let mut context = hmac::Context::with_key(key);
+    context.update(purpose.label());
+    context.update(request);
+    context.update(payload);
+    let mut mac = [0; MAC_LENGTH];
+    mac.copy_from_slice(&context.sign().as_ref()[..MAC_LENGTH]);
+    mac
 }
 
 #[cfg(test)]
@@ -150,6 +194,16 @@ mod tests {
             let opened = key().open(Purpose::Watch, &REQUEST, &seal(length));
             assert_eq!(opened.is_some(), accepted, "{length}");
         }
+    }
+
+    #[test]
+    fn a_token_of_an_earlier_epoch_is_refused_with_its_own_reason() {
+        let token = key().seal(Purpose::Watch, &REQUEST, b"payload");
+        let now = TokenKey::new(&[3; KEY_LENGTH]).after([&[2; KEY_LENGTH], &[1; KEY_LENGTH]]);
+        assert_eq!(now.open(Purpose::Watch, &REQUEST, &token), None);
+        assert_eq!(now.refusal(Purpose::Watch, &REQUEST, &token, "other"), EARLIER);
+        assert_eq!(now.refusal(Purpose::Watch, &[8; 32], &token, "other"), "other");
+        assert_eq!(key().refusal(Purpose::Watch, &REQUEST, "x", "other"), "other");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     account::{AccountType, ActingAccount, Level, User},
+    epoch,
     error::{Error, NotPermitted, Problem, Refusal, Violation},
     snapshot::Snapshot,
     update::{Actor, Change, Edit, Edits, Entry, Update, Updated},
@@ -19,7 +20,7 @@ use crate::fields::{FIELDS, Field, Kind, Reference};
 /// # Errors
 /// In this order: [`Error::NotPermitted`], [`Error::ActorRefused`], [`Error::NotAuthorized`],
 /// [`Error::ActorRefused`] (itself), [`Error::UserNotFound`], [`Error::RequestIdReused`],
-/// [`Error::EtagMismatch`], [`Error::ChangedSince`], [`Error::Invalid`].
+/// [`Error::EtagMismatch`], [`Error::EarlierEpoch`], [`Error::ChangedSince`], [`Error::Invalid`].
 pub fn apply(
     update: &Update,
     now: DateTime<Utc>,
@@ -38,8 +39,9 @@ pub fn apply(
             Err(Error::RequestIdReused)
         };
     }
-    if update.etag.as_ref().is_some_and(|etag| *etag != stored.etag()) {
-        return Err(Error::EtagMismatch);
+    if let Some(etag) = update.etag.as_ref().filter(|etag| **etag != stored.etag()) {
+        let is_earlier = epoch::is_earlier(etag, stored.version);
+        return Err(if is_earlier { Error::EarlierEpoch } else { Error::EtagMismatch });
     }
     if update.unchanged.iter().any(|(field, value)| stored.values[*field] != *value) {
         return Err(Error::ChangedSince);

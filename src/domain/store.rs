@@ -110,7 +110,7 @@ pub trait Store: LegacyClientStore + Send + Sync {
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
     async fn position(&self, call: &CallContext) -> Result<Position, Error>;
 
-    /// The key of page and resume tokens. Only the first call reads the storage.
+    /// The key of page and resume tokens, at most one second old.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.

@@ -50,7 +50,7 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
                 (Code::InvalidArgument, ErrorReason::InvalidDetails)
             }
         }
-        Error::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
+        Error::EtagMismatch | Error::EarlierEpoch => (Code::Aborted, ErrorReason::EtagMismatch),
         Error::RequestIdReused => (Code::AlreadyExists, ErrorReason::RequestIdReused),
         Error::InBatch { error, .. } => classify(error),
         Error::ChangedSince => (Code::Aborted, ErrorReason::ChangedSince),
@@ -183,6 +183,7 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::NotAuthorized
         | Error::UserNotFound
         | Error::EtagMismatch
+        | Error::EarlierEpoch
         | Error::RequestIdReused
         | Error::InBatch { .. }
         | Error::ChangedSince

@@ -157,6 +157,7 @@ pub(super) fn of_error(
         error @ (Error::AccessDenied
         | Error::NotPermitted(_)
         | Error::EtagMismatch
+        | Error::EarlierEpoch
         | Error::RequestIdReused
         | Error::InBatch { .. }
         | Error::ChangedSince

@@ -58,16 +58,18 @@ impl Tokens {
     }
 
     /// The cursor after which the page begins; `None` for the first page.
-    pub(super) fn position(&self, token: &str) -> Result<Option<Cursor>, Error> {
-        if token.is_empty() {
+    pub(super) fn position(&self, text: &str) -> Result<Option<Cursor>, Error> {
+        if text.is_empty() {
             return Ok(None);
         }
-        let payload = self.key.open(self.purpose, &self.request, token);
+        let payload = self.key.open(self.purpose, &self.request, text);
         let token = payload.and_then(|payload| Token::decode(&*payload).ok());
         let refused = || {
-            invalid_request("page_token", "was not issued for this list: only page_size may differ")
+            let other = "was not issued for this list: only page_size may differ";
+            self.key.refusal(self.purpose, &self.request, text, other)
         };
-        let Token { id, username, update_time } = token.ok_or_else(refused)?;
+        let Token { id, username, update_time } =
+            token.ok_or_else(|| invalid_request("page_token", refused()))?;
         Ok(Some(Cursor { username, update_time, id }))
     }
 }

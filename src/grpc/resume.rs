@@ -83,7 +83,9 @@ impl Tokens {
             Some((position, told))
         };
         let refused = || {
-            let problem = "was not issued for this request: only resume_token and start may differ";
+            let other = "was not issued for this request: only resume_token and start may differ";
+            let of_list = self.key.refusal(Purpose::WatchOfList, &ANY_REQUEST, token, other);
+            let problem = self.key.refusal(Purpose::Watch, &self.request, token, of_list);
             invalid_request("resume_token", problem)
         };
         position().ok_or_else(refused).map(Some)

@@ -32,12 +32,17 @@ impl SqlStore {
         stop.run_until_cancelled(measure).await;
     }
 
-    /// The approximate length of the change log: from the oldest id to the newest id.
+    /// The approximate length of the change log: from the oldest id to the newest id,
+    /// without the jumps of epochs.
     async fn change_log_length(&self) -> Result<u64, Error> {
         let database = self.prepared()?;
         let newest = database.newest_changes(&Span::default(), 1).await?.pop();
         let oldest = database.oldest_change().await?;
-        let entries = oldest.zip(newest).map_or(0, |(oldest, newest)| newest - oldest + 1);
+        let Some((oldest, newest)) = oldest.zip(newest) else { return Ok(0) };
+        let jumps = database.epochs(&Span::default()).await?.into_iter();
+        let jumps = jumps.filter(|epoch| epoch.last_change_id >= oldest);
+        let jumps = jumps.map(|epoch| epoch.first_change_id.min(newest) - epoch.last_change_id - 1);
+        let entries = newest - oldest + 1 - jumps.sum::<i64>();
         Ok(u64::try_from(entries).unwrap_or_default())
     }
 }

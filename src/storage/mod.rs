@@ -6,6 +6,7 @@ mod connect;
 mod connection_limiter;
 mod database;
 mod demo;
+mod epoch;
 mod failure;
 mod fault;
 mod feed;

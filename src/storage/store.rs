@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     connect::{Engine, Options},
@@ -31,6 +31,7 @@ use crate::domain::{
     settings::Settings,
     snapshot::LoadPlan,
     store::Store,
+    ttl_cache::TtlCache,
     update::{Actor, Update, Updated},
     watch::{Position, SubscriptionFilter, Watch, WatchBudget, WatchStart},
 };
@@ -45,7 +46,7 @@ pub struct SqlStore {
     /// Set once the schema is up to date.
     writers: Arc<OnceLock<Writers>>,
     feed: Arc<Feed>,
-    token_key: Arc<OnceCell<TokenKey>>,
+    token_key: Arc<TtlCache<TokenKey>>,
     /// The fault of the last failed `prepare`, if known.
     unprepared: Arc<Mutex<Option<Fault>>>,
 }
@@ -208,7 +209,7 @@ impl Store for SqlStore {
 
     async fn token_key(&self, call: &CallContext) -> Result<TokenKey, Error> {
         let database = self.prepared()?;
-        let load = async || {
+        let load = async {
             let (_room, lease) = database.own_work().await?;
             let key = token_key::load(&*lease);
             let key = own_statement(database.engine(), &call.span, "SELECT", "token_keys", key);
@@ -217,7 +218,7 @@ impl Store for SqlStore {
             lease.done();
             Ok(key)
         };
-        self.token_key.get_or_try_init(load).await.cloned()
+        self.token_key.get(load).await
     }
 
     async fn administer(&self, call: &CallContext, actor: &Actor) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The key that authenticates page and resume tokens: one row, shared by all replicas.
+//! The keys that authenticate page and resume tokens: a row for each epoch, shared by all replicas.
 
 use ring::rand::{SecureRandom, SystemRandom};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, sea_query::OnConflict};
@@ -11,6 +11,9 @@ use crate::domain::{
 
 /// The name of the row.
 const NAME: &str = "page_tokens";
+
+/// The beginning of the names of keys of earlier epochs. The number of the next epoch follows.
+const EARLIER: &str = "page_tokens before epoch ";
 
 /// Creates the key if it is missing. Of several concurrent replicas, one creates it.
 pub(super) async fn create<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
@@ -27,10 +30,31 @@ pub(super) async fn create<C: ConnectionTrait>(connection: &C) -> Result<(), DbE
     Ok(())
 }
 
+/// Loads the key, with those of earlier epochs.
 pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<TokenKey, Error> {
-    let row = token_key::Entity::find_by_id(NAME).one(connection).await?;
-    let row = row.ok_or_else(|| Error::Unavailable("the database has no token key".into()))?;
-    let mut secret = [0; KEY_LENGTH];
-    hex::decode_to_slice(row.secret, &mut secret).map_err(|_| Corrupt("token_keys"))?;
-    Ok(TokenKey::new(&secret))
+    let rows = token_key::Entity::find().all(connection).await?;
+    let secret = |row: &token_key::Model| {
+        let mut secret = [0; KEY_LENGTH];
+        let decoded = hex::decode_to_slice(&row.secret, &mut secret);
+        decoded.map(|()| secret).map_err(|_| Error::from(Corrupt("token_keys")))
+    };
+    let current = rows.iter().find(|row| row.name == NAME);
+    let current =
+        current.ok_or_else(|| Error::Unavailable("the database has no token key".into()))?;
+    let earlier = rows.iter().filter(|row| row.name.starts_with(EARLIER));
+    let earlier: Vec<_> = earlier.map(secret).collect::<Result<_, _>>()?;
+    Ok(TokenKey::new(&secret(current)?).after(&earlier))
+}
+
+/// Replaces the key. `epoch` is the new epoch.
+pub(super) async fn replace<C: ConnectionTrait>(connection: &C, epoch: i64) -> Result<(), Error> {
+    let current = token_key::Entity::find_by_id(NAME).one(connection).await?;
+    if let Some(current) = current {
+        let name = format!("{EARLIER}{epoch}");
+        let row = token_key::ActiveModel { name: Set(name), secret: Set(current.secret) };
+        token_key::Entity::insert(row).exec_without_returning(connection).await?;
+        token_key::Entity::delete_by_id(NAME).exec(connection).await?;
+    }
+    create(connection).await?;
+    Ok(())
 }

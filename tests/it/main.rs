@@ -17,6 +17,7 @@ mod concurrency;
 mod contract;
 mod deadlines;
 mod earlier_schema;
+mod epochs;
 mod explain;
 mod hash_limits;
 mod heads;

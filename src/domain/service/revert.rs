@@ -75,7 +75,7 @@ impl Service {
             let guard = (looked != Some(version)).then(|| account::etag(found.user_id, version));
             looked = Some(version);
             match self.update(call, update(guard, unchanged.clone(), validate_only)).await {
-                Err(Error::EtagMismatch) => {}
+                Err(Error::EtagMismatch | Error::EarlierEpoch) => {}
                 updated => return updated,
             }
         }

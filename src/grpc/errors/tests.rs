@@ -46,6 +46,7 @@ fn every_error_has_its_code_reason_and_details() {
         ),
         (invalid(Field::email), Code::InvalidArgument, "INVALID_DETAILS", 2, false),
         (Error::EtagMismatch, Code::Aborted, "ETAG_MISMATCH", 0, false),
+        (Error::EarlierEpoch, Code::Aborted, "ETAG_MISMATCH", 0, false),
         (Error::RequestIdReused, Code::AlreadyExists, "REQUEST_ID_REUSED", 0, false),
         (Error::ChangedSince, Code::Aborted, "CHANGED_SINCE", 0, false),
         (Error::ChangeNotFound, Code::NotFound, "CHANGE_NOT_FOUND", 0, false),

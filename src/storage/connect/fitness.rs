@@ -101,7 +101,7 @@ async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
 /// The service's tables that do not use `InnoDB`.
 const OTHER_ENGINES: &str = "SELECT table_name, engine FROM information_schema.tables \
      WHERE table_schema = DATABASE() AND engine <> 'InnoDB' AND table_name IN \
-     ('accounts', 'administration_log', 'change_log', 'change_log_sweeps', 'legacy_blocks', 'legacy_clients', 'legacy_keys', 'requests', \
+     ('accounts', 'administration_log', 'change_log', 'change_log_sweeps', 'database_epochs', 'legacy_blocks', 'legacy_clients', 'legacy_keys', 'requests', \
      'service_tokens', 'settings', 'token_keys')";
 
 /// Parses major and minor of a version such as `10.11.6-MariaDB`. Some servers prefix `5.5.5-`.

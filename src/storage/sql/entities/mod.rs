@@ -5,6 +5,7 @@ pub(in crate::storage) mod administration_log;
 pub(in crate::storage) mod change_log;
 pub(in crate::storage) mod change_log_sweep;
 pub(in crate::storage) mod currency;
+pub(in crate::storage) mod database_epoch;
 pub(in crate::storage) mod direction;
 pub(in crate::storage) mod legacy_block;
 pub(in crate::storage) mod legacy_client;
