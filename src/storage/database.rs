@@ -2,6 +2,7 @@
 
 pub(super) mod administration;
 mod change_log_reads;
+mod own_rows;
 mod read_session;
 
 use std::{sync::Arc, time::Duration};

@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::{
     connect::Engine,
-    database::{Administration, Database, again},
+    database::{Administration, Database},
     query_telemetry::own_statement,
     sql::entities::{account, database_epoch},
     store::SqlStore,
@@ -113,14 +113,6 @@ impl Database {
     /// The epochs, oldest first.
     pub(super) async fn epochs(&self, span: &Span) -> Result<Vec<database_epoch::Model>, Error> {
         let select = database_epoch::Entity::find().order_by_asc(database_epoch::Column::Epoch);
-        let read = || async {
-            let (_room, lease) = self.own_work().await?;
-            let rows = select.clone().all(&*lease);
-            let rows = own_statement(self.engine(), span, "SELECT", TABLE, rows).await;
-            let rows = lease.note(rows)?;
-            lease.done();
-            Ok(rows)
-        };
-        again(read).await
+        self.own_rows(span, TABLE, select).await
     }
 }

@@ -10,7 +10,7 @@ use sea_orm::{
 };
 
 use super::{
-    database::{Administration, Database, again},
+    database::{Administration, Database},
     query_telemetry::own_statement,
     sql::{
         columns,
@@ -156,15 +156,7 @@ async fn blocks(
     span: &Span,
     select: Select<legacy_block::Entity>,
 ) -> Result<Vec<LegacyBlock>, Error> {
-    let read = || async {
-        let (_room, lease) = database.own_work().await?;
-        let rows = select.clone().all(&*lease);
-        let rows = own_statement(database.engine(), span, "SELECT", TABLE, rows).await;
-        let rows = lease.note(rows)?;
-        lease.done();
-        Ok(rows)
-    };
-    let rows: Vec<legacy_block::Model> = again(read).await?;
+    let rows: Vec<legacy_block::Model> = database.own_rows(span, TABLE, select).await?;
     let count = rows.len();
     let blocks: Vec<_> = rows.into_iter().filter_map(block).collect();
     unknown::count(TABLE, count - blocks.len());

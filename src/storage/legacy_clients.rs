@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QuerySelect,
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult,
+    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Condition, Expr, ExprTrait},
 };
 
 use super::{
-    database::{Database, again},
+    database::Database,
     query_telemetry::own_statement,
     sql::{columns, entities::legacy_client},
     store::SqlStore,
@@ -83,16 +83,8 @@ impl LegacyClientStore for SqlStore {
             .distinct()
             .filter(Condition::all().add(Expr::col(calls).gt(Expr::col(refused))).add_option(since))
             .limit(u64::try_from(MAX_KNOWN).unwrap_or(u64::MAX));
-        let read = || async {
-            let (_room, lease) = database.own_work().await?;
-            let rows = select.clone().into_tuple().all(&*lease);
-            let span = Span::default();
-            let rows = own_statement(database.engine(), &span, "SELECT", TABLE, rows).await;
-            let rows = lease.note(rows)?;
-            lease.done();
-            Ok(rows)
-        };
-        again(read).await
+        let rows: Vec<Known> = database.own_rows(&Span::default(), TABLE, select).await?;
+        Ok(rows.into_iter().map(|known| (known.key_name, known.network)).collect())
     }
 
     async fn legacy_clients(
@@ -117,17 +109,16 @@ impl LegacyClientStore for SqlStore {
             .order_by_desc(last)
             .order_by_asc(id)
             .limit(query.limit);
-        let read = || async {
-            let (_room, lease) = database.own_work().await?;
-            let rows = select.clone().all(&*lease);
-            let rows = own_statement(database.engine(), &call.span, "SELECT", TABLE, rows).await;
-            let rows = lease.note(rows)?;
-            lease.done();
-            Ok(rows)
-        };
-        let rows: Vec<legacy_client::Model> = again(read).await?;
+        let rows: Vec<legacy_client::Model> = database.own_rows(&call.span, TABLE, select).await?;
         Ok(rows.into_iter().map(client).collect())
     }
+}
+
+/// A key that was used from a network.
+#[derive(FromQueryResult)]
+struct Known {
+    key_name: String,
+    network: String,
 }
 
 /// Locks and reads the rows to change, in the same order in every replica, so that their transactions do

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 use super::{
-    database::{Database, again},
+    database::Database,
     failure::Corrupt,
     query_telemetry::own_statement,
     sql::{
@@ -142,15 +142,7 @@ async fn keys(
     span: &Span,
     select: Select<legacy_key::Entity>,
 ) -> Result<Vec<LegacyKey>, Error> {
-    let read = || async {
-        let (_room, lease) = database.own_work().await?;
-        let rows = select.clone().into_model::<Stored<LegacyKey>>().all(&*lease);
-        let rows = own_statement(database.engine(), span, "SELECT", TABLE, rows).await;
-        let rows = lease.note(rows)?;
-        lease.done();
-        Ok(rows)
-    };
-    let rows = again(read).await?;
+    let rows: Vec<Stored<LegacyKey>> = database.own_rows(span, TABLE, select).await?;
     Ok(rows.into_iter().filter_map(Stored::read_or_leave_out).collect())
 }
 

@@ -10,7 +10,7 @@ use sea_orm::{
 };
 
 use super::{
-    database::{Database, again},
+    database::Database,
     failure::Corrupt,
     query_telemetry::own_statement,
     sql::{
@@ -158,15 +158,7 @@ async fn tokens(
     span: &Span,
     select: Select<service_token::Entity>,
 ) -> Result<Vec<ServiceToken>, Error> {
-    let read = || async {
-        let (_room, lease) = database.own_work().await?;
-        let rows = select.clone().into_model::<Stored<ServiceToken>>().all(&*lease);
-        let rows = own_statement(database.engine(), span, "SELECT", TABLE, rows).await;
-        let rows = lease.note(rows)?;
-        lease.done();
-        Ok(rows)
-    };
-    let rows = again(read).await?;
+    let rows: Vec<Stored<ServiceToken>> = database.own_rows(span, TABLE, select).await?;
     Ok(rows.into_iter().filter_map(Stored::read_or_leave_out).collect())
 }
 

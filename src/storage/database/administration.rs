@@ -9,7 +9,7 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-use super::{Begun, Database, again};
+use super::{Begun, Database};
 use crate::{
     domain::{
         administration::{AdminChange, AdminEntry, Administrator, Object},
@@ -98,15 +98,7 @@ impl Database {
             .filter(Condition::all().add_option(before.map(|before| id.lt(before))))
             .order_by_desc(id)
             .limit(limit);
-        let read = || async {
-            let (_room, lease) = self.own_work().await?;
-            let rows = select.clone().all(&*lease);
-            let rows = own_statement(self.engine(), span, "SELECT", TABLE, rows).await;
-            let rows = lease.note(rows)?;
-            lease.done();
-            Ok(rows)
-        };
-        let rows: Vec<administration_log::Model> = again(read).await?;
+        let rows: Vec<administration_log::Model> = self.own_rows(span, TABLE, select).await?;
         Ok(rows.into_iter().map(entry).collect())
     }
 }
