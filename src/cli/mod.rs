@@ -9,6 +9,7 @@ mod healthcheck;
 mod http_client;
 mod key;
 mod legacy;
+mod migrate;
 mod print;
 mod serve;
 mod settings;
@@ -20,10 +21,7 @@ use std::{env, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use self::error::CliError;
-use crate::{
-    config::{Config, FILE_VARIABLE, Layers},
-    storage::migrate,
-};
+use crate::config::{Config, FILE_VARIABLE, Layers};
 
 /// The details of the users of a billing system: typed gRPC, and the legacy hashed HTTP call.
 #[derive(Debug, Parser)]
@@ -68,11 +66,7 @@ enum Command {
     /// Try it: a temporary database with demo data, both doors, and the vendor's sample call.
     Demo(demo::Demo),
     /// Bring the database's schema up to date.
-    Migrate {
-        /// Fill a database that has no account with the demo data.
-        #[arg(long)]
-        demo: bool,
-    },
+    Migrate(migrate::Migrate),
     /// Show the effective configuration, with secrets masked.
     Config,
     /// Compute and explain the hash of a legacy call.
@@ -113,9 +107,7 @@ impl Cli {
                 serve.run(config, move || overrides.layers(&command)).await
             }
             Command::Demo(demo) => demo.run(config).await,
-            Command::Migrate { demo } => {
-                migrate(&config.database, demo).await.map_err(|error| CliError::Run(error.into()))
-            }
+            Command::Migrate(migrate) => migrate.run(&config).await,
             Command::Config => {
                 print::text(&layers.show());
                 Ok(())

@@ -35,7 +35,9 @@ mod unknown;
 mod writer;
 
 pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
-pub use migrate::{migrate, migrate_by};
+pub use migrate::{
+    PlannedStep, Progress, Report, StepState, migrate, migrate_by, migrate_with, plan,
+};
 pub use sqlite_url::{SqliteUrlError, check_url, sqlite_url};
 pub use store::SqlStore;
 

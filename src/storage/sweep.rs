@@ -48,27 +48,50 @@ pub(super) async fn sweep(
     let answers = now - KEEP_ANSWERS;
     let (id, time) = (request::Column::Id, request::Column::AnswerTime);
     let old = time.lt(answers.timestamp_micros());
+    let mut deleted = Deleted::from("requests");
     while let Some(ids) = older::<request::Entity, String>(database, id, time, &old).await? {
-        delete::<request::Entity>(database, id.is_in(ids).and(old.clone())).await?;
+        deleted.rows += delete::<request::Entity>(database, id.is_in(ids).and(old.clone())).await?;
     }
+    drop(deleted);
     if let Some(keep) = keep_log {
         let (id, time) = (change_log::Column::Id, change_log::Column::ChangeTime);
         // The newest entry stays: it marks the end of the log.
         let newest = database.newest_changes(&Span::default(), 1).await?.pop().unwrap_or_default();
         let old = time.lt((now - keep).timestamp_micros()).and(id.lt(newest));
-        let mut has_deleted = false;
+        let mut deleted = Deleted::from("change_log");
         while let Some(ids) = older::<change_log::Entity, i64>(database, id, time, &old).await? {
             // Before the delete: a watch that resumes from an earlier position must fail.
             let up_to = ids.iter().copied().max().unwrap_or_default();
             database.note_sweep(up_to).await?;
-            delete::<change_log::Entity>(database, id.is_in(ids).and(old.clone())).await?;
-            has_deleted = true;
+            let rows = id.is_in(ids).and(old.clone());
+            deleted.rows += delete::<change_log::Entity>(database, rows).await?;
         }
-        if has_deleted {
+        if deleted.rows > 0 {
             database.forget_sweeps().await?;
         }
     }
     Ok(())
+}
+
+/// The rows that a sweep has deleted from a table. Logs them on drop: after a failure, too.
+struct Deleted {
+    table: &'static str,
+    rows: u64,
+}
+
+impl Deleted {
+    fn from(table: &'static str) -> Self {
+        Self { table, rows: 0 }
+    }
+}
+
+impl Drop for Deleted {
+    fn drop(&mut self) {
+        let Self { table, rows } = self;
+        if *rows > 0 {
+            tracing::info!(table, rows, "expired rows were deleted");
+        }
+    }
 }
 
 /// Compares the clocks of the machine and the database server. A SQLite database has no other clock.
@@ -129,14 +152,15 @@ where
     Ok((!ids.is_empty()).then(|| ids.into_iter().map(|(id,)| id).collect()))
 }
 
-async fn delete<E: EntityTrait>(database: &Database, rows: Expr) -> Result<(), Error> {
+/// Deletes rows, and returns their number.
+async fn delete<E: EntityTrait>(database: &Database, rows: Expr) -> Result<u64, Error> {
     let (_room, lease) = database.own_writing().await?;
     let delete = E::delete_many().filter(rows).exec(&*lease);
     let table = E::default().table_name();
     let deleted = own_statement(database.engine(), &Span::default(), "DELETE", table, delete).await;
-    lease.note(deleted)?;
+    let deleted = lease.note(deleted)?;
     lease.done();
-    Ok(())
+    Ok(deleted.rows_affected)
 }
 
 impl Database {
@@ -172,6 +196,6 @@ impl Database {
     /// Deletes the records of earlier sweeps.
     async fn forget_sweeps(&self) -> Result<(), Error> {
         let last = self.swept_up_to(&Span::default()).await?;
-        delete::<change_log_sweep::Entity>(self, UpTo.lt(last)).await
+        delete::<change_log_sweep::Entity>(self, UpTo.lt(last)).await.map(drop)
     }
 }

@@ -34,6 +34,7 @@ mod relay;
 mod replicas;
 mod rotation;
 mod runbook;
+mod schema;
 mod servers;
 mod signals;
 mod spans;

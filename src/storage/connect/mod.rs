@@ -23,7 +23,7 @@ pub(super) use self::{
     engine::begin_syncs,
     lease::Lease,
     options::ACQUIRE_TIMEOUT,
-    pools::{Pools, WRITERS, open, own_work, readers, single, writing},
+    pools::{Pools, WRITERS, open, own_work, read_only, readers, single, writing},
 };
 pub use self::{
     engine::Engine,
