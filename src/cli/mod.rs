@@ -3,6 +3,7 @@
 mod administration_log;
 mod administrator;
 mod demo;
+mod doctor;
 mod error;
 mod hash;
 mod healthcheck;
@@ -67,6 +68,8 @@ enum Command {
     Demo(demo::Demo),
     /// Bring the database's schema up to date.
     Migrate(migrate::Migrate),
+    /// Check the configuration, the database, keys, certificates and listeners.
+    Doctor(doctor::Doctor),
     /// Show the effective configuration, with secrets masked.
     Config,
     /// Compute and explain the hash of a legacy call.
@@ -100,8 +103,12 @@ impl Cli {
 
     async fn command(self) -> Result<(), CliError> {
         let layers = self.overrides.layers(&self.command);
-        let config = Config::read(&layers)?;
+        let config = match (Config::read(&layers), &self.command) {
+            (Err(errors), Command::Doctor(doctor)) => return doctor.report_errors(&errors),
+            (config, _) => config?,
+        };
         match self.command {
+            Command::Doctor(doctor) => doctor.run(&config).await,
             Command::Serve(serve) => {
                 let (overrides, command) = (self.overrides, Command::Serve(serve.clone()));
                 serve.run(config, move || overrides.layers(&command)).await

@@ -2,10 +2,12 @@
 
 mod change_log_length;
 mod checkpoint;
+mod clock_difference;
 mod connect;
 mod connection_limiter;
 mod database;
 mod demo;
+mod examination;
 mod failure;
 mod fault;
 mod feed;
@@ -35,6 +37,7 @@ mod unknown;
 mod writer;
 
 pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
+pub use examination::{Examination, examine};
 pub use migrate::{
     PlannedStep, Progress, Report, StepState, migrate, migrate_by, migrate_with, plan,
 };

@@ -3,11 +3,12 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait, OnConflict, ValueType},
 };
 
 use super::{
+    clock_difference::{MAX_CLOCK_DIFFERENCE, clock_difference},
     connect::Engine,
     database::{Database, again},
     query_telemetry::own_statement,
@@ -17,19 +18,10 @@ use super::{
         request,
     },
 };
-use crate::{
-    domain::{
-        clock::{Clock, SystemClock},
-        error::Error,
-    },
-    trace::Span,
-};
+use crate::{domain::error::Error, trace::Span};
 
 /// How long an answer is kept for a retry of its request.
 const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
-
-/// Maximum difference between the clocks of the machine and the database server.
-const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(1);
 
 /// Maximum number of rows per delete.
 const MAX_SWEPT_ROWS: u64 = 500;
@@ -96,27 +88,15 @@ impl Drop for Deleted {
 
 /// Compares the clocks of the machine and the database server. A SQLite database has no other clock.
 async fn compare_clocks(database: &Database) -> Result<(), Error> {
-    let microseconds = match database.engine() {
-        Engine::Sqlite => return Ok(()),
-        Engine::Postgres => "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)",
-        Engine::MySql => "CAST(unix_timestamp(now(6)) * 1000000 AS signed)",
-    };
+    let engine = database.engine();
+    if engine == Engine::Sqlite {
+        return Ok(());
+    }
     let (_room, lease) = database.own_work().await?;
-    let select =
-        Statement::from_string(lease.get_database_backend(), format!("SELECT {microseconds}"));
-    let row = own_statement(
-        database.engine(),
-        &Span::default(),
-        "SELECT",
-        "",
-        lease.query_one_raw(select),
-    )
-    .await;
-    let row = lease.note(row)?;
-    let microseconds = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+    let difference = clock_difference(engine, &*lease);
+    let difference = own_statement(engine, &Span::default(), "SELECT", "", difference).await;
+    let difference = lease.note(difference)?;
     lease.done();
-    let server = DateTime::from_timestamp_micros(microseconds).unwrap_or_default();
-    let difference = SystemClock.now() - server;
     if difference.abs() <= MAX_CLOCK_DIFFERENCE {
         return Ok(());
     }

@@ -16,6 +16,7 @@ mod commands;
 mod connections;
 mod dashboards;
 mod disks;
+mod doctor;
 mod door;
 mod exports;
 mod full_disks;

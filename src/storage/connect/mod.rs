@@ -19,7 +19,7 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 
 use self::url::ServerUrl;
 pub(super) use self::{
-    check::check,
+    check::{check, fitness},
     engine::begin_syncs,
     lease::Lease,
     options::ACQUIRE_TIMEOUT,
