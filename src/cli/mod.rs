@@ -15,6 +15,7 @@ mod print;
 mod serve;
 mod settings;
 mod token;
+mod verify;
 mod with_telemetry;
 
 use std::{env, path::PathBuf};
@@ -70,6 +71,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Check the configuration, the database, keys, certificates and listeners.
     Doctor(doctor::Doctor),
+    /// Check that the rows match the change log and refer to existing rows.
+    Verify(verify::Verify),
     /// Show the effective configuration, with secrets masked.
     Config,
     /// Compute and explain the hash of a legacy call.
@@ -115,6 +118,7 @@ impl Cli {
             }
             Command::Demo(demo) => demo.run(config).await,
             Command::Migrate(migrate) => migrate.run(&config).await,
+            Command::Verify(verify) => verify.run(&config).await,
             Command::Config => {
                 print::text(&layers.show());
                 Ok(())

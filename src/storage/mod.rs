@@ -5,6 +5,7 @@ mod checkpoint;
 mod clock_difference;
 mod connect;
 mod connection_limiter;
+mod consistent_read;
 mod database;
 mod demo;
 mod examination;
@@ -34,6 +35,7 @@ mod texts;
 mod token_key;
 mod tokens;
 mod unknown;
+mod verification;
 mod writer;
 
 pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
@@ -43,6 +45,7 @@ pub use migrate::{
 };
 pub use sqlite_url::{SqliteUrlError, check_url, sqlite_url};
 pub use store::SqlStore;
+pub use verification::{Verified, verify};
 
 /// Limits of subscriptions, for `crate::limits`.
 pub(crate) mod watch_places {

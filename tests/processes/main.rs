@@ -44,4 +44,5 @@ mod telemetry;
 mod tls;
 mod tokens;
 mod unread;
+mod verification;
 mod versions;
