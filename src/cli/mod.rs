@@ -2,6 +2,7 @@
 
 mod administration_log;
 mod administrator;
+mod backup;
 mod demo;
 mod doctor;
 mod error;
@@ -71,6 +72,10 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Check the configuration, the database, keys, certificates and listeners.
     Doctor(doctor::Doctor),
+    /// Copy the SQLite database into a new file, beside a running service.
+    Backup(backup::Backup),
+    /// Put a backup in place of the SQLite database. Every service must be stopped.
+    Restore(backup::Restore),
     /// Check that the rows match the change log and refer to existing rows.
     Verify(verify::Verify),
     /// Show the effective configuration, with secrets masked.
@@ -118,6 +123,8 @@ impl Cli {
             }
             Command::Demo(demo) => demo.run(config).await,
             Command::Migrate(migrate) => migrate.run(&config).await,
+            Command::Backup(backup) => backup.run(&config),
+            Command::Restore(restore) => restore.run(&config).await,
             Command::Verify(verify) => verify.run(&config).await,
             Command::Config => {
                 print::text(&layers.show());

@@ -1,5 +1,6 @@
 //! The storage layer, on SeaORM, for SQLite, PostgreSQL and MariaDB/MySQL.
 
+mod backup;
 mod change_log_length;
 mod checkpoint;
 mod clock_difference;
@@ -38,6 +39,7 @@ mod unknown;
 mod verification;
 mod writer;
 
+pub use backup::{BackupError, backup, restore};
 pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
 pub use examination::{Examination, examine};
 pub use migrate::{

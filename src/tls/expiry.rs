@@ -38,7 +38,7 @@ impl File {
 }
 
 const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
+const VERSION_TAG: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
@@ -46,7 +46,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 fn not_after(certificate: &[u8]) -> Option<DateTime<Utc>> {
     let (fields, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE).map(content)?;
     let (mut fields, _) = element(fields).map(content)?;
-    if fields.first() == Some(&VERSION) {
+    if fields.first() == Some(&VERSION_TAG) {
         fields = element(fields)?.2;
     }
     // The serial number, the algorithm of the signature, the issuer.

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backups;
 mod callers;
 mod command_line;
 mod commands;
