@@ -6,6 +6,7 @@ mod backup;
 mod demo;
 mod doctor;
 mod error;
+mod export;
 mod hash;
 mod healthcheck;
 mod http_client;
@@ -72,6 +73,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Check the configuration, the database, keys, certificates and listeners.
     Doctor(doctor::Doctor),
+    /// Write accounts or the change log to standard output.
+    Export(export::Export),
     /// Copy the SQLite database into a new file, beside a running service.
     Backup(backup::Backup),
     /// Put a backup in place of the SQLite database. Every service must be stopped.
@@ -123,6 +126,7 @@ impl Cli {
             }
             Command::Demo(demo) => demo.run(config).await,
             Command::Migrate(migrate) => migrate.run(&config).await,
+            Command::Export(export) => export.run(&config).await,
             Command::Backup(backup) => backup.run(&config),
             Command::Restore(restore) => restore.run(&config).await,
             Command::Verify(verify) => verify.run(&config).await,

@@ -10,6 +10,7 @@ mod consistent_read;
 mod database;
 mod demo;
 mod examination;
+mod export;
 mod failure;
 mod fault;
 mod feed;
@@ -42,6 +43,7 @@ mod writer;
 pub use backup::{BackupError, backup, restore};
 pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
 pub use examination::{Examination, examine};
+pub use export::{ExportError, Exported, ExportedAccount, export_accounts, export_change_log};
 pub use migrate::{
     PlannedStep, Progress, Report, StepState, migrate, migrate_by, migrate_with, plan,
 };

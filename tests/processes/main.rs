@@ -19,6 +19,7 @@ mod dashboards;
 mod disks;
 mod doctor;
 mod door;
+mod exporting;
 mod exports;
 mod full_disks;
 mod galera;
