@@ -32,7 +32,11 @@ use crate::{
     budget::MemoryBudget,
     config::{Config, SecretFile, Upstream},
     domain::{
-        hash::SecretKeys, legacy_access::ClientKeys, service::Service, token_cache::TokenCache,
+        clock::{Clock, SystemClock},
+        hash::SecretKeys,
+        legacy_access::ClientKeys,
+        service::Service,
+        token_cache::TokenCache,
         watch::WatchBudget,
     },
     gateway::{self, Readiness},
@@ -104,6 +108,7 @@ impl Application {
             }
         }
         configured::warn_of_short_secrets(&config.short_secrets());
+        configured::log_expiry(config, clock.now());
         let store = SqlStore::new(config.database.clone())?;
         let keys = if demo && config.keys.is_empty() {
             SecretKeys::new([DEMO_KEY.into()])
@@ -166,6 +171,7 @@ impl Application {
     /// [`RunError::Configuration`], [`RunError::Listen`].
     pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
         configured::warn_of_short_secrets(&config.short_gateway_secrets());
+        configured::log_expiry(config, SystemClock.now());
         let door = configured::gateway(config, upstream::channel(upstream));
         let (host, port) = upstream.address();
         let door = door.calling(host, port);

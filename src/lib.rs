@@ -16,6 +16,7 @@ pub mod config;
 pub mod credentials;
 pub mod domain;
 pub mod fields;
+pub mod finding;
 pub mod gateway;
 pub mod grpc;
 pub mod jwt;

@@ -3,7 +3,9 @@
 use sea_orm_migration::{
     SchemaManager,
     sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait},
-    sea_query::{IndexCreateStatement, Table},
+    sea_query::{
+        ColumnDef, IndexCreateStatement, Table, TableAlterStatement, TableCreateStatement,
+    },
 };
 
 use crate::{
@@ -40,13 +42,7 @@ impl Step {
     async fn up(&self, manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         match &self.ddl {
             Ddl::CreateTable(table) => {
-                let mut table = table.clone();
-                table.if_not_exists();
-                if manager.get_database_backend() == DbBackend::MySql {
-                    // Text is compared byte by byte and may hold any character, on every engine.
-                    table.engine("InnoDB").character_set("utf8mb4").collate("utf8mb4_bin");
-                }
-                manager.create_table(table).await
+                manager.create_table(created(table, manager.get_database_backend())).await
             }
             Ddl::CreateIndex { table, name, index } => {
                 if manager.has_index(table, name).await? {
@@ -64,12 +60,40 @@ impl Step {
                 if manager.has_column(table, column.get_column_name()).await? {
                     return Ok(());
                 }
-                manager
-                    .alter_table(Table::alter().table(*table).add_column(column.clone()).take())
-                    .await
+                manager.alter_table(extended(table, column)).await
             }
         }
     }
+
+    /// The statement of the step; `None` if the engine needs none. On PostgreSQL, an index on a
+    /// table with rows is built concurrently instead.
+    pub fn sql(&self, backend: DbBackend) -> Option<String> {
+        let statement = match &self.ddl {
+            Ddl::CreateTable(table) => backend.build(&created(table, backend)),
+            Ddl::CreateIndex { index, .. } => backend.build(index),
+            Ddl::AddColumn { table, column } => backend.build(&extended(table, column)),
+            Ddl::Postgres(ddl) => {
+                return (backend == DbBackend::Postgres).then(|| (*ddl).to_owned());
+            }
+        };
+        Some(statement.to_string())
+    }
+}
+
+/// The statement that creates a table on an engine.
+fn created(table: &TableCreateStatement, backend: DbBackend) -> TableCreateStatement {
+    let mut table = table.clone();
+    table.if_not_exists();
+    if backend == DbBackend::MySql {
+        // Text is compared byte by byte and may hold any character, on every engine.
+        table.engine("InnoDB").character_set("utf8mb4").collate("utf8mb4_bin");
+    }
+    table
+}
+
+/// The statement that adds a column.
+fn extended(table: &'static str, column: &ColumnDef) -> TableAlterStatement {
+    Table::alter().table(table).add_column(column.clone()).take()
 }
 
 /// Creates an index on PostgreSQL without blocking writes.

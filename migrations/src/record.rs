@@ -31,7 +31,6 @@ impl Record {
     /// Errors of the database.
     pub async fn open(connection: &DatabaseConnection) -> Result<Self, DbErr> {
         let manager = SchemaManager::new(connection);
-        let mut steps = BTreeSet::new();
         for (name, table) in
             [(SHARED_STEPS, shared_steps()), (STEPS, later_steps()), (INCOMPATIBLE, incompatible())]
         {
@@ -39,15 +38,38 @@ impl Record {
                 manager.create_table(table).await?;
             }
         }
+        Self::read(connection).await
+    }
+
+    /// Reads the record. A missing table has no steps. Changes nothing.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn read(connection: &DatabaseConnection) -> Result<Self, DbErr> {
+        let manager = SchemaManager::new(connection);
+        let mut steps = BTreeSet::new();
         for (table, column) in [(SHARED_STEPS, "version"), (STEPS, "name")] {
-            steps.extend(texts(connection, table, column).await?);
+            if manager.has_table(table).await? {
+                steps.extend(texts(connection, table, column).await?);
+            }
         }
         Ok(Self(steps))
+    }
+
+    /// The record of a database without tables.
+    pub fn empty() -> Self {
+        Self(BTreeSet::new())
     }
 
     /// Whether a step was applied.
     pub fn has(&self, step: &Step) -> bool {
         self.0.contains(step.name())
+    }
+
+    /// The applied steps that are not in `known`: a newer version applied them.
+    pub fn others<'a>(&'a self, known: &'a [Step]) -> impl Iterator<Item = &'a str> {
+        let is_known = |name: &&str| known.iter().any(|step| step.name() == *name);
+        self.0.iter().map(String::as_str).filter(move |name| !is_known(name))
     }
 }
 

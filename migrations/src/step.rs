@@ -58,6 +58,11 @@ impl Step {
         Self { incompatible: Some(reason), ..self }
     }
 
+    /// Why programs that do not know the step cannot run on it; `None` if they can.
+    pub fn incompatible_reason(&self) -> Option<&'static str> {
+        self.incompatible
+    }
+
     /// The name.
     pub fn name(&self) -> &'static str {
         self.name

@@ -2,18 +2,23 @@
 
 mod administration_log;
 mod administrator;
+mod backup;
 mod demo;
+mod doctor;
 mod error;
+mod export;
 mod hash;
 mod healthcheck;
 mod http_client;
 mod key;
 mod legacy;
+mod migrate;
 mod new_epoch;
 mod print;
 mod serve;
 mod settings;
 mod token;
+mod verify;
 mod with_telemetry;
 
 use std::{env, path::PathBuf};
@@ -21,10 +26,7 @@ use std::{env, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use self::error::CliError;
-use crate::{
-    config::{Config, FILE_VARIABLE, Layers},
-    storage::migrate,
-};
+use crate::config::{Config, FILE_VARIABLE, Layers};
 
 /// The details of the users of a billing system: typed gRPC, and the legacy hashed HTTP call.
 #[derive(Debug, Parser)]
@@ -69,11 +71,17 @@ enum Command {
     /// Try it: a temporary database with demo data, both doors, and the vendor's sample call.
     Demo(demo::Demo),
     /// Bring the database's schema up to date.
-    Migrate {
-        /// Fill a database that has no account with the demo data.
-        #[arg(long)]
-        demo: bool,
-    },
+    Migrate(migrate::Migrate),
+    /// Check the configuration, the database, keys, certificates and listeners.
+    Doctor(doctor::Doctor),
+    /// Write accounts or the change log to standard output.
+    Export(export::Export),
+    /// Copy the SQLite database into a new file, beside a running service.
+    Backup(backup::Backup),
+    /// Put a backup in place of the SQLite database. Every service must be stopped.
+    Restore(backup::Restore),
+    /// Check that the rows match the change log and refer to existing rows.
+    Verify(verify::Verify),
     /// Show the effective configuration, with secrets masked.
     Config,
     /// Compute and explain the hash of a legacy call.
@@ -110,16 +118,22 @@ impl Cli {
 
     async fn command(self) -> Result<(), CliError> {
         let layers = self.overrides.layers(&self.command);
-        let config = Config::read(&layers)?;
+        let config = match (Config::read(&layers), &self.command) {
+            (Err(errors), Command::Doctor(doctor)) => return doctor.report_errors(&errors),
+            (config, _) => config?,
+        };
         match self.command {
+            Command::Doctor(doctor) => doctor.run(&config).await,
             Command::Serve(serve) => {
                 let (overrides, command) = (self.overrides, Command::Serve(serve.clone()));
                 serve.run(config, move || overrides.layers(&command)).await
             }
             Command::Demo(demo) => demo.run(config).await,
-            Command::Migrate { demo } => {
-                migrate(&config.database, demo).await.map_err(|error| CliError::Run(error.into()))
-            }
+            Command::Migrate(migrate) => migrate.run(&config).await,
+            Command::Export(export) => export.run(&config).await,
+            Command::Backup(backup) => backup.run(&config),
+            Command::Restore(restore) => restore.run(&config).await,
+            Command::Verify(verify) => verify.run(&config).await,
             Command::Config => {
                 print::text(&layers.show());
                 Ok(())

@@ -16,6 +16,11 @@ pub(super) fn error(error: &(dyn std::error::Error + 'static)) {
     let _ = writeln!(std::io::stderr().lock(), "m4-user-details: {}", chain(error));
 }
 
+/// Writes a line to standard error.
+pub(super) fn warning(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// A time in a table.
 pub(super) fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)

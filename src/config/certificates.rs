@@ -8,7 +8,7 @@ use figment::{
 };
 use serde::Deserialize;
 
-use super::{checks::Checks, grpc::Grpc, masked::shown};
+use super::{Config, checks::Checks, grpc::Grpc, masked::shown};
 use crate::{
     domain::{
         identity::Identity,
@@ -16,6 +16,7 @@ use crate::{
     },
     fields::FIELDS,
     grpc::certificates::Certificates,
+    tls::File,
 };
 
 const KEY: &str = "grpc.certificates_file";
@@ -45,6 +46,24 @@ struct ListedIdentity {
 #[serde(deny_unknown_fields)]
 struct ListedDoor {
     san: String,
+}
+
+impl Config {
+    /// The files of certificates: of the listeners, of clients' authorities, and of the upstream.
+    pub fn certificate_files(&self) -> Vec<&File> {
+        let mut files = Vec::new();
+        for tls in [&self.grpc_tls, &self.http_tls].into_iter().flatten() {
+            let source = tls.source();
+            files.push(&source.certificate);
+            files.extend(source.clients.as_ref().map(|clients| &clients.authorities));
+        }
+        if let Some(tls) = self.upstream.as_ref().and_then(|upstream| upstream.tls.as_ref()) {
+            let source = tls.source();
+            files.push(&source.authorities);
+            files.extend(source.own.as_ref().map(|(certificate, _)| certificate));
+        }
+        files
+    }
 }
 
 impl Grpc {

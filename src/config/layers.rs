@@ -23,6 +23,13 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct ConfigErrors(pub(super) Vec<String>);
 
+impl ConfigErrors {
+    /// Each error as a sentence.
+    pub fn each(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "invalid configuration:")?;

@@ -24,6 +24,7 @@ pub mod listing;
 pub mod master_key;
 pub mod page_token;
 pub mod readiness;
+pub mod replay;
 pub mod rules;
 pub mod scope;
 pub mod service;

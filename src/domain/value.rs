@@ -1,9 +1,14 @@
 //! The values of a user's fields. Each type parses, and cannot hold an invalid value.
 
+use std::ops::RangeInclusive;
+
 use chrono::{Datelike, NaiveDate};
 use rust_decimal::Decimal;
 
 use crate::fields::{COMMENT_BYTES, FIELDS, Field, Kind, TEXT_CHARACTERS};
+
+/// The years of a date.
+const YEARS: RangeInclusive<i32> = 1900..=9999;
 
 /// The value of one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +95,28 @@ impl Value {
         allowed.then_some(Self::Integer(number))
     }
 
+    /// Whether the field may hold the value.
+    pub fn fits(&self, field: Field) -> bool {
+        match self {
+            Self::None => matches!(field.kind(), Kind::Id(_) | Kind::Date { .. }),
+            Self::Id(id) => Self::id(field, *id).is_some(),
+            Self::Integer(number) => Self::integer(field, *number).is_some(),
+            Self::Flag(_) => matches!(field.kind(), Kind::Flag { .. }),
+            Self::Text(text) => {
+                !matches!(field.kind(), Kind::Decimal { .. })
+                    && Self::text(field, text.clone()).is_some()
+            }
+            Self::Micros(micros) => {
+                let text = micros_to_text(*micros);
+                Self::text(field, text).is_some_and(|value| value == *self)
+            }
+            Self::List(_) => matches!(field.kind(), Kind::List { .. }),
+            Self::Date(date) => {
+                matches!(field.kind(), Kind::Date { .. }) && YEARS.contains(&date.year())
+            }
+        }
+    }
+
     /// A text in the field's grammar; for a decimal field, the number.
     pub fn text(field: Field, text: String) -> Option<Self> {
         let allowed = match field.kind() {
@@ -152,7 +179,7 @@ impl PartialDate {
         let year = part(self.year, |date| Some(date.year()))?;
         let month = part(self.month, |date| i32::try_from(date.month()).ok())?;
         let day = part(self.day, |date| i32::try_from(date.day()).ok())?;
-        (1900..=9999).contains(&year).then_some(())?;
+        YEARS.contains(&year).then_some(())?;
         NaiveDate::from_ymd_opt(year, u32::try_from(month).ok()?, u32::try_from(day).ok()?)
     }
 }

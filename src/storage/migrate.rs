@@ -1,15 +1,26 @@
 //! Brings the schema up to date. One replica migrates, and the others wait. Calls on serving
 //! replicas wait at most two seconds: a step without its lock is retried after a pause.
 
+mod compatible;
 mod lock;
+mod plan;
+mod progress;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use m4_user_details_migrations::{Record, Step, newer, steps};
+use m4_user_details_migrations::{Record, Step, steps};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, TransactionTrait};
 use tokio::time::{sleep, timeout};
 
-use self::lock::{Lock, in_time};
+use self::{
+    compatible::check_compatible,
+    lock::{Lock, in_time},
+    progress::log,
+};
+pub use self::{
+    plan::{PlannedStep, StepState, plan},
+    progress::{Progress, Report},
+};
 use super::{
     connect::{ACQUIRE_TIMEOUT, Engine, OpenError, Options, UrlError, check, single},
     demo,
@@ -44,7 +55,19 @@ const MYSQL_SESSION: &str = "SET SESSION lock_wait_timeout = 2, innodb_lock_wait
 /// [`OpenError`]: the database does not answer, a step fails (it can be retried), a newer version
 /// has made the schema incompatible, or `demo` finds other data.
 pub async fn migrate(options: &Options, demo: bool) -> Result<(), OpenError> {
-    migrate_by(options, &steps(), demo).await
+    migrate_with(options, demo, &log).await
+}
+
+/// Like [`migrate`], with another receiver of the events.
+///
+/// # Errors
+/// As for [`migrate`].
+pub async fn migrate_with(
+    options: &Options,
+    demo: bool,
+    report: Report<'_>,
+) -> Result<(), OpenError> {
+    run(options, &steps(), demo, report).await
 }
 
 /// Like [`migrate`], with other steps.
@@ -52,6 +75,15 @@ pub async fn migrate(options: &Options, demo: bool) -> Result<(), OpenError> {
 /// # Errors
 /// As for [`migrate`].
 pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result<(), OpenError> {
+    run(options, steps, demo, &log).await
+}
+
+async fn run(
+    options: &Options,
+    steps: &[Step],
+    demo: bool,
+    report: Report<'_>,
+) -> Result<(), OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(UrlError::Scheme)?;
     check_file(&options.url)?;
     check(options).await?;
@@ -59,9 +91,9 @@ pub async fn migrate_by(options: &Options, steps: &[Step], demo: bool) -> Result
     let migrated = in_time(check_compatible(&connection, steps)).await;
     let migrated = match (migrated, engine) {
         (Err(refused), _) => Err(refused),
-        (Ok(()), Engine::Sqlite) => sqlite(&connection, steps, demo).await,
+        (Ok(()), Engine::Sqlite) => sqlite(&connection, steps, demo, report).await,
         (Ok(()), Engine::Postgres | Engine::MySql) => {
-            server(engine, options, &connection, steps, demo).await
+            server(engine, options, &connection, steps, demo, report).await
         }
     };
     // Closing a connection to a vanished server could hang.
@@ -82,34 +114,30 @@ pub(super) async fn check_schema(options: &Options) -> Result<(), OpenError> {
     checked
 }
 
-/// Rejects a schema that is incompatible with this version.
-async fn check_compatible(
-    connection: &DatabaseConnection,
-    steps: &[Step],
-) -> Result<(), OpenError> {
-    match newer(connection, steps).await? {
-        None => Ok(()),
-        Some(newer) => Err(OpenError::Newer { step: newer.step, reason: newer.reason }),
-    }
-}
-
 /// Migrates SQLite: one transaction has all steps and the demo data.
 async fn sqlite(
     connection: &DatabaseConnection,
     steps: &[Step],
     demo: bool,
+    report: Report<'_>,
 ) -> Result<(), OpenError> {
     connection.execute_unprepared("BEGIN IMMEDIATE").await?;
     check_compatible(connection, steps).await?;
     let record = Record::open(connection).await?;
+    let mut applied = Vec::new();
     for step in steps.iter().filter(|step| !record.has(step)) {
+        let begun = Instant::now();
         step.apply(connection).await?;
+        applied.push((step.name(), begun.elapsed()));
     }
     token_key::create(connection).await?;
     if demo && !demo::fill(connection).await? {
         return Err(OpenError::NotDemo);
     }
     connection.execute_unprepared("COMMIT").await?;
+    for (step, took) in applied {
+        report(Progress::Applied { step, took });
+    }
     Ok(())
 }
 
@@ -119,10 +147,11 @@ async fn server(
     connection: &DatabaseConnection,
     steps: &[Step],
     demo: bool,
+    report: Report<'_>,
 ) -> Result<(), OpenError> {
-    let lock = Lock::acquire(engine, options).await?;
+    let lock = Lock::acquire(engine, options, report).await?;
     let migrated = tokio::select! {
-        migrated = locked(engine, connection, steps, demo) => migrated,
+        migrated = locked(engine, connection, steps, demo, report) => migrated,
         lost = lock.lost() => Err(lost),
     };
     lock.release().await;
@@ -134,16 +163,18 @@ async fn locked(
     connection: &DatabaseConnection,
     steps: &[Step],
     demo: bool,
+    report: Report<'_>,
 ) -> Result<(), OpenError> {
     // Another replica may have migrated meanwhile.
     check_compatible(connection, steps).await?;
     let record = Record::open(connection).await?;
     for step in steps.iter().filter(|step| !record.has(step)) {
-        run_with_lock_retry(engine, connection, Work::Step(step)).await?;
-        tracing::info!(step = step.name(), "a step of the schema was applied");
+        let begun = Instant::now();
+        run_with_lock_retry(engine, connection, Work::Step(step), report).await?;
+        report(Progress::Applied { step: step.name(), took: begun.elapsed() });
     }
-    run_with_lock_retry(engine, connection, Work::TokenKey).await?;
-    if demo && !run_with_lock_retry(engine, connection, Work::Demo).await? {
+    run_with_lock_retry(engine, connection, Work::TokenKey, report).await?;
+    if demo && !run_with_lock_retry(engine, connection, Work::Demo, report).await? {
         return Err(OpenError::NotDemo);
     }
     Ok(())
@@ -188,6 +219,7 @@ async fn run_with_lock_retry(
     engine: Engine,
     connection: &DatabaseConnection,
     work: Work<'_>,
+    report: Report<'_>,
 ) -> Result<bool, DbErr> {
     let session = if engine == Engine::Postgres { POSTGRES_SESSION } else { MYSQL_SESSION };
     let (mut pauses, mut attempts) = (0, 1);
@@ -201,10 +233,7 @@ async fn run_with_lock_retry(
         match failure.code().as_deref() {
             Some(code) if LOCKED.contains(&code) => {
                 if pauses % PAUSES_PER_LINE == 0 {
-                    tracing::warn!(
-                        work = work.name(),
-                        "the schema is not up to date yet: an open transaction locks a table"
-                    );
+                    report(Progress::Locked { work: work.name() });
                 }
                 pauses += 1;
                 sleep(LOCK_BACKOFF).await;

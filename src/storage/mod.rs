@@ -1,12 +1,17 @@
 //! The storage layer, on SeaORM, for SQLite, PostgreSQL and MariaDB/MySQL.
 
+mod backup;
 mod change_log_length;
 mod checkpoint;
+mod clock_difference;
 mod connect;
 mod connection_limiter;
+mod consistent_read;
 mod database;
 mod demo;
 mod epoch;
+mod examination;
+mod export;
 mod failure;
 mod fault;
 mod feed;
@@ -33,12 +38,19 @@ mod texts;
 mod token_key;
 mod tokens;
 mod unknown;
+mod verification;
 mod writer;
 
+pub use backup::{BackupError, backup, restore};
 pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
-pub use migrate::{migrate, migrate_by};
+pub use examination::{Examination, examine};
+pub use export::{ExportError, Exported, ExportedAccount, export_accounts, export_change_log};
+pub use migrate::{
+    PlannedStep, Progress, Report, StepState, migrate, migrate_by, migrate_with, plan,
+};
 pub use sqlite_url::{SqliteUrlError, check_url, sqlite_url};
 pub use store::SqlStore;
+pub use verification::{Verified, verify};
 
 /// Limits of subscriptions, for `crate::limits`.
 pub(crate) mod watch_places {

@@ -123,11 +123,20 @@ impl SqliteFile {
             writable(&self.beside(suffix), Access::READ_OK | Access::WRITE_OK)?;
         }
         // SQLite creates and removes its log in this folder.
-        let folder = match self.path().parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        writable(folder, Access::WRITE_OK | Access::EXEC_OK)
+        writable(self.folder(), Access::WRITE_OK | Access::EXEC_OK)
+    }
+
+    /// The folder of the database.
+    pub(super) fn folder(&self) -> &Path {
+        folder(self.path())
+    }
+}
+
+/// The folder of a file.
+pub(super) fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
     }
 }
 

@@ -3,11 +3,12 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait, OnConflict, ValueType},
 };
 
 use super::{
+    clock_difference::{MAX_CLOCK_DIFFERENCE, clock_difference},
     connect::Engine,
     database::{Database, again},
     query_telemetry::own_statement,
@@ -17,19 +18,10 @@ use super::{
         legacy_block, request,
     },
 };
-use crate::{
-    domain::{
-        clock::{Clock, SystemClock},
-        error::Error,
-    },
-    trace::Span,
-};
+use crate::{domain::error::Error, trace::Span};
 
 /// How long an answer is kept for a retry of its request.
 const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
-
-/// Maximum difference between the clocks of the machine and the database server.
-const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(1);
 
 /// Maximum number of rows per delete.
 const MAX_SWEPT_ROWS: u64 = 500;
@@ -48,57 +40,71 @@ pub(super) async fn sweep(
     let answers = now - KEEP_ANSWERS;
     let (id, time) = (request::Column::Id, request::Column::AnswerTime);
     let old = time.lt(answers.timestamp_micros());
+    let mut deleted = Deleted::from("requests");
     while let Some(ids) = older::<request::Entity, String>(database, id, time, &old).await? {
-        delete::<request::Entity>(database, id.is_in(ids).and(old.clone())).await?;
+        deleted.rows += delete::<request::Entity>(database, id.is_in(ids).and(old.clone())).await?;
     }
+    drop(deleted);
     let (id, time) = (legacy_block::Column::Id, legacy_block::Column::ExpireTime);
     let old = time.lt(now.timestamp_micros());
+    let mut deleted = Deleted::from("legacy_blocks");
     while let Some(ids) = older::<legacy_block::Entity, String>(database, id, time, &old).await? {
-        delete::<legacy_block::Entity>(database, id.is_in(ids).and(old.clone())).await?;
+        deleted.rows +=
+            delete::<legacy_block::Entity>(database, id.is_in(ids).and(old.clone())).await?;
     }
+    drop(deleted);
     if let Some(keep) = keep_log {
         let (id, time) = (change_log::Column::Id, change_log::Column::ChangeTime);
         // The newest entry stays: it marks the end of the log.
         let newest = database.newest_changes(&Span::default(), 1).await?.pop().unwrap_or_default();
         let old = time.lt((now - keep).timestamp_micros()).and(id.lt(newest));
-        let mut has_deleted = false;
+        let mut deleted = Deleted::from("change_log");
         while let Some(ids) = older::<change_log::Entity, i64>(database, id, time, &old).await? {
             // Before the delete: a watch that resumes from an earlier position must fail.
             let up_to = ids.iter().copied().max().unwrap_or_default();
             database.note_sweep(up_to).await?;
-            delete::<change_log::Entity>(database, id.is_in(ids).and(old.clone())).await?;
-            has_deleted = true;
+            let rows = id.is_in(ids).and(old.clone());
+            deleted.rows += delete::<change_log::Entity>(database, rows).await?;
         }
-        if has_deleted {
+        if deleted.rows > 0 {
             database.forget_sweeps().await?;
         }
     }
     Ok(())
 }
 
+/// The rows that a sweep has deleted from a table. Logs them on drop: after a failure, too.
+struct Deleted {
+    table: &'static str,
+    rows: u64,
+}
+
+impl Deleted {
+    fn from(table: &'static str) -> Self {
+        Self { table, rows: 0 }
+    }
+}
+
+impl Drop for Deleted {
+    fn drop(&mut self) {
+        let Self { table, rows } = self;
+        if *rows > 0 {
+            tracing::info!(table, rows, "expired rows were deleted");
+        }
+    }
+}
+
 /// Compares the clocks of the machine and the database server. A SQLite database has no other clock.
 async fn compare_clocks(database: &Database) -> Result<(), Error> {
-    let microseconds = match database.engine() {
-        Engine::Sqlite => return Ok(()),
-        Engine::Postgres => "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)",
-        Engine::MySql => "CAST(unix_timestamp(now(6)) * 1000000 AS signed)",
-    };
+    let engine = database.engine();
+    if engine == Engine::Sqlite {
+        return Ok(());
+    }
     let (_room, lease) = database.own_work().await?;
-    let select =
-        Statement::from_string(lease.get_database_backend(), format!("SELECT {microseconds}"));
-    let row = own_statement(
-        database.engine(),
-        &Span::default(),
-        "SELECT",
-        "",
-        lease.query_one_raw(select),
-    )
-    .await;
-    let row = lease.note(row)?;
-    let microseconds = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+    let difference = clock_difference(engine, &*lease);
+    let difference = own_statement(engine, &Span::default(), "SELECT", "", difference).await;
+    let difference = lease.note(difference)?;
     lease.done();
-    let server = DateTime::from_timestamp_micros(microseconds).unwrap_or_default();
-    let difference = SystemClock.now() - server;
     if difference.abs() <= MAX_CLOCK_DIFFERENCE {
         return Ok(());
     }
@@ -134,14 +140,15 @@ where
     Ok((!ids.is_empty()).then(|| ids.into_iter().map(|(id,)| id).collect()))
 }
 
-async fn delete<E: EntityTrait>(database: &Database, rows: Expr) -> Result<(), Error> {
+/// Deletes rows, and returns their number.
+async fn delete<E: EntityTrait>(database: &Database, rows: Expr) -> Result<u64, Error> {
     let (_room, lease) = database.own_writing().await?;
     let delete = E::delete_many().filter(rows).exec(&*lease);
     let table = E::default().table_name();
     let deleted = own_statement(database.engine(), &Span::default(), "DELETE", table, delete).await;
-    lease.note(deleted)?;
+    let deleted = lease.note(deleted)?;
     lease.done();
-    Ok(())
+    Ok(deleted.rows_affected)
 }
 
 impl Database {
@@ -177,6 +184,6 @@ impl Database {
     /// Deletes the records of earlier sweeps.
     async fn forget_sweeps(&self) -> Result<(), Error> {
         let last = self.swept_up_to(&Span::default()).await?;
-        delete::<change_log_sweep::Entity>(self, UpTo.lt(last)).await
+        delete::<change_log_sweep::Entity>(self, UpTo.lt(last)).await.map(drop)
     }
 }

@@ -2,12 +2,14 @@
 //! certificates and private keys. Changed files are read again.
 
 mod client;
+mod expiry;
 mod file;
 mod listener;
 mod reloading;
 
 pub use client::ClientFiles;
 pub(crate) use client::healthcheck_client_config;
+pub(crate) use expiry::Expiry;
 pub use file::{File, FileError};
 pub(crate) use listener::names;
 pub use listener::{ClientCertificates, Protocol, ServerFiles, SubjectAltName};

@@ -10,13 +10,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backups;
 mod callers;
 mod command_line;
 mod commands;
 mod connections;
 mod dashboards;
 mod disks;
+mod doctor;
 mod door;
+mod exporting;
 mod exports;
 mod full_disks;
 mod galera;
@@ -34,6 +37,7 @@ mod relay;
 mod replicas;
 mod rotation;
 mod runbook;
+mod schema;
 mod servers;
 mod signals;
 mod spans;
@@ -42,4 +46,5 @@ mod telemetry;
 mod tls;
 mod tokens;
 mod unread;
+mod verification;
 mod versions;

@@ -10,19 +10,27 @@ use tokio::time::timeout;
 
 use super::{
     ACQUIRE_TIMEOUT, Engine, OpenError, Options, Unfit,
-    fitness::check_server,
+    fitness::{Fitness, check_server},
     servers::{Connector, HOST_TIMEOUT},
     url::{Host, ServerUrl},
 };
 
-/// Checks the server of a URL. A SQLite file always passes.
+/// Checks the server of a URL, and logs its weaknesses. A SQLite file always passes.
 ///
 /// # Errors
 /// [`OpenError::Unfit`]; [`OpenError::Prepare`] if the server does not answer.
 pub(in crate::storage) async fn check(options: &Options) -> Result<(), OpenError> {
-    if Engine::from_url(&options.url) == Some(Engine::Sqlite) {
-        return Ok(());
+    if Engine::from_url(&options.url) != Some(Engine::Sqlite) {
+        fitness(options).await?.log();
     }
+    Ok(())
+}
+
+/// Checks the server of a URL, which is no SQLite file.
+///
+/// # Errors
+/// [`OpenError::Unfit`]; [`OpenError::Prepare`] if the server does not answer.
+pub(in crate::storage) async fn fitness(options: &Options) -> Result<Fitness, OpenError> {
     let url = ServerUrl::read(&options.url)?;
     let check = async {
         if is_any_pooled(&url).await? {

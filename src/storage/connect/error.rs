@@ -33,6 +33,9 @@ pub enum OpenError {
         /// The newer version's reason.
         reason: String,
     },
+    /// The schema lacks steps.
+    #[error("the schema is not up to date, {0} steps are pending: run `migrate`")]
+    Pending(usize),
     /// The database does not answer, or its schema cannot be brought up to date.
     #[error("the database cannot be prepared")]
     Prepare(#[source] Cause),

@@ -7,18 +7,36 @@ use super::{
     error::{OpenError, Unfit},
 };
 
+/// A server that meets the requirements.
+#[derive(Clone, Debug, Default)]
+pub(in crate::storage) struct Fitness {
+    /// The product and the version.
+    pub(in crate::storage) server: String,
+    /// Settings that can lose updates in a rare case, each as a sentence.
+    pub(in crate::storage) weaknesses: Vec<String>,
+}
+
+impl Fitness {
+    /// Logs the weaknesses.
+    pub(super) fn log(&self) {
+        for weakness in &self.weaknesses {
+            tracing::warn!("{weakness}");
+        }
+    }
+}
+
 /// Checks a server that has accepted a connection.
 ///
 /// # Errors
 /// [`OpenError::Unfit`]; [`OpenError::Prepare`] if the server does not answer.
-pub(super) async fn check_server(connection: &DatabaseConnection) -> Result<(), OpenError> {
+pub(super) async fn check_server(connection: &DatabaseConnection) -> Result<Fitness, OpenError> {
     match connection.get_database_backend() {
         DbBackend::Postgres => postgres(connection).await,
         _ => mysql(connection).await,
     }
 }
 
-async fn postgres(connection: &DatabaseConnection) -> Result<(), OpenError> {
+async fn postgres(connection: &DatabaseConnection) -> Result<Fitness, OpenError> {
     let version: String = text(connection, "SELECT version()").await?;
     if let Some(other) = other_product(&version, "PostgreSQL ") {
         return Err(Unfit::Product(other).into());
@@ -27,8 +45,9 @@ async fn postgres(connection: &DatabaseConnection) -> Result<(), OpenError> {
         text(connection, &format!("SELECT current_setting('{name}')")).await
     };
     let number: u32 = setting("server_version_num").await?.parse().unwrap_or_default();
+    let found = setting("server_version").await?;
+    let server = format!("PostgreSQL {found}");
     if number < 130_000 {
-        let found = setting("server_version").await?;
         return Err(Unfit::Version { product: "PostgreSQL", found, least: "13" }.into());
     }
     let encoding = setting("server_encoding").await?;
@@ -39,15 +58,18 @@ async fn postgres(connection: &DatabaseConnection) -> Result<(), OpenError> {
     if found != "on" {
         return Err(Unfit::Durability { setting: "fsync", found, needed: "on" }.into());
     }
+    let mut weaknesses = Vec::new();
     if setting("full_page_writes").await? != "on" {
-        tracing::warn!(
-            "full_page_writes is off: data survives a power loss only if the file system writes pages atomically"
+        weaknesses.push(
+            "full_page_writes is off: data survives a power loss only if the file system writes \
+             pages atomically"
+                .to_owned(),
         );
     }
-    Ok(())
+    Ok(Fitness { server, weaknesses })
 }
 
-async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
+async fn mysql(connection: &DatabaseConnection) -> Result<Fitness, OpenError> {
     let version: String = text(connection, "SELECT VERSION()").await?;
     let comment: String = text(connection, "SELECT @@version_comment").await?;
     learn_product(&version);
@@ -62,6 +84,7 @@ async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
     if major_and_minor(&version) < oldest {
         return Err(Unfit::Version { product, found: version, least }.into());
     }
+    let server = format!("{product} {version}");
     let value = async |name: &str| -> Result<String, OpenError> {
         text(connection, &format!("SELECT CAST(@@{name} AS CHAR)")).await
     };
@@ -73,6 +96,7 @@ async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
     if ["1", "ON"].contains(&&*value("log_bin").await?) {
         needed.push(("sync_binlog", value("sync_binlog").await?));
     }
+    let mut weaknesses = Vec::new();
     for (setting, found) in needed {
         if found == "1" {
             continue;
@@ -80,17 +104,16 @@ async fn mysql(connection: &DatabaseConnection) -> Result<(), OpenError> {
         if !is_galera {
             return Err(Unfit::Durability { setting, found, needed: "1" }.into());
         }
-        tracing::warn!(
-            setting,
-            found,
-            "if all nodes of the cluster fail at once, acknowledged updates can be lost"
-        );
+        weaknesses.push(format!(
+            "{setting} is {found}: if all nodes of the cluster fail at once, acknowledged updates \
+             can be lost"
+        ));
     }
     // Earlier versions created tables with the server's default engine.
     let other: Vec<QueryResult> =
         connection.query_all_raw(Statement::from_string(DbBackend::MySql, OTHER_ENGINES)).await?;
     match other.first() {
-        None => Ok(()),
+        None => Ok(Fitness { server, weaknesses }),
         Some(row) => {
             let (table, engine) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
             Err(Unfit::StorageEngine { table, engine }.into())

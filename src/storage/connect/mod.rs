@@ -19,11 +19,11 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 
 use self::url::ServerUrl;
 pub(super) use self::{
-    check::check,
+    check::{check, fitness},
     engine::begin_syncs,
     lease::Lease,
     options::ACQUIRE_TIMEOUT,
-    pools::{Pools, WRITERS, open, own_work, readers, single, writing},
+    pools::{Pools, WRITERS, open, own_work, read_only, readers, single, writing},
 };
 pub use self::{
     engine::Engine,

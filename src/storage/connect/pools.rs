@@ -191,6 +191,23 @@ pub(in crate::storage) async fn single(options: &Options) -> Result<DatabaseConn
     Ok(connector.connect().await?)
 }
 
+/// A pool of exactly one connection for inspection. On SQLite it is read-only, and neither creates
+/// the file nor changes its journal mode.
+pub(in crate::storage) async fn read_only(
+    options: &Options,
+) -> Result<DatabaseConnection, OpenError> {
+    if Engine::from_url(&options.url) != Some(Engine::Sqlite) {
+        return single(options).await;
+    }
+    let file = SqliteConnectOptions::new()
+        .filename(SqliteFile::from_url(&options.url)?.path())
+        .read_only(true)
+        .busy_timeout(ACQUIRE_TIMEOUT)
+        .disable_statement_logging();
+    let pool: SqlitePoolOptions = pool_options(1).idle_timeout(None).max_lifetime(None);
+    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(file)))
+}
+
 fn file_writer(options: &Options) -> Result<DatabaseConnection, OpenError> {
     let pool: SqlitePoolOptions = pool_options(1).idle_timeout(None).max_lifetime(None);
     let pool = pool.after_release(|connection, _| Box::pin(has_ended(connection)));

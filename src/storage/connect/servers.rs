@@ -161,13 +161,14 @@ impl Connector {
             host.check_writes(&connection).await?;
         }
         if self.checks_hosts && !fit_hosts().contains(&host.place()) {
-            check_server(&connection).await.map_err(|error| {
+            let fitness = check_server(&connection).await.map_err(|error| {
                 let text = format!("{}: {}", host.address(), chain(&error));
                 DbErr::Conn(match error {
                     OpenError::Unfit(_) => RuntimeErr::Internal(text),
                     _ => RuntimeErr::SqlxError(sqlx::Error::Protocol(text).into()),
                 })
             })?;
+            fitness.log();
             fit_hosts().insert(host.place());
         }
         Ok(connection)

@@ -10,6 +10,7 @@ use sea_orm::{
 };
 use tokio::time::{sleep, timeout};
 
+use super::progress::{Progress, Report};
 use crate::storage::{
     connect::{ACQUIRE_TIMEOUT, Engine, OpenError, Options, single},
     failure::Coded,
@@ -55,7 +56,11 @@ impl Lock {
     ///
     /// # Errors
     /// The server does not answer.
-    pub(super) async fn acquire(engine: Engine, options: &Options) -> Result<Self, OpenError> {
+    pub(super) async fn acquire(
+        engine: Engine,
+        options: &Options,
+        report: Report<'_>,
+    ) -> Result<Self, OpenError> {
         let connection = single(options).await?;
         let holder = random_name()?;
         if engine == Engine::MySql {
@@ -71,7 +76,7 @@ impl Lock {
                 return Ok(Self::Postgres(transaction, connection));
             }
             if looks % LOOKS_PER_LINE == 0 {
-                tracing::info!("another replica brings the schema up to date");
+                report(Progress::OtherReplica);
             }
             looks += 1;
             sleep(POLL).await;

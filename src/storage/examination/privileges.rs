@@ -1,0 +1,54 @@
+//! The privileges of the database user. `EXPLAIN` checks them, and runs nothing.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection};
+
+use crate::finding::Finding;
+
+const PRIVILEGES: &str = "privileges";
+
+/// Each table with a column, and the statements that the service runs on the table.
+const NEEDED: [(&str, &str, &[&str]); 15] = [
+    ("accounts", "id", &["SELECT", "UPDATE"]),
+    ("administration_log", "id", &["SELECT", "INSERT"]),
+    ("change_log", "id", &["SELECT", "INSERT", "DELETE"]),
+    ("change_log_sweeps", "up_to", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("currencies", "id", &["SELECT"]),
+    ("directions", "id", &["SELECT"]),
+    ("legacy_blocks", "id", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("legacy_clients", "id", &["SELECT", "INSERT", "UPDATE"]),
+    ("legacy_keys", "id", &["SELECT", "INSERT", "UPDATE"]),
+    ("manager_group_rights", "name", &["SELECT"]),
+    ("number_pools", "id", &["SELECT"]),
+    ("requests", "id", &["SELECT", "INSERT", "DELETE"]),
+    ("service_tokens", "id", &["SELECT", "INSERT", "UPDATE"]),
+    ("settings", "name", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("token_keys", "name", &["SELECT", "INSERT", "UPDATE"]),
+];
+
+/// Examines the privileges on a schema that is up to date.
+pub(super) async fn examine(connection: &DatabaseConnection) -> Finding {
+    let mut missing = Vec::new();
+    for (table, column, operations) in NEEDED {
+        for operation in operations {
+            let explain = format!("EXPLAIN {}", statement(operation, table, column));
+            if connection.execute_unprepared(&explain).await.is_err() {
+                missing.push(format!("{operation} on {table}"));
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Finding::ok(PRIVILEGES, "the service may read and change its tables");
+    }
+    let remedy = "GRANT them to the user of database.url";
+    Finding::error(PRIVILEGES, format!("missing: {}", missing.join(", ")), remedy)
+}
+
+/// A statement that matches no row.
+fn statement(operation: &str, table: &str, column: &str) -> String {
+    match operation {
+        "INSERT" => format!("INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0"),
+        "UPDATE" => format!("UPDATE {table} SET {column} = {column} WHERE 1 = 0"),
+        "DELETE" => format!("DELETE FROM {table} WHERE 1 = 0"),
+        _ => format!("SELECT 1 FROM {table} WHERE 1 = 0"),
+    }
+}
