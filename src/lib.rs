@@ -18,6 +18,7 @@ pub mod domain;
 pub mod fields;
 pub mod gateway;
 pub mod grpc;
+mod import;
 pub mod jwt;
 pub mod legacy_call;
 pub mod limits;

@@ -7,9 +7,11 @@ mod error;
 mod hash;
 mod healthcheck;
 mod http_client;
+mod import;
 mod key;
 mod legacy;
 mod print;
+mod progress;
 mod serve;
 mod settings;
 mod token;
@@ -73,6 +75,8 @@ enum Command {
         #[arg(long)]
         demo: bool,
     },
+    /// Bring accounts and their reference data in, from CSV files or another database.
+    Import(import::Import),
     /// Show the effective configuration, with secrets masked.
     Config,
     /// Compute and explain the hash of a legacy call.
@@ -120,6 +124,7 @@ impl Cli {
                 print::text(&layers.show());
                 Ok(())
             }
+            Command::Import(import) => import.run(&config).await,
             Command::Hash(hash) => hash.run(&config),
             Command::Settings(settings) => settings.run(&config).await,
             Command::Token(token) => token.run(&config).await,

@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod fault;
 mod feed;
+mod imported;
 mod legacy_blocks;
 mod legacy_clients;
 mod legacy_keys;
@@ -22,6 +23,7 @@ mod pool_metrics;
 mod probe;
 mod query_telemetry;
 mod settings;
+mod source_database;
 mod sql;
 mod sqlite_connection;
 mod sqlite_url;
@@ -36,6 +38,7 @@ mod writer;
 
 pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
 pub use migrate::{migrate, migrate_by};
+pub(crate) use source_database::{SourceDatabase, SourceError};
 pub use sqlite_url::{SqliteUrlError, check_url, sqlite_url};
 pub use store::SqlStore;
 

@@ -22,6 +22,7 @@ mod full_disks;
 mod galera;
 mod health;
 mod healthcheck;
+mod imports;
 mod legacy_keys;
 mod lines;
 mod metrics;
