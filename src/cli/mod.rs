@@ -2,6 +2,7 @@
 
 mod administration_log;
 mod administrator;
+mod compare;
 mod demo;
 mod error;
 mod hash;
@@ -77,6 +78,8 @@ enum Command {
     },
     /// Bring accounts and their reference data in, from CSV files or another database.
     Import(import::Import),
+    /// Compare the rows of CSV files or another database with the stored rows.
+    Compare(compare::Compare),
     /// Show the effective configuration, with secrets masked.
     Config,
     /// Compute and explain the hash of a legacy call.
@@ -97,7 +100,7 @@ enum Command {
 
 impl Cli {
     /// Runs the command and returns the exit code: 0 success, 1 runtime failure, 2 invalid
-    /// configuration. Invalid usage exits earlier, with 2.
+    /// configuration, 3 drift. Invalid usage exits earlier, with 2.
     pub async fn run(self) -> u8 {
         match self.command().await {
             Ok(()) => 0,
@@ -125,6 +128,7 @@ impl Cli {
                 Ok(())
             }
             Command::Import(import) => import.run(&config).await,
+            Command::Compare(compare) => compare.run(&config).await,
             Command::Hash(hash) => hash.run(&config),
             Command::Settings(settings) => settings.run(&config).await,
             Command::Token(token) => token.run(&config).await,

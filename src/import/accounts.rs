@@ -34,6 +34,8 @@ struct State {
     waiting: u64,
     /// Managers of this round that were inserted.
     inserted: u64,
+    /// The number of inserted accounts when the database last analysed them.
+    analyzed: u64,
 }
 
 /// The accounts that one pass over the source imports.
@@ -105,6 +107,10 @@ impl Import<'_> {
             let inserted = self.counts.inserted;
             self.batch(accounts, round, state).await?;
             state.inserted += self.counts.inserted - inserted;
+            if !self.options.dry_run && self.counts.inserted > state.analyzed * 2 {
+                self.store.analyze_accounts().await?;
+                state.analyzed = self.counts.inserted;
+            }
             if round == Round::Rest {
                 self.counts.read += records.len() as u64;
                 self.progress.advance(records.len(), rows.position());

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod cell;
+pub(crate) mod compare;
 mod csv_file;
 mod difference;
 mod error;

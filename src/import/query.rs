@@ -19,8 +19,15 @@ pub(super) struct Query<'a> {
     pub(super) total: u64,
     pub(super) rows: i64,
     after: Option<i64>,
+    /// The rows of the next page.
+    page: usize,
     has_ended: bool,
 }
+
+/// Rows of the first page: nobody knows yet how large they are.
+const FIRST_PAGE: usize = 500;
+/// Bytes of a page, beyond which the next page has fewer rows.
+const LARGE_PAGE: usize = 4 << 20;
 
 impl<'a> Query<'a> {
     pub(super) async fn open(
@@ -49,6 +56,7 @@ impl<'a> Query<'a> {
             total,
             rows,
             after,
+            page: FIRST_PAGE,
             has_ended,
         })
     }
@@ -61,12 +69,14 @@ impl<'a> Query<'a> {
         let query = (self.select, &*self.names, self.encoding == Encoding::Latin1);
         let id = self.columns.iter().position(|column| *column == Column::Id);
         let rows = match id {
-            Some(_) => self.database.page(query, self.after, limit).await,
+            Some(_) => self.database.page(query, self.after, self.page).await,
             None => self.database.all(query).await,
         };
         let fails = |error| ImportError::Source { table: self.table.as_str(), error };
         let rows = rows.map_err(fails)?;
-        self.has_ended = id.is_none() || rows.len() < limit;
+        self.has_ended = id.is_none() || rows.len() < self.page;
+        let bytes: usize = rows.iter().flatten().flatten().map(Vec::len).sum();
+        self.page = if bytes > LARGE_PAGE { self.page / 2 } else { self.page * 2 }.clamp(1, limit);
         if let (Some(id), Some(last)) = (id, rows.last()) {
             let last = last[id].as_deref().and_then(|id| str::from_utf8(id).ok()?.parse().ok());
             let problem = || SourceError::Query("the column id must be an integer".to_owned());

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::storage::SourceDatabase;
 
-/// Rows that are read, checked and written together.
-pub(super) const ROWS_PER_BATCH: usize = 500;
+/// Maximum rows that are read, checked and written together.
+const ROWS_PER_BATCH: usize = 2000;
 
 /// The source of rows.
 pub(super) enum Source {

@@ -13,6 +13,7 @@ mod support;
 mod callers;
 mod command_line;
 mod commands;
+mod comparisons;
 mod connections;
 mod dashboards;
 mod disks;

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Accounts per statement: databases limit the number of parameters.
-const ACCOUNTS_PER_INSERT: usize = 100;
+const ACCOUNTS_PER_INSERT: usize = 500;
 /// Bytes of texts per statement: servers limit the size of a statement.
 const TEXT_BYTES_PER_INSERT: usize = 1 << 20;
 
