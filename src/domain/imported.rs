@@ -71,7 +71,7 @@ pub struct ImportedAccount {
     /// The username.
     pub username: Username,
     /// The type.
-    pub account_type: AccountType,
+    pub account_type: Option<AccountType>,
     /// The group of a manager.
     pub manager_group_id: Option<Option<i64>>,
     /// Whether a manager may access only users that are assigned to the manager.
@@ -81,15 +81,8 @@ pub struct ImportedAccount {
 }
 
 impl ImportedAccount {
-    /// The value of a field; cleared if the source does not have it.
-    pub fn value(&self, field: Field) -> Value {
-        let given = self.details.iter().find(|(own, _)| *own == field);
-        given.map_or_else(|| Value::cleared(field), |(_, value)| value.clone())
-    }
-
-    /// All values. A field that the source does not have is cleared.
-    pub fn values(&self) -> Values {
-        let mut values = Values::default();
+    /// All values. A field that the source does not have keeps its value in `values`.
+    pub fn values(&self, mut values: Values) -> Values {
         for (field, value) in &self.details {
             values[*field] = value.clone();
         }

@@ -7,7 +7,6 @@ pub mod clock;
 pub mod error;
 pub mod explain;
 mod failure_rate;
-pub mod field_text;
 pub mod hash;
 pub mod hash_guard;
 pub mod identity;

@@ -18,7 +18,7 @@ use crate::{
     domain::{
         account::AccountType,
         imported::{ImportedAccount, StoredAccount},
-        value::{ListMode, Value},
+        value::{ListMode, Value, Values},
     },
     fields::{FIELDS, Kind},
 };
@@ -154,7 +154,7 @@ impl Import<'_> {
                 Some(None) => rejections.push(Rejection::new("", "the stored row is invalid")),
                 Some(Some(before)) => rejections = fixed(&account, before),
                 None => {
-                    rejections = without_pool(&account);
+                    rejections = without_pool(&account.values(Values::default()));
                     let key = self.store.username_key(account.username.as_str());
                     if self.planned.has_username(key) || !taken.insert(key.to_owned()) {
                         let reason = "another account has the username";
@@ -181,6 +181,10 @@ impl Import<'_> {
             }
         }
         self.insert(&inserts).await?;
+        if self.options.dry_run {
+            self.counts.updated += updates.len() as u64;
+            return Ok(());
+        }
         self.update(updates.into_values().collect()).await
     }
 
@@ -188,7 +192,13 @@ impl Import<'_> {
         match difference::details(account, stored).next() {
             None => Decision::Unchanged,
             Some(_) if !self.options.update => Decision::Differs,
-            Some(_) if stored.user.account_type == AccountType::User => Decision::Update,
+            Some(_) if stored.user.account_type == AccountType::User => {
+                // The rules check an update, but a dry run has none.
+                let is_checked = !self.options.dry_run;
+                let values = || account.values(stored.user.values.clone());
+                let missing = if is_checked { None } else { without_pool(&values()).pop() };
+                missing.map_or(Decision::Update, Decision::Reject)
+            }
             Some((field, _)) => {
                 let reason = "differs: only the details of plain users can be changed";
                 Decision::Reject(Rejection::new(field.name(), reason))
@@ -225,12 +235,11 @@ fn fixed(account: &ImportedAccount, stored: &StoredAccount) -> Vec<Rejection> {
     columns.map(|(column, ..)| Rejection::new(column, format!("differs: {column}"))).collect()
 }
 
-/// The missing number pools of lists, of a new account.
-fn without_pool(account: &ImportedAccount) -> Vec<Rejection> {
+/// The missing number pools of lists.
+fn without_pool(values: &Values) -> Vec<Rejection> {
     let missing = FIELDS.into_iter().filter_map(|field| match field.kind() {
         Kind::List { pool }
-            if account.value(field) != Value::List(ListMode::No)
-                && account.value(pool) == Value::None =>
+            if values[field] != Value::List(ListMode::No) && values[pool] == Value::None =>
         {
             let reason = "must be set while its list is blacklist or whitelist";
             Some(Rejection::new(pool.name(), reason))

@@ -33,7 +33,7 @@ pub(super) fn fixed_columns(
         (
             "account_type",
             user.account_type.as_str().to_owned(),
-            imported.account_type.as_str().to_owned(),
+            imported.account_type.unwrap_or(user.account_type).as_str().to_owned(),
         ),
         ("manager_group_id", id(stored.manager_group_id), id(group)),
         ("show_only_assigned_users", flag(stored.show_only_assigned_users), flag(only_assigned)),

@@ -12,11 +12,13 @@ use super::{
 use crate::{
     domain::{
         account::{AccountType, Level, Username},
-        field_text::{TextValue, parse_digits},
         imported::{GroupRight, ImportedAccount, NamedRow, NamedTable},
-        value::{PartialDate, Value},
+        value::{ListMode, PartialDate, Value},
     },
-    fields::{Field, Kind, parse_id},
+    fields::{
+        Field, Kind, parse_id,
+        text::{TextValue, parse_digits},
+    },
 };
 
 /// The longest name of a right, in characters.
@@ -178,7 +180,7 @@ pub(super) fn account(
     let account = id.zip(username).map(|(id, username)| ImportedAccount {
         id,
         username,
-        account_type: account_type.unwrap_or(AccountType::User),
+        account_type,
         manager_group_id: group,
         show_only_assigned_users: only_assigned,
         details,
@@ -192,21 +194,29 @@ fn detail(field: Field, text: &str) -> Result<Value, &'static str> {
     if !is_text && is_empty(text) {
         return Ok(Value::cleared(field));
     }
-    let value = match field.kind() {
+    let parsed = match field.kind() {
         Kind::Date { .. } => return date(text).map(|day| day.map_or(Value::None, Value::Date)),
         // A database stores 0, or a word, for off.
-        Kind::Flag { .. } => {
-            read_flag(text).map(Value::Flag).or_else(|| TextValue::read(field, text)?.value(field))
-        }
-        Kind::Decimal { .. } => {
-            TextValue::read(field, shortened(text)).and_then(|text| text.value(field))
-        }
-        _ => TextValue::read(field, text).and_then(|text| text.value(field)),
+        Kind::Flag { .. } => read_flag(text).map(Value::Flag).or_else(|| value(field, text)),
+        Kind::Decimal { .. } => value(field, shortened(text)),
+        _ => value(field, text),
     };
-    value.ok_or_else(|| match field.kind() {
+    parsed.ok_or_else(|| match field.kind() {
         Kind::Flag { off: "2" } => "must be 1 (blocked), or 0 or 2 (not blocked)",
         _ => field.allowed(),
     })
+}
+
+/// The value of a text that a legacy call could send, within the field's limits.
+fn value(field: Field, text: &str) -> Option<Value> {
+    match TextValue::read(field, text)? {
+        TextValue::None => Some(Value::None),
+        TextValue::Id(id) => Value::id(field, id),
+        TextValue::Number(number) => Value::integer(field, number),
+        TextValue::Flag(flag) => Some(Value::Flag(flag)),
+        TextValue::Text(text) => Value::text(field, text.into_owned()),
+        TextValue::Word(word) => ListMode::from_word(word).map(Value::List),
+    }
 }
 
 /// A decimal without the zeros behind its sixth digit after the point: `DECIMAL(30,15)` has them.

@@ -41,7 +41,7 @@ impl Planned {
     }
 
     pub(super) fn add_account(&mut self, account: &ImportedAccount, username_key: &str) {
-        if account.account_type == AccountType::Manager {
+        if account.account_type == Some(AccountType::Manager) {
             self.managers.insert(account.id);
         }
         self.usernames.insert(self.hasher.hash_one(username_key));

@@ -35,10 +35,10 @@ impl Import<'_> {
         users: Vec<(ImportedAccount, StoredAccount)>,
     ) -> Result<(), ImportError> {
         for users in users.chunks(CONCURRENT_UPDATES) {
-            let (validate_only, now) = (self.options.dry_run, self.clock.now());
-            let updates = users.iter().map(|(account, stored)| {
-                update(self.store, account, stored.clone(), validate_only, now)
-            });
+            let now = self.clock.now();
+            let updates = users
+                .iter()
+                .map(|(account, stored)| update(self.store, account, stored.clone(), now));
             let outcomes = join_all(updates).await;
             for ((account, _), outcome) in users.iter().zip(outcomes) {
                 match outcome? {
@@ -60,7 +60,6 @@ async fn update(
     store: &SqlStore,
     account: &ImportedAccount,
     mut stored: StoredAccount,
-    validate_only: bool,
     now: DateTime<Utc>,
 ) -> Result<Outcome, Error> {
     let gone = || Outcome::Rejected(vec![Rejection::new("", "the user does not exist any more")]);
@@ -82,7 +81,7 @@ async fn update(
             etag: Some(stored.user.etag()),
             request: None,
             unchanged: Vec::new(),
-            validate_only,
+            validate_only: false,
         };
         match store.apply(&CallContext::default(), update, now).await {
             Ok(_) => return Ok(Outcome::Updated),

@@ -10,11 +10,10 @@ use super::{
 };
 use crate::{
     credentials::LegacyCredentials,
-    domain::{
-        field_text::{TextValue, parse_digits},
-        value,
+    fields::{
+        FIELDS, Field, Kind, parse_id,
+        text::{TextValue, parse_digits},
     },
-    fields::{FIELDS, Field, Kind, parse_id},
     proto::{Date, Leaf, ListMode, UpdateUserDetailsRequest, UserDetails},
 };
 
@@ -144,7 +143,10 @@ fn single(field: Field, given: &RawParameter) -> Asked {
         Some(TextValue::Number(number)) => Leaf::Int32(number),
         Some(TextValue::Flag(flag)) => Leaf::Bool(flag),
         Some(TextValue::Text(text)) => Leaf::Text(text.into_owned()),
-        Some(TextValue::List(mode)) => Leaf::Int32(list_mode(mode).into()),
+        Some(TextValue::Word(word)) => match list_mode(word) {
+            Some(mode) => Leaf::Int32(mode.into()),
+            None => return unfit(),
+        },
     };
     Asked::Set(leaf)
 }
@@ -187,10 +189,11 @@ fn is_inexact(field: Field, given: Option<&RawParameter>) -> bool {
         && (fraction.len() > 6 || number.contains(['e', 'E']))
 }
 
-fn list_mode(mode: value::ListMode) -> ListMode {
-    match mode {
-        value::ListMode::No => ListMode::No,
-        value::ListMode::Blacklist => ListMode::Blacklist,
-        value::ListMode::Whitelist => ListMode::Whitelist,
+fn list_mode(word: &str) -> Option<ListMode> {
+    match word {
+        "no" => Some(ListMode::No),
+        "blacklist" => Some(ListMode::Blacklist),
+        "whitelist" => Some(ListMode::Whitelist),
+        _ => None,
     }
 }

@@ -10,13 +10,13 @@ use sea_orm::{
 
 use crate::{
     domain::{
-        account::User,
+        account::{AccountType, User},
         call_context::CallContext,
         error::Error,
         imported::{Clash, ImportedAccount, StoredAccount},
         listing::Cursor,
         snapshot::LoadPlan,
-        value::Value,
+        value::{Value, Values},
     },
     fields::{FIELDS, Reference},
     storage::{
@@ -178,7 +178,7 @@ fn row(account: &ImportedAccount, now: DateTime<Utc>) -> Result<account::ActiveM
     let mut row = account::ActiveModel {
         id: Set(account.id),
         username: Set(account.username.as_str().to_owned()),
-        account_type: Set(account.account_type.as_str().to_owned()),
+        account_type: Set(account.account_type.unwrap_or(AccountType::User).as_str().to_owned()),
         manager_group_id: Set(account.manager_group_id.flatten()),
         show_only_assigned_users: Set(account.show_only_assigned_users.unwrap_or(false)),
         version: Set(1),
@@ -186,7 +186,7 @@ fn row(account: &ImportedAccount, now: DateTime<Utc>) -> Result<account::ActiveM
         update_time: Set(now),
         ..<account::ActiveModel as Default>::default()
     };
-    let values = account.values();
+    let values = account.values(Values::default());
     for field in FIELDS {
         columns::set(&mut row, field, &values[field])?;
     }

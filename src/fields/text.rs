@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::value::{ListMode, Value};
-use crate::fields::{Field, Kind, Reference, parse_id};
+use super::{Field, Kind, Reference, parse_id};
 
 /// A text that was read by its field's grammar. The field's limits are checked later.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +17,8 @@ pub enum TextValue<'a> {
     Flag(bool),
     /// A text, or a decimal with a point.
     Text(Cow<'a, str>),
-    /// How a number pool is used.
-    List(ListMode),
+    /// A word for the use of a number pool, not checked.
+    Word(&'a str),
 }
 
 impl<'a> TextValue<'a> {
@@ -40,20 +39,8 @@ impl<'a> TextValue<'a> {
                 Some(Self::Text(text.into()))
             }
             Kind::Decimal { .. } => Some(Self::Text(number.replace(',', ".").into())),
-            Kind::List { .. } => ListMode::from_word(text).map(Self::List),
+            Kind::List { .. } => Some(Self::Word(text)),
             Kind::Date { .. } => None,
-        }
-    }
-
-    /// The value, if it is within the field's limits.
-    pub fn value(self, field: Field) -> Option<Value> {
-        match self {
-            Self::None => Some(Value::None),
-            Self::Id(id) => Value::id(field, id),
-            Self::Number(number) => Value::integer(field, number),
-            Self::Flag(flag) => Some(Value::Flag(flag)),
-            Self::Text(text) => Value::text(field, text.into_owned()),
-            Self::List(mode) => Some(Value::List(mode)),
         }
     }
 }
