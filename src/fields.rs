@@ -4,6 +4,8 @@
 //! parameter and the column. Paths, parameters, limits, messages, conversions and the order of
 //! messages are derived from the table. This module is a leaf: every layer may import it.
 
+pub mod text;
+
 /// Passes the rows to the macro `$callback`. Responses list messages in the order of the rows.
 macro_rules! user_fields {
     ($callback:ident) => {

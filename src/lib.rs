@@ -19,6 +19,7 @@ pub mod fields;
 pub mod finding;
 pub mod gateway;
 pub mod grpc;
+mod import;
 pub mod jwt;
 pub mod legacy_call;
 pub mod limits;

@@ -22,10 +22,12 @@ pub(super) enum CliError {
     Interrupted,
     #[error("{0}")]
     Failed(String),
+    #[error("{0} differences between the source and the stored rows")]
+    Drift(u64),
 }
 
 impl CliError {
-    /// 1: runtime failure. 2: invalid usage or configuration.
+    /// 1: runtime failure. 2: invalid usage or configuration. 3: a comparison found differences.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
@@ -39,6 +41,7 @@ impl CliError {
                 | OpenError::Unfit(_)
                 | OpenError::Newer { .. },
             )) => 2,
+            Self::Drift(_) => 3,
             Self::Run(_) | Self::Store(_) | Self::Interrupted | Self::Failed(_) => 1,
         }
     }

@@ -3,6 +3,7 @@
 mod administration_log;
 mod administrator;
 mod backup;
+mod compare;
 mod demo;
 mod doctor;
 mod error;
@@ -10,11 +11,13 @@ mod export;
 mod hash;
 mod healthcheck;
 mod http_client;
+mod import;
 mod key;
 mod legacy;
 mod migrate;
 mod new_epoch;
 mod print;
+mod progress;
 mod serve;
 mod settings;
 mod token;
@@ -82,6 +85,10 @@ enum Command {
     Restore(backup::Restore),
     /// Check that the rows match the change log and refer to existing rows.
     Verify(verify::Verify),
+    /// Bring accounts and their reference data in, from CSV files or another database.
+    Import(import::Import),
+    /// Compare the rows of CSV files or another database with the stored rows.
+    Compare(compare::Compare),
     /// Show the effective configuration, with secrets masked.
     Config,
     /// Compute and explain the hash of a legacy call.
@@ -105,7 +112,7 @@ enum Command {
 
 impl Cli {
     /// Runs the command and returns the exit code: 0 success, 1 runtime failure, 2 invalid
-    /// configuration. Invalid usage exits earlier, with 2.
+    /// configuration, 3 drift. Invalid usage exits earlier, with 2.
     pub async fn run(self) -> u8 {
         match self.command().await {
             Ok(()) => 0,
@@ -138,6 +145,8 @@ impl Cli {
                 print::text(&layers.show());
                 Ok(())
             }
+            Command::Import(import) => import.run(&config).await,
+            Command::Compare(compare) => compare.run(&config).await,
             Command::Hash(hash) => hash.run(&config),
             Command::Settings(settings) => settings.run(&config).await,
             Command::Token(token) => token.run(&config).await,

@@ -11,6 +11,7 @@ mod failure_rate;
 pub mod hash;
 pub mod hash_guard;
 pub mod identity;
+pub mod imported;
 pub mod key_ring;
 pub mod known_clients;
 pub mod legacy_access;

@@ -29,6 +29,8 @@ pub enum EntryPoint {
     Grpc,
     /// The legacy HTTP call.
     Legacy,
+    /// The command `import`.
+    Import,
     /// An entry point of a newer version. Read from the change log, never written.
     Unknown,
 }
@@ -39,13 +41,14 @@ impl EntryPoint {
         match self {
             Self::Grpc => "grpc",
             Self::Legacy => "legacy",
+            Self::Import => "import",
             Self::Unknown => "unknown",
         }
     }
 
     /// The entry point for a word; `None` if this version does not know the word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Grpc, Self::Legacy].into_iter().find(|door| door.as_str() == word)
+        [Self::Grpc, Self::Legacy, Self::Import].into_iter().find(|door| door.as_str() == word)
     }
 }
 

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     credentials::LegacyCredentials,
-    fields::{FIELDS, Field, Kind, Reference, parse_id},
+    fields::{
+        FIELDS, Field, Kind, parse_id,
+        text::{TextValue, parse_digits},
+    },
     proto::{Date, Leaf, ListMode, UpdateUserDetailsRequest, UserDetails},
 };
 
@@ -133,31 +136,19 @@ fn credentials(parameters: &Parameters, method: &str, address: &str) -> LegacyCr
 fn single(field: Field, given: &RawParameter) -> Asked {
     let unfit = || Asked::Unfit(Unfit::new(field, field.name(), given));
     let Some(text) = given.text() else { return unfit() };
-    let number = text.trim_matches(' ');
-    let leaf = match field.kind() {
-        Kind::Id(Reference::Manager) if is_minus_one(number) => return Asked::Clear,
-        Kind::Id(_) => parse_id(text).map(Leaf::Int64),
-        Kind::Hour if is_minus_one(number) => Some(Leaf::Int32(-1)),
-        Kind::Count | Kind::Hour => digits(number).map(Leaf::Int32),
-        Kind::Flag { off } => match number {
-            "1" => Some(Leaf::Bool(true)),
-            _ => (number == off).then_some(Leaf::Bool(false)),
+    let leaf = match TextValue::read(field, text) {
+        None => return unfit(),
+        Some(TextValue::None) => return Asked::Clear,
+        Some(TextValue::Id(id)) => Leaf::Int64(id),
+        Some(TextValue::Number(number)) => Leaf::Int32(number),
+        Some(TextValue::Flag(flag)) => Leaf::Bool(flag),
+        Some(TextValue::Text(text)) => Leaf::Text(text.into_owned()),
+        Some(TextValue::Word(word)) => match list_mode(word) {
+            Some(mode) => Leaf::Int32(mode.into()),
+            None => return unfit(),
         },
-        Kind::Text | Kind::Comment | Kind::Language | Kind::Email => {
-            Some(Leaf::Text(text.to_owned()))
-        }
-        Kind::Decimal { .. } => Some(Leaf::Text(number.replace(',', "."))),
-        Kind::List { .. } => match text {
-            "no" => Some(ListMode::No),
-            "blacklist" => Some(ListMode::Blacklist),
-            "whitelist" => Some(ListMode::Whitelist),
-            _ => None,
-        }
-        .map(|mode| Leaf::Int32(mode.into())),
-        // A date has three parameters.
-        Kind::Date { .. } => None,
     };
-    leaf.map_or_else(unfit, Asked::Set)
+    Asked::Set(leaf)
 }
 
 /// The first parameter of a date that was sent, and the date's value.
@@ -177,7 +168,8 @@ fn date(
     let mut numbers = [None; 3];
     for (index, given) in given.into_iter().enumerate() {
         let Some(given) = given else { continue };
-        let Some(number) = given.text().and_then(|text| digits(text.trim_matches(' '))) else {
+        let Some(number) = given.text().and_then(|text| parse_digits(text.trim_matches(' ')))
+        else {
             let unfit = Unfit::new(field, parts[index], given);
             return (parts[first], Some(Asked::Unfit(unfit)));
         };
@@ -197,11 +189,11 @@ fn is_inexact(field: Field, given: Option<&RawParameter>) -> bool {
         && (fraction.len() > 6 || number.contains(['e', 'E']))
 }
 
-fn digits(text: &str) -> Option<i32> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().ok()).flatten()
-}
-
-fn is_minus_one(text: &str) -> bool {
-    text.strip_prefix('-').and_then(digits) == Some(1)
+fn list_mode(word: &str) -> Option<ListMode> {
+    match word {
+        "no" => Some(ListMode::No),
+        "blacklist" => Some(ListMode::Blacklist),
+        "whitelist" => Some(ListMode::Whitelist),
+        _ => None,
+    }
 }

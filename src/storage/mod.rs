@@ -15,6 +15,7 @@ mod export;
 mod failure;
 mod fault;
 mod feed;
+mod imported;
 mod legacy_blocks;
 mod legacy_clients;
 mod legacy_keys;
@@ -28,6 +29,7 @@ mod pool_metrics;
 mod probe;
 mod query_telemetry;
 mod settings;
+mod source_database;
 mod sql;
 mod sqlite_connection;
 mod sqlite_url;
@@ -48,6 +50,7 @@ pub use export::{ExportError, Exported, ExportedAccount, export_accounts, export
 pub use migrate::{
     PlannedStep, Progress, Report, StepState, migrate, migrate_by, migrate_with, plan,
 };
+pub(crate) use source_database::{SourceDatabase, SourceError};
 pub use sqlite_url::{SqliteUrlError, check_url, sqlite_url};
 pub use store::SqlStore;
 pub use verification::{Verified, verify};

@@ -10,6 +10,7 @@ mod options;
 mod pools;
 mod servers;
 mod session;
+mod source;
 mod url;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(super) use self::{
     lease::Lease,
     options::ACQUIRE_TIMEOUT,
     pools::{Pools, WRITERS, open, own_work, read_only, readers, single, writing},
+    source::open_source,
 };
 pub use self::{
     engine::Engine,

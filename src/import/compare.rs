@@ -1,0 +1,291 @@
+//! Compares a source with the stored rows.
+
+use std::{collections::BTreeMap, fmt::Display};
+
+use serde::Serialize;
+
+use super::{
+    cell::Record,
+    difference,
+    error::ImportError,
+    id_set::IdSet,
+    mapping::Mapping,
+    parse,
+    progress::Progress,
+    rejects::Rejection,
+    source::{Rows, Source},
+    table::{Column, Table},
+};
+use crate::{
+    domain::{
+        account::Level,
+        imported::{ImportedAccount, NamedRow, NamedTable},
+        listing::ROWS_PER_READ,
+        value::{Value, micros_to_text},
+    },
+    storage::SqlStore,
+};
+
+/// How a row differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// The row is in the source only.
+    MissingHere,
+    /// The row is stored, but not in the source.
+    MissingThere,
+    /// A field has another value.
+    Differs,
+    /// The source has a row that no import takes.
+    InvalidThere,
+}
+
+/// A difference between the source and the stored rows.
+#[derive(Debug, Serialize)]
+pub(crate) struct Drift {
+    /// The table.
+    pub(crate) table: &'static str,
+    /// The id of the row.
+    pub(crate) id: String,
+    /// The column; empty for a whole row.
+    pub(crate) field: &'static str,
+    /// How the row differs.
+    pub(crate) drift: Kind,
+    /// The stored value, if a field differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) here: Option<String>,
+    /// The value of the source, if a field differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) there: Option<String>,
+}
+
+impl Kind {
+    /// The words for a terminal.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingHere => "missing here",
+            Self::MissingThere => "missing there",
+            Self::Differs => "differs",
+            Self::InvalidThere => "invalid there",
+        }
+    }
+}
+
+/// Receives each difference.
+pub(crate) type Receive<'a> = &'a mut (dyn FnMut(Drift) + Send);
+
+/// A running comparison.
+struct Comparison<'a> {
+    store: &'a SqlStore,
+    receive: Receive<'a>,
+    progress: &'a mut dyn Progress,
+}
+
+/// Compares all tables of a mapping file. Writes nothing.
+pub(crate) async fn compare(
+    store: &SqlStore,
+    mapping: &Mapping,
+    receive: Receive<'_>,
+    progress: &mut dyn Progress,
+) -> Result<(), ImportError> {
+    let source = Source::open(mapping).await?;
+    let mut comparison = Comparison { store, receive, progress };
+    let compared = comparison.tables(&source, mapping).await;
+    source.close().await;
+    compared
+}
+
+impl Comparison<'_> {
+    async fn tables(&mut self, source: &Source, mapping: &Mapping) -> Result<(), ImportError> {
+        for table in Table::ALL {
+            let Some(rows) = source.rows(mapping, table).await? else { continue };
+            self.progress.begin(table.as_str());
+            match table {
+                Table::GroupRights => self.rights(rows).await?,
+                Table::Named(_) | Table::Accounts => self.rows(table, rows).await?,
+            }
+            self.progress.end();
+        }
+        Ok(())
+    }
+
+    /// Compares a table with ids.
+    async fn rows(&mut self, table: Table, mut rows: Rows<'_>) -> Result<(), ImportError> {
+        let mut seen = IdSet::default();
+        loop {
+            let records = rows.next().await?;
+            if records.is_empty() {
+                break;
+            }
+            match table {
+                Table::Named(named) => {
+                    let parse = |columns: &_, record: &_| parse::named(named, columns, record);
+                    let parsed =
+                        self.parse(table, rows.columns(), &records, parse, &mut seen, |row| row.id);
+                    self.named(named, parsed).await?;
+                }
+                _ => {
+                    let columns = rows.columns();
+                    let parsed =
+                        self.parse(table, columns, &records, parse::account, &mut seen, |row| {
+                            row.id
+                        });
+                    self.accounts(parsed).await?;
+                }
+            }
+            self.progress.advance(records.len(), rows.position());
+        }
+        let mut after = 0;
+        loop {
+            let ids = self.store.ids_after(table.as_str(), after, ROWS_PER_READ).await?;
+            let Some(last) = ids.last() else { return Ok(()) };
+            after = *last;
+            for id in ids.into_iter().filter(|id| !seen.contains(*id)) {
+                self.tell(table, id, "", Kind::MissingThere);
+            }
+        }
+    }
+
+    /// The valid rows. Reports the others.
+    fn parse<T>(
+        &mut self,
+        table: Table,
+        columns: &[Column],
+        records: &[Record],
+        parse: impl Fn(&[Column], &Record) -> Result<T, Vec<Rejection>>,
+        seen: &mut IdSet,
+        id: impl Fn(&T) -> i64,
+    ) -> Vec<T> {
+        let mut parsed = Vec::with_capacity(records.len());
+        for record in records {
+            let label = parse::label(columns, record);
+            let rejections = match parse(columns, record) {
+                Ok(row) if seen.insert(id(&row)) => {
+                    parsed.push(row);
+                    continue;
+                }
+                Ok(_) => vec![Rejection::new("id", "")],
+                Err(rejections) => {
+                    // The row is there, if it has an id.
+                    if let Ok(id) = label.parse() {
+                        seen.insert(id);
+                    }
+                    rejections
+                }
+            };
+            self.tell_invalid(table, &label, &rejections);
+        }
+        parsed
+    }
+
+    async fn named(&mut self, table: NamedTable, rows: Vec<NamedRow>) -> Result<(), ImportError> {
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let mut stored = self.store.named_rows(table, &ids, &[]).await?;
+        let table = Table::Named(table);
+        for NamedRow { id, name } in rows {
+            match stored.remove(&id) {
+                None => self.tell(table, id, "", Kind::MissingHere),
+                Some(here) if here != name => self.differs(table, id, "name", (here, name)),
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn accounts(&mut self, accounts: Vec<ImportedAccount>) -> Result<(), ImportError> {
+        let ids: Vec<_> = accounts.iter().map(|account| account.id).collect();
+        let stored = self.store.accounts(&ids).await?;
+        for account in accounts {
+            let id = account.id;
+            match stored.get(&id) {
+                None => self.tell(Table::Accounts, id, "", Kind::MissingHere),
+                // Its values cannot be compared.
+                Some(None) => self.tell(Table::Accounts, id, "", Kind::Differs),
+                Some(Some(stored)) => {
+                    for (column, here, there) in difference::fixed_columns(&account, stored) {
+                        self.differs(Table::Accounts, id, column, (here, there));
+                    }
+                    for (field, there) in difference::details(&account, stored) {
+                        let values = (text_of(&stored.user.values[*field]), text_of(there));
+                        self.differs(Table::Accounts, id, field.name(), values);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn rights(&mut self, mut rows: Rows<'_>) -> Result<(), ImportError> {
+        let table = Table::GroupRights;
+        let mut stored: BTreeMap<_, _> = self.store.group_rights().await?;
+        loop {
+            let records = rows.next().await?;
+            if records.is_empty() {
+                break;
+            }
+            let columns = rows.columns();
+            let mut rights = Vec::with_capacity(records.len());
+            for record in &records {
+                match parse::right(columns, record) {
+                    Ok(right) => rights.push(right),
+                    Err(rejections) => {
+                        self.tell_invalid(table, &parse::label(columns, record), &rejections);
+                    }
+                }
+            }
+            for right in rights {
+                let group = right.manager_group_id;
+                match stored.remove(&(group, right.name)) {
+                    None => self.tell(table, group, "", Kind::MissingHere),
+                    Some(level) if level != Some(right.level) => {
+                        let here = level.map_or("", Level::as_str).to_owned();
+                        let there = right.level.as_str().to_owned();
+                        self.differs(table, group, "level", (here, there));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        for (group, _) in stored.into_keys() {
+            self.tell(table, group, "", Kind::MissingThere);
+        }
+        Ok(())
+    }
+
+    fn tell_invalid(&mut self, table: Table, label: &str, rejections: &[Rejection]) {
+        for Rejection { field, .. } in rejections {
+            self.tell(table, label, field, Kind::InvalidThere);
+        }
+    }
+
+    fn tell(&mut self, table: Table, id: impl Display, field: &'static str, drift: Kind) {
+        let (table, id) = (table.as_str(), id.to_string());
+        (self.receive)(Drift { table, id, field, drift, here: None, there: None });
+    }
+
+    fn differs(
+        &mut self,
+        table: Table,
+        id: i64,
+        field: &'static str,
+        (here, there): (String, String),
+    ) {
+        let (table, id) = (table.as_str(), id.to_string());
+        let (here, there) = (Some(here), Some(there));
+        (self.receive)(Drift { table, id, field, drift: Kind::Differs, here, there });
+    }
+}
+
+/// A value as text. No value is empty.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::None => String::new(),
+        Value::Id(id) => id.to_string(),
+        Value::Integer(number) => number.to_string(),
+        Value::Flag(flag) => u8::from(*flag).to_string(),
+        Value::Text(text) => text.clone(),
+        Value::Micros(micros) => micros_to_text(*micros),
+        Value::List(mode) => mode.as_str().to_owned(),
+        Value::Date(date) => date.to_string(),
+    }
+}

@@ -1,0 +1,28 @@
+//! Why an import or a comparison ends early.
+
+use std::{io, path::PathBuf};
+
+use crate::{domain::error::Error, storage::SourceError};
+
+/// Why an import or a comparison ends early. Rejected rows are no error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportError {
+    /// The mapping file is wrong.
+    #[error("{file}: {problem}")]
+    Mapping { file: String, problem: String },
+    /// A file cannot be read or written.
+    #[error("{file}: {error}")]
+    File { file: PathBuf, error: io::Error },
+    /// The columns of a table are wrong.
+    #[error("{table}: {problem}")]
+    Columns { table: &'static str, problem: String },
+    /// A source cannot be read.
+    #[error("{table}: the source cannot be read: {error}")]
+    Source { table: &'static str, error: SourceError },
+    /// A CSV file cannot be read.
+    #[error("{table}: the file cannot be read: {error}")]
+    Csv { table: &'static str, error: csv::Error },
+    /// The database of the service fails.
+    #[error(transparent)]
+    Store(#[from] Error),
+}

@@ -1,0 +1,97 @@
+//! Rows of a query to a database.
+
+use super::{
+    cell::{Cell, Record},
+    error::ImportError,
+    mapping::Encoding,
+    table::{Column, Table},
+};
+use crate::storage::{SourceDatabase, SourceError};
+
+/// A query. Pages follow each other by id, so no transaction stays open.
+pub(super) struct Query<'a> {
+    database: &'a SourceDatabase,
+    table: Table,
+    select: &'a str,
+    encoding: Encoding,
+    names: Vec<String>,
+    pub(super) columns: Vec<Column>,
+    pub(super) total: u64,
+    pub(super) rows: i64,
+    after: Option<i64>,
+    /// The rows of the next page.
+    page: usize,
+    has_ended: bool,
+}
+
+/// Rows of the first page: nobody knows yet how large they are.
+const FIRST_PAGE: usize = 500;
+/// Bytes of a page, beyond which the next page has fewer rows.
+const LARGE_PAGE: usize = 4 << 20;
+
+impl<'a> Query<'a> {
+    pub(super) async fn open(
+        table: Table,
+        database: &'a SourceDatabase,
+        select: &'a str,
+        encoding: Encoding,
+    ) -> Result<Self, ImportError> {
+        let name = table.as_str();
+        let select = select.trim().trim_end_matches(';');
+        let fails = |error| ImportError::Source { table: name, error };
+        let names = database.columns(select).await.map_err(fails)?;
+        let total = database.count(select).await.map_err(fails)?;
+        // Without rows, a database does not tell the columns.
+        let has_ended = names.is_empty();
+        let columns = if has_ended { Ok(Vec::new()) } else { table.columns(&names) };
+        let columns = columns.map_err(|problem| ImportError::Columns { table: name, problem })?;
+        let (rows, after) = (0, None);
+        Ok(Self {
+            database,
+            table,
+            select,
+            encoding,
+            names,
+            columns,
+            total,
+            rows,
+            after,
+            page: FIRST_PAGE,
+            has_ended,
+        })
+    }
+
+    /// At most `limit` rows; none at the end. Rights of groups have no id and are few: all at once.
+    pub(super) async fn next(&mut self, limit: usize) -> Result<Vec<Record>, ImportError> {
+        if self.has_ended {
+            return Ok(Vec::new());
+        }
+        let query = (self.select, &*self.names, self.encoding == Encoding::Latin1);
+        let id = self.columns.iter().position(|column| *column == Column::Id);
+        let rows = match id {
+            Some(_) => self.database.page(query, self.after, self.page).await,
+            None => self.database.all(query).await,
+        };
+        let fails = |error| ImportError::Source { table: self.table.as_str(), error };
+        let rows = rows.map_err(fails)?;
+        self.has_ended = id.is_none() || rows.len() < self.page;
+        let bytes: usize = rows.iter().flatten().flatten().map(Vec::len).sum();
+        self.page = if bytes > LARGE_PAGE { self.page / 2 } else { self.page * 2 }.clamp(1, limit);
+        if let (Some(id), Some(last)) = (id, rows.last()) {
+            let last = last[id].as_deref().and_then(|id| str::from_utf8(id).ok()?.parse().ok());
+            let problem = || SourceError::Query("the column id must be an integer".to_owned());
+            self.after = Some(last.ok_or_else(problem).map_err(fails)?);
+        }
+        let encoding = self.encoding;
+        let record = |row: Vec<Option<Vec<u8>>>| {
+            let cell = |value: Option<Vec<u8>>| match value {
+                None => Cell::Null,
+                Some(bytes) => Cell::decode(&bytes, encoding),
+            };
+            self.rows += 1;
+            let cells = Some(row.into_iter().map(cell).collect());
+            Record { row: self.rows - 1, line: None, cells }
+        };
+        Ok(rows.into_iter().map(record).collect())
+    }
+}
