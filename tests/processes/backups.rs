@@ -78,7 +78,8 @@ async fn a_backup_takes_the_place_of_an_unused_database(database: TestDatabase) 
     let restore = ["restore", text(&copy)];
     // The service holds its lock, even while it is idle.
     assert!(told(&restore, &database.url, 1).contains("is in use: stop every service"));
-    assert_eq!(program.read(3).await.address.unwrap().city.as_deref(), Some("Kaunas"));
+    let alice = program.read(3).await;
+    assert_eq!(alice.address.unwrap().city.as_deref(), Some("Kaunas"));
     // A killed service leaves its log.
     program.kill();
     let log = file(&database).with_file_name("test.db-wal");
@@ -95,6 +96,9 @@ async fn a_backup_takes_the_place_of_an_unused_database(database: TestDatabase) 
     let program = Program::serve(&[], &[("M4_DATABASE_URL", &database.url)]).await;
     program.wait_for_status("/readyz", StatusCode::OK).await;
     assert_eq!(database.text("SELECT city FROM accounts WHERE id = 3").await, "Bonn");
+    // The lost change had this etag: no later change has it again.
+    let refused = program.set_city("Riga", &alice.etag).await.unwrap_err();
+    assert!(refused.message().contains("before the database was restored"), "{refused:?}");
     program.kill();
     // Another program is enough, too.
     let connection = database.connect().await;
