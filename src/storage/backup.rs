@@ -16,15 +16,15 @@ use super::{
     sqlite_url::folder,
 };
 
-/// Copies the database into a new file, and returns its size in bytes. The copy is one snapshot, and
-/// durable on return. Writers are not blocked.
+/// Copies the database into a new file, and returns its size in bytes. The copy is one snapshot,
+/// and durable on return. Writers are not blocked.
 ///
 /// `VACUUM INTO` reads in one transaction and writes a single file without a write-ahead log. The
-/// backup API of SQLite would copy the flag of the log, so that each reader of the copy would create
-/// a log beside the copy.
+/// backup API of SQLite would copy the flag of the log. Then each reader of the copy creates a log
+/// beside the copy.
 ///
 /// # Errors
-/// [`BackupError`]. Then the target does not exist.
+/// [`BackupError`]. A failed copy leaves no file.
 pub fn backup(options: &Options, target: &Path) -> Result<u64, BackupError> {
     let database = sqlite_file(options, error::DUMP_TOOLS)?;
     if target.symlink_metadata().is_ok() {

@@ -64,6 +64,7 @@ async fn contents(
             }
         }
     } else {
+        findings.extend(server::encoding(engine, connection).await);
         findings.push(server::clock(engine, connection).await);
     }
     let steps = match plan(options).await {
@@ -86,7 +87,9 @@ async fn contents(
     } else {
         Finding::ok(SCHEMA, found)
     });
-    if pending == 0 && engine != Engine::Sqlite {
+    if pending > 0 {
+        findings.extend(privileges::examine_migration(connection).await);
+    } else if engine != Engine::Sqlite {
         findings.push(privileges::examine(connection).await);
     }
     if applied == 0 { 0 } else { content::examine(connection, findings).await }

@@ -78,8 +78,11 @@ async fn a_backup_takes_the_place_of_an_unused_database(database: TestDatabase) 
     let restore = ["restore", text(&copy)];
     // The service holds its lock, even while it is idle.
     assert!(told(&restore, &database.url, 1).contains("is in use: stop every service"));
+    // The refused restore does not harm the service.
     let alice = program.read(3).await;
     assert_eq!(alice.address.unwrap().city.as_deref(), Some("Kaunas"));
+    program.set_city("Ulm", "").await.unwrap();
+    program.wait_for_status("/readyz", StatusCode::OK).await;
     // A killed service leaves its log.
     program.kill();
     let log = file(&database).with_file_name("test.db-wal");

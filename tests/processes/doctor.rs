@@ -86,6 +86,13 @@ async fn the_doctor_names_each_problem_and_what_to_do(database: TestDatabase) {
         assert_found(&findings, "ok privileges", "");
     }
     program.kill();
+    if database.kind == Kind::MariaDb {
+        assert_found(&findings, "ok encoding", "utf8mb4_bin");
+        let convert = "ALTER TABLE settings CONVERT TO CHARACTER SET latin1";
+        database.execute(convert).await;
+        let findings = doctor(&database.url, &[], 0);
+        assert_found(&findings, "warning encoding", "1 tables have another collation");
+    }
 
     database.execute("DELETE FROM schema_steps WHERE name = 'm0042_legacy_blocks'").await;
     database.execute("UPDATE accounts SET blocked = (1 = 1) WHERE account_type = 'admin'").await;
@@ -134,6 +141,17 @@ async fn a_missing_privilege_is_an_error(database: TestDatabase) {
         .iter()
         .any(|[_, found]| found.contains("UPDATE on accounts, DELETE on change_log"));
     assert_eq!(lacks_accounts, database.kind == Kind::MariaDb, "{findings:#?}");
+    if database.kind == Kind::Postgres {
+        database.execute("DELETE FROM schema_steps WHERE name = 'm0042_legacy_blocks'").await;
+        database.execute(&format!("GRANT CREATE ON SCHEMA public TO {user}")).await;
+        let findings = doctor(&url, &[], 1);
+        assert_found(&findings, "error privileges", "the ownership of the tables");
+        database.execute(&format!("REVOKE CREATE ON SCHEMA public FROM {user}")).await;
+        let findings = doctor(&url, &[], 1);
+        assert_found(&findings, "error privileges", "CREATE on the schema");
+        let findings = doctor(&database.url, &[], 0);
+        assert_found(&findings, "ok privileges", "may apply the pending steps");
+    }
     // PostgreSQL may trust local users.
     if database.kind == Kind::MariaDb {
         let findings = doctor(&url.replace(":hush@", ":hush!@"), &[], 1);

@@ -275,6 +275,9 @@ async fn a_pooler_without_sessions_is_refused(database: TestDatabase) {
             "{written}"
         );
     }
+    let (code, written) = ended(&["doctor"], &[("M4_DATABASE_URL", &*url)]);
+    assert_eq!(code, Some(1), "{written}");
+    assert!(written.contains("error    pooler: a pooler in transaction"), "{written}");
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' \
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     assert_eq!(database.number(locks).await, 0);

@@ -99,8 +99,8 @@ fn copy_beside(database: &SqliteFile, backup: &Path) -> Result<NamedTempFile, Ba
     copy().map_err(BackupError::of_file(database.path()))
 }
 
-/// Checks that the copy is an intact database of the service. Takes a copied flag of the write-ahead
-/// log away: the flag would create a log beside the copy.
+/// Checks that the copy is an intact database of the service. Removes a copied flag of the
+/// write-ahead log: with the flag, SQLite creates a log beside the copy.
 fn check(copy: &Path, backup: &Path) -> Result<(), BackupError> {
     let foreign =
         |reason: &str| BackupError::Foreign { path: backup.to_owned(), reason: reason.to_owned() };

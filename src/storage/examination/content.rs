@@ -9,8 +9,8 @@ const ADMINS: &str =
     "SELECT count(*) FROM accounts WHERE account_type = 'admin' AND blocked = FALSE";
 const CLIENT_KEYS: &str = "SELECT count(*) FROM legacy_keys WHERE revoke_time IS NULL";
 
-/// Examines the rows. A table that is missing is skipped: its step is pending. Returns the number of
-/// client keys that are not revoked.
+/// Examines the rows. A table that is missing is skipped: its step is pending. Returns the number
+/// of client keys that are not revoked.
 pub(super) async fn examine(connection: &DatabaseConnection, findings: &mut Vec<Finding>) -> i64 {
     let count = async |sql: &str| first::<i64>(connection, sql).await.ok();
     let currencies = count("SELECT count(*) FROM currencies").await;

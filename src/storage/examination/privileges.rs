@@ -1,7 +1,8 @@
 //! The privileges of the database user. `EXPLAIN` checks them, and runs nothing.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
 
+use super::answer::first;
 use crate::finding::Finding;
 
 const PRIVILEGES: &str = "privileges";
@@ -41,6 +42,30 @@ pub(super) async fn examine(connection: &DatabaseConnection) -> Finding {
     }
     let remedy = "GRANT them to the user of database.url";
     Finding::error(PRIVILEGES, format!("missing: {}", missing.join(", ")), remedy)
+}
+
+/// Whether the user of PostgreSQL may create tables in the schema.
+const MAY_CREATE: &str = "SELECT COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE)";
+/// Whether the user of PostgreSQL owns the existing tables.
+const OWNS_TABLES: &str = "SELECT NOT EXISTS (SELECT 1 FROM pg_tables \
+                           WHERE schemaname = current_schema() AND tablename = 'accounts' \
+                           AND NOT pg_has_role(tableowner, 'USAGE'))";
+
+/// Examines on PostgreSQL whether the user may apply the pending steps.
+pub(super) async fn examine_migration(connection: &DatabaseConnection) -> Option<Finding> {
+    if connection.get_database_backend() != DbBackend::Postgres {
+        return None;
+    }
+    for (check, missing, remedy) in [
+        (MAY_CREATE, "CREATE on the schema", "GRANT it to the user of database.url"),
+        (OWNS_TABLES, "the ownership of the tables", "migrate as the owner of the tables"),
+    ] {
+        if !first(connection, check).await.unwrap_or(false) {
+            let found = format!("missing: {missing}: the pending steps cannot be applied");
+            return Some(Finding::error(PRIVILEGES, found, remedy));
+        }
+    }
+    Some(Finding::ok(PRIVILEGES, "the user may apply the pending steps"))
 }
 
 /// A statement that matches no row.

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use sea_orm::DatabaseConnection;
 
-use super::answer::{DATABASE, not_open};
+use super::answer::{DATABASE, first, not_open};
 use crate::{
     domain::error::{Error, chain},
     finding::Finding,
@@ -39,8 +39,8 @@ pub(super) async fn examine(options: &Options, findings: &mut Vec<Finding>) -> b
         }
     };
     let is_postgres = Engine::from_url(&options.url) == Some(Engine::Postgres);
-    let encoding = if is_postgres { "encoding UTF8" } else { "tables in utf8mb4" };
-    findings.push(Finding::ok(DATABASE, format!("{}, {encoding}", fitness.server)));
+    let encoding = if is_postgres { ", encoding UTF8" } else { "" };
+    findings.push(Finding::ok(DATABASE, format!("{}{encoding}", fitness.server)));
     if fitness.weaknesses.is_empty() {
         findings.push(Finding::ok(DURABILITY, "every acknowledged update is on disk"));
     }
@@ -51,6 +51,29 @@ pub(super) async fn examine(options: &Options, findings: &mut Vec<Finding>) -> b
         findings.push(Finding::ok(POOLER, "none that changes sessions between transactions"));
     }
     true
+}
+
+/// The tables of MariaDB and MySQL whose texts are not compared byte by byte.
+const OTHER_COLLATIONS: &str = "SELECT count(*) FROM information_schema.tables \
+                                WHERE table_schema = DATABASE() \
+                                AND table_name IN ('accounts', 'change_log', 'settings') \
+                                AND table_collation <> 'utf8mb4_bin'";
+
+/// Examines the encoding of the tables. On PostgreSQL, the database has the encoding.
+pub(super) async fn encoding(engine: Engine, connection: &DatabaseConnection) -> Option<Finding> {
+    const ENCODING: &str = "encoding";
+    if engine != Engine::MySql {
+        return None;
+    }
+    Some(match first::<i64>(connection, OTHER_COLLATIONS).await {
+        Ok(0) => Finding::ok(ENCODING, "no table has another collation than utf8mb4_bin"),
+        Ok(tables) => {
+            let found = format!("{tables} tables have another collation than utf8mb4_bin");
+            let remedy = "ALTER TABLE … CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+            Finding::warning(ENCODING, found, remedy)
+        }
+        Err(error) => Finding::error(ENCODING, chain(&Error::from(error)), ""),
+    })
 }
 
 /// Compares the clocks.
