@@ -26,6 +26,7 @@ mod full_disks;
 mod galera;
 mod health;
 mod healthcheck;
+mod import_sources;
 mod imports;
 mod legacy_keys;
 mod lines;
