@@ -81,8 +81,8 @@ impl HashGuard {
         }
     }
 
-    /// Counts a wrong hash, or a hash with a blocked username: callers see no difference. What is
-    /// blocked is not counted.
+    /// Counts a wrong hash, or a hash with a blocked username: callers see no difference. Counts neither
+    /// for a blocked address nor for a blocked username.
     ///
     /// # Errors
     /// [`Error::AddressBlocked`] if other calls have reached the limit meanwhile.

@@ -27,7 +27,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The target of an IP address, or of [`UNKNOWN`]; `None` for another text.
+    /// The target of an IP address, or of `unknown`; `None` for another text.
     pub fn of_address(address: &str) -> Option<Self> {
         if address == UNKNOWN {
             return Some(Self::Network(String::new()));

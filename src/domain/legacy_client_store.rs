@@ -54,7 +54,7 @@ pub trait LegacyClientStore: Send + Sync {
         failed: &[FailedHashes],
     ) -> Result<Vec<ClientId>, Error>;
 
-    /// The names of keys and the networks of clients of which a call was stored, seen since a time: at
+    /// The names of keys and the networks of clients that have stored a call and were seen since a time: at
     /// most [`super::known_clients::MAX_KNOWN`].
     ///
     /// # Errors

@@ -91,8 +91,8 @@ impl LegacyClients {
         }
     }
 
-    /// Adds the stored clients that were seen since a time to the known ones: clients of which a call
-    /// was stored.
+    /// Adds the stored clients that were seen since a time to the known ones, if they have stored a
+    /// call.
     ///
     /// # Errors
     /// The errors of [`LegacyClientStore::known_clients`].

@@ -23,7 +23,7 @@ use crate::{
     fields::{FIELDS, Kind},
 };
 
-/// What is known about the rows of the source so far.
+/// The rows of the source that were read so far.
 #[derive(Default)]
 struct State {
     /// The numbers of finished rows.

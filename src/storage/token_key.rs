@@ -30,7 +30,7 @@ pub(super) async fn create<C: ConnectionTrait>(connection: &C) -> Result<(), DbE
     Ok(())
 }
 
-/// Loads the key, with those of earlier epochs.
+/// Loads the key, with the keys of earlier epochs.
 pub(super) async fn load<C: ConnectionTrait>(connection: &C) -> Result<TokenKey, Error> {
     let rows = token_key::Entity::find().all(connection).await?;
     let secret = |row: &token_key::Model| {

@@ -150,7 +150,7 @@ impl Instruments {
             legacy_blocks: counter(
                 names::LEGACY_BLOCKS,
                 "{block}",
-                "Addresses and usernames that were blocked after too many wrong hashes.",
+                "Addresses and usernames that have reached a limit of wrong hashes.",
             ),
             key_calls: counter(
                 names::LEGACY_KEY_CALLS,

@@ -77,7 +77,7 @@ async fn nothing_of_an_earlier_epoch_is_valid(database: TestDatabase) {
         assert_eq!(reason(&refused), "INVALID_REQUEST");
         assert!(refused.message().contains("before the database was restored"), "{refused:?}");
     }
-    // What is in the database is as it was.
+    // The database is as it was.
     let alice = app.read(3).await;
     assert_eq!(alice.address.clone().unwrap().city.as_deref(), Some("York"));
     let again = app.update(repeated).await.unwrap();

@@ -95,7 +95,7 @@ async fn a_watch_begins_at_the_earliest_entry_an_id_or_a_time(database: TestData
     watch.change().await.unwrap();
     let resumed = WatchUserDetailsRequest { resume_token: watch.token, ..everything() };
     assert_eq!(cities(&app, resumed).await, expected(12..40));
-    // Without a start: only what is stored from now on.
+    // Without a start: only entries that are stored from now on.
     let mut watch = Watch::start(&app, from(Start::StartEarliest(false))).await.unwrap();
     app.update(set_city(5, "Now")).await.unwrap();
     assert_eq!(watch.change().await.unwrap().user_id, 5);

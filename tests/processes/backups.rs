@@ -216,7 +216,7 @@ async fn a_server_is_dumped_and_restored_by_its_own_tools(database: TestDatabase
     assert_eq!(database.text("SELECT city FROM accounts WHERE id = 3").await, "Bonn");
     let (code, told) = verify(&database.url, &[]);
     assert_eq!(code, Some(0), "{told}");
-    // Ids go on after those of the dump.
+    // Ids go on after the dump's ids.
     let program = Program::demo(&database, &[]).await;
     program.set_city("Ulm", "").await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM change_log").await, 2);

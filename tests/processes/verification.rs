@@ -1,4 +1,4 @@
-//! `verify`: the rows match their change log, whoever writes meanwhile.
+//! `verify`: the rows match their change log while others write.
 
 use std::{
     process::Output,
