@@ -32,11 +32,7 @@ use crate::{
     budget::MemoryBudget,
     config::{Config, SecretFile, Upstream},
     domain::{
-        clock::{Clock, SystemClock},
-        hash::SecretKeys,
-        legacy_access::ClientKeys,
-        service::Service,
-        token_cache::TokenCache,
+        hash::SecretKeys, legacy_access::ClientKeys, service::Service, token_cache::TokenCache,
         watch::WatchBudget,
     },
     gateway::{self, Readiness},
@@ -108,7 +104,6 @@ impl Application {
             }
         }
         configured::warn_of_short_secrets(&config.short_secrets());
-        configured::log_expiry(config, clock.now());
         let store = SqlStore::new(config.database.clone())?;
         let keys = if demo && config.keys.is_empty() {
             SecretKeys::new([DEMO_KEY.into()])
@@ -171,7 +166,6 @@ impl Application {
     /// [`RunError::Configuration`], [`RunError::Listen`].
     pub async fn door_only(config: &Config, upstream: &Upstream) -> Result<Self, RunError> {
         configured::warn_of_short_secrets(&config.short_gateway_secrets());
-        configured::log_expiry(config, SystemClock.now());
         let door = configured::gateway(config, upstream::channel(upstream));
         let (host, port) = upstream.address();
         let door = door.calling(host, port);

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::error::RunError;
+use super::{configured::log_expiry, error::RunError};
 use crate::{
     config::Config,
+    domain::clock::{Clock, SystemClock},
     gateway::Gateway,
     server::{self, ConnectionLimits, Listener, MakesRoom, Proxies, descriptors},
     tls::ServerTls,
@@ -28,8 +29,9 @@ pub(super) fn grpc(config: &Config, limits: ConnectionLimits) -> Result<Listener
     listener("grpc", config.grpc_listen, config.grpc_tls.clone(), limits, Proxies::default())
 }
 
-/// The listener of legacy calls.
+/// The listener of legacy calls. Every application has one, so it logs the expiry of certificates.
 pub(super) fn http(config: &Config, limits: ConnectionLimits) -> Result<Listener, RunError> {
+    log_expiry(config, SystemClock.now());
     let proxies =
         Proxies { trusted: config.proxies.networks.clone(), write_header: config.proxy_protocol };
     let is_open = proxies.write_header && proxies.trusted.is_empty();
