@@ -12,7 +12,7 @@ use crate::{
         ImportError,
         mapping::Mapping,
         rejects::Rejects,
-        run::{Options, run},
+        run::{ImportOptions, run},
         sample,
     },
     storage::SqlStore,
@@ -57,7 +57,7 @@ impl Import {
         let store = SqlStore::open_existing(config.database.clone()).await;
         let store = store.map_err(|error| CliError::Run(error.into()))?;
         let rejects = Rejects::create(self.rejects.as_deref());
-        let options = Options { dry_run: self.dry_run, update: self.update };
+        let options = ImportOptions { dry_run: self.dry_run, update: self.update };
         let mut progress = TerminalProgress::default();
         let report = match rejects {
             Ok(rejects) => {

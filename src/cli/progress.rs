@@ -14,9 +14,9 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The progress of one table at a time.
 #[derive(Default)]
-pub(super) struct TerminalProgress(Option<Table>);
+pub(super) struct TerminalProgress(Option<TableProgress>);
 
-struct Table {
+struct TableProgress {
     name: &'static str,
     rows: u64,
     start: Instant,
@@ -33,7 +33,7 @@ impl Progress for TerminalProgress {
             style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
         });
         let now = Instant::now();
-        self.0 = Some(Table { name: table, rows: 0, start: now, last_line: now, bar });
+        self.0 = Some(TableProgress { name: table, rows: 0, start: now, last_line: now, bar });
     }
 
     fn advance(&mut self, rows: usize, (position, total): (u64, u64)) {
@@ -55,7 +55,7 @@ impl Progress for TerminalProgress {
     }
 
     fn end(&mut self) {
-        if let Some(Table { bar: Some(bar), .. }) = self.0.take() {
+        if let Some(TableProgress { bar: Some(bar), .. }) = self.0.take() {
             bar.finish_and_clear();
         }
     }

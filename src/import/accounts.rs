@@ -11,7 +11,7 @@ use super::{
     references::References,
     rejects::Rejection,
     run::Import,
-    source::{Rows, Source},
+    source::{RowSource, SourceRows},
     table::{Column, Table},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 
 /// The rows of the source that were read so far.
 #[derive(Default)]
-struct State {
+struct AccountsState {
     /// The numbers of finished rows.
     done: IdSet,
     /// The ids of finished rows.
@@ -53,11 +53,11 @@ type Numbered = (i64, ImportedAccount);
 impl Import<'_> {
     pub(super) async fn accounts(
         &mut self,
-        source: &Source,
+        source: &RowSource,
         mapping: &Mapping,
-        rows: Rows<'_>,
+        rows: SourceRows<'_>,
     ) -> Result<(), ImportError> {
-        let mut state = State::default();
+        let mut state = AccountsState::default();
         if rows.columns().contains(&Column::AccountType) {
             loop {
                 (state.waiting, state.inserted) = (0, 0);
@@ -74,9 +74,9 @@ impl Import<'_> {
 
     async fn round(
         &mut self,
-        mut rows: Rows<'_>,
+        mut rows: SourceRows<'_>,
         round: Round,
-        state: &mut State,
+        state: &mut AccountsState,
     ) -> Result<(), ImportError> {
         loop {
             let records = rows.next().await?;
@@ -123,7 +123,7 @@ impl Import<'_> {
         &mut self,
         accounts: Vec<Numbered>,
         round: Round,
-        state: &mut State,
+        state: &mut AccountsState,
     ) -> Result<(), ImportError> {
         if accounts.is_empty() {
             return Ok(());

@@ -13,7 +13,7 @@ use super::{
     parse,
     progress::Progress,
     rejects::Rejection,
-    source::{Rows, Source},
+    source::{RowSource, SourceRows},
     table::{Column, Table},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
 /// How a row differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub(crate) enum DriftKind {
     /// The row is in the source only.
     MissingHere,
     /// The row is stored, but not in the source.
@@ -50,7 +50,7 @@ pub(crate) struct Drift {
     /// The column; empty for a whole row.
     pub(crate) field: &'static str,
     /// How the row differs.
-    pub(crate) drift: Kind,
+    pub(crate) drift: DriftKind,
     /// The stored value, if a field differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) here: Option<String>,
@@ -59,7 +59,7 @@ pub(crate) struct Drift {
     pub(crate) there: Option<String>,
 }
 
-impl Kind {
+impl DriftKind {
     /// The words for a terminal.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -88,7 +88,7 @@ pub(crate) async fn compare(
     receive: Receive<'_>,
     progress: &mut dyn Progress,
 ) -> Result<(), ImportError> {
-    let source = Source::open(mapping).await?;
+    let source = RowSource::open(mapping).await?;
     let mut comparison = Comparison { store, receive, progress };
     let compared = comparison.tables(&source, mapping).await;
     source.close().await;
@@ -96,7 +96,7 @@ pub(crate) async fn compare(
 }
 
 impl Comparison<'_> {
-    async fn tables(&mut self, source: &Source, mapping: &Mapping) -> Result<(), ImportError> {
+    async fn tables(&mut self, source: &RowSource, mapping: &Mapping) -> Result<(), ImportError> {
         for table in Table::ALL {
             let Some(rows) = source.rows(mapping, table).await? else { continue };
             self.progress.begin(table.as_str());
@@ -110,7 +110,7 @@ impl Comparison<'_> {
     }
 
     /// Compares a table with ids.
-    async fn rows(&mut self, table: Table, mut rows: Rows<'_>) -> Result<(), ImportError> {
+    async fn rows(&mut self, table: Table, mut rows: SourceRows<'_>) -> Result<(), ImportError> {
         let mut seen = IdSet::default();
         loop {
             let records = rows.next().await?;
@@ -141,7 +141,7 @@ impl Comparison<'_> {
             let Some(last) = ids.last() else { return Ok(()) };
             after = *last;
             for id in ids.into_iter().filter(|id| !seen.contains(*id)) {
-                self.tell(table, id, "", Kind::MissingThere);
+                self.tell(table, id, "", DriftKind::MissingThere);
             }
         }
     }
@@ -184,7 +184,7 @@ impl Comparison<'_> {
         let table = Table::Named(table);
         for NamedRow { id, name } in rows {
             match stored.remove(&id) {
-                None => self.tell(table, id, "", Kind::MissingHere),
+                None => self.tell(table, id, "", DriftKind::MissingHere),
                 Some(here) if here != name => self.differs(table, id, "name", (here, name)),
                 Some(_) => {}
             }
@@ -198,9 +198,9 @@ impl Comparison<'_> {
         for account in accounts {
             let id = account.id;
             match stored.get(&id) {
-                None => self.tell(Table::Accounts, id, "", Kind::MissingHere),
+                None => self.tell(Table::Accounts, id, "", DriftKind::MissingHere),
                 // Its values cannot be compared.
-                Some(None) => self.tell(Table::Accounts, id, "", Kind::Differs),
+                Some(None) => self.tell(Table::Accounts, id, "", DriftKind::Differs),
                 Some(Some(stored)) => {
                     for (column, here, there) in difference::fixed_columns(&account, stored) {
                         self.differs(Table::Accounts, id, column, (here, there));
@@ -215,7 +215,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    async fn rights(&mut self, mut rows: Rows<'_>) -> Result<(), ImportError> {
+    async fn rights(&mut self, mut rows: SourceRows<'_>) -> Result<(), ImportError> {
         let table = Table::GroupRights;
         let mut stored: BTreeMap<_, _> = self.store.group_rights().await?;
         loop {
@@ -236,7 +236,7 @@ impl Comparison<'_> {
             for right in rights {
                 let group = right.manager_group_id;
                 match stored.remove(&(group, right.name)) {
-                    None => self.tell(table, group, "", Kind::MissingHere),
+                    None => self.tell(table, group, "", DriftKind::MissingHere),
                     Some(level) if level != Some(right.level) => {
                         let here = level.map_or("", Level::as_str).to_owned();
                         let there = right.level.as_str().to_owned();
@@ -247,18 +247,18 @@ impl Comparison<'_> {
             }
         }
         for (group, _) in stored.into_keys() {
-            self.tell(table, group, "", Kind::MissingThere);
+            self.tell(table, group, "", DriftKind::MissingThere);
         }
         Ok(())
     }
 
     fn tell_invalid(&mut self, table: Table, label: &str, rejections: &[Rejection]) {
         for Rejection { field, .. } in rejections {
-            self.tell(table, label, field, Kind::InvalidThere);
+            self.tell(table, label, field, DriftKind::InvalidThere);
         }
     }
 
-    fn tell(&mut self, table: Table, id: impl Display, field: &'static str, drift: Kind) {
+    fn tell(&mut self, table: Table, id: impl Display, field: &'static str, drift: DriftKind) {
         let (table, id) = (table.as_str(), id.to_string());
         (self.receive)(Drift { table, id, field, drift, here: None, there: None });
     }
@@ -272,7 +272,7 @@ impl Comparison<'_> {
     ) {
         let (table, id) = (table.as_str(), id.to_string());
         let (here, there) = (Some(here), Some(there));
-        (self.receive)(Drift { table, id, field, drift: Kind::Differs, here, there });
+        (self.receive)(Drift { table, id, field, drift: DriftKind::Differs, here, there });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    error::ImportError, id_set::IdSet, parse, rejects::Rejection, run::Import, source::Rows,
+    error::ImportError, id_set::IdSet, parse, rejects::Rejection, run::Import, source::SourceRows,
     table::Table,
 };
 use crate::domain::imported::{Clash, NamedRow, NamedTable};
@@ -12,7 +12,7 @@ impl Import<'_> {
     pub(super) async fn named_rows(
         &mut self,
         table: NamedTable,
-        mut rows: Rows<'_>,
+        mut rows: SourceRows<'_>,
     ) -> Result<(), ImportError> {
         let mut seen = IdSet::default();
         loop {

@@ -25,13 +25,13 @@ use crate::{
 const MAX_RIGHT_NAME: usize = 64;
 
 /// The columns and the cells of a row, and why it is rejected.
-struct Row<'a> {
+struct RowParser<'a> {
     columns: &'a [Column],
     cells: &'a [Cell],
     rejections: Vec<Rejection>,
 }
 
-impl<'a> Row<'a> {
+impl<'a> RowParser<'a> {
     fn new(columns: &'a [Column], record: &'a Record) -> Self {
         let cells = record.cells.as_deref().unwrap_or_default();
         let rejections = match record.cells {
@@ -112,7 +112,7 @@ pub(super) fn named(
     columns: &[Column],
     record: &Record,
 ) -> Result<NamedRow, Vec<Rejection>> {
-    let mut row = Row::new(columns, record);
+    let mut row = RowParser::new(columns, record);
     let allowed = match table {
         NamedTable::Currencies => "must be text of 1 to 3 characters without control characters",
         _ => "must be text of 1 to 255 characters without control characters",
@@ -125,7 +125,7 @@ pub(super) fn named(
 
 /// A right of a manager group.
 pub(super) fn right(columns: &[Column], record: &Record) -> Result<GroupRight, Vec<Rejection>> {
-    let mut row = Row::new(columns, record);
+    let mut row = RowParser::new(columns, record);
     let group = row.parse(Column::ManagerGroupId, row_id, "must be an integer from 1");
     let allowed = "must be text of 1 to 64 characters without control characters";
     let name = row.parse(Column::Name, |text| name(text, MAX_RIGHT_NAME), allowed);
@@ -155,7 +155,7 @@ pub(super) fn account(
     columns: &[Column],
     record: &Record,
 ) -> Result<ImportedAccount, Vec<Rejection>> {
-    let mut row = Row::new(columns, record);
+    let mut row = RowParser::new(columns, record);
     let id = row.id();
     let allowed = "must be text of 1 to 255 characters without control characters";
     let username = row.parse(Column::Username, Username::parse, allowed);

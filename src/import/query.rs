@@ -9,7 +9,7 @@ use super::{
 use crate::storage::{SourceDatabase, SourceError};
 
 /// A query. Pages follow each other by id, so no transaction stays open.
-pub(super) struct Query<'a> {
+pub(super) struct SourceQuery<'a> {
     database: &'a SourceDatabase,
     table: Table,
     select: &'a str,
@@ -27,9 +27,9 @@ pub(super) struct Query<'a> {
 /// Rows of the first page: nobody knows yet how large they are.
 const FIRST_PAGE: usize = 500;
 /// Bytes of a page, beyond which the next page has fewer rows.
-const LARGE_PAGE: usize = 4 << 20;
+const LARGE_SOURCE_PAGE: usize = 4 << 20;
 
-impl<'a> Query<'a> {
+impl<'a> SourceQuery<'a> {
     pub(super) async fn open(
         table: Table,
         database: &'a SourceDatabase,
@@ -76,7 +76,8 @@ impl<'a> Query<'a> {
         let rows = rows.map_err(fails)?;
         self.has_ended = id.is_none() || rows.len() < self.page;
         let bytes: usize = rows.iter().flatten().flatten().map(Vec::len).sum();
-        self.page = if bytes > LARGE_PAGE { self.page / 2 } else { self.page * 2 }.clamp(1, limit);
+        self.page =
+            if bytes > LARGE_SOURCE_PAGE { self.page / 2 } else { self.page * 2 }.clamp(1, limit);
         if let (Some(id), Some(last)) = (id, rows.last()) {
             let last = last[id].as_deref().and_then(|id| str::from_utf8(id).ok()?.parse().ok());
             let problem = || SourceError::Query("the column id must be an integer".to_owned());

@@ -22,13 +22,13 @@ impl Rejection {
 }
 
 /// A table, a column and a reason.
-pub(crate) type Reason = (&'static str, &'static str, Cow<'static, str>);
+pub(crate) type RejectReason = (&'static str, &'static str, Cow<'static, str>);
 
 /// The rejected rows of an import.
 #[derive(Default)]
 pub(crate) struct Rejects {
     writer: Option<Writer<File>>,
-    counts: BTreeMap<Reason, u64>,
+    counts: BTreeMap<RejectReason, u64>,
 }
 
 impl Rejects {
@@ -60,7 +60,7 @@ impl Rejects {
     }
 
     /// Writes the rest of the file. Returns the counts of reasons.
-    pub(super) fn finish(mut self) -> Result<BTreeMap<Reason, u64>, ImportError> {
+    pub(super) fn finish(mut self) -> Result<BTreeMap<RejectReason, u64>, ImportError> {
         let flushed = self.writer.as_mut().map_or(Ok(()), Writer::flush);
         let fails = |error: io::Error| ImportError::Csv { table: "rejects", error: error.into() };
         flushed.map_err(fails)?;

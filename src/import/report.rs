@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde::Serialize;
 
-use super::{rejects::Reason, table::Table};
+use super::{rejects::RejectReason, table::Table};
 
 /// Rows of one table. Every row that was read counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Counts {
+pub(crate) struct RowCounts {
     /// Rows of the source.
     pub(crate) read: u64,
     /// New rows.
@@ -26,8 +26,8 @@ pub(crate) struct Counts {
 /// The result of an import.
 pub(crate) struct Report {
     pub(super) is_dry_run: bool,
-    pub(super) tables: Vec<(Table, Counts)>,
-    pub(super) reasons: BTreeMap<Reason, u64>,
+    pub(super) tables: Vec<(Table, RowCounts)>,
+    pub(super) reasons: BTreeMap<RejectReason, u64>,
 }
 
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ struct JsonReport<'a> {
     dry_run: bool,
     /// Inserted and updated rows of all tables.
     changes: u64,
-    tables: BTreeMap<&'static str, Counts>,
+    tables: BTreeMap<&'static str, RowCounts>,
     rejected: Vec<JsonReason<'a>>,
 }
 
@@ -58,7 +58,7 @@ impl Report {
             "table", "read", "inserted", "unchanged", "differ", "updated", "rejected"
         );
         for (table, counts) in &self.tables {
-            let Counts { read, inserted, unchanged, differ, updated, rejected } = counts;
+            let RowCounts { read, inserted, unchanged, differ, updated, rejected } = counts;
             let table = table.as_str();
             let _ = writeln!(
                 text,

@@ -1,12 +1,15 @@
 //! Imports the rights of manager groups. A stored level is never changed.
 
 use super::{
-    error::ImportError, parse, rejects::Rejection, run::Import, source::Rows, table::Table,
+    error::ImportError, parse, rejects::Rejection, run::Import, source::SourceRows, table::Table,
 };
 use crate::domain::imported::{GroupRight, NamedTable};
 
 impl Import<'_> {
-    pub(super) async fn group_rights(&mut self, mut rows: Rows<'_>) -> Result<(), ImportError> {
+    pub(super) async fn group_rights(
+        &mut self,
+        mut rows: SourceRows<'_>,
+    ) -> Result<(), ImportError> {
         let mut stored = self.store.group_rights().await?;
         loop {
             let records = rows.next().await?;

@@ -10,15 +10,15 @@ use super::{
     planned::Planned,
     progress::Progress,
     rejects::{Rejection, Rejects},
-    report::{Counts, Report},
-    source::Source,
+    report::{Report, RowCounts},
+    source::RowSource,
     table::{Column, Table},
 };
 use crate::{domain::clock::Clock, storage::SqlStore};
 
 /// What an import may do.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Options {
+pub(crate) struct ImportOptions {
     /// Write nothing.
     pub(crate) dry_run: bool,
     /// Change the details of stored users that differ.
@@ -29,10 +29,10 @@ pub(crate) struct Options {
 pub(super) struct Import<'a> {
     pub(super) store: &'a SqlStore,
     pub(super) clock: &'a dyn Clock,
-    pub(super) options: Options,
+    pub(super) options: ImportOptions,
     pub(super) planned: Planned,
     pub(super) rejects: Rejects,
-    pub(super) counts: Counts,
+    pub(super) counts: RowCounts,
     pub(super) progress: &'a mut dyn Progress,
 }
 
@@ -41,12 +41,12 @@ pub(crate) async fn run(
     store: &SqlStore,
     clock: &dyn Clock,
     mapping: &Mapping,
-    options: Options,
+    options: ImportOptions,
     rejects: Rejects,
     progress: &mut dyn Progress,
 ) -> Result<Report, ImportError> {
-    let source = Source::open(mapping).await?;
-    let (planned, counts) = (Planned::default(), Counts::default());
+    let source = RowSource::open(mapping).await?;
+    let (planned, counts) = (Planned::default(), RowCounts::default());
     let mut import = Import { store, clock, options, planned, rejects, counts, progress };
     let tables = import.tables(&source, mapping).await;
     // Also after a failure: a part of the rows may be stored.
@@ -60,13 +60,13 @@ pub(crate) async fn run(
 impl Import<'_> {
     async fn tables(
         &mut self,
-        source: &Source,
+        source: &RowSource,
         mapping: &Mapping,
-    ) -> Result<Vec<(Table, Counts)>, ImportError> {
+    ) -> Result<Vec<(Table, RowCounts)>, ImportError> {
         let mut tables = Vec::new();
         for table in Table::ALL {
             let Some(rows) = source.rows(mapping, table).await? else { continue };
-            self.counts = Counts::default();
+            self.counts = RowCounts::default();
             self.progress.begin(table.as_str());
             match table {
                 Table::Named(named) => self.named_rows(named, rows).await?,

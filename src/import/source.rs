@@ -7,7 +7,7 @@ use super::{
     csv_file::CsvFile,
     error::ImportError,
     mapping::{Mapping, SourceOptions},
-    query::Query,
+    query::SourceQuery,
     table::{Column, Table},
 };
 use crate::storage::SourceDatabase;
@@ -16,12 +16,12 @@ use crate::storage::SourceDatabase;
 const ROWS_PER_BATCH: usize = 2000;
 
 /// The source of rows.
-pub(super) enum Source {
+pub(super) enum RowSource {
     Files { directory: PathBuf, delimiter: char },
     Database(SourceDatabase),
 }
 
-impl Source {
+impl RowSource {
     pub(super) async fn open(mapping: &Mapping) -> Result<Self, ImportError> {
         let url = match &mapping.source {
             SourceOptions::Csv { directory, delimiter } => {
@@ -41,15 +41,15 @@ impl Source {
         &'a self,
         mapping: &'a Mapping,
         table: Table,
-    ) -> Result<Option<Rows<'a>>, ImportError> {
+    ) -> Result<Option<SourceRows<'a>>, ImportError> {
         let Some(options) = mapping.table(table) else { return Ok(None) };
         let encoding = options.encoding;
         Ok(Some(match (self, &options.file, &options.select) {
             (Self::Files { directory, delimiter }, Some(file), _) => {
-                Rows::File(CsvFile::open(table, &directory.join(file), *delimiter, encoding)?)
+                SourceRows::File(CsvFile::open(table, &directory.join(file), *delimiter, encoding)?)
             }
             (Self::Database(database), _, Some(select)) => {
-                Rows::Query(Query::open(table, database, select, encoding).await?)
+                SourceRows::Query(SourceQuery::open(table, database, select, encoding).await?)
             }
             _ => return Ok(None),
         }))
@@ -63,12 +63,12 @@ impl Source {
 }
 
 /// The rows of a table, in order.
-pub(super) enum Rows<'a> {
+pub(super) enum SourceRows<'a> {
     File(CsvFile),
-    Query(Query<'a>),
+    Query(SourceQuery<'a>),
 }
 
-impl Rows<'_> {
+impl SourceRows<'_> {
     pub(super) fn columns(&self) -> &[Column] {
         match self {
             Self::File(file) => &file.columns,

@@ -72,7 +72,7 @@ impl Table {
         }
     }
 
-    /// The columns with these names, or the fault of the names.
+    /// The columns with these names, or the problem.
     pub(crate) fn columns(self, names: &[String]) -> Result<Vec<Column>, String> {
         let mut columns = Vec::with_capacity(names.len());
         for name in names {

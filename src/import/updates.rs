@@ -20,7 +20,7 @@ const IMPORT_IDENTITY: &str = "import";
 /// Updates at once: the storage groups them into transactions.
 const CONCURRENT_UPDATES: usize = 64;
 /// Attempts to update a user whom others change at the same time.
-const MAX_UPDATE_ATTEMPTS: u32 = 5;
+const MAX_IMPORT_ATTEMPTS: u32 = 5;
 
 /// What became of a user.
 enum Outcome {
@@ -63,7 +63,7 @@ async fn update(
     now: DateTime<Utc>,
 ) -> Result<Outcome, Error> {
     let gone = || Outcome::Rejected(vec![Rejection::new("", "the user does not exist any more")]);
-    for _ in 0..MAX_UPDATE_ATTEMPTS {
+    for _ in 0..MAX_IMPORT_ATTEMPTS {
         let mut edits = Edits::default();
         for (field, value) in difference::details(account, &stored) {
             edits.add(*field, Some(Edit::Set(value.clone())));

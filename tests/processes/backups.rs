@@ -96,8 +96,7 @@ async fn a_backup_takes_the_place_of_an_unused_database(database: TestDatabase) 
     assert!(!log.exists());
     assert_eq!(verify(&database.url, &[]).0, Some(0));
 
-    let program = Program::serve(&[], &[("M4_DATABASE_URL", &database.url)]).await;
-    program.wait_for_status("/readyz", StatusCode::OK).await;
+    let program = Program::demo(&database, &[]).await;
     assert_eq!(database.text("SELECT city FROM accounts WHERE id = 3").await, "Bonn");
     // The lost change had this etag: no later change has it again.
     let refused = program.set_city("Riga", &alice.etag).await.unwrap_err();
