@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DbBackend, DbErr, EntityTrait, IdenStatic,
-    Iterable, QueryFilter, QueryResult, QuerySelect, QueryTrait, Statement,
+    ActiveValue::Set, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryResult, QuerySelect,
+    QueryTrait, Statement,
 };
-use serde_json::{Map, Value as Json};
 
 use crate::{
     domain::{
@@ -146,12 +145,7 @@ impl SqlStore {
             let insert = |portion: &[ImportedAccount]| -> Result<_, Error> {
                 let rows = portion.iter().map(|account| row(account, now));
                 let rows = rows.collect::<Result<Vec<_>, _>>()?;
-                Ok(match self.engine() {
-                    Engine::Postgres => insert_from_json(rows)?,
-                    Engine::Sqlite | Engine::MySql => {
-                        account::Entity::insert_many(rows).build(backend(self.engine()))
-                    }
-                })
+                Ok(account::Entity::insert_many(rows).build(backend(self.engine())))
             };
             portions.map(insert).collect()
         };
@@ -177,39 +171,6 @@ fn portions(mut accounts: &[ImportedAccount]) -> Vec<&[ImportedAccount]> {
         accounts = rest;
     }
     portions
-}
-
-/// Inserts rows from one JSON text: PostgreSQL takes longer to parse and plan a
-/// parameter for each value.
-fn insert_from_json(rows: Vec<account::ActiveModel>) -> Result<Statement, Error> {
-    let columns: Vec<_> = account::Column::iter().map(|column| column.as_str()).collect();
-    let columns = columns.join(", ");
-    let object = |mut row: account::ActiveModel| -> Map<String, Json> {
-        account::Column::iter()
-            .filter_map(|column| {
-                Some((column.as_str().to_owned(), json(row.take(column).into_value()?)))
-            })
-            .collect()
-    };
-    let rows: Vec<_> = rows.into_iter().map(object).collect();
-    let rows = serde_json::to_string(&rows).map_err(|error| Error::Internal(error.into()))?;
-    let insert = format!(
-        "INSERT INTO accounts ({columns}) SELECT {columns} \
-         FROM json_populate_recordset(NULL::accounts, $1::json)"
-    );
-    Ok(Statement::from_sql_and_values(DbBackend::Postgres, insert, [rows.into()]))
-}
-
-fn json(value: sea_orm::Value) -> Json {
-    match value {
-        sea_orm::Value::Bool(flag) => flag.into(),
-        sea_orm::Value::Int(number) => number.into(),
-        sea_orm::Value::BigInt(number) => number.into(),
-        sea_orm::Value::String(text) => text.into(),
-        sea_orm::Value::ChronoDate(date) => date.map(|date| date.to_string()).into(),
-        // No account has another type of column.
-        _ => Json::Null,
-    }
 }
 
 fn row(account: &ImportedAccount, now: DateTime<Utc>) -> Result<account::ActiveModel, Corrupt> {
