@@ -79,9 +79,10 @@ impl From<ImportError> for CliError {
                 Self::Usage(error.to_string())
             }
             ImportError::Store(error) => Self::Store(error),
-            ImportError::File { .. } | ImportError::Source { .. } | ImportError::Csv { .. } => {
-                Self::Failed(error.to_string())
-            }
+            ImportError::File { .. }
+            | ImportError::Source { .. }
+            | ImportError::Csv { .. }
+            | ImportError::Quote { .. } => Self::Failed(error.to_string()),
         }
     }
 }

@@ -3,10 +3,25 @@
 //! A new epoch moves the versions of all users and the ids of the change log to ranges that no earlier
 //! epoch has used, and gets a new token key. So old etags, tokens and change ids match nothing.
 
+use chrono::{DateTime, Utc};
+
 /// The versions of a user in one epoch.
-pub const VERSIONS_PER_EPOCH: i64 = 1 << 40;
-/// The ids of the change log that a new epoch skips: more than the lost time can have used.
-pub const SKIPPED_CHANGE_IDS: i64 = 1 << 32;
+pub const VERSIONS_PER_EPOCH: i64 = 1 << 32;
+/// The change ids of one epoch.
+const CHANGE_IDS_PER_EPOCH: i64 = 1 << 32;
+/// 2026-01-01 00:00:00 UTC, in seconds since 1970.
+const FIRST_EPOCH: i64 = 1_767_225_600;
+
+/// The number of an epoch that begins now, after the epoch `last`. It is a time: a backup that is restored
+/// twice begins another epoch each time.
+pub fn number(last: i64, now: DateTime<Utc>) -> i64 {
+    (now.timestamp() - FIRST_EPOCH).max(last + 1)
+}
+
+/// The first change id of an epoch.
+pub fn first_change_id(epoch: i64) -> i64 {
+    epoch * CHANGE_IDS_PER_EPOCH + 1
+}
 
 /// Whether an etag belongs to an earlier epoch than a version of its user.
 pub fn is_earlier(etag: &str, version: i64) -> bool {
@@ -27,5 +42,15 @@ mod tests {
         for other in ["", "3", "3-", "3-x", "3-8000000000000000"] {
             assert!(!is_earlier(other, second), "{other}");
         }
+    }
+
+    #[test]
+    fn epochs_grow_and_their_ids_fit() {
+        let at = |seconds| DateTime::from_timestamp(FIRST_EPOCH + seconds, 0).unwrap();
+        assert_eq!((number(0, at(100)), number(100, at(100)), number(7, at(-9))), (100, 101, 8));
+        // For 68 years.
+        let last = i64::from(i32::MAX);
+        assert!(first_change_id(last) > first_change_id(last - 1));
+        assert!(last.checked_mul(VERSIONS_PER_EPOCH).is_some());
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct CsvFile {
     pub(super) columns: Vec<Column>,
     pub(super) bytes: u64,
     rows: i64,
+    /// The line of the last row, if its last cell may lack its closing quotation mark.
+    maybe_open: Option<u64>,
 }
 
 impl CsvFile {
@@ -46,7 +48,7 @@ impl CsvFile {
             header.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
         let columns = table.columns(&names);
         let columns = columns.map_err(|problem| ImportError::Columns { table: name, problem })?;
-        Ok(Self { table: name, reader, encoding, columns, bytes, rows: 0 })
+        Ok(Self { table: name, reader, encoding, columns, bytes, rows: 0, maybe_open: None })
     }
 
     /// The bytes that were read.
@@ -61,7 +63,10 @@ impl CsvFile {
         while records.len() < limit && self.position() - start < MAX_BATCH_BYTES {
             let read = self.reader.read_byte_record(&mut row);
             if !read.map_err(|error| ImportError::Csv { table: self.table, error })? {
-                break;
+                return match self.maybe_open {
+                    Some(line) => Err(ImportError::Quote { table: self.table, line }),
+                    None => Ok(records),
+                };
             }
             let cell = |bytes: &[u8]| match bytes {
                 // NULL in the files of MariaDB and PostgreSQL.
@@ -70,6 +75,14 @@ impl CsvFile {
             };
             let cells = (row.len() == self.columns.len()).then(|| row.iter().map(cell).collect());
             let line = row.position().map(csv::Position::line);
+            // A cell that is not closed reaches to the end of the file.
+            let is_open = row.iter().next_back().is_some_and(|cell| cell.ends_with(b"\n"));
+            self.maybe_open = line.filter(|_| is_open);
+            let has_line_break = row.iter().any(|cell| cell.contains(&b'\n'));
+            if row.len() != self.columns.len() && has_line_break {
+                let line = line.unwrap_or_default();
+                return Err(ImportError::Quote { table: self.table, line });
+            }
             records.push(Record { row: self.rows, line, cells });
             self.rows += 1;
         }

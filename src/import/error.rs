@@ -22,6 +22,9 @@ pub(crate) enum ImportError {
     /// A CSV file cannot be read.
     #[error("{table}: the file cannot be read: {error}")]
     Csv { table: &'static str, error: csv::Error },
+    /// A quotation mark of a CSV file is not closed.
+    #[error("{table}: line {line} has a cell with line breaks: is a quotation mark not closed?")]
+    Quote { table: &'static str, line: u64 },
     /// The database of the service fails.
     #[error(transparent)]
     Store(#[from] Error),

@@ -84,7 +84,11 @@ impl Mapping {
         let mut mapping: Self = toml::from_str(&text).map_err(|error| {
             // The error's own text quotes the line, which may have a password.
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            let problem = format!("line {line}: {}", error.message());
+            // So may a value in its message.
+            let quotes = ["invalid type", "invalid value", "unknown variant"];
+            let is_value = quotes.iter().any(|begin| error.message().starts_with(begin));
+            let message = if is_value { "a value of the wrong kind" } else { error.message() };
+            let problem = format!("line {line}: {message}");
             ImportError::Mapping { file: file.clone(), problem }
         })?;
         mapping.file = file;
@@ -111,6 +115,12 @@ impl Mapping {
         if let Some((table, _)) = wrong {
             let problem = format!("{table} must have the key {needed} for this kind of source");
             return Err(self.wrong(problem));
+        }
+        let is_postgres = matches!(self.source, SourceOptions::Postgres { .. });
+        let mut tables = Table::ALL.into_iter().filter_map(|table| self.table(table));
+        if is_postgres && tables.any(|table| table.encoding == Encoding::Latin1) {
+            let problem = "PostgreSQL converts its encoding itself: remove the key encoding";
+            return Err(self.wrong(problem.to_owned()));
         }
         if Table::ALL.into_iter().all(|table| self.table(table).is_none()) {
             return Err(self.wrong("it has no table, such as [accounts]".to_owned()));

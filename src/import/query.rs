@@ -78,11 +78,22 @@ impl<'a> SourceQuery<'a> {
         let bytes: usize = rows.iter().flatten().flatten().map(Vec::len).sum();
         self.page =
             if bytes > LARGE_SOURCE_PAGE { self.page / 2 } else { self.page * 2 }.clamp(1, limit);
-        if let (Some(id), Some(last)) = (id, rows.last()) {
-            let last = last[id].as_deref().and_then(|id| str::from_utf8(id).ok()?.parse().ok());
-            let problem = || SourceError::Query("the column id must be an integer".to_owned());
-            self.after = Some(last.ok_or_else(problem).map_err(fails)?);
+        let mut ids = Vec::new();
+        for row in id.iter().flat_map(|id| rows.iter().map(|row| row[*id].as_deref())) {
+            let id = row.and_then(|id| str::from_utf8(id).ok()?.parse().ok());
+            let id = id.filter(|id| self.after.is_none_or(|after| *id > after));
+            let problem = "the column id must hold unique integers, and be of an integer type";
+            let problem = || SourceError::Query(problem.to_owned());
+            self.after = Some(id.ok_or_else(problem).map_err(fails)?);
+            ids.extend(id);
         }
+        let read = u64::try_from(self.rows).unwrap_or_default() + rows.len() as u64;
+        if self.has_ended && read < self.total {
+            let problem = "it has fewer rows in pages than it counts: an id is NULL or not unique, \
+                           or others change the source: run the command again";
+            return Err(fails(SourceError::Query(problem.to_owned())));
+        }
+        let mut ids = ids.into_iter();
         let encoding = self.encoding;
         let record = |row: Vec<Option<Vec<u8>>>| {
             let cell = |value: Option<Vec<u8>>| match value {
@@ -91,7 +102,8 @@ impl<'a> SourceQuery<'a> {
             };
             self.rows += 1;
             let cells = Some(row.into_iter().map(cell).collect());
-            Record { row: self.rows - 1, line: None, cells }
+            // The id names the row in a second pass, even if others change the source.
+            Record { row: ids.next().unwrap_or(self.rows - 1), line: None, cells }
         };
         Ok(rows.into_iter().map(record).collect())
     }

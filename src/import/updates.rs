@@ -54,8 +54,8 @@ impl Import<'_> {
     }
 }
 
-/// Updates a user to the values of the source. The etag protects changes that others make after
-/// the import has read the user.
+/// Updates a user to the values of the source, also if others change the user meanwhile: the etag makes
+/// sure that the update starts from the row that was compared.
 async fn update(
     store: &SqlStore,
     account: &ImportedAccount,

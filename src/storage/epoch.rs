@@ -10,7 +10,7 @@ use sea_orm::{
 use super::{
     connect::Engine,
     database::{Administration, Database},
-    query_telemetry::own_statement,
+    query_telemetry::{own_statement, statement},
     sql::entities::{account, database_epoch},
     store::SqlStore,
     token_key,
@@ -19,7 +19,7 @@ use crate::{
     domain::{
         administration::{AdminChange, Administrator, Object},
         call_context::CallContext,
-        epoch::{SKIPPED_CHANGE_IDS, VERSIONS_PER_EPOCH},
+        epoch::{self, VERSIONS_PER_EPOCH},
         error::Error,
     },
     trace::Span,
@@ -29,7 +29,7 @@ const TABLE: &str = "database_epochs";
 
 impl SqlStore {
     /// Begins a new epoch: etags, tokens and change ids of before match nothing any more. Returns its
-    /// number, from 1. Takes as long as an update of all rows of `accounts`.
+    /// number. Takes as long as an update of all rows of `accounts`.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.
@@ -40,10 +40,11 @@ impl SqlStore {
     ) -> Result<i64, Error> {
         let _room = self.admit()?;
         let database = self.prepared()?;
-        let last = database.newest_changes(&call.span, 1).await?.pop().unwrap_or_default();
-        let first = last + SKIPPED_CHANGE_IDS + 1;
+        let before = database.epochs(&call.span).await?.pop().map_or(0, |last| last.epoch);
+        let epoch = epoch::number(before, now);
         if database.engine() == Engine::MySql {
-            // DDL commits, so it comes before the transaction. Skipping ids twice does no harm.
+            // DDL commits, so it comes before the transaction. Skipped ids do no harm.
+            let first = epoch::first_change_id(epoch);
             let sql = format!("ALTER TABLE change_log AUTO_INCREMENT = {first}");
             let (_room, lease) = database.own_writing().await?;
             let alter = lease.execute_unprepared(&sql);
@@ -52,29 +53,28 @@ impl SqlStore {
             lease.note(altered.await)?;
             lease.done();
         }
+        let last = database.newest_changes(&call.span, 1).await?.pop().unwrap_or_default();
         let administration = database.administration(&call.span).await?;
-        let begun = begin(&administration, database, &call.span, (last, first), now).await;
-        let change = |epoch: i64| AdminChange {
+        let begun = begin(&administration, database.engine(), &call.span, (epoch, last), now).await;
+        let change = AdminChange {
             object: Object::Epoch,
             name: "epoch".to_owned(),
-            old: Some((epoch - 1).to_string()),
+            old: Some(before.to_string()),
             new: Some(epoch.to_string()),
         };
-        administration.end((by, now), begun.map(|epoch| (epoch, vec![change(epoch)]))).await
+        administration.end((by, now), begun.map(|()| (epoch, vec![change]))).await
     }
 }
 
 async fn begin(
     administration: &Administration<'_>,
-    database: &Database,
+    engine: Engine,
     span: &Span,
-    (last, first): (i64, i64),
+    (epoch, last): (i64, i64),
     now: DateTime<Utc>,
-) -> Result<i64, Error> {
-    let (transaction, engine) = (&administration.transaction, database.engine());
-    let newest = database_epoch::Entity::find().order_by_desc(database_epoch::Column::Epoch);
-    let newest = own_statement(engine, span, "SELECT", TABLE, newest.one(transaction)).await?;
-    let epoch = newest.map_or(0, |newest| newest.epoch) + 1;
+) -> Result<(), Error> {
+    let transaction = &administration.transaction;
+    let first = epoch::first_change_id(epoch);
     let row = database_epoch::ActiveModel {
         epoch: Set(epoch),
         begin_time: Set(now.timestamp_micros()),
@@ -83,30 +83,54 @@ async fn begin(
     };
     // Of two concurrent commands, one fails here.
     administration.insert(row, TABLE).await?;
-    let version = account::Column::Version;
-    let next = Expr::col(version).add(VERSIONS_PER_EPOCH);
-    let versions = account::Entity::update_many().col_expr(version, next).exec(transaction);
-    own_statement(engine, span, "UPDATE", "accounts", versions).await?;
-    token_key::replace(transaction, epoch).await?;
-    let backend = transaction.get_database_backend();
-    let skip = match engine {
-        Engine::MySql => None,
-        Engine::Postgres => Some(Statement::from_sql_and_values(
-            backend,
-            "SELECT setval(pg_get_serial_sequence('change_log', 'id'), $1)",
-            [(first - 1).into()],
-        )),
-        Engine::Sqlite => Some(Statement::from_sql_and_values(
-            backend,
-            "UPDATE sqlite_sequence SET seq = ? WHERE name = 'change_log'",
-            [(first - 1).into()],
-        )),
-    };
-    if let Some(skip) = skip {
-        let skip = transaction.execute_raw(skip);
-        own_statement(engine, span, "UPDATE", "change_log", skip).await?;
+    if let Some(unlimited) = unlimited(engine) {
+        let unlimited = transaction.execute_unprepared(unlimited);
+        own_statement(engine, span, "SET", "", unlimited).await?;
     }
-    Ok(epoch)
+    let version = account::Column::Version;
+    let own = Expr::col(version).modulo(VERSIONS_PER_EPOCH);
+    let next = own.add(epoch * VERSIONS_PER_EPOCH);
+    let versions = account::Entity::update_many().col_expr(version, next).exec(transaction);
+    // However long it takes.
+    statement(engine, span, "UPDATE", "accounts", versions).await?;
+    token_key::replace(transaction, epoch).await?;
+    advance(transaction, engine, span, first - 1).await
+}
+
+/// Lifts the timeout of statements.
+fn unlimited(engine: Engine) -> Option<&'static str> {
+    match engine {
+        Engine::Sqlite => None,
+        Engine::Postgres => Some("SET LOCAL statement_timeout = 0"),
+        Engine::MySql => {
+            Some("SET SESSION net_write_timeout = 3600 /*M!100100 , max_statement_time = 0 */")
+        }
+    }
+}
+
+/// Advances the sequence of the change log.
+async fn advance(
+    transaction: &DatabaseTransaction,
+    engine: Engine,
+    span: &Span,
+    last: i64,
+) -> Result<(), Error> {
+    let sql: &[&str] = match engine {
+        Engine::MySql => return Ok(()),
+        Engine::Postgres => &["SELECT setval(pg_get_serial_sequence('change_log', 'id'), $1)"],
+        // SQLite has no row for a table without inserts.
+        Engine::Sqlite => &[
+            "DELETE FROM sqlite_sequence WHERE name = 'change_log' AND seq < ?",
+            "INSERT INTO sqlite_sequence (name, seq) VALUES ('change_log', ?)",
+        ],
+    };
+    for sql in sql {
+        let backend = transaction.get_database_backend();
+        let advance = Statement::from_sql_and_values(backend, *sql, [last.into()]);
+        let advance = transaction.execute_raw(advance);
+        own_statement(engine, span, "UPDATE", "change_log", advance).await?;
+    }
+    Ok(())
 }
 
 impl Database {

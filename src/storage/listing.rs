@@ -139,6 +139,17 @@ pub(super) fn boundary(since: Option<i64>, until: Option<i64>) -> Select<change_
         .limit(1)
 }
 
+/// Selects the smallest id of the entries in the two minutes from a time.
+pub(super) fn smallest_id(from: i64) -> Select<change_log::Entity> {
+    const TWO_MINUTES: i64 = 120_000_000;
+    let (id, time) = (change_log::Column::Id, change_log::Column::ChangeTime);
+    change_log::Entity::find()
+        .select_only()
+        .column_as(id.min(), "id")
+        .filter(time.gte(from))
+        .filter(time.lt(from.saturating_add(TWO_MINUTES)))
+}
+
 /// Selects a page of entries with ids within `span`. A restricted manager sees the entries of users
 /// that are assigned to it now.
 pub(super) fn changes(

@@ -8,7 +8,7 @@ use m4_user_details::{
     },
     proto::{
         ListUserDetailsRequest, RevertUserDetailsChangeRequest, UpdateUserDetailsRequest,
-        UserDetails, WatchUserDetailsRequest,
+        UserDetails, WatchUserDetailsRequest, watch_user_details_request::Start,
     },
     storage::SqlStore,
 };
@@ -23,7 +23,11 @@ use crate::{
     watch::{Watch, everything},
 };
 
-on_every_engine!(nothing_of_an_earlier_epoch_is_valid, epochs_follow_each_other);
+on_every_engine!(
+    nothing_of_an_earlier_epoch_is_valid,
+    epochs_follow_each_other,
+    an_epoch_begins_before_the_first_change,
+);
 
 async fn begin_epoch(database: &TestDatabase) -> i64 {
     let store = SqlStore::open_existing(config(&database.url, &[]).database).await.unwrap();
@@ -60,7 +64,7 @@ async fn nothing_of_an_earlier_epoch_is_valid(database: TestDatabase) {
     let page = app.users().list_user_details(list.clone()).await.unwrap().into_inner();
     list.page_token = page.next_page_token;
 
-    assert_eq!(begin_epoch(&database).await, 1);
+    begin_epoch(&database).await;
     let refused = app.update(guarded(3, &etag, "Hull")).await.unwrap_err();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "ETAG_MISMATCH"));
     assert!(refused.message().contains("before the database was restored"), "{refused:?}");
@@ -102,8 +106,11 @@ async fn nothing_of_an_earlier_epoch_is_valid(database: TestDatabase) {
 async fn epochs_follow_each_other(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let mut etags = vec![app.read(3).await.etag];
-    for epoch in 1..=3 {
-        assert_eq!(begin_epoch(&database).await, epoch);
+    let mut last = 0;
+    for _ in 0..3 {
+        let epoch = begin_epoch(&database).await;
+        assert!(epoch > last);
+        last = epoch;
         app.update(set_city(3, &format!("City {epoch}"))).await.unwrap();
         etags.push(app.read(3).await.etag);
     }
@@ -114,4 +121,18 @@ async fn epochs_follow_each_other(database: TestDatabase) {
     app.update(guarded(3, &etags[3], "Hull")).await.unwrap();
     let log = "SELECT COUNT(*) FROM administration_log WHERE object = 'epoch'";
     assert_eq!(database.number(log).await, 3);
+}
+
+async fn an_epoch_begins_before_the_first_change(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let epoch = begin_epoch(&database).await;
+    app.update(set_city(3, "York")).await.unwrap();
+    let first = database.number("SELECT MIN(id) FROM change_log").await;
+    assert!(first > epoch << 32, "{first}");
+    // A change id of before is not taken for a start.
+    let start =
+        |id| WatchUserDetailsRequest { start: Some(Start::StartAfterChangeId(id)), ..everything() };
+    let refused = Watch::start(&app, start(7)).await.err().unwrap();
+    assert!(refused.message().contains("restored"), "{refused:?}");
+    Watch::start(&app, start(first)).await.unwrap();
 }

@@ -24,6 +24,7 @@ on_every_engine!(
     rows_that_are_not_allowed_are_rejected_with_their_reasons,
     stored_users_are_changed_only_with_update,
     rows_come_from_a_database,
+    a_quotation_mark_that_is_not_closed_ends_the_import,
     an_import_that_is_killed_is_completed_by_the_next_import,
 );
 
@@ -277,6 +278,39 @@ async fn rows_come_from_a_database(database: TestDatabase) {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("accounts: there is no column \"hide\""), "{text}");
+    // Pages by such ids would lose rows.
+    let text = if database.kind == Kind::MariaDb { "char" } else { "text" };
+    let twice = "uid AS id, login AS username FROM legacy_users UNION ALL SELECT uid";
+    for (from, to) in [
+        ("uid AS id", format!("CAST(uid AS {text}) AS id")),
+        ("uid AS id, login AS username", format!("{twice} AS id, login AS username")),
+        ("uid AS id", "NULLIF(uid, 7) AS id".to_owned()),
+    ] {
+        let select = format!(
+            "[source]\nkind = \"{kind}\"\nurl = \"{}\"\n[accounts]\nselect = \"SELECT uid AS id, \
+             login AS username FROM legacy_users\"\n",
+            database.url
+        );
+        fs::write(folder.path("mapping.toml"), select.replace(from, &to)).unwrap();
+        let output = folder.run("import", &[]);
+        assert_eq!(output.status.code(), Some(1), "{to}: {output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("unique"), "{to}: {told}");
+    }
+}
+
+async fn a_quotation_mark_that_is_not_closed_ends_the_import(database: TestDatabase) {
+    for accounts in
+        ["id;username\n1;\"anna\n2;bert\n", "id;username;city\n1;\"anna;x\n2;bert\";y;z\n"]
+    {
+        let files: [(&str, &[u8]); 2] =
+            [("mapping.toml", LATIN1_MAPPING), ("accounts.csv", accounts.as_bytes())];
+        let folder = Folder::new(&database, &files);
+        let output = folder.run("import", &[]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("line 2") && told.contains("quotation mark"), "{told}");
+    }
 }
 
 async fn an_import_that_is_killed_is_completed_by_the_next_import(database: TestDatabase) {
@@ -316,7 +350,14 @@ fn a_wrong_mapping_file_is_told_without_its_password() {
     let file = folder.path().join("mapping.toml");
     for (text, words) in [
         ("[source]\nkind = \"mysql\"\nurl = \"mysql://m4:hush@db/m4\n", "line 3"),
-        ("[source]\nkind = \"oracle\"\n", "unknown variant"),
+        ("[source]\nkind = \"oracle\"\n", "line 2: a value of the wrong kind"),
+        ("source = \"mysql://m4:hush@db/m4\"\n", "line 1: a value of the wrong kind"),
+        ("[source]\nkind = \"mysql://m4:hush@db/m4\"\n", "line 2: a value of the wrong kind"),
+        (
+            "[source]\nkind = \"postgres\"\nurl = \"x\"\n[accounts]\nselect = \"x\"\n\
+             encoding = \"latin1\"\n",
+            "remove the key encoding",
+        ),
         ("[source]\nkind = \"csv\"\ndirectory = \".\"\n", "it has no table"),
         ("[source]\nkind = \"csv\"\ndirectory = \".\"\n[users]\nfile = \"x\"\n", "users"),
         (

@@ -98,8 +98,12 @@ impl Database {
         span: &Span,
         time: DateTime<Utc>,
     ) -> Result<Option<i64>, Error> {
-        let first = listing::boundary(Some(time.timestamp_micros()), None);
-        Ok(self.ids(span, "change_log", first).await?.pop())
+        let boundary = listing::boundary(Some(time.timestamp_micros()), None);
+        let Some(id) = self.ids(span, "change_log", boundary).await?.pop() else { return Ok(None) };
+        let Some(first) = self.time_of_change(span, id).await? else { return Ok(Some(id)) };
+        // Ids are taken after times: a smaller id may have a slightly later time.
+        let near = listing::smallest_id(first.timestamp_micros());
+        Ok(self.ids(span, "change_log", near).await?.pop().or(Some(id)))
     }
 
     /// The id of the oldest entry of the change log.

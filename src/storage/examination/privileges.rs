@@ -8,12 +8,13 @@ use crate::finding::Finding;
 const PRIVILEGES: &str = "privileges";
 
 /// Each table with a column, and the statements that the service runs on the table.
-const NEEDED: [(&str, &str, &[&str]); 15] = [
+const NEEDED: [(&str, &str, &[&str]); 16] = [
     ("accounts", "id", &["SELECT", "UPDATE"]),
     ("administration_log", "id", &["SELECT", "INSERT"]),
     ("change_log", "id", &["SELECT", "INSERT", "DELETE"]),
     ("change_log_sweeps", "up_to", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("currencies", "id", &["SELECT"]),
+    ("database_epochs", "epoch", &["SELECT", "INSERT"]),
     ("directions", "id", &["SELECT"]),
     ("legacy_blocks", "id", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("legacy_clients", "id", &["SELECT", "INSERT", "UPDATE"]),
@@ -23,7 +24,7 @@ const NEEDED: [(&str, &str, &[&str]); 15] = [
     ("requests", "id", &["SELECT", "INSERT", "DELETE"]),
     ("service_tokens", "id", &["SELECT", "INSERT", "UPDATE"]),
     ("settings", "name", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("token_keys", "name", &["SELECT", "INSERT", "UPDATE"]),
+    ("token_keys", "name", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
 ];
 
 /// Examines the privileges on a schema that is up to date.

@@ -10,6 +10,7 @@ use crate::{
         error::Error,
         watch::{Position, WatchStart},
     },
+    storage::sql::entities::database_epoch::Model,
     trace::Span,
 };
 
@@ -38,6 +39,13 @@ impl Feed {
                     let problem = "is not the id of an entry of the change log".to_owned();
                     return Err(Error::InvalidRequest { field, problem });
                 }
+                let epochs = self.database.epochs(span).await?;
+                let is_lost =
+                    |epoch: &Model| id > epoch.last_change_id && id < epoch.first_change_id;
+                if epochs.iter().any(is_lost) {
+                    let problem = "was read before the database was restored: read the users again";
+                    return Err(Error::InvalidRequest { field, problem: problem.to_owned() });
+                }
                 self.check_start(span, &position, field).await?;
                 Some(position)
             }
@@ -50,7 +58,9 @@ impl Feed {
         let Some(first) = self.database.first_change_since(span, time).await? else {
             return Ok(None);
         };
-        let position = behind(first - 1);
+        // An entry that is stored later may have a smaller id.
+        let stored = self.position(span).await?.contiguous_up_to();
+        let position = behind((first - 1).min(stored));
         if swept > 0 {
             // Deleted entries are older than the oldest entry.
             let oldest = self.database.oldest_change().await?.unwrap_or(first);
@@ -70,7 +80,8 @@ impl Feed {
         let running = self.tail.lock().await.clone();
         match running {
             Some(position) => Ok(position),
-            None => tail::start(&self.database, span).await,
+            // An older position is as good, and spares the database.
+            None => self.positions.get(tail::start(&self.database, span)).await,
         }
     }
 }

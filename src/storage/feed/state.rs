@@ -8,6 +8,7 @@ use super::{places::Places, recent::Recent};
 use crate::{
     domain::{
         error::Error,
+        ttl_cache::TtlCache,
         watch::{Position, WatchBudget},
     },
     storage::database::Database,
@@ -20,6 +21,8 @@ pub(in crate::storage) struct Feed {
     pub(super) database: Arc<Database>,
     /// The reader's position. `None` while the reader does not run, for lack of subscriptions.
     pub(super) tail: Mutex<Option<Position>>,
+    /// A position of the last second, for callers without a subscription.
+    pub(super) positions: TtlCache<Position>,
     pub(super) recent: Recent,
     pub(super) places: Arc<Places>,
     pub(super) budget: Arc<WatchBudget>,
@@ -30,6 +33,7 @@ impl Feed {
         Self {
             database,
             tail: Mutex::default(),
+            positions: TtlCache::default(),
             recent: Recent::new(),
             places: Arc::default(),
             budget: Arc::default(),

@@ -12,6 +12,7 @@ use crate::{
     domain::{
         account::{AccountType, User},
         call_context::CallContext,
+        epoch::VERSIONS_PER_EPOCH,
         error::Error,
         imported::{Clash, ImportedAccount, StoredAccount},
         listing::Cursor,
@@ -140,10 +141,13 @@ impl SqlStore {
         accounts: &[ImportedAccount],
         now: DateTime<Utc>,
     ) -> Result<Vec<(usize, Clash)>, Error> {
+        // A row that a restore has lost had a version of an earlier epoch.
+        let epochs = self.prepared()?.epochs(&Span::default()).await?;
+        let version = epochs.last().map_or(0, |last| last.epoch) * VERSIONS_PER_EPOCH + 1;
         let statements = |accounts: &[ImportedAccount]| -> Result<Vec<Statement>, Error> {
             let portions = portions(accounts).into_iter();
             let insert = |portion: &[ImportedAccount]| -> Result<_, Error> {
-                let rows = portion.iter().map(|account| row(account, now));
+                let rows = portion.iter().map(|account| row(account, version, now));
                 let rows = rows.collect::<Result<Vec<_>, _>>()?;
                 Ok(account::Entity::insert_many(rows).build(backend(self.engine())))
             };
@@ -173,7 +177,11 @@ fn portions(mut accounts: &[ImportedAccount]) -> Vec<&[ImportedAccount]> {
     portions
 }
 
-fn row(account: &ImportedAccount, now: DateTime<Utc>) -> Result<account::ActiveModel, Corrupt> {
+fn row(
+    account: &ImportedAccount,
+    version: i64,
+    now: DateTime<Utc>,
+) -> Result<account::ActiveModel, Corrupt> {
     let now = now.timestamp_micros();
     let mut row = account::ActiveModel {
         id: Set(account.id),
@@ -181,7 +189,7 @@ fn row(account: &ImportedAccount, now: DateTime<Utc>) -> Result<account::ActiveM
         account_type: Set(account.account_type.unwrap_or(AccountType::User).as_str().to_owned()),
         manager_group_id: Set(account.manager_group_id.flatten()),
         show_only_assigned_users: Set(account.show_only_assigned_users.unwrap_or(false)),
-        version: Set(1),
+        version: Set(version),
         create_time: Set(now),
         update_time: Set(now),
         ..<account::ActiveModel as Default>::default()
