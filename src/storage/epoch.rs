@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ConnectionTrait, EntityTrait, QueryOrder, Statement,
+    ConnectionTrait, DatabaseTransaction, EntityTrait, QueryOrder, Statement,
     sea_query::{Expr, ExprTrait},
 };
 

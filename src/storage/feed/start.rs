@@ -1,7 +1,5 @@
 //! Where a subscription begins.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 
 use super::{state::Feed, tail};
@@ -73,10 +71,7 @@ impl Feed {
     }
 
     /// A position that is not behind any entry that a later read does not see.
-    pub(in crate::storage) async fn position(
-        self: &Arc<Self>,
-        span: &Span,
-    ) -> Result<Position, Error> {
+    pub(in crate::storage) async fn position(&self, span: &Span) -> Result<Position, Error> {
         let running = self.tail.lock().await.clone();
         match running {
             Some(position) => Ok(position),
