@@ -1,4 +1,4 @@
-//! `migrate`: brings the schema up to date, or shows what a migration would do.
+//! `migrate`: brings the schema up to date, or shows the pending steps.
 
 use std::fmt::Write;
 

@@ -37,7 +37,7 @@ struct Cell {
     block_end: i64,
 }
 
-/// What a failure leads to.
+/// The effect of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Nothing.

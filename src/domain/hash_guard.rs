@@ -117,7 +117,7 @@ impl HashGuard {
         Ok(())
     }
 
-    /// Stores the waiting blocks, and returns those that are stored. If that fails, keeps them.
+    /// Stores the waiting blocks, and returns the stored blocks. After a failure, keeps them.
     ///
     /// # Errors
     /// The errors of [`LegacyBlockStore::store_automatic_blocks`].

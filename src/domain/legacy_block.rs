@@ -17,7 +17,7 @@ pub const MAX_BLOCKS: u64 = 1000;
 /// Stands for the address of clients whose address is unknown.
 const UNKNOWN: &str = "unknown";
 
-/// What a block refuses.
+/// The target of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// An IPv4 address, or a /64 network of IPv6 addresses; empty for clients whose address is unknown.
@@ -191,8 +191,8 @@ pub trait LegacyBlockStore: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<Vec<LegacyBlock>, Error>;
 
-    /// Stores automatic blocks, all or none. Returns those that are stored: not more than
-    /// [`MAX_BLOCKS`] at a time.
+    /// Stores automatic blocks, all or none. Returns the stored blocks: at most [`MAX_BLOCKS`] at
+    /// a time.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.

@@ -41,7 +41,7 @@ struct AccountsState {
 /// The accounts that one pass over the source imports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Round {
-    /// Managers and admins, except those that wait for a manager.
+    /// Managers and admins that do not wait for a manager.
     Staff,
     /// All accounts that are left.
     Rest,

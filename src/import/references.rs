@@ -13,7 +13,7 @@ use crate::{
     storage::SqlStore,
 };
 
-/// The rows that exist, of those that a batch refers to.
+/// The existing rows that a batch refers to.
 pub(super) struct References {
     ids: BTreeMap<Reference, BTreeSet<i64>>,
     groups: BTreeSet<i64>,

@@ -180,7 +180,7 @@ async fn count(
     legacy_block::Entity::find().filter(own).count(transaction).await
 }
 
-/// Stores blocks, in place of those with the same ids.
+/// Stores blocks, in place of blocks with the same ids.
 async fn upsert(administration: &Administration<'_>, blocks: &[LegacyBlock]) -> Result<(), Error> {
     // Databases limit the number of parameters.
     for blocks in blocks.chunks(100) {

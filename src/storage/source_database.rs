@@ -91,7 +91,7 @@ impl SourceDatabase {
     }
 
     /// The text of a column as bytes of UTF-8, converted by the database. `is_raw` leaves the bytes
-    /// of texts as they are stored: MariaDB would replace those that its character set lacks.
+    /// of texts as they are stored: MariaDB would replace bytes that its character set lacks.
     fn bytes_of(&self, column: &str, is_raw: bool) -> String {
         let column = self.quoted(column);
         match self.engine {

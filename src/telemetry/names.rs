@@ -105,7 +105,7 @@ names! {
     LEGACY_NEW_CLIENTS = "m4.legacy.new_clients";
     /// Blocks of legacy calls after too many wrong hashes.
     LEGACY_BLOCKS = "m4.legacy.blocks";
-    /// What a block refuses: `address` or `username`.
+    /// The target of a block: `address` or `username`.
     KIND = "kind";
     /// Legacy calls with a right hash.
     LEGACY_KEY_CALLS = "m4.legacy.key_calls";

@@ -199,7 +199,7 @@ async fn stored_users_are_changed_only_with_update(database: TestDatabase) {
         b"id;username;account_type;city\n3;alice;user;Kaunas\n4;robert;user;K\xc3\xb6ln\n\
         2;manager;manager;Rome\n5;carol;user;Leeds\n";
     let mapping = CSV_MAPPING.to_vec();
-    let currencies = b"id;name\n1;EUR\n2;XXX\n";
+    let currencies = b"id;name\n1;EUR\n2;SEK\n";
     let files: [(&str, &[u8]); 3] =
         [("mapping.toml", &mapping), ("accounts.csv", accounts), ("currencies.csv", currencies)];
     let folder = Folder::new(&database, &files);

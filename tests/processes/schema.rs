@@ -1,4 +1,4 @@
-//! `migrate --status` and `--dry-run`: they tell what a migration would do, and change nothing.
+//! `migrate --status` and `--dry-run` show the pending steps, and change nothing.
 
 use std::process::Output;
 
@@ -62,7 +62,7 @@ async fn a_migration_tells_what_it_does_and_would_do(database: TestDatabase) {
     assert_eq!(told.matches("\tapplied\tcan run").count(), all, "{told}");
     assert_eq!(migrate(&database, &["--dry-run"], 0), "");
 
-    // The statements of the dry run are what a migration runs.
+    // A migration runs the statements of the dry run.
     database.execute("DROP TABLE legacy_blocks").await;
     database.execute("DELETE FROM schema_steps WHERE name = 'm0042_legacy_blocks'").await;
     database.execute("INSERT INTO schema_steps (name) VALUES ('m0099_future')").await;

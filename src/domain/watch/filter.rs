@@ -1,4 +1,4 @@
-//! What a subscription contains, and where it begins.
+//! The filter and the start of a subscription.
 
 use chrono::{DateTime, Utc};
 

@@ -150,7 +150,7 @@ impl Administration<'_> {
         Ok(())
     }
 
-    /// Inserts rows, or updates those with the same key.
+    /// Inserts rows, or updates the rows with the same keys.
     pub(in crate::storage) async fn upsert<A: ActiveModelTrait>(
         &self,
         insert: InsertMany<A>,

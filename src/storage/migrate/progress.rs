@@ -1,4 +1,4 @@
-//! What a running migration reports.
+//! The events of a running migration.
 
 use std::time::Duration;
 
