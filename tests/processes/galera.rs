@@ -1,10 +1,13 @@
 //! A Galera cluster with writes on both nodes: each node knows the other's acknowledged updates.
 
 use ::http::StatusCode;
+use m4_user_details::proto::UpdateUserDetailsRequest;
+use sea_orm::{ConnectionTrait, DbBackend, ExecResult, Statement};
 
 use crate::{
     program::Program,
     support::{
+        app::set_city,
         database::{Kind, TestDatabase},
         server::Server,
         until,
@@ -63,9 +66,7 @@ async fn an_update_by_turns_on_two_nodes_is_stored_each_time() {
 
     // A node that applies the other node's acknowledged updates late.
     let late = databases[1].connect().await;
-    sea_orm::ConnectionTrait::execute_unprepared(&late, "FLUSH TABLES WITH READ LOCK")
-        .await
-        .unwrap();
+    late.execute_unprepared("FLUSH TABLES WITH READ LOCK").await.unwrap();
     programs[0].set_city("Third", "").await.unwrap();
     let release = async {
         // `BEGIN` waits for the third city. An update that reads old data waits for the lock.
@@ -73,7 +74,7 @@ async fn an_update_by_turns_on_two_nodes_is_stored_each_time() {
                        WHERE db = database() AND id <> connection_id() \
                        AND (info = 'BEGIN' OR info LIKE 'UPDATE%accounts%')";
         until("the update waits", || async { databases[1].number(waiting).await > 0 }).await;
-        sea_orm::ConnectionTrait::execute_unprepared(&late, "UNLOCK TABLES").await.unwrap();
+        late.execute_unprepared("UNLOCK TABLES").await.unwrap();
     };
     let (updated, ()) = tokio::join!(programs[1].set_city("Second", ""), release);
     updated.unwrap();
@@ -82,4 +83,49 @@ async fn an_update_by_turns_on_two_nodes_is_stored_each_time() {
         assert_eq!(database.number(ENTRIES).await, 2 * ROUNDS + 2);
         program.wait_for_status("/readyz", StatusCode::OK).await;
     }
+}
+
+/// A node sometimes ends a transaction without an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn write_statements_write_nothing_outside_their_transaction() {
+    const REQUEST: &str = "6d2a1c1e-5b1c-4f0e-9d55-0d6f1c9f2b11";
+    const STATEMENTS: usize = 3;
+    let Some((_nodes, [database, _], programs)) = cluster().await else { return };
+    database.execute("SET GLOBAL log_output = 'TABLE', general_log = ON").await;
+    let request =
+        UpdateUserDetailsRequest { request_id: REQUEST.to_owned(), ..set_city(3, "Berlin") };
+    programs[0].users().update_user_details(request).await.unwrap();
+    database.execute("SET GLOBAL general_log = OFF").await;
+
+    let connection = database.connect().await;
+    let logged = "SELECT CAST(argument AS CHAR) AS text FROM mysql.general_log \
+                  WHERE command_type = 'Execute' AND (argument LIKE 'UPDATE `accounts`%' \
+                  OR argument LIKE 'INSERT INTO `change_log`%' \
+                  OR argument LIKE 'INSERT INTO `requests`%')";
+    let logged = Statement::from_string(DbBackend::MySql, logged);
+    let rows = connection.query_all_raw(logged).await.unwrap();
+    let writes: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+    assert_eq!(writes.len(), STATEMENTS, "{writes:?}");
+
+    // The state before the update, for the same statements.
+    let before = [
+        "UPDATE accounts SET version = version - 1, city = '' WHERE id = 3",
+        "DELETE FROM change_log WHERE user_id = 3",
+        "DELETE FROM requests",
+    ];
+    for statement in before {
+        connection.execute_unprepared(statement).await.unwrap();
+    }
+    for write in &writes {
+        let written = connection.execute_unprepared(write).await;
+        let rows = written.as_ref().map_or(0, ExecResult::rows_affected);
+        assert_eq!(rows, 0, "{write}: {written:?}");
+    }
+    connection.execute_unprepared("BEGIN").await.unwrap();
+    for write in &writes {
+        assert_eq!(connection.execute_unprepared(write).await.unwrap().rows_affected(), 1);
+    }
+    connection.execute_unprepared("COMMIT").await.unwrap();
+    assert_eq!(database.text(CITY).await, "Berlin");
+    assert_eq!(database.number(ENTRIES).await, 1);
 }

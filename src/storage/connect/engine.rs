@@ -56,6 +56,14 @@ pub(in crate::storage) fn begin_syncs() -> bool {
     IS_GALERA.load(Ordering::Relaxed)
 }
 
+/// Whether write statements check that their transaction is still open. A MariaDB node of a Galera
+/// cluster sometimes rolls back a transaction that another node's transaction conflicts with, and
+/// reports no error: its later statements would then commit one by one. MySQL has no variable for
+/// this check.
+pub(in crate::storage) fn checks_open_transaction() -> bool {
+    IS_GALERA.load(Ordering::Relaxed) && IS_MARIADB.load(Ordering::Relaxed)
+}
+
 /// Records that the server is a Galera node.
 pub(super) fn learn_galera() {
     IS_GALERA.store(true, Ordering::Relaxed);

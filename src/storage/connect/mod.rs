@@ -21,7 +21,7 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use self::url::ServerUrl;
 pub(super) use self::{
     check::{check, fitness},
-    engine::begin_syncs,
+    engine::{begin_syncs, checks_open_transaction},
     lease::Lease,
     options::ACQUIRE_TIMEOUT,
     pools::{Pools, WRITERS, open, own_work, read_only, readers, single, writing},

@@ -8,7 +8,8 @@ pub(super) fn classify(number: u16) -> (Class, Option<Fault>) {
     let fault = fault::mysql(number);
     let class = match number {
         // Record changed since last read; deadlock; certification conflict of a Galera cluster.
-        1020 | 1213 => Class::Conflict,
+        // `NULL` in a column that takes none: a write outside the transaction that it belongs to.
+        1020 | 1048 | 1213 => Class::Conflict,
         // Lock wait timeout; statement timeout.
         1205 | 1969 => Class::Locked,
         // Read-only server or transaction.

@@ -17,6 +17,7 @@ use super::{
     entities::{account, manager_group_right, request},
     executor::{Executor, Write},
     rows::{ActingRow, Answer, Kept},
+    writes::in_open_transaction,
 };
 use crate::storage::{
     connect::Engine,
@@ -209,21 +210,20 @@ impl<C: Executor> Statements<'_, C> {
         }
         for portion in answers.chunks(MAX_STATEMENT_ROWS) {
             let insert = request::Entity::insert_many(portion.iter().flat_map(Answer::rows));
-            let insert = self.connection.execute(insert.build(backend(self.engine)));
-            self.run("INSERT", "requests", insert).await?;
+            let insert = in_open_transaction(insert.build(backend(self.engine)));
+            self.run("INSERT", "requests", self.connection.execute(insert)).await?;
         }
         Ok(())
     }
 
-    /// Runs write statements. Fails unless they write the expected number of rows.
+    /// Runs write statements. Fails at the first one that writes another number of rows than
+    /// expected, before the next one: if a server has ended the transaction without an error, each
+    /// statement commits by itself.
     pub(super) async fn write(&self, writes: Vec<Write>) -> Result<(), Error> {
-        let expected: u64 = writes.iter().map(|write| write.rows).sum();
-        let mut written = 0;
-        for Write { operation, table, statement, .. } in writes {
-            written += self.run(operation, table, self.connection.execute(statement)).await?;
-        }
-        if written != expected {
-            return Err(Error::Unavailable(Conflict.into()));
+        for Write { operation, table, statement, rows } in writes {
+            if self.run(operation, table, self.connection.execute(statement)).await? != rows {
+                return Err(Error::Unavailable(Conflict.into()));
+            }
         }
         Ok(())
     }
@@ -262,3 +262,6 @@ fn users_right() -> RelationDef {
         Condition::all().add(Expr::col((right, manager_group_right::Column::Name)).eq(USERS_RIGHT))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, EntityTrait, Iterable, QueryFilter, QueryTrait, Statement, StatementBuilder,
     Value,
-    sea_query::{CaseStatement, Expr, ExprTrait},
+    sea_query::{CaseStatement, Condition, Expr, ExprTrait},
 };
 
 use super::{
@@ -22,11 +22,14 @@ use crate::{
         update::{Entry, Updated},
     },
     storage::{
-        connect::Engine,
+        connect::{Engine, checks_open_transaction},
         failure::Corrupt,
         texts::{Shape, backend, statement},
     },
 };
+
+/// On MariaDB.
+const OPEN_TRANSACTION: &str = "@@in_transaction = 1";
 
 impl Write {
     /// The statements that store changes in order, and their change log entries. On servers a
@@ -78,7 +81,7 @@ impl Write {
         });
         let statement = statement(engine, Shape::Entries(entries.len()), values.collect(), || {
             let insert = change_log::Entity::insert_many(entries.iter().map(entry));
-            StatementBuilder::build(&insert.into_query(), &backend(engine))
+            in_open_transaction(StatementBuilder::build(&insert.into_query(), &backend(engine)))
         });
         Self { operation: "INSERT", table: "change_log", statement, rows: entries.len() as u64 }
     }
@@ -97,7 +100,8 @@ fn one(
         let update = account::Entity::update_many()
             .set(row.clone())
             .filter(account::Column::Id.eq(user.id))
-            .filter(account::Column::Version.eq(user.version - 1));
+            .filter(account::Column::Version.eq(user.version - 1))
+            .filter(open_transaction());
         StatementBuilder::build(&update.into_query(), &backend(engine))
     })
 }
@@ -133,9 +137,26 @@ fn several(engine: Engine, users: &[&Updated], rows: &[account::ActiveModel]) ->
         let stored = case(&|index| stored(index).into());
         let update = update
             .filter(account::Column::Id.is_in(ids()))
-            .filter(Expr::col(account::Column::Version).eq(stored));
+            .filter(Expr::col(account::Column::Version).eq(stored))
+            .filter(open_transaction());
         StatementBuilder::build(&update.into_query(), &backend(engine))
     })
+}
+
+/// Holds if the transaction is still open, where the service checks this.
+fn open_transaction() -> Condition {
+    let checked = checks_open_transaction().then(|| Expr::cust(OPEN_TRANSACTION));
+    Condition::all().add_option(checked)
+}
+
+/// Has an `INSERT` fail unless the transaction is still open, where the service checks this. The
+/// first column takes no `NULL`.
+pub(super) fn in_open_transaction(insert: Statement) -> Statement {
+    if !checks_open_transaction() {
+        return insert;
+    }
+    let first = format!("(IF({OPEN_TRANSACTION}, ?, NULL), ");
+    Statement { sql: insert.sql.replace("(?, ", &first), ..insert }
 }
 
 /// The set columns and their values.
