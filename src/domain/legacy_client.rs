@@ -49,6 +49,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Whether a call has stored its values.
+    pub(super) fn has_stored(&self) -> bool {
+        self.refused < self.calls
+    }
+
     /// Adds an earlier tally.
     pub(super) fn add(&mut self, earlier: &Self) {
         self.first = self.first.min(earlier.first);

@@ -42,7 +42,7 @@ pub struct LegacyClients {
 
 #[derive(Debug, Default)]
 struct Counts {
-    clients: HashMap<ClientId, Tally>,
+    clients: foldhash::HashMap<ClientId, Tally>,
     failed: HashMap<(String, String), u64>,
     /// The number of calls of further clients.
     uncounted: u64,
@@ -81,7 +81,7 @@ impl LegacyClients {
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "the legacy clients could not be stored");
                     let mut counts = self.counts();
-                    clients.into_iter().for_each(|(id, tally)| counts.add(id, tally));
+                    clients.into_iter().for_each(|(id, tally)| counts.add(id, tally, &self.known));
                     for FailedHashes { network, username, count } in failed {
                         counts.add_failed((network, username), count);
                     }
@@ -158,10 +158,7 @@ impl Drop for Counting<'_> {
             recipe: *recipe,
             fields: self.fields,
         };
-        if !is_refused {
-            self.clients.known.add(&id.key, &id.network);
-        }
-        self.clients.counts().add(id, tally);
+        self.clients.counts().add(id, tally, &self.clients.known);
     }
 }
 
@@ -184,13 +181,18 @@ impl Counts {
         (clients, failed.collect())
     }
 
-    fn add(&mut self, id: ClientId, tally: Tally) {
-        if let Some(known) = self.clients.get_mut(&id) {
-            if known.last <= tally.last {
-                let earlier = std::mem::replace(known, tally);
-                known.add(&earlier);
+    /// Adds the calls of a client. Its first stored call makes it known.
+    fn add(&mut self, id: ClientId, tally: Tally, known: &KnownClients) {
+        let counted = self.clients.get_mut(&id);
+        if tally.has_stored() && !counted.as_ref().is_some_and(|counted| counted.has_stored()) {
+            known.add(&id.key, &id.network);
+        }
+        if let Some(counted) = counted {
+            if counted.last <= tally.last {
+                let earlier = std::mem::replace(counted, tally);
+                counted.add(&earlier);
             } else {
-                known.add(&tally);
+                counted.add(&tally);
             }
         } else if self.clients.len() < MAX_CLIENTS {
             self.clients.insert(id, tally);
