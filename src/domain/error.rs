@@ -36,7 +36,7 @@ pub enum Error {
     #[error("{0}")]
     KeyNotAllowed(#[from] Binding),
     /// The caller may not do this.
-    #[error("the acting account may not do this")]
+    #[error("only an acting admin may do this")]
     AccessDenied,
     /// The caller's scopes do not allow this.
     #[error("the caller may not do this: {0}")]
@@ -47,9 +47,9 @@ pub enum Error {
     /// The acting manager's group lacks the right.
     #[error("the acting manager's group lacks the right `users`")]
     NotAuthorized,
-    /// There is no such plain user within the acting account's reach.
-    #[error("user was not found")]
-    UserNotFound,
+    /// There is no plain user with this id within the acting account's reach.
+    #[error("user {0} was not found")]
+    UserNotFound(i64),
     /// Values are invalid. An invalid responsible manager has its own error reason.
     #[error("invalid values")]
     Invalid(Vec<Violation>),

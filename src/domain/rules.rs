@@ -161,7 +161,7 @@ fn reach<'a>(
     user_id: i64,
     snapshot: &'a Snapshot,
 ) -> Result<&'a User, Error> {
-    let user = snapshot.users.get(&user_id).ok_or(Error::UserNotFound)?;
+    let user = snapshot.users.get(&user_id).ok_or(Error::UserNotFound(user_id))?;
     let assigned = |manager: &ActingAccount| {
         user.values[Field::responsible_manager_id] == Value::Id(manager.id)
     };
@@ -173,7 +173,7 @@ fn reach<'a>(
     if user.account_type == AccountType::User && reached {
         Ok(user)
     } else {
-        Err(Error::UserNotFound)
+        Err(Error::UserNotFound(user_id))
     }
 }
 

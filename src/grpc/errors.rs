@@ -40,7 +40,7 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
             (Code::PermissionDenied, ErrorReason::AccessDenied)
         }
         Error::NotAuthorized => (Code::PermissionDenied, ErrorReason::NotAuthorized),
-        Error::UserNotFound => (Code::NotFound, ErrorReason::UserNotFound),
+        Error::UserNotFound(_) => (Code::NotFound, ErrorReason::UserNotFound),
         Error::Invalid(violations) => {
             let is_manager =
                 |violation: &Violation| violation.field == Field::responsible_manager_id;
@@ -149,7 +149,12 @@ pub(super) fn to_status(error: Error) -> Status {
 /// The status of an error, with its details.
 pub(super) fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info(reason(error), ERROR_DOMAIN, HashMap::new());
+    let rule = public_rule(error).map(|rule| ("rule".to_owned(), rule.to_owned()));
+    details.set_error_info(
+        reason(error),
+        ERROR_DOMAIN,
+        rule.into_iter().collect::<HashMap<_, _>>(),
+    );
     let (inner, prefix) = in_batch(error);
     match inner {
         Error::Invalid(violations) => {
@@ -181,7 +186,7 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::NotPermitted(_)
         | Error::ActorRefused(_)
         | Error::NotAuthorized
-        | Error::UserNotFound
+        | Error::UserNotFound(_)
         | Error::EtagMismatch
         | Error::EarlierEpoch
         | Error::RequestIdReused
@@ -196,7 +201,36 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::AnswerNotRead
         | Error::Internal(_) => {}
     }
-    Status::with_error_details(classify(error).0, error.to_string(), details)
+    Status::with_error_details(classify(error).0, message(error), details)
+}
+
+/// The problem, with the first violation and the number of others, and the reason in parentheses.
+fn message(error: &Error) -> String {
+    format!("{} ({})", problem(error), reason(error))
+}
+
+fn problem(error: &Error) -> String {
+    match error {
+        Error::Invalid(violations) => {
+            let Some((first, others)) = violations.split_first() else { return error.to_string() };
+            let more = match others.len() {
+                0 => String::new(),
+                number => format!(", and {number} more"),
+            };
+            format!("{} {}{more}", details_path("", first.field), first.allowed())
+        }
+        Error::InBatch { index, error } => format!("requests[{index}]: {}", problem(error)),
+        error => error.to_string(),
+    }
+}
+
+/// The rule that refused a call, unless it tells which accounts exist.
+fn public_rule(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::ActorRefused(_) | Error::UsernameBlocked => None,
+        Error::InBatch { error, .. } => public_rule(error),
+        error => error.rule(),
+    }
 }
 
 /// Converts an error to a result of a batch.

@@ -146,11 +146,11 @@ pub(super) fn of_error(
             LegacyCheck::NotAuthorized,
             "the acting manager's group lacks the right users at level edit",
         ),
-        Error::UserNotFound if exists => (
+        Error::UserNotFound(_) if exists => (
             LegacyCheck::UserNotFound,
             "the acting manager shows only assigned users, and is not the responsible manager of this user",
         ),
-        Error::UserNotFound => {
+        Error::UserNotFound(_) => {
             (LegacyCheck::UserNotFound, "user_id is missing, no number, or no plain user's")
         }
         Error::Invalid(_) => return Ok(of_values(invalid)),

@@ -165,7 +165,7 @@ impl LegacyCalls {
                         invalid = outcome::violations(&read.call, Some(&status));
                     }
                     let exists = match error {
-                        Error::UserNotFound => self.exists(call, actor, &read).await?,
+                        Error::UserNotFound(_) => self.exists(call, actor, &read).await?,
                         _ => false,
                     };
                     let finding = explanation::of_error(error, settings, &hash, exists, &invalid)?;
@@ -230,7 +230,7 @@ impl LegacyCalls {
         let Some(user_id) = parse_id(&read.call.credentials.user_id) else { return Ok(false) };
         match self.service.store.read(call, admin, user_id).await {
             Ok(_) => Ok(true),
-            Err(Error::UserNotFound | Error::ActorRefused(_)) => Ok(false),
+            Err(Error::UserNotFound(_) | Error::ActorRefused(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -108,11 +108,13 @@ impl Services {
             health,
             authentication: Arc::clone(&authentication),
         });
-        // Some clients support only v1, others only v1alpha.
+        // Some clients support only v1, others only v1alpha. Clients print the details of a status
+        // with the messages of `google.rpc`.
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         macro_rules! compressed {
             ($server:expr) => {

@@ -86,7 +86,7 @@ async fn update(
         match store.apply(&CallContext::default(), update, now).await {
             Ok(_) => return Ok(Outcome::Updated),
             Err(Error::EtagMismatch) => {}
-            Err(Error::UserNotFound) => return Ok(gone()),
+            Err(Error::UserNotFound(_)) => return Ok(gone()),
             Err(Error::Invalid(violations)) => {
                 let rejection = violations
                     .iter()

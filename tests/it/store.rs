@@ -113,8 +113,8 @@ async fn updates_at_once_do_not_harm_each_other(database: TestDatabase) {
         assert!(matches!(round[3], Err(Error::ActorRefused(_))));
         assert!(matches!(round[4], Err(Error::NotAuthorized)));
         assert!(matches!(round[5], Err(Error::ActorRefused(_))));
-        assert!(matches!(round[6], Err(Error::UserNotFound)));
-        assert!(matches!(round[7], Err(Error::UserNotFound)));
+        assert!(matches!(round[6], Err(Error::UserNotFound(_))));
+        assert!(matches!(round[7], Err(Error::UserNotFound(_))));
         let Err(Error::Invalid(violations)) = &round[8] else { panic!("{round:?}") };
         assert!(matches!(&violations[..], [Violation { field: Field::city, .. }]));
         assert!(matches!(round[9], Err(Error::EtagMismatch)));

@@ -79,10 +79,10 @@ fn actors() -> Vec<Row> {
         moves("a limited manager, own user", limited(manager(EDIT))).stores(&city),
         moves("a limited manager, other manager's user", limited(manager(EDIT)))
             .on(BOB)
-            .fails(Error::UserNotFound),
+            .finds_nobody(),
         moves("a limited manager, user without manager", limited(manager(EDIT)))
             .on(CAROL)
-            .fails(Error::UserNotFound),
+            .finds_nobody(),
         moves("a manager with the right to read", manager(READ)).fails(Error::NotAuthorized),
         moves("a manager without the right", manager(None)).fails(Error::NotAuthorized),
         moves("a limited manager without the right", limited(manager(None)))
@@ -104,16 +104,16 @@ fn targets() -> Vec<Row> {
     vec![
         moves("an admin on itself", admin()).on(ADMIN).refused(Refusal::Itself),
         moves("a manager on itself", manager(EDIT)).on(MANAGER).refused(Refusal::Itself),
-        moves("an unknown user", admin()).on(99).fails(Error::UserNotFound),
-        moves("a negative user id", admin()).on(-1).fails(Error::UserNotFound),
-        moves("user id 0", admin()).on(0).fails(Error::UserNotFound),
-        moves("a service, unknown user", service()).on(99).fails(Error::UserNotFound),
-        moves("a manager as user", admin()).on(MANAGER).fails(Error::UserNotFound),
-        moves("an admin as user", manager(EDIT)).on(ADMIN).fails(Error::UserNotFound),
-        moves("a service, admin as user", service()).on(ADMIN).fails(Error::UserNotFound),
+        moves("an unknown user", admin()).on(99).finds_nobody(),
+        moves("a negative user id", admin()).on(-1).finds_nobody(),
+        moves("user id 0", admin()).on(0).finds_nobody(),
+        moves("a service, unknown user", service()).on(99).finds_nobody(),
+        moves("a manager as user", admin()).on(MANAGER).finds_nobody(),
+        moves("an admin as user", manager(EDIT)).on(ADMIN).finds_nobody(),
+        moves("a service, admin as user", service()).on(ADMIN).finds_nobody(),
         moves("a limited manager, assigned manager as user", limited(manager(EDIT)))
             .on(OTHER_MANAGER)
-            .fails(Error::UserNotFound),
+            .finds_nobody(),
         updates(
             "a limited manager gives its user away",
             limited(manager(EDIT)),
@@ -230,11 +230,9 @@ fn order() -> Vec<Row> {
         moves("blocked, no right", blocked(manager(None))).refused(Refusal::Blocked),
         moves("no right, itself", manager(READ)).on(MANAGER).fails(Error::NotAuthorized),
         moves("no right, unknown user", manager(READ)).on(99).fails(Error::NotAuthorized),
-        reuses(moves("unknown user, reused", admin())).on(99).fails(Error::UserNotFound),
+        reuses(moves("unknown user, reused", admin())).on(99).finds_nobody(),
         repeats(moves("no right, repeat", manager(None))).fails(Error::NotAuthorized),
-        repeats(moves("out of reach, repeat", limited(manager(EDIT))))
-            .on(BOB)
-            .fails(Error::UserNotFound),
+        repeats(moves("out of reach, repeat", limited(manager(EDIT)))).on(BOB).finds_nobody(),
         reuses(moves("reused, etag", admin())).etag("3-9").fails(Error::RequestIdReused),
         repeats(changed(updates("repeat, etag, changed, invalid", admin(), [bad(CITY)])))
             .etag("3-9")
@@ -253,12 +251,12 @@ fn reading() -> Vec<Row> {
         reads("read: a limited manager", limited(manager(READ))).is(Outcome::Found(ALICE)),
         reads("read: a limited manager, other manager's user", limited(manager(READ)))
             .on(BOB)
-            .fails(Error::UserNotFound),
+            .finds_nobody(),
         reads("read: a manager without the right", manager(None)).fails(Error::NotAuthorized),
         reads("read: itself", manager(READ)).on(MANAGER).refused(Refusal::Itself),
         reads("read: a plain user on itself", plain_user()).refused(Refusal::PlainUser),
         reads("read: a blocked admin", blocked(admin())).refused(Refusal::Blocked),
-        reads("read: a manager as user", admin()).on(MANAGER).fails(Error::UserNotFound),
+        reads("read: a manager as user", admin()).on(MANAGER).finds_nobody(),
         calls("read: a service", Rule::Read, service()).on(CAROL).is(Outcome::Found(CAROL)),
     ]
 }

@@ -36,7 +36,7 @@ fn every_error_has_its_code_reason_and_details() {
         (NotPermitted::OwnName.into(), denied, "ACCESS_DENIED", 0, false),
         (Error::ActorRefused(Refusal::Itself), denied, "ACCESS_DENIED", 0, false),
         (Error::NotAuthorized, denied, "NOT_AUTHORIZED", 0, false),
-        (Error::UserNotFound, Code::NotFound, "USER_NOT_FOUND", 0, false),
+        (Error::UserNotFound(7), Code::NotFound, "USER_NOT_FOUND", 0, false),
         (
             invalid(Field::responsible_manager_id),
             Code::InvalidArgument,
@@ -98,5 +98,47 @@ fn a_refusal_names_its_fields_and_its_rule() {
     ];
     for (error, fields, rule) in table {
         assert_eq!((refused_fields(&error).as_deref(), error.rule()), (fields, rule));
+    }
+}
+
+#[test]
+fn a_message_names_the_problem_and_the_reason() {
+    let violation = |field| Violation { field, problem: Problem::NotAllowed };
+    let invalid =
+        |fields: &[Field]| Error::Invalid(fields.iter().map(|field| violation(*field)).collect());
+    let in_batch = Error::InBatch { index: 2, error: Box::new(Error::UserNotFound(7)) };
+    let table = [
+        (Error::UserNotFound(7), "user 7 was not found (USER_NOT_FOUND)"),
+        (in_batch, "requests[2]: user 7 was not found (USER_NOT_FOUND)"),
+        (
+            invalid(&[Field::hidden]),
+            "user_details.general.hidden must be 0 or 1 (INVALID_DETAILS)",
+        ),
+        (
+            invalid(&[Field::hidden, Field::email, Field::phone]),
+            "user_details.general.hidden must be 0 or 1, and 2 more (INVALID_DETAILS)",
+        ),
+    ];
+    for (error, expected) in table {
+        assert_eq!(status(&error).message(), expected);
+    }
+}
+
+#[test]
+fn a_refusal_tells_its_rule_unless_it_would_tell_which_accounts_exist() {
+    let rule = |error: &Error| {
+        let details = status(error).get_error_details();
+        details.error_info().unwrap().metadata.get("rule").cloned()
+    };
+    assert_eq!(rule(&NotPermitted::OwnName.into()).as_deref(), Some("own_name"));
+    assert_eq!(rule(&Error::NotAuthorized).as_deref(), Some("group_right"));
+    assert_eq!(rule(&Error::AccessDenied).as_deref(), Some("admin_only"));
+    for error in [
+        Error::ActorRefused(Refusal::Unknown),
+        Error::ActorRefused(Refusal::Blocked),
+        Error::IncorrectHash,
+        Error::UsernameBlocked,
+    ] {
+        assert_eq!(rule(&error), None, "{error:?}");
     }
 }

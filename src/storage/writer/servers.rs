@@ -213,7 +213,7 @@ async fn run_group(
     for (job, outcome) in jobs.into_iter().zip(outcomes) {
         match outcome {
             // `SKIP LOCKED` hides a locked row: the user may exist.
-            Err(Error::UserNotFound) => spawn_single(shared, job),
+            Err(Error::UserNotFound(_)) => spawn_single(shared, job),
             outcome => job.answer(outcome),
         }
     }

@@ -200,6 +200,11 @@ impl Row {
         Self { expected: Err(error), ..self }
     }
 
+    pub(super) fn finds_nobody(self) -> Self {
+        let user_id = self.update.user_id;
+        self.fails(Error::UserNotFound(user_id))
+    }
+
     pub(super) fn refused(self, refusal: Refusal) -> Self {
         self.fails(Error::ActorRefused(refusal))
     }
