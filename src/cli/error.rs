@@ -39,6 +39,7 @@ impl CliError {
                 OpenError::Url(_)
                 | OpenError::Sqlite(_)
                 | OpenError::Unfit(_)
+                | OpenError::Refused { .. }
                 | OpenError::Newer { .. },
             )) => 2,
             Self::Drift(_) => 3,

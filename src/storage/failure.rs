@@ -196,9 +196,11 @@ impl Coded for Error {
 
 /// The cause that is safe to log: the code instead of the database's text.
 pub(super) fn cause(failure: DbErr) -> Cause {
-    match database_error(&failure) {
-        Some(error) => DatabaseError::of(error).0.into(),
-        None => failure.into(),
+    match sqlx_error(&failure) {
+        Some(sqlx::Error::Database(error)) => DatabaseError::of(&**error).0.into(),
+        // The layers above repeat this text.
+        Some(sqlx::Error::Io(error)) => error.to_string().into(),
+        _ => failure.into(),
     }
 }
 
@@ -211,7 +213,8 @@ fn sqlx_error(failure: &DbErr) -> Option<&sqlx::Error> {
     }
 }
 
-fn database_error(failure: &DbErr) -> Option<&dyn DatabaseErrorTrait> {
+/// The server's error, if it has answered with one.
+pub(super) fn database_error(failure: &DbErr) -> Option<&dyn DatabaseErrorTrait> {
     sqlx_error(failure)?.as_database_error()
 }
 

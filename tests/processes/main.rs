@@ -44,6 +44,7 @@ mod schema;
 mod servers;
 mod signals;
 mod spans;
+mod start_errors;
 mod stopping;
 mod telemetry;
 mod tls;

@@ -110,10 +110,7 @@ fn a_message_names_the_problem_and_the_reason() {
     let table = [
         (Error::UserNotFound(7), "user 7 was not found (USER_NOT_FOUND)"),
         (in_batch, "requests[2]: user 7 was not found (USER_NOT_FOUND)"),
-        (
-            invalid(&[Field::hidden]),
-            "user_details.general.hidden must be 0 or 1 (INVALID_DETAILS)",
-        ),
+        (invalid(&[Field::hidden]), "user_details.general.hidden must be 0 or 1 (INVALID_DETAILS)"),
         (
             invalid(&[Field::hidden, Field::email, Field::phone]),
             "user_details.general.hidden must be 0 or 1, and 2 more (INVALID_DETAILS)",

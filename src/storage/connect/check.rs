@@ -18,7 +18,7 @@ use super::{
 /// Checks the server of a URL, and logs its weaknesses. A SQLite file always passes.
 ///
 /// # Errors
-/// [`OpenError::Unfit`]; [`OpenError::Prepare`] if the server does not answer.
+/// [`OpenError::Unfit`], [`OpenError::Refused`], [`OpenError::Unreachable`].
 pub(in crate::storage) async fn check(options: &Options) -> Result<(), OpenError> {
     if Engine::from_url(&options.url) != Some(Engine::Sqlite) {
         fitness(options).await?.log();
@@ -29,33 +29,38 @@ pub(in crate::storage) async fn check(options: &Options) -> Result<(), OpenError
 /// Checks the server of a URL, which is no SQLite file.
 ///
 /// # Errors
-/// [`OpenError::Unfit`]; [`OpenError::Prepare`] if the server does not answer.
+/// [`OpenError::Unfit`], [`OpenError::Refused`], [`OpenError::Unreachable`].
 pub(in crate::storage) async fn fitness(options: &Options) -> Result<Fitness, OpenError> {
-    let url = ServerUrl::read(&options.url)?;
+    let url = &ServerUrl::read(&options.url)?;
+    let no_answer =
+        |problem: &str| OpenError::Unreachable { server: url.describe(), source: problem.into() };
     let check = async {
-        if is_any_pooled(&url).await? {
-            return Err(Unfit::Pooler.into());
+        match is_any_pooled(url).await {
+            Ok(Some(true)) => return Err(Unfit::Pooler.into()),
+            Ok(Some(false)) => {}
+            Ok(None) => return Err(no_answer("it accepts connections and does not answer")),
+            Err(failure) => return Err(OpenError::of_connection(failure, url)),
         }
-        let connection = Connector::unchecked(url).connect().await?;
+        let connection = Connector::unchecked(url.clone()).connect().await;
+        let connection = connection.map_err(|failure| OpenError::of_connection(failure, url))?;
         let checked = check_server(&connection).await;
         // A failed close does not change the result.
         let _ = connection.close().await;
         checked
     };
-    timeout(ACQUIRE_TIMEOUT * 2, check).await.unwrap_or_else(|_| {
-        Err(OpenError::Prepare("the database server does not answer in time".into()))
-    })
+    let checked = timeout(ACQUIRE_TIMEOUT * 2, check).await;
+    checked.unwrap_or_else(|_| Err(no_answer("it does not answer in time")))
 }
 
-/// Whether a pooler is in front of the first host that answers. All hosts have one, or none.
-async fn is_any_pooled(url: &ServerUrl) -> Result<bool, OpenError> {
+/// Whether a pooler is in front of the first host that answers. All hosts have one, or none. `None` if
+/// the last host does not answer in time.
+async fn is_any_pooled(url: &ServerUrl) -> Result<Option<bool>, DbErr> {
     let patience = if url.hosts.len() > 1 { HOST_TIMEOUT } else { ACQUIRE_TIMEOUT };
-    let mut is_any = Ok(false);
+    let mut is_any = Ok(Some(false));
     for host in &url.hosts {
-        let Host::Postgres(host) = host else { return Ok(false) };
-        let no_answer = OpenError::Prepare("the database server does not answer".into());
-        is_any = timeout(patience, is_pooled(host)).await.unwrap_or(Err(no_answer));
-        if is_any.is_ok() {
+        let Host::Postgres(host) = host else { return Ok(Some(false)) };
+        is_any = timeout(patience, is_pooled(host)).await.ok().transpose();
+        if let Ok(Some(_)) = is_any {
             break;
         }
     }
@@ -64,7 +69,7 @@ async fn is_any_pooled(url: &ServerUrl) -> Result<bool, OpenError> {
 
 /// Whether two connections share a server session, or one connection changes sessions: a pooler
 /// assigns a session per transaction. Changes no session setting.
-async fn is_pooled(host: &PgConnectOptions) -> Result<bool, OpenError> {
+async fn is_pooled(host: &PgConnectOptions) -> Result<bool, DbErr> {
     const ROUNDS: usize = 3;
     let connect = async || PgConnection::connect_with(host).await.map_err(lost);
     let (mut one, mut other) = (connect().await?, connect().await?);
@@ -93,6 +98,6 @@ async fn session_of(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 
-fn lost(error: sqlx::Error) -> OpenError {
-    DbErr::Conn(RuntimeErr::SqlxError(error.into())).into()
+fn lost(error: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
 }

@@ -1,18 +1,21 @@
 //! Why a database cannot be opened.
 
-use sea_orm::DbErr;
+use sea_orm::{DbErr, sqlx::mysql::MySqlDatabaseError};
 
-use super::url::UrlError;
+use super::url::{ServerUrl, UrlError};
 use crate::{
     domain::error::Cause,
-    storage::{failure::cause, sqlite_url::SqliteUrlError},
+    storage::{
+        failure::{cause, database_error},
+        sqlite_url::SqliteUrlError,
+    },
 };
 
-/// Why a database could not be opened. Contains no value of the URL.
+/// Why a database could not be opened. Of the URL it contains hosts, database and user, and no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL cannot be used.
-    #[error("the database URL cannot be used: {0}")]
+    #[error("the database URL cannot be used")]
     Url(#[from] UrlError),
     /// The URL or the file of a SQLite database cannot be used.
     #[error(transparent)]
@@ -36,6 +39,22 @@ pub enum OpenError {
     /// The schema lacks steps.
     #[error("the schema is not up to date, {0} steps are pending: run `migrate`")]
     Pending(usize),
+    /// The server does not answer.
+    #[error("no answer from the database {server}")]
+    Unreachable {
+        /// The server, with its database and user.
+        server: String,
+        /// The cause.
+        source: Cause,
+    },
+    /// The server refuses the login, or has no such database. Only configuration can help.
+    #[error("the database {server} refuses the connection: {}: {}", .refusal.said, .refusal.advice)]
+    Refused {
+        /// The server, with its database and user.
+        server: String,
+        /// The server's reason.
+        refusal: Refusal,
+    },
     /// The database does not answer, or its schema cannot be brought up to date.
     #[error("the database cannot be prepared")]
     Prepare(#[source] Cause),
@@ -44,13 +63,50 @@ pub enum OpenError {
 impl OpenError {
     /// Whether a retry may succeed.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Prepare(_))
+        matches!(self, Self::Prepare(_) | Self::Unreachable { .. })
+    }
+
+    /// The error of a connection to a server.
+    pub(super) fn of_connection(failure: DbErr, url: &ServerUrl) -> Self {
+        let server = url.describe();
+        match Refusal::of(&failure) {
+            Some(refusal) => Self::Refused { server, refusal },
+            None => Self::Unreachable { server, source: cause(failure) },
+        }
     }
 }
 
 impl From<DbErr> for OpenError {
     fn from(failure: DbErr) -> Self {
         Self::Prepare(cause(failure))
+    }
+}
+
+/// Why a server refuses a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The server's text. At a login it contains no stored value.
+    pub said: String,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+impl Refusal {
+    fn of(failure: &DbErr) -> Option<Self> {
+        let error = database_error(failure)?;
+        let (said, number) = match error.try_downcast_ref::<MySqlDatabaseError>() {
+            Some(error) => (error.message(), error.number().to_string()),
+            None => (error.message(), error.code().unwrap_or_default().into_owned()),
+        };
+        let advice = match &*number {
+            "28000" | "28P01" | "1045" | "1698" => {
+                "check user name and password in `database.url`, and whom the server lets in from here"
+            }
+            "3D000" | "1049" => "create the database, or correct its name in `database.url`",
+            "42501" | "1044" => "grant the user the rights on the database",
+            _ => return None,
+        };
+        Some(Self { said: said.to_owned(), advice })
     }
 }
 

@@ -128,6 +128,21 @@ impl ServerUrl {
     }
 }
 
+impl ServerUrl {
+    /// The hosts, the database and the user, for messages.
+    pub(super) fn describe(&self) -> String {
+        let place = |host: &Host| {
+            let (address, port) = host.place();
+            format!("{address}:{port}")
+        };
+        let hosts: Vec<_> = self.hosts.iter().map(place).collect();
+        let first = self.hosts.first();
+        let database = first.and_then(Host::database).unwrap_or_default();
+        let user = first.map(Host::user).unwrap_or_default();
+        format!("at {} (database `{database}`, user `{user}`)", hosts.join(", "))
+    }
+}
+
 impl Host {
     fn read(engine: Engine, url: &str) -> Option<Self> {
         // The driver accepts any text as a host.
@@ -155,6 +170,14 @@ impl Host {
                 Some(own.get_database().unwrap_or(own.get_username()).to_owned())
             }
             Self::MySql(own) => own.get_database().map(str::to_owned),
+        }
+    }
+
+    /// The name of the user.
+    fn user(&self) -> &str {
+        match self {
+            Self::Postgres(own) => own.get_username(),
+            Self::MySql(own) => own.get_username(),
         }
     }
 

@@ -47,7 +47,9 @@ impl SqlStore {
     pub async fn prepare(&self, demo: bool) -> Result<(), OpenError> {
         if let Err(error) = migrate(&self.options, demo).await {
             let fault = match &error {
-                OpenError::Prepare(cause) => fault_of_cause(cause),
+                OpenError::Prepare(cause) | OpenError::Unreachable { source: cause, .. } => {
+                    fault_of_cause(cause)
+                }
                 _ => None,
             };
             *self.unprepared.lock().unwrap_or_else(PoisonError::into_inner) = fault;
@@ -65,7 +67,8 @@ impl SqlStore {
     /// Opens a database whose schema is already up to date.
     ///
     /// # Errors
-    /// [`OpenError::Unfit`], [`OpenError::Newer`], [`OpenError::Prepare`].
+    /// [`OpenError::Unfit`], [`OpenError::Refused`], [`OpenError::Unreachable`], [`OpenError::Newer`],
+    /// [`OpenError::Prepare`].
     pub async fn open_existing(options: Options) -> Result<Self, OpenError> {
         let store = Self::new(options)?;
         check_schema(&store.options).await?;
