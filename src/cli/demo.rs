@@ -10,20 +10,23 @@ use super::{
     error::CliError, hash::explain_query, http_client, print, with_telemetry::with_telemetry,
 };
 use crate::{
-    app::{Application, DEMO_KEY, Environment},
+    app::{Application, DEMO_KEY, Environment, RunError},
     config::Config,
-    domain::{hash::SecretKeys, master_key::MasterKeys},
+    domain::{error::chain, hash::SecretKeys, master_key::MasterKeys},
     fields::FIELDS,
     grpc::certificates::Certificates,
     legacy_call::query_parameter,
     proto::{
         GetUserDetailsRequest, UserDetails, user_details_service_client::UserDetailsServiceClient,
     },
-    storage::sqlite_url,
+    storage::{DEMO_ACCOUNTS, sqlite_url},
 };
 
 /// Timeout for the start of the service.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The log filter while the demo serves.
+const CALLS_LOGGED: &str = "warn,m4_user_details::grpc::layers=info,m4_user_details::gateway=info";
 
 /// The vendor's sample call as printed, then with a corrected user id, then with a corrected hash.
 const CALLS: [(&str, &str); 3] = [
@@ -76,8 +79,9 @@ impl Demo {
         config.keys = SecretKeys::new([DEMO_KEY.into()]);
         let masters = MasterKeys::random();
         config.master_keys = masters.map_err(|error| CliError::Failed(error.to_string()))?;
-        with_telemetry(&config, async |_, stop| {
-            let application = Application::service(&config, true, Environment::default()).await?;
+        with_telemetry(&config, async |levels, stop| {
+            let application = Application::service(&config, true, Environment::default()).await;
+            let application = application.map_err(|error| in_use(error, self.port.is_some()))?;
             let http = application
                 .http_address()
                 .map_err(|error| CliError::Failed(format!("no address: {error}")))?;
@@ -91,7 +95,11 @@ impl Demo {
                 played = play(http, grpc, &config.keys) => played,
             };
             if played.is_ok() && !self.once {
-                print::text("\nServing until Ctrl-C.\n");
+                print::text("\nServing until Ctrl-C. Each call is logged on standard error.\n");
+                if std::env::var_os("M4_LOG").is_none() {
+                    let logged = levels.set(CALLS_LOGGED);
+                    logged.map_err(|error| CliError::Failed(error.to_string()))?;
+                }
                 stop.cancelled().await;
             }
             ending.cancel();
@@ -103,13 +111,27 @@ impl Demo {
     }
 }
 
+/// Adds the way out if a port is in use.
+fn in_use(error: RunError, has_free_ports: bool) -> CliError {
+    match error {
+        RunError::Listen { .. } if !has_free_ports => {
+            CliError::Failed(format!("{}; or run `demo --port 0`", chain(&error)))
+        }
+        error => error.into(),
+    }
+}
+
 /// Sends the calls and prints their effects.
 async fn play(http: SocketAddr, grpc: SocketAddr, keys: &SecretKeys) -> Result<(), CliError> {
     wait_until_ready(http).await?;
     print::text(&format!(
         "m4-user-details on a temporary SQLite database with demo data; secret key `{DEMO_KEY}`.\n\
-         legacy call: http://{http}   gRPC: {grpc}\n"
+         legacy call: http://{http}   gRPC: {grpc}\n\naccounts:\n"
     ));
+    for (id, username, kind, remark) in DEMO_ACCOUNTS {
+        print::text(format!("{id:>3}  {username:<9} {kind:<8} {remark}").trim_end());
+        print::text("\n");
+    }
     for (number, (title, target)) in (1..).zip(CALLS) {
         print::text(&format!("\n{number}. {title}\nPOST http://{http}{target}\n"));
         let query = target.split_once('?').map_or("", |(_, query)| query);

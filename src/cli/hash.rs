@@ -40,17 +40,22 @@ impl Hash {
                 "no secret key is configured: set M4_API_SECRET_KEY or M4_API_SECRET_KEY_FILE";
             return Err(CliError::Usage(problem.to_owned()));
         }
-        let text = if let Some(url) = self.url {
+        let explained = if let Some(url) = self.url {
             let target = target(&url)
                 .map_err(|error| CliError::Usage(format!("the URL cannot be sent: {error}")))?;
-            explain_query(&config.keys, target.query())
+            of_query(&config.keys, target.query())
         } else {
             let (username, user_id) =
                 (self.u.unwrap_or_default(), self.user_id.unwrap_or_default());
             explained(&config.keys, [username, user_id, String::new()])
         };
-        print::text(&(key_file(config) + &text));
-        Ok(())
+        print::text(&(key_file(config) + &text(&explained)));
+        match explained.verdict {
+            Verdict::Right { .. } | Verdict::Missing | Verdict::NoSecretKey => Ok(()),
+            Verdict::NoSha1 | Verdict::OtherUserId(_) | Verdict::Wrong => {
+                Err(CliError::Failed("the hash is wrong".to_owned()))
+            }
+        }
     }
 }
 
@@ -68,16 +73,20 @@ fn key_file(config: &Config) -> String {
     format!("secret key: {path}, changed {changed}, read {read}\n")
 }
 
-/// Explains the hash in a query string.
+/// The explanation of the hash in a query string.
 pub(super) fn explain_query(keys: &SecretKeys, query: &str) -> String {
+    text(&of_query(keys, query))
+}
+
+fn of_query(keys: &SecretKeys, query: &str) -> Explained {
     let parameters = ["u", "user_id", "hash"];
     explained(keys, parameters.map(|name| query_parameter(query, name).unwrap_or_default()))
 }
 
-fn explained(keys: &SecretKeys, [username, user_id, hash]: [String; 3]) -> String {
+fn explained(keys: &SecretKeys, [username, user_id, hash]: [String; 3]) -> Explained {
     let (method, address) = (String::new(), String::new());
     let credentials = LegacyCredentials { username, user_id, hash, method, address };
-    text(&explain::hash(keys, &KeyRing::default(), &credentials))
+    explain::hash(keys, &KeyRing::default(), &credentials)
 }
 
 fn text(explained: &Explained) -> String {

@@ -75,6 +75,18 @@ const DETAILS: &[(Field, [&str; 3])] = &[
     (Field::comment, ["Pays on time.", "Call before\nblocking.", "Moved in 2025."]),
 ];
 
+/// The accounts: id, username, type, and remarks.
+pub const ACCOUNTS: [(i64, &str, &str, &str); 8] = [
+    (1, "admin", "admin", ""),
+    (2, "manager", "manager", "may change users"),
+    (3, "alice", "user", "responsible manager 2"),
+    (4, "bob", "user", "responsible manager 6"),
+    (5, "carol", "user", "no responsible manager"),
+    (6, "assigned", "manager", "may change the users that it is responsible for"),
+    (7, "auditor", "manager", "may read users"),
+    (8, "locked", "manager", "blocked"),
+];
+
 /// The settings row that marks a database with demo data.
 pub(super) const MARK: &str = "demo";
 
@@ -116,33 +128,33 @@ async fn rows<C: ConnectionTrait>(connection: &C) -> Result<(), DbErr> {
         manager_group_right::Entity::insert(right).exec_without_returning(connection).await?;
     }
 
-    let manager = |id, username, group| account::ActiveModel {
-        manager_group_id: Set(Some(group)),
-        ..account(id, username, "manager")
-    };
-    let assigned =
-        account::ActiveModel { show_only_assigned_users: Set(true), ..manager(6, "assigned", 1) };
-    let locked = account::ActiveModel { blocked: Set(true), ..manager(8, "locked", 1) };
-    let staff = [
-        account(1, "admin", "admin"),
-        manager(2, "manager", 1),
-        assigned,
-        manager(7, "auditor", 2),
-        locked,
-    ];
-    let mut rows = Vec::from(staff);
-    for (index, (id, username)) in [(3, "alice"), (4, "bob"), (5, "carol")].into_iter().enumerate()
-    {
-        let mut row = account(id, username, "user");
+    // Users refer to their managers.
+    let is_user = |(_, _, kind, _): &&(i64, &str, &str, &str)| *kind == "user";
+    for (id, username, kind, _) in ACCOUNTS.iter().filter(|account| !is_user(account)) {
+        let mut row = account(*id, username, kind);
+        match *username {
+            "manager" => row.manager_group_id = Set(Some(1)),
+            "assigned" => {
+                row.manager_group_id = Set(Some(1));
+                row.show_only_assigned_users = Set(true);
+            }
+            "auditor" => row.manager_group_id = Set(Some(2)),
+            "locked" => {
+                row.manager_group_id = Set(Some(1));
+                row.blocked = Set(true);
+            }
+            _ => {}
+        }
+        row.insert(connection).await?;
+    }
+    for (index, (id, username, kind, _)) in ACCOUNTS.iter().filter(is_user).enumerate() {
+        let mut row = account(*id, username, kind);
         for (field, texts) in DETAILS {
             let value = parse(*field, texts[index])
                 .ok_or_else(|| DbErr::Custom(format!("demo data: {}", field.path())))?;
             columns::set(&mut row, *field, &value)
                 .map_err(|error| DbErr::Custom(error.to_string()))?;
         }
-        rows.push(row);
-    }
-    for row in rows {
         row.insert(connection).await?;
     }
     // Explicit ids do not advance PostgreSQL's sequences.

@@ -43,6 +43,7 @@ mod unknown;
 mod verification;
 mod writer;
 
+pub use self::demo::ACCOUNTS as DEMO_ACCOUNTS;
 pub use backup::{BackupError, backup, restore};
 pub use connect::{Engine, OpenError, Options, Unfit, UrlError};
 pub use examination::{Examination, examine};

@@ -38,7 +38,7 @@ impl Doctor {
 
     fn report(&self, findings: &[Finding]) -> Result<(), CliError> {
         let text = |finding| if self.json { object(finding) } else { line(finding) };
-        print::text(&findings.iter().map(text).collect::<String>());
+        print::coloured(&findings.iter().map(text).collect::<String>());
         match findings.iter().filter(|finding| finding.severity == Severity::Error).count() {
             0 => Ok(()),
             1 => Err(CliError::Failed("1 error was found".to_owned())),
@@ -59,7 +59,12 @@ async fn checks(config: &Config) -> Vec<Finding> {
 
 fn line(finding: &Finding) -> String {
     let Finding { check, severity, found, remedy } = finding;
-    let mut line = format!("{:<7}  {check}: {found}", severity.as_str());
+    let style = match severity {
+        Severity::Ok => print::SUCCESS,
+        Severity::Warning => print::WARNING,
+        Severity::Error => print::ERROR,
+    };
+    let mut line = format!("{style}{:<7}{style:#}  {check}: {found}", severity.as_str());
     if !remedy.is_empty() {
         // Writing into a string does not fail.
         let _ = write!(line, " - {remedy}");
