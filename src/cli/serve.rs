@@ -1,6 +1,7 @@
 //! `serve`: the service with its gateway, or a standalone gateway.
 
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{error::CliError, with_telemetry::with_telemetry};
@@ -60,12 +61,26 @@ impl Serve {
             let serving = tokio::spawn(async move {
                 readiness.wait().await;
                 tracing::info!(grpc, http, admin, "serving");
+                tell_manager(NotifyState::Ready);
+            });
+            let stopping = stop.clone();
+            let told = tokio::spawn(async move {
+                stopping.cancelled().await;
+                tell_manager(NotifyState::Stopping);
             });
             let ended = application.run(stop).await;
             serving.abort();
+            told.abort();
             Ok(ended?)
         })
         .await
+    }
+}
+
+/// Tells systemd the state of a unit of `Type=notify`. Does nothing under other managers.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be told");
     }
 }
 

@@ -23,7 +23,7 @@ use tonic_reflection::pb::v1::{
 
 use crate::{
     program::{DRAIN_SECONDS, Program},
-    support::{app::target, database::TestDatabase, on_every_engine},
+    support::{CONDITION_TIMEOUT, app::target, database::TestDatabase, on_every_engine},
 };
 
 on_every_engine!(
@@ -202,4 +202,25 @@ async fn a_crash_leaves_every_change_with_its_entry(database: TestDatabase) {
         assert_eq!(database.number(torn).await, 0);
         assert!(database.number("SELECT count(*) FROM change_log").await >= answered);
     }
+}
+
+/// As a unit of systemd with `Type=notify`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_manager_is_told_of_the_start_and_the_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let told = async || {
+        let mut buffer = [0; 100];
+        let length = timeout(CONDITION_TIMEOUT, socket.recv(&mut buffer)).await.unwrap().unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    let variables = [("M4_DATABASE_URL", &*url), ("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let mut program = Program::serve(&["--demo"], &variables).await;
+    assert_eq!(told().await.trim(), "READY=1");
+    program.wait_for_status("/readyz", ::http::StatusCode::OK).await;
+    program.signal("TERM");
+    assert_eq!(told().await.trim(), "STOPPING=1");
+    assert_eq!(program.ended().await.code(), Some(0), "{}", program.log());
 }
