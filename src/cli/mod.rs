@@ -71,7 +71,7 @@ struct Overrides {
 enum Command {
     /// Serve gRPC and the legacy call.
     Serve(serve::Serve),
-    /// Try it: a temporary database with demo data, both doors, and the vendor's sample call.
+    /// Try it: serve demo data from a temporary database, and make the vendor's sample call.
     Demo(demo::Demo),
     /// Bring the database's schema up to date.
     Migrate(migrate::Migrate),
@@ -93,18 +93,18 @@ enum Command {
     Config,
     /// Compute and explain the hash of a legacy call.
     Hash(hash::Hash),
-    /// Read or change the switches of the legacy call.
+    /// Read or change the settings of the legacy call.
     Settings(settings::Settings),
-    /// Make, list and revoke the tokens of services.
+    /// Create, list and revoke the tokens of services.
     Token(token::Token),
-    /// Make, list, revoke and rotate the keys of legacy clients.
+    /// Create, list, revoke and rotate the keys of legacy clients.
     Key(key::Key),
     /// See which clients make legacy calls, and block addresses and usernames.
     Legacy(legacy::Legacy),
     /// List the changes of settings, tokens, keys and blocks, newest first.
     AdministrationLog(administration_log::AdministrationLog),
-    /// Begin a new epoch of a database that its own tools have restored: etags, tokens and change ids of
-    /// before are refused.
+    /// Begin a new epoch after a server's own tools have restored the database: older etags, tokens and
+    /// change ids are refused.
     NewEpoch,
     /// Ask a running service whether it is ready; for containers.
     Healthcheck,
