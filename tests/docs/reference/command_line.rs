@@ -1,0 +1,96 @@
+//! The command line, from clap.
+
+use std::fmt::Write;
+
+use clap::{Arg, Command, CommandFactory};
+use m4_user_details::cli::Cli;
+
+use super::{code, markdown};
+
+/// Every command with its arguments.
+pub fn commands() -> String {
+    let mut root = Cli::command();
+    root.build();
+    let mut text = "Options of every command:\n\n".to_owned();
+    text += &arguments(&root, |_| true);
+    text.push('\n');
+    describe(&root, "", &mut text);
+    text
+}
+
+/// Describes the subcommands of a command that do something.
+fn describe(command: &Command, path: &str, text: &mut String) {
+    for own in command.get_subcommands().filter(|own| own.get_name() != "help") {
+        let path = format!("{path} {}", own.get_name());
+        if own.has_subcommands() {
+            describe(own, &path, text);
+            continue;
+        }
+        let about = own.get_long_about().or(own.get_about()).map(ToString::to_string);
+        let usage = usage(own, &path);
+        let about = about.unwrap_or_default();
+        let _ = write!(text, "### {}\n\n`{usage}`\n\n{}\n\n", path.trim(), sentence(&about));
+        let own_arguments = arguments(own, |argument| !argument.is_global_set());
+        if !own_arguments.is_empty() {
+            let _ = writeln!(text, "{own_arguments}");
+        }
+    }
+}
+
+/// The arguments without those of every command.
+fn usage(command: &Command, path: &str) -> String {
+    let own = command.get_arguments().filter(|argument| is_shown(argument));
+    let parts = own.filter(|argument| !argument.is_global_set()).map(|argument| {
+        let name = name(argument);
+        if argument.is_required_set() { name } else { format!("[{name}]") }
+    });
+    format!("m4-user-details{path} {}", parts.collect::<Vec<_>>().join(" ")).trim().to_owned()
+}
+
+/// A table of arguments; empty without any.
+fn arguments(command: &Command, is_meant: impl Fn(&Arg) -> bool) -> String {
+    let own = command.get_arguments().filter(|own| is_shown(own) && is_meant(own));
+    let rows: Vec<_> = own.map(|argument| vec![code(&name(argument)), help(argument)]).collect();
+    if rows.is_empty() { String::new() } else { markdown(&["argument", "meaning"], rows) }
+}
+
+fn is_shown(argument: &Arg) -> bool {
+    !["help", "version"].contains(&argument.get_id().as_str())
+}
+
+/// The flag with the name of its value, or the name of a positional argument.
+fn name(argument: &Arg) -> String {
+    let flag = argument.get_long().map(|long| format!("--{long}"));
+    let values = argument.get_action().takes_values().then(|| {
+        let names = argument.get_value_names().unwrap_or_default();
+        let possible = argument.get_possible_values();
+        if possible.len() > 1 {
+            let words = possible.iter().map(|value| value.get_name().to_owned());
+            words.collect::<Vec<_>>().join("|")
+        } else {
+            names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        }
+    });
+    [flag, values].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// The help of an argument, with its values and its default.
+fn help(argument: &Arg) -> String {
+    let help = argument.get_long_help().or(argument.get_help());
+    let mut text = sentence(&help.map(ToString::to_string).unwrap_or_default());
+    for value in argument.get_possible_values().iter().filter(|value| value.get_help().is_some()) {
+        let help = value.get_help().unwrap().to_string();
+        let _ = write!(text, " `{}`: {}", value.get_name(), sentence(&help));
+    }
+    let defaults = argument.get_default_values();
+    if argument.get_action().takes_values() && !defaults.is_empty() {
+        let _ = write!(text, " Default: `{}`.", defaults[0].to_string_lossy());
+    }
+    text
+}
+
+/// The text in one line, with a full stop.
+fn sentence(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.is_empty() || text.ends_with('.') { text } else { text + "." }
+}
