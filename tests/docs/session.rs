@@ -15,8 +15,10 @@ use crate::{
     program::{Program, clean},
 };
 
-/// Timeout of a command, in seconds.
-const TIMEOUT_SECONDS: &str = "60";
+/// For a service: it must get its signals itself.
+const SHELL: [&str; 1] = ["sh"];
+/// For a command that ends: at most 60 seconds.
+const SHELL_WITH_TIMEOUT: [&str; 3] = ["timeout", "60", "sh"];
 
 /// Variables of the page's commands, between blocks.
 const STATE: &str = ".state";
@@ -60,14 +62,14 @@ impl Session {
     }
 
     /// A shell in the folder that runs a script.
-    fn shell(&self, script: &str) -> Command {
+    fn shell(&self, shell: &[&str], script: &str) -> Command {
         let own = Path::new(env!("CARGO_BIN_EXE_m4-user-details")).parent().unwrap();
         let others = std::env::var("PATH").unwrap();
         let path = format!("{}:{}:{others}", self.tools.path().display(), own.display());
         let calls = self.tools.path().join("calls");
         let variables = [("PATH", &*path), ("GRPCURL_CALLS", calls.to_str().unwrap())];
-        let shell = Command::new("timeout");
-        let mut command = clean(shell, &[TIMEOUT_SECONDS, "sh", "-c", script], &variables);
+        let arguments: Vec<_> = shell[1..].iter().copied().chain(["-c", script]).collect();
+        let mut command = clean(Command::new(shell[0]), &arguments, &variables);
         command.current_dir(self.folder.path());
         command
     }
@@ -75,9 +77,7 @@ impl Session {
     /// Starts a service on the demo data, unless one runs.
     pub async fn demo(&mut self) {
         if self.program.is_none() {
-            let mut command = self.shell("exec m4-user-details serve --demo");
-            without_timeout(&mut command);
-            self.start(command).await;
+            self.start(self.shell(&SHELL, "exec m4-user-details serve --demo")).await;
         }
     }
 
@@ -92,9 +92,7 @@ impl Session {
         let script = format!(
             ". ./{STATE}; set -e\n{before}\n{{ set; export -p; }} >{STATE}\nexec env {last}"
         );
-        let mut command = self.shell(&script);
-        without_timeout(&mut command);
-        self.start(command).await;
+        self.start(self.shell(&SHELL, &script)).await;
     }
 
     async fn start(&mut self, command: Command) {
@@ -127,7 +125,10 @@ impl Session {
     async fn run_command(&self, command: &str) -> Output {
         let command = self.real(command);
         let end = format!("code=$?; {{ set; export -p; }} >{STATE}; exit $code");
-        let mut shell = self.shell(&format!(". ./{STATE}; trap '{end}' EXIT; set -e\n{command}"));
+        let mut shell = self.shell(
+            &SHELL_WITH_TIMEOUT,
+            &format!(". ./{STATE}; trap '{end}' EXIT; set -e\n{command}"),
+        );
         tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap()
     }
 
@@ -151,20 +152,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.grpcurl.abort();
     }
-}
-
-/// A service runs until it is killed, and must get its signals itself.
-fn without_timeout(command: &mut Command) {
-    let mut plain = Command::new("sh");
-    plain.args(command.get_args().skip(2));
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => plain.env(name, value),
-            None => plain.env_remove(name),
-        };
-    }
-    plain.current_dir(command.get_current_dir().unwrap());
-    *command = plain;
 }
 
 /// The commands of a block with their expected output.
