@@ -14,7 +14,7 @@ use crate::{
 /// List the changes of settings, tokens, keys and blocks, newest first: tab-separated.
 #[derive(Debug, Args)]
 pub(super) struct AdministrationLog {
-    /// The most entries to list.
+    /// Maximum number of entries.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
     /// List only older entries than this one.

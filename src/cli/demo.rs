@@ -44,7 +44,7 @@ const CALLS: [(&str, &str); 3] = [
     ),
 ];
 
-/// Try it: a temporary database with demo data, both doors, and the vendor's sample call.
+/// Try it: serve demo data from a temporary database, and make the vendor's sample call.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// End after the calls instead of serving until Ctrl-C.

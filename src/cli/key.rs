@@ -32,22 +32,24 @@ pub(super) struct Key {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a key and print its secret: it cannot be shown again.
+    /// Create a key and print its secret: it cannot be shown again.
     Create(Create),
     /// List all keys without their secrets: tab-separated, oldest first.
     List,
     /// Revoke the key with an id, or all keys with a name.
     Revoke {
+        /// The id of a key, or a name.
         #[arg(value_name = "ID|NAME")]
         id_or_name: String,
     },
-    /// Make another key with the name and the bindings of a key, and print its secret. The old key
+    /// Create another key with the name and the bindings of a key, and print its secret. The old key
     /// works until it is revoked.
     Rotate {
+        /// The id of an active key, or a name. A name means its newest active key.
         #[arg(value_name = "ID|NAME")]
         id_or_name: String,
     },
-    /// Seal all secrets with the first master key of the file. Then the other ones can be removed.
+    /// Seal all secrets with the first master key of the file. Then the other master keys can be removed.
     Reseal,
 }
 

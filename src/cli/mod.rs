@@ -53,7 +53,7 @@ enum Command {
     /// Serve gRPC and the legacy call.
     #[command(after_help = "Example: m4-user-details serve --demo")]
     Serve(OnService<serve::Serve>),
-    /// Try it: a temporary database with demo data, both doors, and the vendor's sample call.
+    /// Try it: serve demo data from a temporary database, and make the vendor's sample call.
     #[command(after_help = "Example: m4-user-details demo --port 0")]
     Demo(OnListeners<demo::Demo>),
     /// Bring the database's schema up to date.
@@ -86,13 +86,13 @@ enum Command {
     /// Compute and explain the hash of a legacy call.
     #[command(after_help = "Example: m4-user-details hash --u admin --user-id 5")]
     Hash(hash::Hash),
-    /// Read or change the switches of the legacy call.
+    /// Read or change the settings of the legacy call.
     #[command(after_help = "Example: m4-user-details settings set allow_get_api=on")]
     Settings(OnDatabase<settings::Settings>),
-    /// Make, list and revoke the tokens of services.
+    /// Create, list and revoke the tokens of services.
     #[command(after_help = "Example: m4-user-details token create --name crm --scope read,update")]
     Token(OnDatabase<token::Token>),
-    /// Make, list, revoke and rotate the keys of legacy clients.
+    /// Create, list, revoke and rotate the keys of legacy clients.
     #[command(after_help = "Example: m4-user-details key create --name crm --username admin")]
     Key(OnDatabase<key::Key>),
     /// See which clients make legacy calls, and block addresses and usernames.
@@ -101,8 +101,8 @@ enum Command {
     /// List the changes of settings, tokens, keys and blocks, newest first.
     #[command(after_help = "Example: m4-user-details administration-log --limit 10")]
     AdministrationLog(OnDatabase<administration_log::AdministrationLog>),
-    /// Begin a new epoch of a database that its own tools have restored: etags, tokens and change ids of
-    /// before are refused.
+    /// Begin a new epoch after a server's own tools have restored the database: older etags, tokens and
+    /// change ids are refused.
     #[command(after_help = "Example: m4-user-details new-epoch")]
     NewEpoch(OnDatabase<NoFlags>),
     /// Ask a running service whether it is ready; for containers.

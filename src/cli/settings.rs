@@ -20,7 +20,7 @@ use crate::{
     storage::SqlStore,
 };
 
-/// Read or change the switches of the legacy call. A running service follows within two seconds.
+/// Read or change the settings of the legacy call. A running service follows within two seconds.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
     #[command(subcommand)]
@@ -29,9 +29,9 @@ pub(super) struct Settings {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show all of them.
+    /// Show all settings.
     Get,
-    /// Change some: `allow_api=on|off`, `allow_get_api=on|off`, `hash_recipes=u,user_id[+user_id]`,
+    /// Change settings: `allow_api=on|off`, `allow_get_api=on|off`, `hash_recipes=u,user_id[+user_id]`,
     /// `allowed_networks=192.0.2.0/24,2001:db8::7` (empty: everywhere),
     /// `deprecation=2027-01-01T00:00:00Z`, `sunset=2027-07-01T00:00:00Z`,
     /// `retirement_link=https://billing.example/migrate` (empty: none),
@@ -39,6 +39,7 @@ enum Action {
     /// `failed_hashes_per_address=600` and `failed_hashes_per_username=600` (a minute; 0: no limit),
     /// `block_seconds=300`.
     Set {
+        /// A setting and its new value.
         #[arg(required = true, value_name = "NAME=VALUE")]
         settings: Vec<String>,
     },

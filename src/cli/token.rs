@@ -30,12 +30,13 @@ pub(super) struct Token {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a token and print it: it cannot be shown again.
+    /// Create a token and print it: it cannot be shown again.
     Create(Create),
     /// List all tokens without their secrets: tab-separated, oldest first.
     List,
     /// Revoke the token with an id, or all tokens with a name.
     Revoke {
+        /// The id of a token, or a name.
         #[arg(value_name = "ID|NAME")]
         id_or_name: String,
     },

@@ -1,5 +1,5 @@
-//! The protos match the field table, the documentation is complete, and health and reflection
-//! answer.
+//! The protos match the field table, the architecture and the sample configuration match the code,
+//! and health and reflection answer.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -118,39 +118,11 @@ async fn reflection_answers_v1_and_v1alpha(database: TestDatabase) {
     assert!(listed!(v1alpha).is_superset(&services));
 }
 
-const README: &str = include_str!("../../README.md");
-
-#[test]
-fn the_readme_has_every_configuration_key() {
-    let table = reference::table();
-    assert!(README.contains(&table), "it should have this table:\n{table}");
-}
-
 #[test]
 fn the_sample_configuration_has_every_key() {
     let sample = reference::sample();
     let file = include_str!("../../deploy/m4-user-details.toml");
     assert!(file == sample, "deploy/m4-user-details.toml should be:\n{sample}");
-}
-
-#[test]
-fn the_readme_has_every_parameter_and_reason() {
-    for parameter in FIELDS.into_iter().flat_map(m4_user_details::fields::Field::parameters) {
-        assert!(README.contains(&format!("`{parameter}`")), "{parameter}");
-    }
-    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
-    let enums = files.file.iter().flat_map(|file| &file.enum_type);
-    let reasons = enums.filter(|own| own.name() == "ErrorReason").flat_map(|own| &own.value);
-    for reason in reasons.filter(|reason| reason.number() != 0) {
-        let name = reason.name().strip_prefix("ERROR_REASON_").unwrap();
-        assert!(README.contains(&format!("`{name}`")), "{name}");
-    }
-}
-
-#[test]
-fn the_readme_has_every_limit() {
-    let table = m4_user_details::limits::table();
-    assert!(README.contains(&table), "it should have this table:\n{table}");
 }
 
 const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");

@@ -41,7 +41,7 @@ fn update(city: &str) -> Update {
     }
 }
 
-/// The limit in the README.
+/// The limit in `docs/operations/databases.md`.
 const MOST_BYTES: u64 = 132_000_000 + 132_000_000 / 8;
 
 async fn the_log_is_bounded_beside_those_who_read(database: TestDatabase) {

@@ -1,4 +1,4 @@
-//! `backup` and `restore` of SQLite, and the tools of the servers in the README.
+//! `backup` and `restore` of SQLite, and the tools of the servers in the documentation.
 
 use std::{
     fs,
@@ -165,7 +165,7 @@ async fn a_backup_is_refused_for_a_reason(database: TestDatabase) {
     assert!(left.iter().all(|name| name.to_str().unwrap().starts_with("test.db")), "{left:?}");
 }
 
-/// Runs a line of the README in a folder.
+/// Runs a line of the documentation in a folder.
 fn run_line(line: &str, folder: &Path, variables: &[(&str, &str)]) {
     let mut shell = Command::new("sh");
     let output = shell.args(["-ec", line]).current_dir(folder).envs(variables.iter().copied());
@@ -187,8 +187,8 @@ async fn a_server_is_dumped_and_restored_by_its_own_tools(database: TestDatabase
     } else {
         ["mariadb-dump --", "mariadb --"]
     };
-    let readme = include_str!("../../README.md");
-    let lines = begins.map(|begin| readme.lines().find(|line| line.starts_with(begin)).unwrap());
+    let page = include_str!("../../docs/operations/backup.md");
+    let lines = begins.map(|begin| page.lines().find(|line| line.starts_with(begin)).unwrap());
     let tool = begins[0].split(' ').next().unwrap();
     let is_installed = Command::new(tool).arg("--version").output().is_ok();
     assert!(is_installed || std::env::var_os("TEST_REQUIRE_ALL").is_none(), "{tool}");

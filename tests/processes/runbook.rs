@@ -25,11 +25,14 @@ const LOOPBACK: &str = "127.0.0.1";
 
 /// The lines of the `sh` blocks of a section.
 fn lines(section: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/runbook.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations/runbook.md");
     let runbook = fs::read_to_string(path).unwrap();
     let (_, rest) = runbook.split_once(&format!("\n## {section}\n")).unwrap();
     let section = rest.split("\n## ").next().unwrap();
-    let blocks = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let blocks = section
+        .split("```sh,run-by-runbook\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap());
     blocks.flat_map(str::lines).map(|line| line.replace(CLIENT, LOOPBACK)).collect()
 }
 

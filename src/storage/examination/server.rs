@@ -45,7 +45,7 @@ pub(super) async fn examine(options: &Options, findings: &mut Vec<Finding>) -> b
         findings.push(Finding::ok(DURABILITY, "every acknowledged update is on disk"));
     }
     findings.extend(fitness.weaknesses.into_iter().map(|weakness| {
-        Finding::warning(DURABILITY, weakness, "see the section Durability of the README")
+        Finding::warning(DURABILITY, weakness, "see docs/operations/databases.md#durability")
     }));
     if is_postgres {
         findings.push(Finding::ok(POOLER, "none that changes sessions between transactions"));
