@@ -13,7 +13,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, TransactionTrait};
 use tokio::time::{sleep, timeout};
 
 use self::{
-    compatible::check_compatible,
+    compatible::{check_compatible, check_up_to_date},
     lock::{Lock, in_time},
     progress::log,
 };
@@ -101,15 +101,15 @@ async fn run(
     migrated.and(closed.map_or(Ok(()), |closed| closed.map_err(Into::into)))
 }
 
-/// Checks that this version may run on the current schema. Does not change the schema.
+/// Checks that the schema is up to date, and that this version may run on it. Changes nothing.
 ///
 /// # Errors
-/// [`OpenError`]: the database does not answer or is unfit, or a newer version has made the schema
-/// incompatible.
+/// [`OpenError`]: the database does not answer or is unfit, steps are pending, or a newer version has
+/// made the schema incompatible.
 pub(super) async fn check_schema(options: &Options) -> Result<(), OpenError> {
     check(options).await?;
     let connection = single(options).await?;
-    let checked = in_time(check_compatible(&connection, &steps())).await;
+    let checked = in_time(check_up_to_date(&connection, &steps())).await;
     let _ = timeout(ACQUIRE_TIMEOUT, connection.close()).await;
     checked
 }

@@ -167,6 +167,18 @@ fn a_sqlite_url_that_cannot_be_used_is_refused_by_its_part() {
     assert!(!path.exists());
 }
 
+#[test]
+fn a_command_on_a_new_database_says_that_the_schema_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("new.db").display());
+    for arguments in [&["token", "list"][..], &["settings", "get"], &["legacy", "report"]] {
+        let output = run(arguments, &[("M4_DATABASE_URL", &url)]);
+        assert_ends(&output, 1);
+        let errors = text(&output.stderr);
+        assert!(errors.contains("steps are pending: run `migrate`"), "{errors}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn any_path_can_be_that_of_a_database() {
     let folder = tempfile::tempdir().unwrap();
