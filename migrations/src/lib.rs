@@ -17,6 +17,7 @@ mod details;
 mod record;
 mod step;
 mod tables;
+mod triggers;
 
 pub use details::{DETAILS, Detail, DetailKind};
 pub use record::{Newer, Record, newer};

@@ -7,6 +7,7 @@ use crate::{
     columns::{flag, id, micros_of_time, refers, text},
     details::{DETAILS, DetailKind},
     step::Step,
+    triggers,
 };
 
 /// All steps. Add a new step at the end only.
@@ -97,6 +98,8 @@ pub fn steps() -> Vec<Step> {
         ),
         Step::table("m0042_legacy_blocks", legacy_blocks()),
         Step::table("m0043_database_epochs", database_epochs()),
+        Step::trigger("m0044_accounts_checked_insert", triggers::checked_insert()),
+        Step::trigger("m0045_accounts_external_change", triggers::external_change()),
     ]
 }
 
