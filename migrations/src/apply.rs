@@ -10,7 +10,7 @@ use sea_orm_migration::{
 
 use crate::{
     record,
-    step::{Ddl, Step},
+    step::{Ddl, Step, Trigger},
 };
 
 impl Step {
@@ -56,6 +56,15 @@ impl Step {
                 }
                 Ok(())
             }
+            Ddl::Trigger(trigger) => {
+                let connection = manager.get_connection();
+                let backend = manager.get_database_backend();
+                // PostgreSQL, and MySQL before 8.0.29, have no `IF NOT EXISTS`.
+                if has_trigger(connection, trigger.name).await? {
+                    return Ok(());
+                }
+                connection.execute_unprepared(trigger.sql(backend)).await.map(drop)
+            }
             Ddl::AddColumn { table, column } => {
                 if manager.has_column(table, column.get_column_name()).await? {
                     return Ok(());
@@ -75,8 +84,19 @@ impl Step {
             Ddl::Postgres(ddl) => {
                 return (backend == DbBackend::Postgres).then(|| (*ddl).to_owned());
             }
+            Ddl::Trigger(trigger) => return Some(trigger.sql(backend).to_owned()),
         };
         Some(statement.to_string())
+    }
+}
+
+impl Trigger {
+    fn sql(&self, backend: DbBackend) -> &str {
+        match backend {
+            DbBackend::Postgres => &self.postgres,
+            DbBackend::MySql => &self.mysql,
+            _ => &self.sqlite,
+        }
     }
 }
 
@@ -118,7 +138,19 @@ async fn concurrently(
     manager.create_index(index.concurrently().take()).await
 }
 
-async fn answers_true(connection: &DatabaseConnection, query: String) -> Result<bool, DbErr> {
+/// Whether a server has a trigger. On SQLite, the statement of the trigger is idempotent.
+async fn has_trigger<C: ConnectionTrait>(connection: &C, name: &str) -> Result<bool, DbErr> {
+    let triggers = match connection.get_database_backend() {
+        DbBackend::Postgres => "pg_trigger WHERE tgrelid = 'accounts'::regclass AND tgname",
+        DbBackend::MySql => {
+            "information_schema.triggers WHERE trigger_schema = DATABASE() AND trigger_name"
+        }
+        _ => return Ok(false),
+    };
+    answers_true(connection, format!("SELECT EXISTS (SELECT 1 FROM {triggers} = '{name}')")).await
+}
+
+async fn answers_true<C: ConnectionTrait>(connection: &C, query: String) -> Result<bool, DbErr> {
     let query = Statement::from_string(connection.get_database_backend(), query);
     let row = connection.query_one_raw(query).await?;
     row.map_or(Ok(false), |row| row.try_get_by_index(0))

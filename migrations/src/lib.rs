@@ -13,10 +13,13 @@
 mod administration_tables;
 mod apply;
 mod columns;
+mod details;
 mod record;
 mod step;
 mod tables;
+mod triggers;
 
+pub use details::{DETAILS, Detail, DetailKind};
 pub use record::{Newer, Record, newer};
 pub use step::Step;
 pub use tables::steps;

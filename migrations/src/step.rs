@@ -18,6 +18,18 @@ pub(crate) enum Ddl {
     CreateIndex { table: &'static str, name: &'static str, index: IndexCreateStatement },
     AddColumn { table: &'static str, column: ColumnDef },
     Postgres(&'static str),
+    Trigger(Trigger),
+}
+
+/// A trigger of `accounts`, in the SQL of each engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Trigger {
+    pub(crate) name: &'static str,
+    /// Idempotent.
+    pub(crate) sqlite: String,
+    /// The function and the trigger: PostgreSQL rolls both back.
+    pub(crate) postgres: String,
+    pub(crate) mysql: String,
 }
 
 impl Step {
@@ -42,6 +54,11 @@ impl Step {
         Self::new(name, Ddl::Postgres(ddl))
     }
 
+    /// Creates a trigger.
+    pub(crate) fn trigger(name: &'static str, trigger: Trigger) -> Self {
+        Self::new(name, Ddl::Trigger(trigger))
+    }
+
     /// Adds a column, which must allow NULL or have a default.
     pub fn column(name: &'static str, table: &'static str, column: ColumnDef) -> Self {
         Self::new(name, Ddl::AddColumn { table, column })
@@ -61,6 +78,11 @@ impl Step {
     /// Why programs that do not know the step cannot run on it; `None` if they can.
     pub fn incompatible_reason(&self) -> Option<&'static str> {
         self.incompatible
+    }
+
+    /// Whether the step creates a trigger, for which a server may demand a privilege of its own.
+    pub fn is_trigger(&self) -> bool {
+        matches!(self.ddl, Ddl::Trigger(_))
     }
 
     /// The name.

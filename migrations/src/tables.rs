@@ -4,8 +4,10 @@ use sea_orm_migration::sea_query::{ColumnDef, Index, Table, TableCreateStatement
 
 use crate::{
     administration_tables::{administration_log, legacy_blocks, legacy_clients, legacy_keys},
-    columns::{flag, id, micros_of_time, millionths, number, refers, text},
+    columns::{flag, id, micros_of_time, refers, text},
+    details::{DETAILS, DetailKind},
     step::Step,
+    triggers,
 };
 
 /// All steps. Add a new step at the end only.
@@ -96,6 +98,8 @@ pub fn steps() -> Vec<Step> {
         ),
         Step::table("m0042_legacy_blocks", legacy_blocks()),
         Step::table("m0043_database_epochs", database_epochs()),
+        Step::trigger("m0044_accounts_checked_insert", triggers::checked_insert()),
+        Step::trigger("m0045_accounts_external_change", triggers::external_change()),
     ]
 }
 
@@ -137,65 +141,13 @@ fn accounts() -> TableCreateStatement {
         .col(ColumnDef::new("version").big_integer().not_null().default(1))
         .col(micros_of_time("create_time"))
         .col(micros_of_time("update_time"))
-        .col(ColumnDef::new("currency_id").big_integer())
-        .col(number("call_limit", 0))
-        .col(flag("hidden"))
-        .col(ColumnDef::new("responsible_manager_id").big_integer())
-        .col(flag("hide_non_answered_calls"))
-        .col(flag("blocked"))
-        .col(ColumnDef::new("block_date").date())
-        .col(flag("block_conditional_use"))
-        .col(text("vat_number", 255))
-        .col(text("clientid", 255))
-        .col(text("first_name", 255))
-        .col(text("last_name", 255))
-        .col(text("accounting_number", 255))
-        .col(text("agreement_number", 255))
-        .col(text("language", 10))
-        .col(ColumnDef::new("agreement_date").date())
-        .col(ColumnDef::new("taxation_country").big_integer())
-        .col(text("address", 255))
-        .col(text("city", 255))
-        .col(text("postcode", 255))
-        .col(text("county", 255))
-        .col(text("state", 255))
-        .col(text("mob_phone", 255))
-        .col(text("phone", 255))
-        .col(text("fax", 255))
-        .col(ColumnDef::new("direction_id").big_integer())
-        .col(text("email", 255))
-        .col(flag("warning_email_active"))
-        .col(millionths("warning_email_balance"))
-        .col(number("warning_email_hour", -1))
-        .col(text("tax1_name", 255))
-        .col(text("tax2_name", 255))
-        .col(text("tax3_name", 255))
-        .col(text("tax4_name", 255))
-        .col(millionths("tax1_value"))
-        .col(millionths("tax2_value"))
-        .col(millionths("tax3_value"))
-        .col(millionths("tax4_value"))
-        .col(flag("tax2_enabled"))
-        .col(flag("tax3_enabled"))
-        .col(flag("tax4_enabled"))
-        .col(flag("generate_invoice"))
-        .col(ColumnDef::new("enable_static_source_list").string_len(16).not_null().default("no"))
-        .col(ColumnDef::new("enable_static_list").string_len(16).not_null().default("no"))
-        .col(ColumnDef::new("static_source_list_id").big_integer())
-        .col(ColumnDef::new("static_list_id").big_integer())
-        // At most 65,535 bytes: the size of MariaDB's TEXT. MySQL allows no default for TEXT.
-        .col(ColumnDef::new("comment").text().not_null())
         .take();
-    for (column, target) in [
-        ("manager_group_id", "manager_groups"),
-        ("currency_id", "currencies"),
-        ("responsible_manager_id", "accounts"),
-        ("taxation_country", "directions"),
-        ("direction_id", "directions"),
-        ("static_source_list_id", "number_pools"),
-        ("static_list_id", "number_pools"),
-    ] {
-        table.foreign_key(&mut refers("accounts", column, target));
+    table.foreign_key(&mut refers("accounts", "manager_group_id", "manager_groups"));
+    for detail in DETAILS {
+        table.col(detail.definition());
+        if let DetailKind::Id(target) = detail.kind {
+            table.foreign_key(&mut refers("accounts", detail.column(), target));
+        }
     }
     table
 }

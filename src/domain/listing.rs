@@ -43,14 +43,48 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The cursor of a user.
-    pub fn of(user: &User, key: OrderKey) -> Self {
-        let username =
-            if key == OrderKey::Username { user.username.clone() } else { String::new() };
-        let time =
-            if key == OrderKey::UpdateTime { user.update_time.timestamp_micros() } else { 0 };
-        Self { username, update_time: time, id: user.id }
+    /// The cursor of a row.
+    pub fn of(row: &ListedUser, key: OrderKey) -> Self {
+        let (username, update_time, id) = match row {
+            ListedUser::User(user) => {
+                (&user.username, user.update_time.timestamp_micros(), user.id)
+            }
+            ListedUser::Unreadable(UnreadableUser { place, .. }) => {
+                (&place.username, place.update_time, place.id)
+            }
+        };
+        let username = if key == OrderKey::Username { username.clone() } else { String::new() };
+        let update_time = if key == OrderKey::UpdateTime { update_time } else { 0 };
+        Self { username, update_time, id }
     }
+}
+
+/// A row of a list of users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListedUser {
+    /// A readable row.
+    User(User),
+    /// A row that holds an impossible value.
+    Unreadable(UnreadableUser),
+}
+
+impl ListedUser {
+    /// The bytes of all texts.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::User(user) => user.text_bytes(),
+            Self::Unreadable(UnreadableUser { place, field }) => place.username.len() + field.len(),
+        }
+    }
+}
+
+/// A user whose row holds an impossible value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableUser {
+    /// The id, the username and the update time.
+    pub place: Cursor,
+    /// The path of the field, or the column; empty if unknown.
+    pub field: String,
 }
 
 /// The filters of a list of users. All given filters must match.

@@ -1,6 +1,6 @@
 //! Who may do what, and which changes are valid. The checks run in the order of their errors.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
@@ -161,6 +161,9 @@ fn reach<'a>(
     user_id: i64,
     snapshot: &'a Snapshot,
 ) -> Result<&'a User, Error> {
+    if let Some(cause) = snapshot.unreadable.get(&user_id) {
+        return Err(Error::Internal(Arc::clone(cause).into()));
+    }
     let user = snapshot.users.get(&user_id).ok_or(Error::UserNotFound(user_id))?;
     let assigned = |manager: &ActingAccount| {
         user.values[Field::responsible_manager_id] == Value::Id(manager.id)

@@ -95,6 +95,9 @@ impl LoadPlan {
     }
 }
 
+/// The cause of an error of several calls.
+pub type SharedCause = Arc<dyn std::error::Error + Send + Sync>;
+
 /// The loaded data. Rows of the plan that are absent here do not exist.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -102,6 +105,8 @@ pub struct Snapshot {
     pub actors: HashMap<String, ActingAccount>,
     /// Accounts by id.
     pub users: HashMap<i64, User>,
+    /// Accounts whose stored row holds an impossible value, by id. Other accounts are not affected.
+    pub unreadable: HashMap<i64, SharedCause>,
     /// Stored responses by their keys.
     pub requests: HashMap<String, StoredResponse>,
     /// Ids that exist; for managers, only ids of manager accounts.

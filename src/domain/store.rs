@@ -9,7 +9,7 @@ use super::{
     call_context::CallContext,
     error::Error,
     legacy_client_store::LegacyClientStore,
-    listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
+    listing::{ChangeQuery, Listed, ListedUser, LoggedChange, UserQuery},
     page_token::TokenKey,
     readiness::NotReady,
     rules::Visibility,
@@ -64,7 +64,7 @@ pub trait Store: LegacyClientStore + Send + Sync {
         call: &CallContext,
         actor: &Actor,
         query: &UserQuery,
-    ) -> Result<Listed<User>, Error>;
+    ) -> Result<Listed<ListedUser>, Error>;
 
     /// A page of the change log, limited to users that an actor may list.
     ///

@@ -31,6 +31,8 @@ pub enum EntryPoint {
     Legacy,
     /// The command `import`.
     Import,
+    /// Another program that writes to the database. The database logs the change.
+    External,
     /// An entry point of a newer version. Read from the change log, never written.
     Unknown,
 }
@@ -42,13 +44,15 @@ impl EntryPoint {
             Self::Grpc => "grpc",
             Self::Legacy => "legacy",
             Self::Import => "import",
+            Self::External => "external",
             Self::Unknown => "unknown",
         }
     }
 
     /// The entry point for a word; `None` if this version does not know the word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Grpc, Self::Legacy, Self::Import].into_iter().find(|door| door.as_str() == word)
+        let known = [Self::Grpc, Self::Legacy, Self::Import, Self::External];
+        known.into_iter().find(|door| door.as_str() == word)
     }
 }
 

@@ -74,6 +74,18 @@ impl Tokens {
     }
 }
 
+/// An item of a page.
+pub(super) trait Measured {
+    /// The length in a message, in bytes.
+    fn length(&self) -> usize;
+}
+
+impl<M: Message> Measured for M {
+    fn length(&self) -> usize {
+        self.encoded_len()
+    }
+}
+
 /// A list query with its page size and its page tokens.
 pub(crate) struct Paged<Q> {
     /// The query. Its limit is one item above the page size, to detect a next page.
@@ -90,7 +102,7 @@ impl<Q> Paged<Q> {
 
     /// Fills a page up to its size and up to `limit` bytes, but with at least one item. Returns the
     /// items and the next page token, which is empty for the last page.
-    pub(super) fn page<T, M: Message>(
+    pub(super) fn page<T, M: Measured>(
         self,
         Listed { items, is_cut }: Listed<T>,
         limit: usize,
@@ -103,7 +115,7 @@ impl<Q> Paged<Q> {
         for item in items {
             let place = position(&item);
             let item = convert(item);
-            let length = item.encoded_len() + ITEM_ROOM;
+            let length = item.length() + ITEM_ROOM;
             if let Some(last) = last
                 && (page.len() == self.size || length > room)
             {

@@ -170,7 +170,8 @@ async fn locked(
     let record = Record::open(connection).await?;
     for step in steps.iter().filter(|step| !record.has(step)) {
         let begun = Instant::now();
-        run_with_lock_retry(engine, connection, Work::Step(step), report).await?;
+        let applied = run_with_lock_retry(engine, connection, Work::Step(step), report).await;
+        applied.map_err(|failure| refused_trigger(step, failure))?;
         report(Progress::Applied { step: step.name(), took: begun.elapsed() });
     }
     run_with_lock_retry(engine, connection, Work::TokenKey, report).await?;
@@ -178,6 +179,30 @@ async fn locked(
         return Err(OpenError::NotDemo);
     }
     Ok(())
+}
+
+/// The database user may not create triggers: privilege `TRIGGER`, `SUPER` with a binary log, and
+/// the privileges of PostgreSQL.
+const MAY_NOT: [&str; 4] = ["1142", "1227", "1419", "42501"];
+
+/// Says what to do if the server refuses a trigger.
+fn refused_trigger(step: &Step, failure: DbErr) -> OpenError {
+    match failure.code().as_deref() {
+        Some(code) if step.is_trigger() && MAY_NOT.contains(&code) => {
+            let remedy = match code {
+                "1419" => {
+                    "SET GLOBAL log_bin_trust_function_creators = 1 until it is done, or run \
+                     `migrate` as a user with SUPER"
+                }
+                "42501" => "run `migrate` as the owner of the tables",
+                _ => "GRANT TRIGGER on the database to the user of database.url",
+            };
+            let step = step.name();
+            let cause = format!("the step {step} may not create a trigger ({code}): {remedy}");
+            OpenError::Prepare(cause.into())
+        }
+        _ => failure.into(),
+    }
 }
 
 /// Work under the lock. Each item can be retried.

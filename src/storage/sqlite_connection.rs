@@ -8,7 +8,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{CachedStatement, Connection, OpenFlags, Row, ToSql, types::ToSqlOutput};
+use rusqlite::{
+    CachedStatement, Connection, OpenFlags, Row, ToSql, config::DbConfig, types::ToSqlOutput,
+};
 use sea_orm::{
     DbErr, FromQueryResult, RuntimeErr, Statement, TransactionSession, Value,
     sqlx::{self, error::ErrorKind},
@@ -59,6 +61,9 @@ impl SqliteConnection {
             | OpenFlags::SQLITE_OPEN_URI
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file.uri(), flags).map_err(failed)?;
+        // The triggers of `accounts` are for other programs. They would cost each update time.
+        let triggers = DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER;
+        connection.set_db_config(triggers, false).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(MAX_PREPARED_STATEMENTS);
         let connection = Self(Arc::new(Mutex::new(connection)));
         connection.execute_batch(SQLITE_SESSION)?;

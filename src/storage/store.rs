@@ -24,7 +24,7 @@ use crate::domain::{
     administration::{AdminChange, AdminEntry, Administrator},
     call_context::CallContext,
     error::Error,
-    listing::{ChangeQuery, Listed, LoggedChange, UserQuery},
+    listing::{ChangeQuery, Listed, ListedUser, LoggedChange, UserQuery},
     page_token::TokenKey,
     readiness::{Fault, NotReady},
     rules::{self, Visibility},
@@ -166,7 +166,7 @@ impl Store for SqlStore {
         call: &CallContext,
         actor: &Actor,
         query: &UserQuery,
-    ) -> Result<Listed<User>, Error> {
+    ) -> Result<Listed<ListedUser>, Error> {
         let _room = self.admit()?;
         self.prepared()?.list(call, actor, query).await
     }

@@ -1,9 +1,17 @@
 //! Stored values that this version does not know. During a rolling upgrade, a newer version may
-//! write such fields, words and settings: they are skipped and counted. Lists leave out an
-//! unreadable row, and its id is logged.
+//! write such fields, words and settings: they are skipped and counted. A list of users marks an
+//! unreadable row, other lists leave it out, and its id is logged.
 
+use std::sync::Arc;
+
+use sea_orm::{DbErr, RuntimeErr, sqlx};
+
+use super::failure::Corrupt;
 use crate::{
-    domain::error::{Cause, Error},
+    domain::{
+        error::{Cause, Error},
+        snapshot::SharedCause,
+    },
     telemetry::instruments::instruments,
 };
 
@@ -39,6 +47,28 @@ pub(super) struct Unreadable {
 }
 
 impl Unreadable {
+    /// The id and the cause of a row whose id is a number, counted. The row fails its own calls only.
+    pub(super) fn shared(self) -> Result<(i64, SharedCause), Self> {
+        let Ok(id) = self.id.parse() else { return Err(self) };
+        count(self.table, 1);
+        Ok((id, Arc::new(self)))
+    }
+
+    /// Whether a column holds a value that no field allows, and the column; empty if unknown.
+    pub(super) fn column(&self) -> (bool, &str) {
+        if let Some(Corrupt(column)) = self.cause.downcast_ref() {
+            return (true, column);
+        }
+        let column = match self.cause.downcast_ref() {
+            Some(DbErr::Query(RuntimeErr::SqlxError(error))) => match &**error {
+                sqlx::Error::ColumnDecode { index, .. } => index.trim_matches('"'),
+                _ => "",
+            },
+            _ => "",
+        };
+        (false, column)
+    }
+
     /// Logs and counts a row that is left out.
     pub(super) fn left_out(&self) {
         count(self.table, 1);

@@ -7,13 +7,12 @@ use std::{collections::BTreeMap, pin::pin};
 use futures_util::TryStreamExt;
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, RuntimeErr, sqlx,
+    QuerySelect,
 };
 
 use super::{
     connect::{OpenError, Options},
     consistent_read::ConsistentRead,
-    failure::Corrupt,
     sql::{
         entities::{account, change_log},
         stored::Stored,
@@ -167,15 +166,7 @@ fn compare(
 
 /// The kind of an unreadable row, and its column if known.
 fn defect_of(unreadable: &Unreadable) -> (DefectKind, String) {
-    if let Some(Corrupt(column)) = unreadable.cause.downcast_ref() {
-        return (DefectKind::NotAllowed, (*column).to_owned());
-    }
-    let column = match unreadable.cause.downcast_ref() {
-        Some(DbErr::Query(RuntimeErr::SqlxError(error))) => match &**error {
-            sqlx::Error::ColumnDecode { index, .. } => index.trim_matches('"').to_owned(),
-            _ => String::new(),
-        },
-        _ => String::new(),
-    };
-    (DefectKind::Unreadable, column)
+    let (is_not_allowed, column) = unreadable.column();
+    let kind = if is_not_allowed { DefectKind::NotAllowed } else { DefectKind::Unreadable };
+    (kind, column.to_owned())
 }

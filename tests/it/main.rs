@@ -19,6 +19,7 @@ mod deadlines;
 mod earlier_schema;
 mod epochs;
 mod explain;
+mod external;
 mod hash_limits;
 mod heads;
 mod http;

@@ -105,7 +105,8 @@ async fn a_bad_row_is_named_in_the_log_and_counted(database: TestDatabase) {
         line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
     };
     assert_eq!(counted().await, 0.0);
-    database.execute("UPDATE accounts SET enable_static_list = 'maybe' WHERE id = 4").await;
+    let bad_row = "UPDATE accounts SET enable_static_list = 'maybe' WHERE id = 4";
+    database.execute_without_triggers(bad_row).await;
     let list = ListUserDetailsRequest::default();
     let page = program.users().list_user_details(list).await.unwrap().into_inner();
     let ids: Vec<_> = page.user_details.iter().map(|user| user.user_id).collect();

@@ -101,6 +101,7 @@ fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot {
         actors: [(USERNAME.to_owned(), admin)].into_iter().collect(),
         users: [(new.id, new)].into_iter().collect(),
+        unreadable: Default::default(),
         requests: Default::default(),
         references: BTreeMap::from(references.map(|(kind, ids)| (kind, BTreeSet::from(ids)))),
     };

@@ -44,7 +44,8 @@ impl Service {
         }
         let mut edits = Edits::default();
         for Change { field, old, .. } in &found.changes {
-            edits.add(*field, Some(Edit::Set(old.clone())));
+            // Another program may have stored a value that the field does not allow.
+            edits.add(*field, old.fits(*field).then(|| Edit::Set(old.clone())));
         }
         let new = |change: &Change| (change.field, change.new.clone());
         let update = |etag, unchanged, validate_only| Update {

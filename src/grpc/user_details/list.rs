@@ -8,7 +8,7 @@ use super::handler::UserDetails;
 use crate::{
     domain::{
         error::Error,
-        listing::{Cursor, Order, OrderKey, UserFilter, UserQuery},
+        listing::{Cursor, ListedUser, Order, OrderKey, UnreadableUser, UserFilter, UserQuery},
         page_token::{Purpose, TokenKey},
         scope::Scope,
     },
@@ -17,10 +17,13 @@ use crate::{
         convert,
         errors::invalid_request,
         layers::trace::Begun,
-        paging::{Paged, Tokens, page_size, read_page, time},
+        paging::{Measured, Paged, Tokens, page_size, read_page, time},
         resume,
     },
-    proto::{ListUserDetailsRequest, ListUserDetailsResponse, UserDetailsFilter},
+    proto::{
+        self, ListUserDetailsRequest, ListUserDetailsResponse, UnreadableUserDetails,
+        UserDetailsFilter,
+    },
 };
 
 impl UserDetails {
@@ -51,14 +54,43 @@ impl UserDetails {
         };
         let convert = move |users| {
             let key = paged.query.order.key;
-            let place = |user: &_| Cursor::of(user, key);
-            let convert = |user| convert::masked_details(user, &mask);
-            let (user_details, next_page_token) = paged.page(users, limit, place, convert);
-            ListUserDetailsResponse { user_details, next_page_token, watch_token }
+            let place = |row: &_| Cursor::of(row, key);
+            let convert = |row| match row {
+                ListedUser::User(user) => Row::User(convert::masked_details(user, &mask)),
+                ListedUser::Unreadable(user) => Row::Unreadable(to_unreadable(user)),
+            };
+            let (rows, next_page_token) = paged.page(users, limit, place, convert);
+            let (mut user_details, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+            for row in rows {
+                match row {
+                    Row::User(user) => user_details.push(user),
+                    Row::Unreadable(user) => unreadable.push(user),
+                }
+            }
+            ListUserDetailsResponse { user_details, next_page_token, watch_token, unreadable }
         };
         let workers = self.workers_for(extensions).map(|workers| (workers, &call.span));
         read_page(workers, is_large, limit, read, convert).await
     }
+}
+
+/// A row of the response.
+enum Row {
+    User(proto::UserDetails),
+    Unreadable(UnreadableUserDetails),
+}
+
+impl Measured for Row {
+    fn length(&self) -> usize {
+        match self {
+            Self::User(user) => user.length(),
+            Self::Unreadable(user) => user.length(),
+        }
+    }
+}
+
+fn to_unreadable(UnreadableUser { place, field }: UnreadableUser) -> UnreadableUserDetails {
+    UnreadableUserDetails { user_id: place.id, username: place.username, field }
 }
 
 /// Converts a request for a list of users.

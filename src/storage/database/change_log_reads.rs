@@ -12,10 +12,9 @@ use super::{
 };
 use crate::{
     domain::{
-        account::User,
         call_context::CallContext,
         error::Error,
-        listing::{ChangeQuery, Cursor as Place, Listed, LoggedChange, UserQuery},
+        listing::{ChangeQuery, Cursor as Place, Listed, ListedUser, LoggedChange, UserQuery},
         update::Actor,
         watch::Position,
     },
@@ -38,7 +37,7 @@ impl Database {
         call: &CallContext,
         actor: &Actor,
         query: &UserQuery,
-    ) -> Result<Listed<User>, Error> {
+    ) -> Result<Listed<ListedUser>, Error> {
         let list = || async {
             let reading = self.reading(call).await?;
             let visibility = reading.visibility(actor, None).await?;
@@ -49,7 +48,7 @@ impl Database {
                     listing::users(self.engine(), &query, visibility)
                 }
             };
-            let bound = Bound { bytes: query.max_bytes, of: User::text_bytes };
+            let bound = Bound { bytes: query.max_bytes, of: ListedUser::text_bytes };
             let users = reading.page(query.limit, select, bound).await?;
             reading.end().await;
             Ok(users)

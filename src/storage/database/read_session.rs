@@ -53,7 +53,7 @@ pub(in crate::storage) struct Rows<T: FromRow> {
     pub(in crate::storage) items: Vec<T>,
     /// Whether reading stopped at the byte limit: more rows may follow.
     pub(in crate::storage) is_cut: bool,
-    /// The positions of unreadable rows.
+    /// The positions of unreadable rows without a marker.
     pub(in crate::storage) left_out: Vec<T::Place>,
     /// Whether the last row is unreadable.
     ends_left_out: bool,
@@ -83,8 +83,16 @@ pub(super) async fn collect<T: FromRow>(
             }
             Stored::Unreadable(place, unreadable) => {
                 unreadable.left_out();
-                read.left_out.push(place);
-                read.ends_left_out = true;
+                match T::marker(place, &unreadable) {
+                    Ok(marker) => {
+                        used += of(&marker);
+                        read.items.push(marker);
+                    }
+                    Err(place) => {
+                        read.left_out.push(place);
+                        read.ends_left_out = true;
+                    }
+                }
             }
         }
         if used >= bytes {

@@ -3,6 +3,7 @@
 pub(in crate::storage) mod columns;
 pub(in crate::storage) mod entities;
 pub(in crate::storage) mod executor;
+mod listed;
 mod references;
 mod rows;
 pub(in crate::storage) mod sqlite_row;

@@ -25,12 +25,13 @@ use crate::storage::{
     patience::{patience, reading_patience},
     query_telemetry,
     texts::{Shape, backend, statement},
+    unknown::Unreadable,
 };
 use crate::{
     domain::{
         account::{ActingAccount, User},
         error::Error,
-        snapshot::{LoadPlan, Snapshot},
+        snapshot::{LoadPlan, SharedCause, Snapshot},
         update::StoredResponse,
     },
     trace::Span,
@@ -69,6 +70,9 @@ pub(in crate::storage) struct Statements<'a, C> {
     pub(in crate::storage) connection: &'a C,
 }
 
+/// The readable users, and the causes of the unreadable users.
+type Users = (HashMap<i64, User>, HashMap<i64, SharedCause>);
+
 impl<C: Executor> Statements<'_, C> {
     /// Loads the snapshot of a plan.
     pub(in crate::storage) async fn load(
@@ -82,14 +86,14 @@ impl<C: Executor> Statements<'_, C> {
             self.bound(patience).await?;
         }
         // Users first: their row locks may wait, and rights must be read after the wait.
-        let users = self.users(&plan.users, lock).await?;
+        let (users, unreadable) = self.users(&plan.users, lock).await?;
         let actors = self.actors(&plan.actors, lock).await?;
         let requests = self.answered(&plan.requests).await?;
         let mut references = BTreeMap::new();
         for (reference, ids) in &plan.references {
             references.insert(*reference, self.existing(*reference, ids).await?);
         }
-        Ok(Snapshot { actors, users, requests, references })
+        Ok(Snapshot { actors, users, unreadable, requests, references })
     }
 
     /// Sets the statement timeout of a PostgreSQL transaction.
@@ -144,9 +148,9 @@ impl<C: Executor> Statements<'_, C> {
         Ok(rows.into_iter().map(ActingRow::account).collect::<Result<_, _>>()?)
     }
 
-    async fn users(&self, ids: &BTreeSet<i64>, lock: RowLock) -> Result<HashMap<i64, User>, Error> {
+    async fn users(&self, ids: &BTreeSet<i64>, lock: RowLock) -> Result<Users, Error> {
         if ids.is_empty() {
-            return Ok(HashMap::default());
+            return Ok(Users::default());
         }
         let ids: Vec<_> = padded(ids).copied().collect();
         let waits = match lock {
@@ -158,10 +162,17 @@ impl<C: Executor> Statements<'_, C> {
         let select = statement(self.engine, Shape::Users(ids.len(), waits), values, || {
             self.select(&ids, lock).build(backend(self.engine))
         });
-        let users = self.connection.read(self.in_time(select, lock.patience()));
+        let users = self.connection.read::<User>(self.in_time(select, lock.patience()));
         let users = self.run("SELECT", "accounts", users).await?;
-        let user = |user: Result<User, _>| user.map(|user| (user.id, user));
-        Ok(users.into_iter().map(user).collect::<Result<_, _>>()?)
+        let (mut readable, mut unreadable) = Users::default();
+        for user in users {
+            match user.map_err(Unreadable::shared) {
+                Ok(user) => _ = readable.insert(user.id, user),
+                Err(Ok((id, cause))) => _ = unreadable.insert(id, cause),
+                Err(Err(unreadable)) => return Err(unreadable.into()),
+            }
+        }
+        Ok((readable, unreadable))
     }
 
     fn select(&self, ids: &[i64], lock: RowLock) -> Select<account::Entity> {

@@ -20,6 +20,11 @@ pub(in crate::storage) trait FromRow: Sized {
 
     /// The position and the id of an unreadable row.
     fn place_of_row(row: &QueryResult) -> Result<(Self::Place, String), DbErr>;
+
+    /// The item that marks an unreadable row in a list; its position if the list leaves it out.
+    fn marker(place: Self::Place, _unreadable: &Unreadable) -> Result<Self, Self::Place> {
+        Err(place)
+    }
 }
 
 /// A row, readable or not.

@@ -61,6 +61,7 @@ pub(super) fn snapshot(account: Option<&ActingAccount>) -> Snapshot {
     Snapshot {
         actors: account.map(|account| (NAME.to_owned(), account.clone())).into_iter().collect(),
         users: users.map(|user| (user.id, user)).collect(),
+        unreadable: Default::default(),
         requests: responses.into_iter().map(response).collect(),
         references: BTreeMap::from([
             (Reference::Currency, BTreeSet::from([1, 2])),

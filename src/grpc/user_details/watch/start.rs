@@ -34,7 +34,9 @@ pub(super) fn filter(request: &WatchUserDetailsRequest) -> Result<EntryFilter, E
     let door = |word: &String| match (EntryPoint::from_word(word), word.as_str()) {
         (Some(door), _) => Ok(door),
         (None, "unknown") => Ok(EntryPoint::Unknown),
-        (None, _) => Err(invalid_request("doors", "must be grpc, legacy, import or unknown")),
+        (None, _) => {
+            Err(invalid_request("doors", "must be grpc, legacy, import, external or unknown"))
+        }
     };
     Ok(EntryFilter {
         fields: convert::field_set("changed_fields", request.changed_fields.as_ref())?,
