@@ -2,10 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Cli, error::CliError, print};
+use super::{error::CliError, print};
 
 /// The name of the program.
 const PROGRAM: &str = "m4-user-details";
@@ -25,18 +25,18 @@ pub(super) struct Man {
 }
 
 impl Completions {
-    pub(super) fn run(&self) -> Result<(), CliError> {
+    pub(super) fn run(&self, mut program: Command) -> Result<(), CliError> {
         let mut text = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), PROGRAM, &mut text);
+        clap_complete::generate(self.shell, &mut program, PROGRAM, &mut text);
         print::text(&String::from_utf8_lossy(&text));
         Ok(())
     }
 }
 
 impl Man {
-    pub(super) fn run(&self) -> Result<(), CliError> {
+    pub(super) fn run(&self, program: Command) -> Result<(), CliError> {
         let failed =
             |error: io::Error| CliError::Failed(format!("{}: {error}", self.folder.display()));
-        clap_mangen::generate_to(Cli::command(), &self.folder).map_err(failed)
+        clap_mangen::generate_to(program, &self.folder).map_err(failed)
     }
 }

@@ -29,7 +29,7 @@ mod with_telemetry;
 
 use std::{env, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::{
     error::CliError,
@@ -133,8 +133,8 @@ impl Cli {
         let layers = self.layers();
         let config = match (Config::read(&layers), &self.command) {
             (Err(errors), Command::Doctor(doctor)) => return doctor.command.report_errors(&errors),
-            (Err(_), Command::Completions(completions)) => return completions.run(),
-            (Err(_), Command::Man(man)) => return man.run(),
+            (Err(_), Command::Completions(completions)) => return completions.run(Self::command()),
+            (Err(_), Command::Man(man)) => return man.run(Self::command()),
             (config, _) => config?,
         };
         match self.command {
@@ -160,8 +160,8 @@ impl Cli {
             Command::AdministrationLog(log) => log.command.run(&config).await,
             Command::NewEpoch(_) => new_epoch::run(&config).await,
             Command::Healthcheck(_) => healthcheck::run(&config).await,
-            Command::Completions(completions) => completions.run(),
-            Command::Man(man) => man.run(),
+            Command::Completions(completions) => completions.run(Self::command()),
+            Command::Man(man) => man.run(Self::command()),
         }
     }
 
@@ -235,8 +235,6 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::config::keys;
 

@@ -4,6 +4,7 @@ pub(in crate::storage) mod columns;
 pub(in crate::storage) mod entities;
 pub(in crate::storage) mod executor;
 mod listed;
+mod open_transaction;
 mod references;
 mod rows;
 pub(in crate::storage) mod sqlite_row;

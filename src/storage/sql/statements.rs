@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::{
     entities::{account, manager_group_right, request},
     executor::{Executor, Write},
+    open_transaction::in_open_transaction,
     rows::{ActingRow, Answer, Kept},
-    writes::in_open_transaction,
 };
 use crate::storage::{
     connect::Engine,

@@ -7,13 +7,14 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, EntityTrait, Iterable, QueryFilter, QueryTrait, Statement, StatementBuilder,
     Value,
-    sea_query::{CaseStatement, Condition, Expr, ExprTrait},
+    sea_query::{CaseStatement, Expr, ExprTrait},
 };
 
 use super::{
     columns,
     entities::{account, change_log},
     executor::Write,
+    open_transaction::{in_open_transaction, open_transaction},
     statements::{MAX_STATEMENT_ROWS, padded},
 };
 use crate::{
@@ -22,14 +23,11 @@ use crate::{
         update::{Entry, Updated},
     },
     storage::{
-        connect::{Engine, checks_open_transaction},
+        connect::Engine,
         failure::Corrupt,
         texts::{Shape, backend, statement},
     },
 };
-
-/// On MariaDB.
-const OPEN_TRANSACTION: &str = "@@in_transaction = 1";
 
 impl Write {
     /// The statements that store changes in order, and their change log entries. On servers a
@@ -141,22 +139,6 @@ fn several(engine: Engine, users: &[&Updated], rows: &[account::ActiveModel]) ->
             .filter(open_transaction());
         StatementBuilder::build(&update.into_query(), &backend(engine))
     })
-}
-
-/// Holds if the transaction is still open, where the service checks this.
-fn open_transaction() -> Condition {
-    let checked = checks_open_transaction().then(|| Expr::cust(OPEN_TRANSACTION));
-    Condition::all().add_option(checked)
-}
-
-/// Has an `INSERT` fail unless the transaction is still open, where the service checks this. The
-/// first column takes no `NULL`.
-pub(super) fn in_open_transaction(insert: Statement) -> Statement {
-    if !checks_open_transaction() {
-        return insert;
-    }
-    let first = format!("(IF({OPEN_TRANSACTION}, ?, NULL), ");
-    Statement { sql: insert.sql.replace("(?, ", &first), ..insert }
 }
 
 /// The set columns and their values.
