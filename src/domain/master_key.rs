@@ -164,8 +164,9 @@ mod tests {
         let sealed_again = both.seal("1", &secret).unwrap();
         assert!(new.open("1", &sealed_again).is_ok());
         let mut damaged = sealed.0.clone();
-        let last = if damaged.ends_with('A') { 'B' } else { 'A' };
-        damaged.replace_range(damaged.len() - 4..damaged.len() - 3, &last.to_string());
+        let replaced = damaged.len() - 4..damaged.len() - 3;
+        let other = if &damaged[replaced.clone()] == "A" { "B" } else { "A" };
+        damaged.replace_range(replaced, other);
         for text in [&*damaged, "", "x", ".", &sealed.0[..20]] {
             assert!(old.open("1", &Sealed(text.to_owned())).is_err(), "{text}");
         }

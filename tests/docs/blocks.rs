@@ -1,7 +1,7 @@
 //! The code blocks of the pages, and how each is run.
 //!
 //! The info string of a fence has a language and tags: `sh` is a script, `console` has commands
-//! after `$ ` with their output. In the output, `…` stands for any text, and a line `…` for any
+//! after `$ ` with their output. A comment `<!-- setup: COMMAND -->` runs first, and readers do not see it. In the output, `…` stands for any text, and a line `…` for any
 //! lines. The blocks of a page run in order, in one folder with a SQLite database.
 
 use std::{process::Command, thread};
@@ -89,6 +89,13 @@ pub fn of(page: &Page) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = page.text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
+        let setup = line.trim().strip_prefix("<!-- setup: ");
+        if let Some(command) = setup.and_then(|command| command.strip_suffix(" -->")) {
+            let (page, language) = (page.path.clone(), "sh".to_owned());
+            let text = format!("{command}\n");
+            blocks.push(Block { page, line: number + 1, language, tags: Vec::new(), text });
+            continue;
+        }
         let Some(info) = line.trim_start().strip_prefix("```") else { continue };
         let indent = line.len() - line.trim_start().len();
         let mut words = info.split(',').map(str::trim);

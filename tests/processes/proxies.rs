@@ -10,13 +10,14 @@ use hyper_util::{
 };
 
 use crate::{
-    program::Program,
+    program::{Program, run},
     support::{
-        app::{self, target},
+        app::{self, Answer, target},
         database::TestDatabase,
         on_sqlite,
         process::free_port,
         server::Server,
+        tls::{Authority, Files},
         until,
     },
 };
@@ -24,6 +25,7 @@ use crate::{
 on_sqlite!(
     haproxy_tells_the_client_in_a_header,
     haproxy_tells_the_client_in_the_proxy_protocol,
+    allowed_networks_hold_behind_a_proxy_that_speaks_tls_to_the_service,
     nginx_tells_the_client_in_a_header,
     only_trusted_proxies_tell_the_client,
 );
@@ -34,6 +36,15 @@ const CLIENT: &str = "127.0.0.9";
 const FORGED: [(&str, &str); 2] =
     [("x-forwarded-for", "192.0.2.66"), ("forwarded", "for=192.0.2.66;host=\"x, for=192.0.2.66")];
 
+/// Makes a legacy call from an address.
+async fn call(to: SocketAddr, from: &str, parameters: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut connector = HttpConnector::new();
+    connector.set_local_address(Some(from.parse::<IpAddr>().unwrap()));
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let call = target("admin", "3", parameters);
+    app::send(&client, to, Method::POST, &call, headers, Bytes::new()).await
+}
+
 /// Makes a legacy call from an address. Returns the client's address in the change log.
 async fn logged_client(
     database: &TestDatabase,
@@ -41,12 +52,8 @@ async fn logged_client(
     from: &str,
     headers: &[(&str, &str)],
 ) -> String {
-    let mut connector = HttpConnector::new();
-    connector.set_local_address(Some(from.parse::<IpAddr>().unwrap()));
-    let client = Client::builder(TokioExecutor::new()).build(connector);
     let count = database.number("SELECT count(*) FROM change_log").await;
-    let call = target("admin", "3", &format!("city=City{count}"));
-    let answer = app::send(&client, to, Method::POST, &call, headers, Bytes::new()).await;
+    let answer = call(to, from, &format!("city=City{count}"), headers).await;
     assert_eq!(answer.status, StatusCode::OK);
     assert!(answer.body.contains("<success>"), "{}", answer.body);
     database.text("SELECT address FROM change_log ORDER BY id DESC LIMIT 1").await
@@ -102,6 +109,40 @@ async fn haproxy_tells_the_client_in_the_proxy_protocol(database: TestDatabase) 
         assert_eq!(logged_client(&database, v4, CLIENT, &FORGED).await, CLIENT);
         assert_eq!(logged_client(&database, v6, "::1", &FORGED).await, "::1");
     }
+}
+
+async fn allowed_networks_hold_behind_a_proxy_that_speaks_tls_to_the_service(
+    database: TestDatabase,
+) {
+    const STRANGER: &str = "127.0.0.10";
+    let (authority, files) = (Authority::new(), Files::new());
+    let (certificate, key) = files.write_own("own", &authority.issue(&["127.0.0.1"]));
+    let variables = [
+        ("M4_DATABASE_URL", database.url.as_str()),
+        ("M4_HTTP_PROXY_PROTOCOL", "required"),
+        ("M4_HTTP_TLS_CERTIFICATE", &certificate),
+        ("M4_HTTP_TLS_KEY", &key),
+    ];
+    let program = Program::serve(&["--demo"], &variables).await;
+    until("the service is ready", || async {
+        program.ask_admin("/readyz").await.status == StatusCode::OK
+    })
+    .await;
+    let networks = format!("allowed_networks={CLIENT}/32");
+    let set = run(&["settings", "set", &networks], &variables[..1]);
+    assert!(set.status.success());
+    let port = free_port();
+    let tls = "ssl verify none send-proxy-v2";
+    let Some(_proxy) = haproxy(&[(port, "mode tcp", tls)], program.http) else { return };
+    let [v4, _] = loopback(port);
+    let refused = async |from: &str| {
+        let answer = call(v4, from, "city=Wrong", &FORGED).await;
+        answer.body.contains("<error>Access Denied</error>")
+    };
+    until("the networks are in force", || refused(STRANGER)).await;
+    assert_eq!(logged_client(&database, v4, CLIENT, &FORGED).await, CLIENT);
+    assert!(refused(STRANGER).await);
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 1);
 }
 
 async fn nginx_tells_the_client_in_a_header(database: TestDatabase) {
