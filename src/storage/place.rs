@@ -243,14 +243,18 @@ impl Place {
         }
     }
 
-    /// Whether the database is in place and its log is missing.
+    /// Whether the database is in place and its log is missing. A connection that opened since then has
+    /// created an empty log.
     pub(super) fn lacks_log(&self) -> bool {
         let is_there = self
             .opened
             .get()
             .is_some_and(|opened| self.identity(0).is_ok_and(|file| file == opened.files[0]));
-        let log = identity(&self.paths[1]);
-        is_there && log.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        let lacks_log = match fs::metadata(&self.paths[1]) {
+            Ok(log) => log.len() == 0,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        is_there && lacks_log
     }
 
     fn identity(&self, index: usize) -> Result<Identity, Displaced> {
