@@ -243,18 +243,14 @@ impl Place {
         }
     }
 
-    /// Whether the database is in place and its log is missing. A connection that opened since then has
-    /// created an empty log.
+    /// Whether the database is in place, and its log is missing, or is a new connection's empty log.
     pub(super) fn lacks_log(&self) -> bool {
         let is_there = self
             .opened
             .get()
             .is_some_and(|opened| self.identity(0).is_ok_and(|file| file == opened.files[0]));
-        let lacks_log = match fs::metadata(&self.paths[1]) {
-            Ok(log) => log.len() == 0,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
-        is_there && lacks_log
+        let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        is_there && fs::metadata(&self.paths[1]).map_or_else(is_missing, |log| log.len() == 0)
     }
 
     fn identity(&self, index: usize) -> Result<Identity, Displaced> {
