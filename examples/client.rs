@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let token = arguments.next();
     let channel = Endpoint::from_shared(address)?.connect_timeout(DEADLINE).connect().await?;
     let authenticate = move |mut request: Request<()>| {
-        // Without a token, the service must be one that needs none, such as the demo.
+        // The demo needs no token.
         if let Some(token) = &token {
             let value: MetadataValue<_> = format!("Bearer {token}")
                 .parse()

@@ -62,7 +62,7 @@ impl Block {
         is_shell && !NOT_RUN.iter().any(|tag| self.has(tag))
     }
 
-    /// What is wrong with the info string.
+    /// The defect of the info string.
     fn problem(&self) -> Option<String> {
         let known = [DEMO, SERVE, FAILS];
         let is_shell = ["sh", "console"].contains(&&*self.language);

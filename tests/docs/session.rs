@@ -30,7 +30,7 @@ const ADMIN: &str = "127.0.0.1:9090";
 
 /// Hands its arguments over to this process, which makes the call.
 const GRPCURL: &str = r#"#!/bin/sh
-call=$(mktemp -d "$GRPCURL_CALLS/XXXXXX")
+call=$(mktemp --directory --tmpdir="$GRPCURL_CALLS")
 printf '%s\0' "$@" >"$call/part"
 mv "$call/part" "$call/arguments"
 while [ ! -e "$call/code" ]; do sleep 0.02; done

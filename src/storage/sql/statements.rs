@@ -227,9 +227,8 @@ impl<C: Executor> Statements<'_, C> {
         Ok(())
     }
 
-    /// Runs write statements. Fails at the first one that writes another number of rows than
-    /// expected, before the next one: if a server has ended the transaction without an error, each
-    /// statement commits by itself.
+    /// Runs write statements. Fails at once if a statement writes an unexpected number of rows: if a
+    /// server has ended the transaction without an error, each statement commits by itself.
     pub(super) async fn write(&self, writes: Vec<Write>) -> Result<(), Error> {
         for Write { operation, table, statement, rows } in writes {
             if self.run(operation, table, self.connection.execute(statement)).await? != rows {
