@@ -245,12 +245,10 @@ impl Place {
 
     /// Whether the database is in place, and its log is missing, or is a new connection's empty log.
     pub(super) fn lacks_log(&self) -> bool {
-        let is_there = self
-            .opened
-            .get()
-            .is_some_and(|opened| self.identity(0).is_ok_and(|file| file == opened.files[0]));
+        let is_there = |opened: &Opened| self.identity(0).is_ok_and(|file| file == opened.files[0]);
         let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
-        is_there && fs::metadata(&self.paths[1]).map_or_else(is_missing, |log| log.len() == 0)
+        self.opened.get().is_some_and(is_there)
+            && fs::metadata(&self.paths[1]).map_or_else(is_missing, |log| log.len() == 0)
     }
 
     fn identity(&self, index: usize) -> Result<Identity, Displaced> {
@@ -283,6 +281,8 @@ mod tests {
             assert!(place.check().unwrap_err().to_string().contains(name), "deleted");
             assert_eq!(place.lacks_log(), name == "a.db-wal");
             fs::write(path(name), "").unwrap();
+            assert_eq!(place.lacks_log(), name == "a.db-wal", "a new connection's empty log");
+            fs::write(path(name), [0; 136]).unwrap();
             assert!(place.check().is_err(), "replaced");
             assert!(!place.lacks_log());
             fs::rename(path("aside"), path(name)).unwrap();
