@@ -10,8 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     account::Username,
-    error::{Error, chain},
-    hash::Recipe,
+    error::{Error, Refusal, chain},
     key_ring::Matched,
     known_clients::KnownClients,
     legacy_client::{ClientId, FailedHashes, Tally},
@@ -57,7 +56,8 @@ impl LegacyClients {
         fields: FieldSet,
         now: DateTime<Utc>,
     ) -> Counting<'a> {
-        Counting { clients: self, credentials, matched, fields, now, is_refused: Some(true) }
+        let (is_refused, has_account) = (Some(true), false);
+        Counting { clients: self, credentials, matched, fields, now, is_refused, has_account }
     }
 
     /// Counts a wrong hash.
@@ -114,8 +114,8 @@ impl LegacyClients {
     }
 }
 
-/// Counts a call when it is dropped, as refused unless [`Self::stored`] was called: so also a call that
-/// is dropped at its deadline.
+/// Counts a call when it is dropped, for example at the call's deadline: as stored after
+/// [`Self::stored`], otherwise as refused.
 pub struct Counting<'a> {
     clients: &'a LegacyClients,
     credentials: &'a LegacyCredentials,
@@ -124,12 +124,28 @@ pub struct Counting<'a> {
     now: DateTime<Utc>,
     /// `None` if the call is not counted.
     is_refused: Option<bool>,
+    /// Whether the username is that of an account. A client can send any number of others.
+    has_account: bool,
 }
 
 impl Counting<'_> {
     /// Counts a call that stored its values.
     pub fn stored(mut self) {
-        self.is_refused = Some(false);
+        (self.is_refused, self.has_account) = (Some(false), true);
+    }
+
+    /// Counts a call of an account that only checked its values.
+    pub fn checked(mut self) {
+        self.has_account = true;
+    }
+
+    /// Counts a refused call. Its username is that of an account if the error shows that.
+    pub fn refused(mut self, error: &Error) {
+        self.has_account = match error {
+            Error::ActorRefused(refusal) => *refusal != Refusal::Unknown,
+            Error::NotAuthorized | Error::UserNotFound(_) | Error::Invalid(_) => true,
+            _ => false,
+        };
     }
 
     /// Leaves the call to a later count.
@@ -142,12 +158,11 @@ impl Drop for Counting<'_> {
     fn drop(&mut self) {
         let Some(is_refused) = self.is_refused else { return };
         let Matched { recipe, key } = self.matched;
-        // The other recipe does not cover the username: a refused call may have any.
-        let is_known = *recipe == Recipe::UsernameUserId || !is_refused;
+        let username = if self.has_account { &*self.credentials.username } else { "" };
         let id = ClientId {
             key: key.name().to_owned(),
             network: client_network(&self.credentials.address),
-            username: if is_known { known(&self.credentials.username) } else { String::new() },
+            username: known(username),
         };
         let tally = Tally {
             first: self.now,

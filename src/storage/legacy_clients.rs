@@ -44,16 +44,13 @@ impl LegacyClientStore for SqlStore {
         let transaction = &administration.transaction;
         let add = async {
             let mut rows = locked(transaction, database, &span, clients, failed).await?;
-            let mut known = networks_of_new(transaction, database, &span, clients, &rows).await?;
+            let mut known = KnownOfNew::read(transaction, database, &span, clients, &rows).await?;
             let mut from_new_networks = Vec::new();
             for (id, tally) in clients {
                 let digest = id.digest();
                 let before = rows.remove(&digest);
                 let is_new = before.is_none();
-                if is_new
-                    && known.iter().any(|(key, _)| *key == id.key)
-                    && known.insert((id.key.clone(), id.network.clone()))
-                {
+                if is_new && known.is_new_network(id) {
                     from_new_networks.push(id.clone());
                 }
                 let row = with_failed(merged(before, digest, id, tally), failed);
@@ -132,13 +129,13 @@ async fn locked(
 ) -> Result<BTreeMap<String, legacy_client::Model>, Error> {
     let mut ids: BTreeSet<String> = clients.iter().map(|(id, _)| id.digest()).collect();
     if !failed.is_empty() {
-        let networks: BTreeSet<_> = failed.iter().map(|failed| failed.network.as_str()).collect();
-        let of_networks = legacy_client::Entity::find()
-            .filter(legacy_client::Column::Network.is_in(networks))
-            .all(transaction);
-        let of_networks = own_statement(database.engine(), span, "SELECT", TABLE, of_networks);
-        let counted = of_networks.await?.into_iter().filter(|row| failed_of(row, failed) > 0);
-        ids.extend(counted.map(|row| row.id));
+        let (network, username) = (legacy_client::Column::Network, legacy_client::Column::Username);
+        let pairs = failed.iter().fold(Condition::any(), |pairs, failed| {
+            pairs.add(network.eq(&*failed.network).and(username.eq(&*failed.username)))
+        });
+        let counted = legacy_client::Entity::find().filter(pairs).all(transaction);
+        let counted = own_statement(database.engine(), span, "SELECT", TABLE, counted).await?;
+        ids.extend(counted.into_iter().map(|row| row.id));
     }
     let rows = legacy_client::Entity::find()
         .filter(legacy_client::Column::Id.is_in(ids))
@@ -149,29 +146,49 @@ async fn locked(
     Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
 }
 
-/// The keys of clients without a row, each with the networks that have used it.
-async fn networks_of_new(
-    transaction: &DatabaseTransaction,
-    database: &Database,
-    span: &Span,
-    clients: &[(ClientId, Tally)],
-    rows: &BTreeMap<String, legacy_client::Model>,
-) -> Result<BTreeSet<(String, String)>, Error> {
-    let new = clients.iter().filter(|(id, _)| !rows.contains_key(&id.digest()));
-    let keys: BTreeSet<_> = new.map(|(id, _)| id.key.as_str()).collect();
-    if keys.is_empty() {
-        return Ok(BTreeSet::new());
+/// What the table knows of clients without a row.
+#[derive(Default)]
+struct KnownOfNew {
+    /// The keys of these clients that have other rows.
+    keys: BTreeSet<String>,
+    /// The keys and networks of these clients that have other rows.
+    pairs: BTreeSet<(String, String)>,
+}
+
+impl KnownOfNew {
+    async fn read(
+        transaction: &DatabaseTransaction,
+        database: &Database,
+        span: &Span,
+        clients: &[(ClientId, Tally)],
+        rows: &BTreeMap<String, legacy_client::Model>,
+    ) -> Result<Self, Error> {
+        let new = clients.iter().filter(|(id, _)| !rows.contains_key(&id.digest()));
+        let (keys, networks): (BTreeSet<_>, BTreeSet<_>) =
+            new.map(|(id, _)| (&*id.key, &*id.network)).unzip();
+        if keys.is_empty() {
+            return Ok(Self::default());
+        }
+        let of_keys = legacy_client::Entity::find()
+            .select_only()
+            .column(legacy_client::Column::KeyName)
+            .distinct()
+            .filter(legacy_client::Column::KeyName.is_in(keys));
+        let of_networks = of_keys
+            .clone()
+            .column(legacy_client::Column::Network)
+            .filter(legacy_client::Column::Network.is_in(networks));
+        let keys = of_keys.into_tuple::<String>().all(transaction);
+        let keys = own_statement(database.engine(), span, "SELECT", TABLE, keys).await?;
+        let pairs = of_networks.into_tuple::<(String, String)>().all(transaction);
+        let pairs = own_statement(database.engine(), span, "SELECT", TABLE, pairs).await?;
+        Ok(Self { keys: keys.into_iter().collect(), pairs: pairs.into_iter().collect() })
     }
-    let networks = legacy_client::Entity::find()
-        .select_only()
-        .column(legacy_client::Column::KeyName)
-        .column(legacy_client::Column::Network)
-        .distinct()
-        .filter(legacy_client::Column::KeyName.is_in(keys))
-        .into_tuple::<(String, String)>()
-        .all(transaction);
-    let networks = own_statement(database.engine(), span, "SELECT", TABLE, networks).await?;
-    Ok(networks.into_iter().collect())
+
+    /// Whether the key of a new client has not been used from its network before. True once.
+    fn is_new_network(&mut self, id: &ClientId) -> bool {
+        self.keys.contains(&id.key) && self.pairs.insert((id.key.clone(), id.network.clone()))
+    }
 }
 
 async fn write(

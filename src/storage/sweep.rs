@@ -15,7 +15,7 @@ use super::{
     sql::entities::{
         change_log,
         change_log_sweep::{self, Column::UpTo},
-        legacy_block, request,
+        legacy_block, legacy_client, request,
     },
 };
 use crate::{domain::error::Error, trace::Span};
@@ -23,11 +23,14 @@ use crate::{domain::error::Error, trace::Span};
 /// How long an answer is kept for a retry of its request.
 const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
 
+/// How long a legacy client is kept after its last call: longer than a year, for yearly jobs.
+const KEEP_CLIENTS: TimeDelta = TimeDelta::days(400);
+
 /// Maximum number of rows per delete.
 const MAX_SWEPT_ROWS: u64 = 500;
 
-/// Deletes expired answers, blocks and change log entries. Without `keep_log`, the log is kept forever.
-/// Several replicas may sweep at once.
+/// Deletes expired answers, blocks, legacy clients and change log entries. Without `keep_log`, the log is
+/// kept forever. Several replicas may sweep at once.
 ///
 /// # Errors
 /// The database fails, or its server's clock differs: rows would look older than they are.
@@ -37,22 +40,12 @@ pub(super) async fn sweep(
     keep_log: Option<TimeDelta>,
 ) -> Result<(), Error> {
     compare_clocks(database).await?;
-    let answers = now - KEEP_ANSWERS;
     let (id, time) = (request::Column::Id, request::Column::AnswerTime);
-    let old = time.lt(answers.timestamp_micros());
-    let mut deleted = Deleted::from("requests");
-    while let Some(ids) = older::<request::Entity, String>(database, id, time, &old).await? {
-        deleted.rows += delete::<request::Entity>(database, id.is_in(ids).and(old.clone())).await?;
-    }
-    drop(deleted);
+    delete_before::<request::Entity>(database, id, time, now - KEEP_ANSWERS).await?;
     let (id, time) = (legacy_block::Column::Id, legacy_block::Column::ExpireTime);
-    let old = time.lt(now.timestamp_micros());
-    let mut deleted = Deleted::from("legacy_blocks");
-    while let Some(ids) = older::<legacy_block::Entity, String>(database, id, time, &old).await? {
-        deleted.rows +=
-            delete::<legacy_block::Entity>(database, id.is_in(ids).and(old.clone())).await?;
-    }
-    drop(deleted);
+    delete_before::<legacy_block::Entity>(database, id, time, now).await?;
+    let (id, time) = (legacy_client::Column::Id, legacy_client::Column::LastTime);
+    delete_before::<legacy_client::Entity>(database, id, time, now - KEEP_CLIENTS).await?;
     if let Some(keep) = keep_log {
         let (id, time) = (change_log::Column::Id, change_log::Column::ChangeTime);
         // The newest entry stays: it marks the end of the log.
@@ -69,6 +62,21 @@ pub(super) async fn sweep(
         if deleted.rows > 0 {
             database.forget_sweeps().await?;
         }
+    }
+    Ok(())
+}
+
+/// Deletes the rows of a table before a time.
+async fn delete_before<E: EntityTrait>(
+    database: &Database,
+    id: E::Column,
+    time: E::Column,
+    before: DateTime<Utc>,
+) -> Result<(), Error> {
+    let old = time.lt(before.timestamp_micros());
+    let mut deleted = Deleted::from(E::default().table_name());
+    while let Some(ids) = older::<E, String>(database, id, time, &old).await? {
+        deleted.rows += delete::<E>(database, id.is_in(ids).and(old.clone())).await?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::{
 
 on_every_engine!(
     expired_rows_are_deleted,
+    legacy_clients_without_calls_for_400_days_are_deleted,
     a_token_is_refused_once_entries_behind_it_were_deleted,
     nothing_is_deleted_after_the_clock_was_set,
 );
@@ -36,6 +37,7 @@ async fn start(database: &TestDatabase, clock: &TestClock) -> TestApp {
     let environment = Environment {
         clock: Arc::new(clock.clone()),
         sweep_interval: Duration::from_millis(20),
+        clients_interval: Duration::from_millis(20),
         ..Environment::default()
     };
     let settings = [("change_log.days", "1"), ("watch_heartbeat_seconds", "1")];
@@ -68,6 +70,23 @@ async fn expired_rows_are_deleted(database: TestDatabase) {
     }
     users.update_user_details(update(3, "York")).await.unwrap();
     assert_eq!(app.read(3).await.address.unwrap().city.as_deref(), Some("York"));
+}
+
+async fn legacy_clients_without_calls_for_400_days_are_deleted(database: TestDatabase) {
+    let clock = TestClock::at_present();
+    let app = start(&database, &clock).await;
+    let stored = async |username: &str| {
+        let select = format!("SELECT count(*) FROM legacy_clients WHERE username = '{username}'");
+        database.number(&select).await
+    };
+    for (username, days) in [("admin", 2), ("manager", 399)] {
+        let answer = app.call(username, "3", "").await;
+        assert!(answer.body.contains("successfully"), "{answer:?}");
+        until("the client is stored", async || stored(username).await == 1).await;
+        clock.advance(TimeDelta::days(days));
+    }
+    until("the client is deleted", async || stored("admin").await == 0).await;
+    assert_eq!(stored("manager").await, 1);
 }
 
 async fn a_token_is_refused_once_entries_behind_it_were_deleted(database: TestDatabase) {

@@ -7,6 +7,7 @@ use crate::domain::error::Error;
 use crate::{
     domain::{
         call_context::CallContext,
+        hash::Recipe,
         legacy_client_store::{ClientQuery, LegacyClient},
         legacy_key::MatchedKey,
     },
@@ -26,7 +27,9 @@ fn call(clients: &LegacyClients, username: &str, address: &str, seconds: i64) {
     let fields = [Field::city].into_iter().collect();
     let credentials = credentials(username, address);
     let counting = clients.begin(&credentials, &matched, fields, now);
-    if seconds != 1 {
+    if seconds == 1 {
+        counting.refused(&Error::NotAuthorized);
+    } else {
         counting.stored();
     }
 }

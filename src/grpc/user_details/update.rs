@@ -60,11 +60,13 @@ impl UserDetails {
         let fields = update.edits.fields().collect();
         let counting = self.service.count(credentials, matched, fields);
         let is_check = update.validate_only;
-        let updated = self.service.update(call, update).await.map_err(of_key)?;
-        if !is_check {
-            counting.stored();
+        let updated = self.service.update(call, update).await;
+        match &updated {
+            Ok(_) if is_check => counting.checked(),
+            Ok(_) => counting.stored(),
+            Err(error) => counting.refused(error),
         }
-        Ok(to_response(updated))
+        Ok(to_response(updated.map_err(of_key)?))
     }
 }
 

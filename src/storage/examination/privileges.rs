@@ -17,7 +17,7 @@ const NEEDED: [(&str, &str, &[&str]); 16] = [
     ("database_epochs", "epoch", &["SELECT", "INSERT"]),
     ("directions", "id", &["SELECT"]),
     ("legacy_blocks", "id", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("legacy_clients", "id", &["SELECT", "INSERT", "UPDATE"]),
+    ("legacy_clients", "id", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("legacy_keys", "id", &["SELECT", "INSERT", "UPDATE"]),
     ("manager_group_rights", "name", &["SELECT"]),
     ("number_pools", "id", &["SELECT"]),
