@@ -85,8 +85,8 @@ impl KeyRing {
 
     /// The recipe and the key that a call's hash (hex of either case) was made with. `configured` are
     /// the keys of the configuration, the current one first; `accepted` are the recipes of the
-    /// settings. The time does not depend on the number of matching bytes. Without `is_hinted`, it does
-    /// not depend on whether the hash is right either.
+    /// settings. The time does not depend on the number of matching bytes. Without `is_hinted`, right and
+    /// wrong hashes take the same time.
     pub fn find(
         &self,
         configured: &[SecretString],
@@ -107,34 +107,44 @@ impl KeyRing {
             }
             right.map(|recipe| Matched { recipe, key: MatchedKey::Client(Arc::clone(key)) })
         };
+        let of_configured = |index: usize, key: &SecretString| {
+            let mut right = None;
+            for recipe in accepted {
+                if prefixes.is_right(*recipe, key, &sent) {
+                    right.get_or_insert(*recipe);
+                }
+            }
+            let key = if index == 0 { MatchedKey::Default } else { MatchedKey::Previous };
+            right.map(|recipe| Matched { recipe, key })
+        };
         let is_valid = |key: &ClientKey| is_hash && key.is_valid(now);
-        if let Some(key) = hint.and_then(|hint| self.keys.get(self.number(hint)))
-            && is_valid(key)
-            && let Some(matched) = of_client(key)
-        {
-            return Some(matched);
+        if let Some(number) = hint.and_then(|hint| self.number(hint)) {
+            let matched = match number.checked_sub(self.keys.len()) {
+                None => self.keys.get(number).filter(|key| is_valid(key)).and_then(of_client),
+                Some(index) => configured.get(index).and_then(|key| of_configured(index, key)),
+            };
+            if let Some(matched) = matched.filter(|_| is_hash) {
+                return Some(matched);
+            }
         }
         let mut found = None;
         for (index, key) in configured.iter().enumerate() {
-            for recipe in accepted {
-                if prefixes.is_right(*recipe, key, &sent) && found.is_none() {
-                    let key = if index == 0 { MatchedKey::Default } else { MatchedKey::Previous };
-                    found = Some(Matched { recipe: *recipe, key });
-                }
+            if let Some(matched) = of_configured(index, key) {
+                found.get_or_insert((self.keys.len() + index, matched));
             }
         }
         for (index, key) in self.keys.iter().enumerate() {
             if let Some(matched) = of_client(key)
-                && found.is_none()
                 && is_valid(key)
             {
-                found = Some(matched);
-                if let (Some(hint), Ok(number)) = (hint, u16::try_from(index + 1)) {
-                    hint.store(number, Ordering::Relaxed);
-                }
+                found.get_or_insert((index, matched));
             }
         }
-        found.filter(|_| is_hash)
+        let (number, matched) = found.filter(|_| is_hash)?;
+        if let (Some(hint), Ok(number)) = (hint, u16::try_from(number + 1)) {
+            hint.store(number, Ordering::Relaxed);
+        }
+        Some(matched)
     }
 
     /// The recipe and the client key that a hash was made with, whatever recipes the key accepts.
@@ -154,8 +164,8 @@ impl KeyRing {
         self.hints.get(hash as usize & mask)
     }
 
-    /// The index of the hinted key; out of range without a hint.
-    fn number(&self, hint: &AtomicU16) -> usize {
-        usize::from(hint.load(Ordering::Relaxed)).wrapping_sub(1)
+    /// The number of the hinted key, from 0: the client keys first, then the configured ones.
+    fn number(&self, hint: &AtomicU16) -> Option<usize> {
+        usize::from(hint.load(Ordering::Relaxed)).checked_sub(1)
     }
 }

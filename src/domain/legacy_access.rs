@@ -123,14 +123,67 @@ impl LegacyAccessCache {
         {
             return Arc::clone(&made.ring);
         }
-        let open = |key: &LegacyKey| {
-            let opened = ClientKey::open(key, masters);
-            opened.inspect_err(|error| {
-                tracing::warn!(key = key.id, name = key.name, %error, "a client key cannot be used");
-            })
+        // The secret of a key never changes. If it was sealed again with a new master key, this replica
+        // may not have read the new master key yet.
+        let opened = last.as_ref().filter(|made| Arc::ptr_eq(&made.masters, &now));
+        let opened = opened.map_or(&[][..], |made| made.ring.keys());
+        let open = |key: &LegacyKey| match ClientKey::open(key, masters) {
+            Ok(opened) => Some(opened),
+            Err(error) => {
+                let known = opened.iter().find(|known| known.id == key.id);
+                let known = known.map(|known| ClientKey::with_secret(key, known.secret.clone()));
+                if known.is_none() {
+                    tracing::warn!(
+                        key = key.id,
+                        name = key.name,
+                        %error,
+                        "a client key cannot be used"
+                    );
+                }
+                known
+            }
         };
-        let ring = Arc::new(KeyRing::new(keys.iter().filter_map(|key| open(key).ok())));
+        let ring = Arc::new(KeyRing::new(keys.iter().filter_map(open)));
         *last = Some(Made { keys, masters: now, ring: Arc::clone(&ring) });
         ring
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use secrecy::{ExposeSecret, SecretString};
+
+    use super::*;
+    use crate::{domain::legacy_key::Bindings, secrets::Secrets};
+
+    #[test]
+    fn a_secret_that_was_sealed_again_is_used_until_the_new_master_key_is_read() {
+        let masters = |digits: &[&str]| {
+            let keys = digits.iter().map(|digit| SecretString::from(digit.repeat(64)));
+            MasterKeys(Secrets::new(keys))
+        };
+        let (old, new) = (masters(&["a"]), masters(&["b"]));
+        let secret: SecretString = "a client's secret".into();
+        let cache = LegacyAccessCache::default();
+        let opened = |masters: &MasterKeys, sealed_by: &MasterKeys| {
+            let stored = LegacyKey {
+                id: "1".to_owned(),
+                name: "crm".to_owned(),
+                secret: sealed_by.seal("1", &secret).unwrap(),
+                bindings: Bindings::default(),
+                create_time: DateTime::UNIX_EPOCH,
+                expire_time: None,
+                revoke_time: None,
+            };
+            let ring = cache.ring(vec![stored], masters);
+            let secrets = ring.keys().iter().map(|key| key.secret.expose_secret().to_owned());
+            secrets.collect::<Vec<_>>()
+        };
+        assert_eq!(opened(&old, &old), ["a client's secret"]);
+        assert_eq!(opened(&old, &new), ["a client's secret"]);
+        // Once the file was read, only its keys count.
+        assert!(opened(&masters(&["c"]), &new).is_empty());
+        assert_eq!(opened(&new, &new), ["a client's secret"]);
     }
 }

@@ -124,6 +124,8 @@ impl fmt::Display for LegacyKey {
 /// A client key that is ready for use.
 #[derive(Debug)]
 pub struct ClientKey {
+    /// The id of the key.
+    pub(super) id: String,
     /// The name of the client.
     pub name: String,
     pub(super) secret: SecretString,
@@ -140,16 +142,22 @@ impl ClientKey {
     /// # Errors
     /// The errors of [`MasterKeys::open`].
     pub fn open(key: &LegacyKey, masters: &MasterKeys) -> Result<Self, SealError> {
+        Ok(Self::with_secret(key, masters.open(&key.id, &key.secret)?))
+    }
+
+    /// A stored key with its opened secret.
+    pub fn with_secret(key: &LegacyKey, secret: SecretString) -> Self {
         let Bindings { username, networks, fields, recipes } = key.bindings.clone();
-        Ok(Self {
+        Self {
+            id: key.id.clone(),
             name: key.name.clone(),
-            secret: masters.open(&key.id, &key.secret)?,
+            secret,
             recipes,
             expire_time: key.expire_time,
             username,
             networks,
             fields: fields.map(|paths| FieldSet::of_paths(paths.split(' '))),
-        })
+        }
     }
 
     /// Whether the key has not expired.

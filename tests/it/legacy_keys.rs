@@ -39,6 +39,7 @@ on_every_engine!(
     who_administers_is_logged,
     clients_are_counted_on_every_replica,
     a_key_in_the_wrong_hands_is_in_the_report,
+    usernames_without_an_account_are_counted_together,
 );
 
 const MASTER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -323,7 +324,11 @@ async fn many_keys_are_told_apart(database: TestDatabase) {
         secrets.push(create(&app, named(&format!("client {number}"))).await);
     }
     // The second round finds each key by its hint, or by that of another client.
-    for _ in 0..2 {
+    for round in 0..2 {
+        for number in 0..2 {
+            let answer = app.call("admin", "3", &format!("city=Round{round}{number}")).await;
+            assert!(answer.body.contains("successfully"), "{answer:?}");
+        }
         for (number, secret) in secrets.iter().enumerate() {
             let (check, _, key) = explain(&app, call("admin", "admin3", secret, ""), "").await;
             assert_eq!((check, key), (LegacyCheck::Passed, format!("client {number}")));
@@ -333,7 +338,7 @@ async fn many_keys_are_told_apart(database: TestDatabase) {
         }
     }
     let logged = database.number("SELECT COUNT(DISTINCT identity) FROM change_log").await;
-    assert_eq!(logged, 20);
+    assert_eq!(logged, 21);
 }
 
 /// Starts a replica that writes its counts often.
@@ -413,6 +418,23 @@ async fn clients_are_counted_on_every_replica(database: TestDatabase) {
     };
     let status = other.legacy().list_legacy_clients(request).await.unwrap_err();
     assert_eq!(reason(&status), "ACCESS_DENIED");
+}
+
+/// A client can send any number of usernames.
+async fn usernames_without_an_account_are_counted_together(database: TestDatabase) {
+    let masters = masters(&[MASTER]);
+    let app = counting(&database, &masters).await;
+    for username in ["nobody", "nemo", "anyone"] {
+        let answer = app.call(username, "3", "city=Trakai").await;
+        assert!(answer.body.contains("<error>"), "{answer:?}");
+    }
+    until("the calls are counted", async || {
+        clients(&app).await.iter().map(|client| client.calls).sum::<i64>() == 3
+    })
+    .await;
+    let counted = clients(&app).await;
+    let [counted] = &counted[..] else { panic!("{counted:?}") };
+    assert_eq!((counted.username.as_str(), counted.refused), ("", 3));
 }
 
 async fn a_key_in_the_wrong_hands_is_in_the_report(database: TestDatabase) {
