@@ -32,10 +32,12 @@ impl Target {
         if address == UNKNOWN {
             return Some(Self::Network(String::new()));
         }
-        // The /64 network is written like `2001:db8::/64`.
-        let address = address.strip_suffix("/64").unwrap_or(address);
+        // The network of an IPv6 address is written like `2001:db8::/64`.
+        let (address, is_network) =
+            address.strip_suffix("/64").map_or((address, false), |address| (address, true));
         let address = address.parse::<IpAddr>().ok()?.to_canonical();
-        Some(Self::Network(client_network(&address.to_string())))
+        let is_target = !is_network || address.is_ipv6();
+        is_target.then(|| Self::Network(client_network(&address.to_string())))
     }
 
     /// The target of a username; `None` if no account can have it.
@@ -136,11 +138,20 @@ impl Blocks {
         let mut all = Self::default();
         for block in blocks {
             let effect = Effect { spares_known: block.is_automatic, end: block.expire_time };
-            let (effects, value) = match block.target {
-                Target::Network(network) => (&mut all.networks, network),
-                Target::Username(username) => (&mut all.usernames, username),
+            let add = |effects: &mut HashMap<String, Effect>, value| {
+                let effects = effects.entry(value);
+                effects.and_modify(|known| *known = known.and(effect)).or_insert(effect);
             };
-            effects.entry(value).and_modify(|known| *known = known.and(effect)).or_insert(effect);
+            match block.target {
+                Target::Network(network) => {
+                    // A client can hide its address: by a header that contradicts another one.
+                    if !block.is_automatic {
+                        add(&mut all.networks, String::new());
+                    }
+                    add(&mut all.networks, network);
+                }
+                Target::Username(username) => add(&mut all.usernames, username),
+            }
         }
         all
     }
