@@ -36,9 +36,11 @@ pub(super) struct Hash {
 impl Hash {
     pub(super) fn run(self, config: &Config) -> Result<(), CliError> {
         if config.keys.is_empty() {
-            let problem =
-                "no secret key is configured: set M4_API_SECRET_KEY or M4_API_SECRET_KEY_FILE";
-            return Err(CliError::Usage(problem.to_owned()));
+            let problem = format!(
+                "no secret key is configured: set M4_API_SECRET_KEY or M4_API_SECRET_KEY_FILE\n{}",
+                NOT_CHECKED.trim_end()
+            );
+            return Err(CliError::Usage(problem));
         }
         let explained = if let Some(url) = self.url {
             let target = target(&url)
@@ -49,7 +51,15 @@ impl Hash {
                 (self.u.unwrap_or_default(), self.user_id.unwrap_or_default());
             explained(&config.keys, [username, user_id, String::new()])
         };
-        print::text(&(key_file(config) + &text(&explained)));
+        let not_checked = match explained.verdict {
+            Verdict::Missing | Verdict::NoSecretKey => "",
+            _ => NOT_CHECKED,
+        };
+        let (file, source) = match key_file(config) {
+            Some(line) => (line, ""),
+            None => (String::new(), FROM_VALUE),
+        };
+        print::text(&(file + &text(&explained) + not_checked + source));
         match explained.verdict {
             Verdict::Right { .. } | Verdict::Missing | Verdict::NoSecretKey => Ok(()),
             Verdict::NoSha1 | Verdict::OtherUserId(_) | Verdict::Wrong => {
@@ -59,18 +69,24 @@ impl Hash {
     }
 }
 
+/// What only a running service checks.
+const NOT_CHECKED: &str = "not checked: client keys, accepted recipes, networks and blocks: ask \
+                           ExplainLegacyCall\n";
+
+/// The source of a secret key without a file.
+const FROM_VALUE: &str = "secret key: the value of M4_API_SECRET_KEY, or that in the configuration \
+                          file: a running service may have another\n";
+
 /// A line about the file of the secret key, to compare with the log of a running service: it reads a
-/// changed file again. Empty without a file.
-fn key_file(config: &Config) -> String {
+/// changed file again. `None` without a file.
+fn key_file(config: &Config) -> Option<String> {
     let files = config.secret_files.iter().map(|followed| followed.source().file());
-    let Some(file) = files.into_iter().find(|file| file.key == "api.secret_key_file") else {
-        return String::new();
-    };
+    let file = files.into_iter().find(|file| file.key == "api.secret_key_file")?;
     let changed = fs::metadata(&file.path).and_then(|found| found.modified());
     let changed =
         changed.map_or("at an unknown time".to_owned(), |changed| print::time(changed.into()));
     let (path, read) = (file.path.display(), print::time(SystemClock.now()));
-    format!("secret key: {path}, changed {changed}, read {read}\n")
+    Some(format!("secret key: {path}, changed {changed}, read {read}\n"))
 }
 
 /// The explanation of the hash in a query string.

@@ -302,8 +302,13 @@ fn a_hash_is_explained() {
             .contains("right by the recipe u,user_id")
     );
     assert!(explain("123", 1).contains("is no SHA-1"));
-    assert!(explain(&"0".repeat(40), 1).contains("another secret key"));
-    assert_ends(&run(&["hash", "--u", "admin"], &[]), 2);
+    let printed = explain(&"0".repeat(40), 1);
+    assert!(printed.contains("another secret key"), "{printed}");
+    assert!(printed.contains("not checked: client keys"), "{printed}");
+    assert!(printed.contains("secret key: the value of M4_API_SECRET_KEY"), "{printed}");
+    let output = run(&["hash", "--u", "admin"], &[]);
+    assert_ends(&output, 2);
+    assert!(text(&output.stderr).contains("not checked: client keys"), "{output:?}");
     let keys = [("M4_API_SECRET_KEY", "newer"), ("M4_API_SECRET_KEY_PREVIOUS", "secret")];
     let query = "u=admin&user_id=3&hash=09574460be862d62efd300117fcee3328a10b48a";
     let printed = text(&run(&["hash", query], &keys).stdout);
