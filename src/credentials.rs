@@ -16,12 +16,11 @@ pub const DOOR_IDENTITY: &str = "m4-door-authorization";
 /// Metadata key of a health check. If present, the check also authenticates the gateway.
 pub const CHECK_GATEWAY: &str = "m4-check-gateway";
 
-/// The metadata that tells the gateway, and no other caller, that an account acted upon itself. The
-/// response equals other refusals, but metrics distinguish them.
+/// Metadata for the gateway only: the account tried to change itself. The response equals other
+/// refusals, but metrics distinguish them.
 pub const UPON_ITSELF: &str = "m4-upon-itself";
 
-/// The metadata with the paths of fields that a legacy client sent with values that no typed field can
-/// hold, separated by commas.
+/// The metadata with the paths of legacy fields with values outside the typed API, separated by commas.
 pub const UNFIT_FIELDS: &str = "m4-unfit-fields";
 /// The metadata of answers to legacy calls: when the call is or was deprecated, as RFC 3339.
 pub const DEPRECATION: &str = "m4-deprecation";
@@ -56,7 +55,15 @@ impl LegacyCredentials {
         } else {
             [&self.username, &self.user_id, &self.hash, &self.method, &self.address]
         };
-        SCHEME.to_owned() + &parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
+        let mut header = String::with_capacity(256);
+        header.push_str(SCHEME);
+        for (index, part) in parts.into_iter().enumerate() {
+            if index > 0 {
+                header.push('.');
+            }
+            URL_SAFE_NO_PAD.encode_string(part, &mut header);
+        }
+        header
     }
 
     /// The credentials after a round trip through [`Self::to_header`].
@@ -79,14 +86,21 @@ impl LegacyCredentials {
     pub fn from_header(header: &str) -> Result<Self, NotLegacy> {
         let parts = header.strip_prefix(SCHEME).ok_or(NotLegacy::OtherScheme)?;
         let decode = |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).ok()?).ok();
-        let parts: Option<Vec<String>> = parts.split('.').map(decode).collect();
-        let parts: [String; 5] =
-            parts.and_then(|parts| parts.try_into().ok()).ok_or(NotLegacy::Malformed)?;
-        let [username, user_id, hash, method, address] = parts;
-        if !address.is_empty() && address.parse::<IpAddr>().is_err() {
+        let mut parts = parts.split('.');
+        let mut next = || parts.next().and_then(decode).ok_or(NotLegacy::Malformed);
+        let credentials = Self {
+            username: next()?,
+            user_id: next()?,
+            hash: next()?,
+            method: next()?,
+            address: next()?,
+        };
+        let address = credentials.address.as_str();
+        let is_address = address.is_empty() || address.parse::<IpAddr>().is_ok();
+        if parts.next().is_some() || !is_address {
             return Err(NotLegacy::Malformed);
         }
-        Ok(Self { username, user_id, hash, method, address })
+        Ok(credentials)
     }
 
     /// Whether a value of `authorization` has the legacy scheme.

@@ -4,13 +4,7 @@ use std::{mem::take, sync::Arc};
 
 use tonic::{Extensions, Request, Response, Status};
 
-use super::{
-    auth::Caller,
-    call::unary,
-    convert::timestamp,
-    layers::trace::Begun,
-    paging::{Paged, Tokens, page_size},
-};
+use super::{auth::Caller, call::unary, convert::timestamp, layers::trace::Begun, paging::Paged};
 use crate::{
     domain::{
         administration::{AdminEntry, Administrator},
@@ -53,14 +47,12 @@ impl AdministrationLog {
     ) -> Result<ListAdministrationLogResponse, Error> {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Admin, &request.acting_username)?;
-        let size = page_size(take(&mut request.page_size))?;
-        let token = take(&mut request.page_token);
-        let key = self.service.store.token_key(call).await?;
-        let tokens = Tokens::new(key, Purpose::ListAdministration, &request);
-        let before = tokens.position(&token)?.map(|position| position.id);
-        let limit = size as u64 + 1;
+        let page = (take(&mut request.page_size), take(&mut request.page_token));
+        let (paged, after) =
+            Paged::begin((&self.service, call), Purpose::ListAdministration, &request, page)
+                .await?;
+        let (before, limit) = (after.map(|after| after.id), paged.limit());
         let items = self.service.administration_log(call, &actor, before, limit).await?;
-        let paged = Paged { query: (), size, tokens };
         let listed = Listed { items, is_cut: false };
         let position =
             |entry: &AdminEntry| Cursor { username: String::new(), update_time: 0, id: entry.id };

@@ -79,19 +79,14 @@ pub(super) fn reason(error: &Error) -> &'static str {
 }
 
 /// The reasons for shedding a call.
-pub(super) const SHED: [&str; 3] = [OVERLOADED, RATE_LIMITED, DEADLINE];
+pub(super) const SHED: [&str; 2] = [OVERLOADED, DEADLINE];
 const OVERLOADED: &str = "overloaded";
-const RATE_LIMITED: &str = "rate_limited";
 const DEADLINE: &str = "deadline";
 
 /// The reason for shedding a call; `None` if the call was not shed. A blocked address is no overload.
 pub(super) fn shed(error: &Error) -> Option<&'static str> {
-    if matches!(error, Error::AddressBlocked { .. }) {
-        return None;
-    }
     match classify(error) {
         (_, ErrorReason::Overloaded) => Some(OVERLOADED),
-        (_, ErrorReason::RateLimited) => Some(RATE_LIMITED),
         (Code::DeadlineExceeded, _) => Some(DEADLINE),
         _ => None,
     }

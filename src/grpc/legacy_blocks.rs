@@ -12,7 +12,7 @@ use super::{
     errors::invalid_request,
     layers::trace::Begun,
     legacy_service::LegacyCalls,
-    paging::{Paged, Tokens, page_size, time},
+    paging::{Paged, time},
 };
 use crate::{
     domain::{
@@ -37,21 +37,18 @@ impl LegacyCalls {
     ) -> Result<ListLegacyBlocksResponse, Error> {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Admin, &request.acting_username)?;
-        let size = page_size(take(&mut request.page_size))?;
-        let token = take(&mut request.page_token);
-        let key = self.service.store.token_key(call).await?;
-        let tokens = Tokens::new(key, Purpose::ListLegacyBlocks, &request);
-        let after = tokens.position(&token)?;
+        let page = (take(&mut request.page_size), take(&mut request.page_token));
+        let (paged, after) =
+            Paged::begin((&self.service, call), Purpose::ListLegacyBlocks, &request, page).await?;
         let after = after.map(|after| (after.update_time, after.username));
         let now = self.service.clock.now();
         let blocks = self.service.blocks(call, &actor).await?;
-        let items = blocks.legacy_blocks(call, now, after, size as u64 + 1).await?;
+        let items = blocks.legacy_blocks(call, now, after, paged.limit()).await?;
         let position = |block: &legacy_block::LegacyBlock| Cursor {
             username: block.id(),
             update_time: block.create_time.timestamp_micros(),
             id: 0,
         };
-        let paged = Paged { query: (), size, tokens };
         let listed = Listed { items, is_cut: false };
         let (blocks, next_page_token) =
             paged.page(listed, self.largest_message, position, to_proto);

@@ -9,7 +9,7 @@ use super::{
     convert::timestamp,
     layers::trace::Begun,
     legacy_service::LegacyCalls,
-    paging::{Paged, Tokens, page_size, time},
+    paging::{Paged, time},
 };
 use crate::{
     domain::{
@@ -31,15 +31,13 @@ impl LegacyCalls {
     ) -> Result<ListLegacyClientsResponse, Error> {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Admin, &request.acting_username)?;
-        let size = page_size(take(&mut request.page_size))?;
-        let token = take(&mut request.page_token);
-        let key = self.service.store.token_key(call).await?;
-        let tokens = Tokens::new(key, Purpose::ListLegacyClients, &request);
-        let after = tokens.position(&token)?;
+        let page = (take(&mut request.page_size), take(&mut request.page_token));
+        let (paged, after) =
+            Paged::begin((&self.service, call), Purpose::ListLegacyClients, &request, page).await?;
         let query = ClientQuery {
             since: time(request.since, "since")?,
             after: after.map(|after| (after.update_time, after.username)),
-            limit: size as u64 + 1,
+            limit: paged.limit(),
         };
         self.service.store.administer(call, &actor).await?;
         let items = self.service.store.legacy_clients(call, &query).await?;
@@ -48,7 +46,6 @@ impl LegacyCalls {
             update_time: client.last.timestamp_micros(),
             id: 0,
         };
-        let paged = Paged { query: (), size, tokens };
         let listed = Listed { items, is_cut: false };
         let (clients, next_page_token) =
             paged.page(listed, self.largest_message, position, to_proto);

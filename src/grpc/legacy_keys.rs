@@ -12,7 +12,7 @@ use super::{
     errors::invalid_request,
     layers::trace::Begun,
     legacy_service::LegacyCalls,
-    paging::{Paged, Tokens, page_size, time},
+    paging::{Paged, time},
     settings,
 };
 use crate::{
@@ -59,20 +59,17 @@ impl LegacyCalls {
     ) -> Result<ListLegacyKeysResponse, Error> {
         let (call, caller) = (Begun::context(extensions)?, Caller::identity(extensions)?);
         let actor = call.actor(&caller, Scope::Admin, &request.acting_username)?;
-        let size = page_size(take(&mut request.page_size))?;
-        let token = take(&mut request.page_token);
-        let key = self.service.store.token_key(call).await?;
-        let tokens = Tokens::new(key, Purpose::ListLegacyKeys, &request);
-        let after = tokens.position(&token)?;
+        let page = (take(&mut request.page_size), take(&mut request.page_token));
+        let (paged, after) =
+            Paged::begin((&self.service, call), Purpose::ListLegacyKeys, &request, page).await?;
         let after = after.map(|after| (after.update_time, after.username));
         let keys = self.service.client_keys(call, &actor).await?;
-        let items = keys.store.legacy_keys(call, after, size as u64 + 1).await?;
+        let items = keys.store.legacy_keys(call, after, paged.limit()).await?;
         let position = |key: &legacy_key::LegacyKey| Cursor {
             username: key.id.clone(),
             update_time: key.create_time.timestamp_micros(),
             id: 0,
         };
-        let paged = Paged { query: (), size, tokens };
         let listed = Listed { items, is_cut: false };
         let (keys, next_page_token) = paged.page(listed, self.largest_message, position, to_proto);
         Ok(ListLegacyKeysResponse { keys, next_page_token })

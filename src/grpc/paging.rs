@@ -8,9 +8,11 @@ use sha2::{Digest, Sha256};
 use super::{errors::invalid_request, workers::Workers};
 use crate::{
     domain::{
+        call_context::CallContext,
         error::Error,
         listing::{Cursor, Listed},
         page_token::{Purpose, RequestDigest, TokenKey},
+        service::Service,
     },
     trace::Span,
 };
@@ -92,6 +94,30 @@ pub(crate) struct Paged<Q> {
     pub(super) query: Q,
     pub(super) size: usize,
     pub(super) tokens: Tokens,
+}
+
+impl Paged<()> {
+    /// Begins a page of an administrative list. Returns the cursor after which the page begins; `None`
+    /// for the first page. `request` is without the page size and the page token.
+    ///
+    /// # Errors
+    /// The page size or the page token is invalid, or the storage fails.
+    pub(super) async fn begin(
+        (service, call): (&Service, &CallContext),
+        purpose: Purpose,
+        request: &impl Message,
+        (size, token): (i32, String),
+    ) -> Result<(Self, Option<Cursor>), Error> {
+        let size = page_size(size)?;
+        let tokens = Tokens::new(service.store.token_key(call).await?, purpose, request);
+        let after = tokens.position(&token)?;
+        Ok((Self { query: (), size, tokens }, after))
+    }
+
+    /// The limit of the query: one item more than the page, to detect a next page.
+    pub(super) fn limit(&self) -> u64 {
+        self.size as u64 + 1
+    }
 }
 
 impl<Q> Paged<Q> {

@@ -133,7 +133,7 @@ async fn each_kind_of_call_has_its_points(database: TestDatabase) {
         ("m4.legacy.new_clients", 1),
         ("m4.legacy.blocks", 2),
         ("m4.updates", 2 * 9),
-        ("m4.calls.shed", 3),
+        ("m4.calls.shed", 2),
         ("m4.door.unanswered", 1),
         ("m4.calls.in_flight", 1),
         ("m4.telemetry.exports", 2),
