@@ -129,7 +129,7 @@ impl FromStr for Link {
     }
 }
 
-/// A window of time. Its start belongs to it, its end does not.
+/// A window of time. It includes its start and excludes its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Window {
     start: PointInTime,

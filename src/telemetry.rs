@@ -34,7 +34,7 @@ use otlp::{Protocol, Signal};
 
 use crate::trace;
 
-/// The telemetry providers. They must be flushed before the process ends.
+/// The telemetry providers. Call [`Self::stop`] before the process ends.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,

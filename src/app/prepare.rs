@@ -45,9 +45,9 @@ pub(super) async fn prepare(
                     "the database could not be prepared; retrying"
                 );
             }
-            // Keep trying, but log once: an operator must act, and may restore an older database.
+            // Retry until an operator restores an older database, but log once.
             Err(error @ OpenError::Newer { .. }) if refused => {
-                tracing::debug!(error = chain(&error), "the schema is refused still");
+                tracing::debug!(error = chain(&error), "the schema is still refused");
             }
             Err(error @ OpenError::Newer { .. }) => {
                 tracing::error!(error = chain(&error), "the schema is refused");

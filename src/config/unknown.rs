@@ -9,7 +9,7 @@ use super::{section::VARIABLE_PREFIX, settings::keys};
 /// The maximum number of edits from an unknown name to a suggestion.
 const MAX_EDITS: usize = 2;
 
-/// The maximum length of an unknown name that is shown.
+/// Longer unknown names are not shown.
 const MAX_SHOWN_LENGTH: usize = 64;
 
 /// The paths of unknown keys, and the tags of their layers.

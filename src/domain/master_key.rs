@@ -120,7 +120,7 @@ impl MasterKeys {
     }
 }
 
-/// The name of a master key: the beginning of its SHA-256. It does not help to guess 256 random bits.
+/// The name of a master key: the beginning of its SHA-256. The name does not reveal the key.
 fn name(master: &SecretString) -> String {
     let mut name = hex::encode(Sha256::digest(master.expose_secret().to_lowercase()));
     name.truncate(NAME_LENGTH);

@@ -1,5 +1,5 @@
-//! Page and resume tokens. Their content is opaque to callers and authenticated, so a forged token
-//! costs one HMAC and no database read.
+//! Page and resume tokens. Callers cannot read the content. An HMAC protects it: the refusal of a
+//! forged token costs one HMAC and no database read.
 
 use std::{fmt, sync::Arc};
 

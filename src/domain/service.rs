@@ -182,7 +182,7 @@ impl Service {
     ) -> Result<Matched, Error> {
         let LegacyAccess { settings, ring, .. } = access;
         let (configured, now) = (self.keys.0.get(), self.clock.now());
-        // Hints would tell a refused right hash by its time.
+        // With hints, the response time would reveal that a refused hash is right.
         let is_hinted = standing.is_none_or(Standing::is_free);
         let matched = ring.find(&configured, &settings.hash_recipes, credentials, (now, is_hinted));
         match standing {
@@ -237,7 +237,8 @@ impl Service {
         Ok(settings)
     }
 
-    /// Counts a legacy call with a right hash when the result is dropped.
+    /// Returns a guard for a legacy call with a right hash. The guard counts the call when it is
+    /// dropped.
     pub fn count<'a>(
         &'a self,
         credentials: &'a LegacyCredentials,

@@ -104,7 +104,7 @@ pub trait Store: LegacyClientStore + Send + Sync {
         caller: &str,
     ) -> Result<Box<dyn Watch>, Error>;
 
-    /// A position that is not behind any entry that a later read does not see.
+    /// A position. A later read sees every entry up to it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.

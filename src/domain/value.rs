@@ -220,7 +220,7 @@ fn is_language(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_'))
 }
 
-/// The grammar of HTML's `input type=email`:
+/// Whether a text has the grammar of HTML's `input type=email`:
 /// <https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address>.
 fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else {

@@ -1,4 +1,4 @@
-//! Texts of values, as legacy calls and imported rows write them.
+//! Parses the texts of values in legacy calls and imported rows.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::{Field, Kind, Reference, parse_id};
 /// A text that was read by its field's grammar. The field's limits are checked later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TextValue<'a> {
-    /// The word for no manager.
+    /// `-1`: no manager.
     None,
     /// An id, perhaps 0.
     Id(i64),
@@ -15,15 +15,15 @@ pub enum TextValue<'a> {
     Number(i32),
     /// A switch.
     Flag(bool),
-    /// A text, or a decimal with a point.
+    /// A text. A decimal has a point in place of a comma.
     Text(Cow<'a, str>),
     /// A word for the use of a number pool, not checked.
     Word(&'a str),
 }
 
 impl<'a> TextValue<'a> {
-    /// Reads a text. `None` if it is outside the field's grammar, and for a date: a date has three
-    /// texts in a legacy call.
+    /// Reads a text. `None` for an invalid text, and for a date: a legacy call has a date in three
+    /// parameters.
     pub fn read(field: Field, text: &'a str) -> Option<Self> {
         let number = text.trim_matches(' ');
         match field.kind() {
@@ -45,7 +45,7 @@ impl<'a> TextValue<'a> {
     }
 }
 
-/// A number of digits only.
+/// Parses digits, without a sign.
 pub fn parse_digits(text: &str) -> Option<i32> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok()).flatten()

@@ -261,7 +261,7 @@ impl Services {
         }
     }
 
-    /// The service names that report health.
+    /// The names of the services in health checks.
     fn watched() -> [&'static str; 5] {
         [
             "",

@@ -1,4 +1,4 @@
-//! `SettingsService`: convert, call, convert.
+//! `SettingsService`: converts requests, calls the domain, converts results.
 
 use std::sync::Arc;
 

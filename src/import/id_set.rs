@@ -1,4 +1,4 @@
-//! A set of ids that is small if most ids follow each other.
+//! A set of ids, small for consecutive ids.
 
 use std::collections::BTreeMap;
 

@@ -28,8 +28,8 @@ use crate::{
 const TABLE: &str = "database_epochs";
 
 impl SqlStore {
-    /// Begins a new epoch: etags, tokens and change ids of before match nothing any more. Returns its
-    /// number. Takes as long as an update of all rows of `accounts`.
+    /// Begins a new epoch: it invalidates all earlier etags, tokens and change ids. Updates every row of
+    /// `accounts`. Returns the number of the epoch.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`] of the storage.

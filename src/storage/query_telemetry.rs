@@ -37,8 +37,8 @@ fn database() -> &'static [KeyValue] {
     DATABASE.get().map_or(&[], Vec::as_slice)
 }
 
-/// Runs a statement in a child span of `parent`. `operation` is its first word. `collection` is its tables, separated
-/// by spaces, or empty.
+/// Runs a statement in a child span of `parent`. `operation` is the statement's first word.
+/// `collection` names its tables, separated by spaces, or is empty.
 pub(super) async fn statement<T, E: Coded>(
     engine: Engine,
     parent: &Span,

@@ -23,12 +23,12 @@ pub struct File {
 pub struct FileError {
     /// The configuration key of the file.
     pub key: &'static str,
-    /// The problem, as the end of a sentence that begins with `key`.
+    /// The problem: the predicate of a sentence with the subject `key`.
     pub problem: String,
 }
 
 impl File {
-    /// The content.
+    /// Reads the file.
     ///
     /// # Errors
     /// The file cannot be read.

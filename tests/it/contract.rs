@@ -148,8 +148,15 @@ fn the_architecture_names_functions_that_exist() {
     let functions: Vec<_> = ARCHITECTURE.lines().filter_map(function_of).collect();
     for (file, name) in &functions {
         let source = fs::read_to_string(root.join(file)).expect(file);
-        let exists = ['(', '<'].iter().any(|next| source.contains(&format!("fn {name}{next}")));
-        assert!(exists, "{file} has no function {name}");
+        let source = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        let (owner, name) = name.split_once("::").unwrap_or(("", name));
+        // A block of the type ends with a brace at the beginning of a line.
+        let blocks = source.split("\nimpl").map(|block| block.split("\n}").next().unwrap());
+        let of_owner =
+            blocks.filter(|block| block.lines().next().is_some_and(|head| head.contains(owner)));
+        let text = if owner.is_empty() { source.to_owned() } else { of_owner.collect() };
+        let definitions = ['(', '<'].map(|next| text.matches(&format!("fn {name}{next}")).count());
+        assert_eq!(definitions.iter().sum::<usize>(), 1, "{file}: {owner} {name}");
     }
     assert!(functions.len() >= MIN_FUNCTIONS, "{} functions", functions.len());
 }

@@ -1,4 +1,4 @@
-//! `UserDetailsService`, one file per method: convert, call, convert.
+//! `UserDetailsService`, one file per method: converts requests, calls the domain, converts results.
 
 mod batch_update;
 mod get;

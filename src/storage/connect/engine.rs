@@ -13,8 +13,7 @@ pub enum Engine {
     MySql,
 }
 
-/// Whether the MySQL-compatible server is MariaDB. For telemetry only. Global: a process has one
-/// database.
+/// Whether the MySQL-compatible server is MariaDB. Global: a process has one database.
 static IS_MARIADB: AtomicBool = AtomicBool::new(false);
 
 /// Whether the server is a node of a Galera cluster. Global: a process has one database.
@@ -56,10 +55,9 @@ pub(in crate::storage) fn begin_syncs() -> bool {
     IS_GALERA.load(Ordering::Relaxed)
 }
 
-/// Whether write statements check that their transaction is still open. A MariaDB node of a Galera
-/// cluster sometimes rolls back a transaction that another node's transaction conflicts with, and
-/// reports no error: its later statements would then commit one by one. MySQL has no variable for
-/// this check.
+/// Whether write statements check that their transaction is still open. After a conflict with another
+/// node, a MariaDB node of a Galera cluster sometimes rolls a transaction back without an error. Later
+/// statements of the transaction would then commit one by one. MySQL has no variable for this check.
 pub(in crate::storage) fn checks_open_transaction() -> bool {
     IS_GALERA.load(Ordering::Relaxed) && IS_MARIADB.load(Ordering::Relaxed)
 }

@@ -70,7 +70,7 @@ impl Feed {
         Ok(Some(position))
     }
 
-    /// A position that is not behind any entry that a later read does not see.
+    /// A position. A later read sees every entry up to it.
     pub(in crate::storage) async fn position(&self, span: &Span) -> Result<Position, Error> {
         let running = self.tail.lock().await.clone();
         match running {

@@ -1,4 +1,5 @@
-//! The references between rows. A database checks them only while its checks are on.
+//! The references between rows. A database checks them only while its foreign-key checks are
+//! on.
 
 use std::pin::pin;
 
