@@ -28,6 +28,7 @@ mod health;
 mod healthcheck;
 mod import_sources;
 mod imports;
+mod legacy_clients;
 mod legacy_keys;
 mod lines;
 mod metrics;
