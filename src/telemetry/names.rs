@@ -127,6 +127,10 @@ names! {
     WATCHERS = "m4.watchers";
     /// Outcome of an operation. For calls: the reason of the error, `OK` or `CANCELLED`.
     OUTCOME = "outcome";
+    /// The name of the authenticated caller, or of the key of a legacy call, in spans and log lines.
+    IDENTITY = "identity";
+    /// The rule that denied a call, in spans and log lines.
+    RULE = "rule";
     /// Calls that were refused or given up.
     CALLS_SHED = "m4.calls.shed";
     /// Why a call was refused or given up.

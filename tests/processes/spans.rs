@@ -172,6 +172,14 @@ async fn each_row_of_the_legacy_call_is_told_on_both_sides(database: TestDatabas
             ]);
             let mut on_server = expected.clone();
             on_server.insert("outcome", outcome.into());
+            if row > 3 {
+                on_server.insert("identity", "default".into());
+            }
+            let rules =
+                BTreeMap::from([(4, "account_unknown"), (5, "group_right"), (6, "account_itself")]);
+            rules.get(&row).into_iter().for_each(|rule| {
+                on_server.insert("rule", (*rule).into());
+            });
             assert_eq!(told(&server), on_server, "{row}");
             // A client error is an error of the client span, not of the server span.
             assert!(!is_error(&http) && !is_error(&server), "{row}");

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
         long,
         value_delimiter = ',',
         value_enum,
-        default_value = "paths,start,overload,replicas,settings,gather,batch,telemetry,watch,hashes,list"
+        default_value = "paths,start,overload,replicas,settings,gather,batch,telemetry,watch,hashes,keys,list"
     )]
     pub(crate) scenes: Vec<Scene>,
     /// Scene `sizes`: numbers of users in the tables; `--users` by default.
@@ -79,6 +79,8 @@ pub(crate) enum Scene {
     Watch,
     /// The times of wrong hashes.
     Hashes,
+    /// Legacy calls with one client key, and with many.
+    Keys,
     /// Tables and logs of several sizes.
     Sizes,
 }

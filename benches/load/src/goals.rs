@@ -143,6 +143,9 @@ fn of_engine(played: &Played) -> Vec<Goal> {
     let aucs = played.hashes.iter().map(|kind| (kind.auc - 0.5).abs());
     let name = "wrong hashes: the worst |AUC − 0.5|";
     goals.push(own(name, aucs.reduce(f64::max), most(0.02), None));
+    let ratios = played.keys.iter().map(|keys| keys.ratio);
+    let name = "one caller: p50 with 1,000 client keys ÷ one";
+    goals.push(own(name, ratios.reduce(f64::max), most(1.05), None));
     goals.into_iter().flatten().collect()
 }
 

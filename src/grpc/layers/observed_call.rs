@@ -108,6 +108,12 @@ impl Call {
                 KeyValue::new(names::OUTCOME, outcome),
             ]
         });
+        let (identity, rule) = (record.identity(), error.and_then(Error::rule));
+        for (name, value) in [(names::IDENTITY, identity), (names::RULE, rule)] {
+            if let Some(value) = value {
+                span.set_attributes(|| [KeyValue::new(name, value.to_owned())]);
+            }
+        }
         if is_servers(code) {
             span.set_error(|| code_name.into());
         }
@@ -118,14 +124,14 @@ impl Call {
                     trace_id = span.trace_id().map(display),
                     door = self.entry_point.as_str(),
                     { names::CLIENT_ADDRESS } = record.client().or(self.peer).map(display),
-                    identity = record.identity(),
+                    identity,
                     actor_id = record.account(),
                     service = record.service(),
                     user_id = record.user_id(),
                     rpc.method = self.method,
                     rpc.response.status_code = code_name,
                     outcome,
-                    rule = error.and_then(Error::rule),
+                    rule,
                     refused_fields = error.and_then(errors::refused_fields),
                     milliseconds = milliseconds(took)
                     $($cause)*,

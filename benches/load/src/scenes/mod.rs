@@ -4,6 +4,7 @@ mod batch;
 mod builds;
 mod choice;
 mod hashes;
+mod keys;
 mod list;
 mod overload;
 mod paths;
@@ -17,8 +18,8 @@ mod watch;
 use serde::Serialize;
 
 pub(crate) use self::{
-    batch::Batch, builds::Builds, choice::Choice, hashes::Kind, list::List, overload::Overload,
-    replicas::Replicas, start::Start, telemetry::Telemetry, watch::Watch,
+    batch::Batch, builds::Builds, choice::Choice, hashes::Kind, keys::Keys, list::List,
+    overload::Overload, replicas::Replicas, start::Start, telemetry::Telemetry, watch::Watch,
 };
 use crate::{
     arguments::{Arguments, Scene},
@@ -58,6 +59,8 @@ pub(crate) struct Played {
     pub(crate) builds: Vec<Builds>,
     /// Kinds of wrong hashes.
     pub(crate) hashes: Vec<Kind>,
+    /// Calls with one client key and with many.
+    pub(crate) keys: Vec<Keys>,
     /// Pages of the list.
     pub(crate) list: Vec<List>,
     /// Some paths on tables of several sizes.
@@ -81,6 +84,7 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         watch: None,
         builds: Vec::new(),
         hashes: Vec::new(),
+        keys: Vec::new(),
         list: Vec::new(),
         sizes: Vec::new(),
     };
@@ -125,6 +129,9 @@ pub(crate) async fn play(engine: Engine, arguments: Arguments) -> Played {
         }
         if chosen(Scene::Hashes) {
             played.hashes = hashes::play(&database).await;
+        }
+        if chosen(Scene::Keys) {
+            played.keys = keys::play(&database).await;
         }
         if let Some(before) = &arguments.before {
             played.builds = builds::play(&mut database, &arguments, before).await;
