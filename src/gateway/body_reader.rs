@@ -8,10 +8,12 @@ use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
-use super::content_coding;
 use crate::{
     budget::{BytesPermit, ConnectionBudget},
-    legacy_call::body::{Refused, Unreadable},
+    legacy_call::{
+        body::{Refused, Unreadable},
+        content_coding,
+    },
 };
 
 /// Reads one body. Its bytes count in the budget until the reader is dropped.

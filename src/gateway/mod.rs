@@ -3,7 +3,6 @@
 
 mod body_reader;
 mod client_address;
-mod content_coding;
 mod readiness;
 mod response;
 mod retirement;

@@ -251,20 +251,12 @@ async fn translated(
     body: Result<Bytes, Unreadable>,
 ) -> Translated {
     let query = request::query(&parts.uri, &parts.extensions);
-    let (body, coding) = match body {
-        Ok(body) => (body, None),
-        Err(unreadable) => (Bytes::new(), Some(unreadable)),
-    };
     let (query, body): (Parameters, Result<Parameters, _>) =
         request::parameters(query, &parts.headers, body).await;
-    let (body, unreadable) = match body {
-        Ok(body) => (body, coding),
-        Err(unreadable) => (Parameters::default(), Some(unreadable)),
-    };
-    let address = client.map(|client| client.to_string()).unwrap_or_default();
-    let call = translate(&query.or(body), parts.method.as_str(), &address);
-    match unreadable {
-        Some(unreadable) => call.with_unreadable(unreadable),
-        None => call,
+    let (method, address) = (parts.method.as_str(), client.map(|client| client.to_string()));
+    let address = address.unwrap_or_default();
+    match body {
+        Ok(body) => translate(&query.or(body), method, &address),
+        Err(unreadable) => translate(&query, method, &address).with_unreadable(unreadable),
     }
 }

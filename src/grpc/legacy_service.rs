@@ -3,7 +3,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 use tonic::{Extensions, Request, Response, Status};
 
 use super::{
@@ -260,15 +263,27 @@ fn http_request(request: ExplainLegacyCallRequest) -> Result<http::Request<Bytes
     };
     let target = legacy_call::target(&request.url)
         .map_err(|error| invalid_request("url", format!("cannot be sent: {error}")))?;
-    let mut http = http::Request::new(Bytes::from(request.body));
+    let body = match (request.body.is_empty(), request.binary_body.is_empty()) {
+        (false, false) => {
+            return Err(invalid_request("binary_body", "is only for calls without body"));
+        }
+        (true, false) => request.binary_body.into(),
+        (_, true) => Bytes::from(request.body),
+    };
+    let mut http = http::Request::new(body);
     (*http.method_mut(), *http.uri_mut()) = (method, target.uri);
     if let Some(query) = target.long_query {
         http.extensions_mut().insert(LongQuery::new(query.into(), None));
     }
-    if let Some(content_type) = request.content_type {
-        let content_type = HeaderValue::from_str(&content_type)
-            .map_err(|_| invalid_request("content_type", "is not a valid header value"))?;
-        http.headers_mut().insert(CONTENT_TYPE, content_type);
+    for (name, field, value) in [
+        (CONTENT_TYPE, "content_type", request.content_type),
+        (CONTENT_ENCODING, "content_encoding", request.content_encoding),
+    ] {
+        if let Some(value) = value {
+            let value = HeaderValue::from_str(&value)
+                .map_err(|_| invalid_request(field, "is not a valid header value"))?;
+            http.headers_mut().insert(name, value);
+        }
     }
     Ok(http)
 }

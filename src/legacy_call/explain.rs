@@ -7,6 +7,7 @@ use http::Request;
 
 use super::{
     body::Unreadable,
+    content_coding,
     outcome::Outcome,
     parameters::{self, Parameters, RawParameter, Take},
     request,
@@ -66,6 +67,10 @@ pub(crate) async fn read(request: Request<Bytes>, address: &str, limit: usize) -
         Some(_) => request::refused(&parts.method).or_else(|| too_large.then(request::too_large)),
     };
     let body = if too_large { Bytes::new() } else { body };
+    let (body, refused) = match content_coding::decode(&parts.headers, body, limit, |_| true) {
+        Ok(body) => (body, refused),
+        Err(stop) => (Ok(Bytes::new()), refused.or_else(|| Some(stop.into()))),
+    };
     let query = request::query(&parts.uri, &parts.extensions);
     let (query, body): (Place, Result<Place, _>) =
         request::parameters(query, &parts.headers, body).await;

@@ -2,6 +2,7 @@
 //! by the gateway and by the RPC that explains legacy calls.
 
 pub(crate) mod body;
+pub(crate) mod content_coding;
 pub(crate) mod explain;
 pub(crate) mod outcome;
 pub(crate) mod parameters;

@@ -75,9 +75,13 @@ pub(super) fn too_large() -> Outcome {
 pub(crate) async fn parameters<T: Take>(
     query: &[u8],
     headers: &HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, Unreadable>,
 ) -> (T, Result<T, Unreadable>) {
-    (from_form(query), body::parameters(headers, body).await)
+    let body = match body {
+        Ok(body) => body::parameters(headers, body).await,
+        Err(unreadable) => Err(unreadable),
+    };
+    (from_form(query), body)
 }
 
 /// The query string of a request.

@@ -7,10 +7,13 @@ use m4_user_details::proto::{
 };
 use tonic::Code;
 
-use crate::support::{
-    app::{PATH, TestApp, config, hash, reason, target, violations},
-    database::TestDatabase,
-    on_every_engine,
+use crate::{
+    bodies::gzip,
+    support::{
+        app::{PATH, TestApp, config, hash, reason, target, violations},
+        database::TestDatabase,
+        on_every_engine,
+    },
 };
 
 on_every_engine!(
@@ -45,9 +48,11 @@ async fn compare(app: &TestApp, request: ExplainLegacyCallRequest) -> ExplainLeg
         "" => Method::POST,
         method => method.parse().unwrap(),
     };
-    let headers: Vec<_> =
-        request.content_type.iter().map(|own| ("content-type", own.as_str())).collect();
-    let answer = app.send(method, &request.url, &headers, request.body).await;
+    let content_type = request.content_type.iter().map(|own| ("content-type", own.as_str()));
+    let coding = request.content_encoding.iter().map(|own| ("content-encoding", own.as_str()));
+    let headers: Vec<_> = content_type.chain(coding).collect();
+    let body = [request.body.as_bytes(), &request.binary_body].concat();
+    let answer = app.send(method, &request.url, &headers, body).await;
     assert_eq!(i32::from(answer.status.as_u16()), explained.http_status, "{}", request.url);
     assert_eq!(answer.body, explained.xml, "{}", request.url);
     explained
@@ -192,6 +197,21 @@ async fn bodies_are_read_as_the_door_reads_them(database: TestDatabase) {
         assert_eq!(explained.parameters.len(), if ignored { 0 } else { 4 });
         assert!(explained.parameters.iter().all(|parameter| parameter.in_body));
     }
+    let coded = |coding: &str, body: &[u8]| ExplainLegacyCallRequest {
+        content_encoding: Some(coding.to_owned()),
+        binary_body: body.to_vec(),
+        ..request(&target("admin", "3", "city=York"))
+    };
+    let form = gzip(b"hidden=1");
+    let explained = compare(&app, coded("gzip", &form)).await;
+    assert_eq!((explained.check(), explained.parameters.len()), (LegacyCheck::Passed, 5));
+    for broken in [coded("gzip", &form[..10]), coded("br", &form), coded("identity", b"hidden=\xff")]
+    {
+        let explained = compare(&app, broken).await;
+        assert_eq!(explained.check(), LegacyCheck::InvalidDetails);
+    }
+    let bomb = compare(&app, coded("gzip", &gzip(&vec![b'x'; 10_000_000]))).await;
+    assert_eq!(bomb.http_status, 413);
     let broken = ExplainLegacyCallRequest {
         content_type: Some("application/json".to_owned()),
         body: "{".to_owned(),
@@ -359,6 +379,14 @@ async fn what_cannot_be_sent_is_refused(database: TestDatabase) {
         (
             "content_type",
             ExplainLegacyCallRequest { content_type: Some("a\nb".to_owned()), ..good() },
+        ),
+        (
+            "content_encoding",
+            ExplainLegacyCallRequest { content_encoding: Some("a\nb".to_owned()), ..good() },
+        ),
+        (
+            "binary_body",
+            ExplainLegacyCallRequest { body: "a".to_owned(), binary_body: vec![b'a'], ..good() },
         ),
         ("address", ExplainLegacyCallRequest { address: "somewhere".to_owned(), ..good() }),
     ] {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header::CONTENT_ENCODING};
 
-use crate::legacy_call::body::{Refused, Unreadable};
+use super::body::{Refused, Unreadable};
 
 /// The number of bytes that are decoded between two checks of the limits.
 const STEP: usize = 8 * 1024;
@@ -16,7 +16,7 @@ const STEP: usize = 8 * 1024;
 /// # Errors
 /// [`Refused::TooLarge`] over the limit, [`Refused::Overloaded`] if `reserve` fails. The inner
 /// error means an unknown coding or an invalid body.
-pub(super) fn decode(
+pub(crate) fn decode(
     headers: &HeaderMap,
     body: Bytes,
     limit: usize,
