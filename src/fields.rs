@@ -201,8 +201,12 @@ impl Field {
             Kind::Hour => "must be an hour from 1 to 23, or -1 for off",
             Kind::Flag { off: "2" } => "must be 1 (blocked) or 2 (not blocked)",
             Kind::Flag { .. } => "must be 0 or 1",
-            Kind::Text => "must be text of at most 255 characters without control characters",
-            Kind::Comment => "must be text of at most 65535 bytes without control characters",
+            Kind::Text => {
+                "must be text of at most 255 characters, without control characters except tab, CR and LF"
+            }
+            Kind::Comment => {
+                "must be text of at most 65535 bytes, without control characters except tab, CR and LF"
+            }
             Kind::Language => "must be empty or 2 to 10 letters, - or _",
             Kind::Email => "must be empty or one e-mail address of at most 255 characters",
             Kind::Decimal { negative: true } => {

@@ -18,7 +18,7 @@ use crate::{
     storage::SqlStore,
 };
 
-/// Bring accounts and their reference data in, from CSV files or another database. Stored accounts
+/// Import accounts and their reference data from CSV files or another database. Stored accounts
 /// stay as they are without `--update`. A second import of the same rows changes nothing.
 #[derive(Debug, Args)]
 pub(super) struct Import {

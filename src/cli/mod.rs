@@ -74,7 +74,7 @@ enum Command {
     /// Check that the rows match the change log and refer to existing rows.
     #[command(after_help = "Example: m4-user-details verify --json")]
     Verify(OnDatabase<verify::Verify>),
-    /// Bring accounts and their reference data in, from CSV files or another database.
+    /// Import accounts and their reference data from CSV files or another database.
     #[command(after_help = "Example: m4-user-details import --mapping mapping.toml --dry-run")]
     Import(OnDatabase<import::Import>),
     /// Compare the rows of CSV files or another database with the stored rows.

@@ -27,7 +27,7 @@ section! {
         /// header tells the client's address.
         trusted_proxies: Networks = "",
         /// The header in which they write the address: `forwarded`, `x-forwarded-for`, or `either`.
-        /// With `either`, contradicting headers are ignored.
+        /// With `either`, a client whose two headers contradict each other has no address.
         forwarded_header: ForwardedHeader = "either",
         /// Whether connections begin with a header of the PROXY protocol, version 1 or 2: `off` or
         /// `required`. If `http.trusted_proxies` is set, only those addresses may connect.

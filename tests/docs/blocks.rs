@@ -1,8 +1,10 @@
 //! The code blocks of the pages, and how each is run.
 //!
 //! The info string of a fence has a language and tags: `sh` is a script, `console` has commands
-//! after `$ ` with their output. A comment `<!-- setup: COMMAND -->` runs first, and readers do not see it. In the output, `…` stands for any text, and a line `…` for any
-//! lines. The blocks of a page run in order, in one folder with a SQLite database.
+//! after `$ ` with their output, and `sql` has statements for the database. A comment
+//! `<!-- setup: COMMAND -->` runs first, and readers do not see it. In the output, `…` stands for
+//! any text, and a line `…` for any lines. The blocks of a page run in order, in one folder with a
+//! SQLite database.
 
 use std::{process::Command, thread};
 
@@ -11,8 +13,12 @@ use crate::{
     session::Session,
 };
 
+/// Languages that are run.
+const RUN_LANGUAGES: [&str; 3] = ["sh", "console", SQL];
 /// Languages that are not run.
-const OTHER_LANGUAGES: [&str; 7] = ["ini", "json", "sql", "text", "toml", "xml", "yaml"];
+const OTHER_LANGUAGES: [&str; 6] = ["ini", "json", "text", "toml", "xml", "yaml"];
+/// Statements that run on the database in the folder.
+const SQL: &str = "sql";
 /// Needs a running service on the demo data: the first such block of a page starts it.
 const DEMO: &str = "demo";
 /// Starts a service that runs until the next one starts.
@@ -58,16 +64,14 @@ impl Block {
     }
 
     fn is_run(&self) -> bool {
-        let is_shell = ["sh", "console"].contains(&&*self.language);
-        is_shell && !NOT_RUN.iter().any(|tag| self.has(tag))
+        RUN_LANGUAGES.contains(&&*self.language) && !NOT_RUN.iter().any(|tag| self.has(tag))
     }
 
     /// The defect of the info string.
     fn problem(&self) -> Option<String> {
         let known = [DEMO, SERVE, FAILS];
-        let is_shell = ["sh", "console"].contains(&&*self.language);
         let is_known = |tag: &String| known.contains(&&**tag) || NOT_RUN.contains(&&**tag);
-        let is_right = if is_shell {
+        let is_right = if RUN_LANGUAGES.contains(&&*self.language) {
             self.tags.iter().all(is_known)
         } else {
             OTHER_LANGUAGES.contains(&&*self.language) && self.tags.is_empty()
@@ -142,7 +146,9 @@ fn run(blocks: &[Block]) {
             if block.has(DEMO) {
                 session.demo().await;
             }
-            if block.has(SERVE) {
+            if block.language == SQL {
+                session.sql(block);
+            } else if block.has(SERVE) {
                 session.serve(block).await;
             } else {
                 session.run(block, block.has(FAILS)).await;

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
+    time::Duration,
 };
 
 use http::StatusCode;
@@ -28,6 +29,8 @@ const GRPC: &str = "127.0.0.1:50051";
 const HTTP: &str = "127.0.0.1:8080";
 const ADMIN: &str = "127.0.0.1:9090";
 
+/// The variable with the path of grpcurl. Without it the tests make the calls themselves.
+const REAL_GRPCURL: &str = "TEST_GRPCURL";
 /// Hands its arguments over to this process, which makes the call.
 const GRPCURL: &str = r#"#!/bin/sh
 call=$(mktemp --directory --tmpdir="$GRPCURL_CALLS")
@@ -51,8 +54,13 @@ impl Session {
     pub fn new() -> Self {
         let tools = tempfile::tempdir().unwrap();
         let script = tools.path().join("grpcurl");
-        fs::write(&script, GRPCURL).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        match std::env::var_os(REAL_GRPCURL) {
+            Some(real) => std::os::unix::fs::symlink(real, &script).unwrap(),
+            None => {
+                fs::write(&script, GRPCURL).unwrap();
+                fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        }
         let calls = tools.path().join("calls");
         fs::create_dir(&calls).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -99,6 +107,15 @@ impl Session {
         let program = Program::start(command, &[]).await;
         program.wait_for_status("/readyz", StatusCode::OK).await;
         self.program = Some(program);
+    }
+
+    /// Runs the statements of a block as another program.
+    pub fn sql(&self, block: &Block) {
+        let database = self.folder.path().join("m4-user-details.db");
+        let connection = rusqlite::Connection::open(database).unwrap();
+        connection.busy_timeout(Duration::from_secs(10)).unwrap();
+        let run = connection.execute_batch(&block.text);
+        run.unwrap_or_else(|error| panic!("{}:{}: {error}", block.page, block.line));
     }
 
     /// Runs the commands of a block, and compares their output.

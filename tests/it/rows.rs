@@ -261,7 +261,7 @@ async fn row_9_every_invalid_value_is_told(database: TestDatabase) {
                 "email must be empty or one e-mail address of at most 255 characters",
                 "tax1_value must be a decimal, not negative, of at most 12 digits before and 6 after the point",
                 "enable_static_list must be no, blacklist or whitelist",
-                "comment must be text of at most 65535 bytes without control characters",
+                "comment must be text of at most 65535 bytes, without control characters except tab, CR and LF",
             ],
         ),
     );

@@ -18,7 +18,7 @@ pub(super) struct Legacy {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the clients, those last seen first: tab-separated. A call is in the list within ten seconds.
+    /// List the clients, the most recently seen first: tab-separated. A call is in the list within ten seconds.
     Report {
         /// One JSON object per line.
         #[arg(long)]

@@ -63,7 +63,8 @@ fn meaning(field: Field, parameter: &str) -> String {
         Kind::Date { parts } => {
             let part =
                 ["Year", "Month", "Day"][parts.iter().position(|part| *part == parameter).unwrap()];
-            format!("{part} of the date. {meaning}")
+            let (first, rest) = meaning.split_at(1);
+            format!("{part} of `{}`: {}{rest}", field.name(), first.to_lowercase())
         }
         _ => meaning,
     }
