@@ -33,7 +33,7 @@ impl Step {
             Ddl::Triggers { triggers, replaces } => {
                 let statements =
                     triggers.iter().flat_map(|trigger| trigger.statements(backend, *replaces));
-                return Ok(script(backend, statements.collect()));
+                return Ok(script(backend, &statements.collect::<Vec<_>>()));
             }
         };
         Ok(Some(format!("{statement};")))
@@ -54,7 +54,7 @@ impl Trigger {
     }
 }
 
-fn script(backend: DbBackend, statements: Vec<String>) -> Option<String> {
+fn script(backend: DbBackend, statements: &[String]) -> Option<String> {
     if statements.is_empty() {
         return None;
     }

@@ -6,6 +6,7 @@ use super::{
     difference,
     error::ImportError,
     id_set::IdSet,
+    inserts::Inserts,
     mapping::Mapping,
     parse,
     references::References,
@@ -32,10 +33,8 @@ struct AccountsState {
     ids: IdSet,
     /// Managers of this round that wait for another manager.
     waiting: u64,
-    /// Managers of this round that were inserted.
-    inserted: u64,
-    /// The number of inserted accounts when the database last analysed them.
-    analyzed: u64,
+    /// Accounts that are being inserted.
+    inserts: Inserts,
 }
 
 /// The accounts that one pass over the source imports.
@@ -58,18 +57,33 @@ impl Import<'_> {
         rows: SourceRows<'_>,
     ) -> Result<(), ImportError> {
         let mut state = AccountsState::default();
+        let imported = self.rounds(source, mapping, rows, &mut state).await;
+        // Also after a failure: no insert outlives the import.
+        imported.and(self.finish_inserts(&mut state.inserts).await)
+    }
+
+    async fn rounds(
+        &mut self,
+        source: &RowSource,
+        mapping: &Mapping,
+        rows: SourceRows<'_>,
+        state: &mut AccountsState,
+    ) -> Result<(), ImportError> {
         if rows.columns().contains(&Column::AccountType) {
             loop {
-                (state.waiting, state.inserted) = (0, 0);
+                state.waiting = 0;
+                let inserted = self.counts.inserted;
                 if let Some(rows) = source.rows(mapping, Table::Accounts).await? {
-                    self.round(rows, Round::Staff, &mut state).await?;
+                    self.round(rows, Round::Staff, state).await?;
                 }
-                if state.waiting == 0 || state.inserted == 0 {
+                // The next round refers to the managers of this round.
+                self.finish_inserts(&mut state.inserts).await?;
+                if state.waiting == 0 || self.counts.inserted == inserted {
                     break;
                 }
             }
         }
-        self.round(rows, Round::Rest, &mut state).await
+        self.round(rows, Round::Rest, state).await
     }
 
     async fn round(
@@ -104,13 +118,7 @@ impl Import<'_> {
                 self.reject_record(Table::Accounts, (columns, record), rejections)?;
                 state.done.insert(record.row);
             }
-            let inserted = self.counts.inserted;
             self.batch(accounts, round, state).await?;
-            state.inserted += self.counts.inserted - inserted;
-            if !self.options.dry_run && self.counts.inserted > state.analyzed * 2 {
-                self.store.analyze_accounts().await?;
-                state.analyzed = self.counts.inserted;
-            }
             if round == Round::Rest {
                 self.counts.read += records.len() as u64;
                 self.progress.advance(records.len(), rows.position());
@@ -156,7 +164,9 @@ impl Import<'_> {
                 None => {
                     rejections = without_pool(&account.values(Values::default()));
                     let key = self.store.username_key(account.username.as_str());
-                    if self.planned.has_username(key) || !taken.insert(key.to_owned()) {
+                    let is_planned =
+                        self.planned.has_username(key) || state.inserts.have_username(key);
+                    if is_planned || !taken.insert(key.to_owned()) {
                         let reason = "another account has the username";
                         rejections.push(Rejection::new("username", reason));
                     }
@@ -180,7 +190,7 @@ impl Import<'_> {
                 },
             }
         }
-        self.insert(&inserts).await?;
+        self.insert(inserts, &mut state.inserts).await?;
         if self.options.dry_run {
             self.counts.updated += updates.len() as u64;
             return Ok(());
@@ -204,20 +214,6 @@ impl Import<'_> {
                 Decision::Reject(Rejection::new(field.name(), reason))
             }
         }
-    }
-
-    async fn insert(&mut self, accounts: &[ImportedAccount]) -> Result<(), ImportError> {
-        let refused = if self.options.dry_run {
-            for account in accounts {
-                let key = self.store.username_key(account.username.as_str());
-                self.planned.add_account(account, key);
-            }
-            Vec::new()
-        } else {
-            self.store.insert_accounts(accounts, self.clock.now()).await?
-        };
-        self.counts.inserted += (accounts.len() - refused.len()) as u64;
-        self.reject_refused(Table::Accounts, refused, "username", |index| accounts[index].id)
     }
 }
 
