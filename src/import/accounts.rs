@@ -35,6 +35,8 @@ struct AccountsState {
     waiting: u64,
     /// Accounts that are being inserted.
     inserts: Inserts,
+    /// Whether the database had accounts before the import.
+    has_stored: bool,
 }
 
 /// The accounts that one pass over the source imports.
@@ -56,7 +58,8 @@ impl Import<'_> {
         mapping: &Mapping,
         rows: SourceRows<'_>,
     ) -> Result<(), ImportError> {
-        let mut state = AccountsState::default();
+        let has_stored = !self.store.ids_after("accounts", i64::MIN, 1).await?.is_empty();
+        let mut state = AccountsState { has_stored, ..AccountsState::default() };
         let imported = self.rounds(source, mapping, rows, &mut state).await;
         // Also after a failure: no insert outlives the import.
         imported.and(self.finish_inserts(&mut state.inserts).await)
@@ -136,12 +139,11 @@ impl Import<'_> {
         if accounts.is_empty() {
             return Ok(());
         }
-        let ids: Vec<_> = accounts.iter().map(|(_, account)| account.id).collect();
-        let mut stored = self.store.accounts(&ids).await?;
-        let new = accounts.iter().filter(|(_, account)| !stored.contains_key(&account.id));
-        let usernames: Vec<_> = new.map(|(_, account)| account.username.as_str()).collect();
-        let mut taken: BTreeSet<_> =
-            self.store.account_ids(&usernames).await?.into_keys().collect();
+        // In a database without accounts, the constraints find the usernames of earlier batches.
+        let (mut stored, mut taken) = match state.has_stored {
+            true => self.stored(&accounts).await?,
+            false => Default::default(),
+        };
         let all = accounts.iter().map(|(_, account)| account);
         let references = References::load(self.store, all).await?;
         let (mut inserts, mut updates) = (Vec::new(), BTreeMap::new());
@@ -196,6 +198,19 @@ impl Import<'_> {
             return Ok(());
         }
         self.update(updates.into_values().collect()).await
+    }
+
+    /// The stored accounts with the ids of a batch, and the stored usernames of its new accounts.
+    async fn stored(
+        &self,
+        accounts: &[Numbered],
+    ) -> Result<(BTreeMap<i64, Option<StoredAccount>>, BTreeSet<String>), ImportError> {
+        let ids: Vec<_> = accounts.iter().map(|(_, account)| account.id).collect();
+        let stored = self.store.accounts(&ids).await?;
+        let new = accounts.iter().filter(|(_, account)| !stored.contains_key(&account.id));
+        let usernames: Vec<_> = new.map(|(_, account)| account.username.as_str()).collect();
+        let taken = self.store.account_ids(&usernames).await?.into_keys().collect();
+        Ok((stored, taken))
     }
 
     fn decide(&self, account: &ImportedAccount, stored: &StoredAccount) -> Decision {

@@ -144,9 +144,11 @@ async fn a_second_import_is_refused_while_the_first_runs(database: TestDatabase)
 /// neither their ids nor their usernames before it inserts.
 async fn a_refused_row_harms_no_other_row(database: TestDatabase) {
     let mut accounts = "id,username,comment\n".to_owned();
-    for id in 100..1100 {
+    for id in 100..4100 {
         writeln!(accounts, "{id},user {id},\"a\\b\tc\nd {id}\"").unwrap();
     }
+    // A username of an earlier batch.
+    accounts += "9000,user 101,\n";
     let mapping = "[source]\nkind = \"csv\"\ndirectory = \".\"\n[accounts]\nfile = \"a.csv\"\n";
     let files = [("mapping.toml", mapping.as_bytes()), ("a.csv", accounts.as_bytes())];
     let folder = Folder::new(&database, &files);
@@ -169,9 +171,9 @@ async fn a_refused_row_harms_no_other_row(database: TestDatabase) {
     };
     database.execute(refuse).await;
     let report = folder.import(&[]);
-    assert_eq!(counts(&report, "accounts"), [1000, 997, 0, 0, 0, 3], "{report}");
-    assert_eq!(report["rejected"][0]["reason"], "another row has the same text", "{report}");
-    assert_eq!(database.number("SELECT count(*) FROM accounts").await, 997);
+    assert_eq!(counts(&report, "accounts"), [4001, 3997, 0, 0, 0, 4], "{report}");
+    assert_eq!(report["rejected"][0]["reason"], "another account has the username", "{report}");
+    assert_eq!(database.number("SELECT count(*) FROM accounts").await, 3997);
     let text = database.text("SELECT comment FROM accounts WHERE id = 554").await;
     assert_eq!(text, "a\\b\tc\nd 554");
 }
