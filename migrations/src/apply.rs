@@ -10,7 +10,7 @@ use sea_orm_migration::{
 
 use crate::{
     record,
-    step::{Ddl, Step, Trigger},
+    step::{Ddl, Step},
 };
 
 impl Step {
@@ -28,9 +28,9 @@ impl Step {
             return record::applied(connection, self.name).await;
         }
         if let Ddl::CreateIndex { table, name, index } = &self.ddl
-            && answers_true(connection, format!("SELECT EXISTS (SELECT 1 FROM {table})")).await?
+            && is_concurrent(connection, table).await?
         {
-            concurrently(connection, table, name, index.clone()).await?;
+            concurrently(connection, table, name, index).await?;
             return record::applied(connection, self.name).await;
         }
         let transaction = connection.begin().await?;
@@ -56,14 +56,19 @@ impl Step {
                 }
                 Ok(())
             }
-            Ddl::Trigger(trigger) => {
+            Ddl::Triggers { triggers, replaces } => {
                 let connection = manager.get_connection();
                 let backend = manager.get_database_backend();
-                // PostgreSQL, and MySQL before 8.0.29, have no `IF NOT EXISTS`.
-                if has_trigger(connection, trigger.name).await? {
-                    return Ok(());
+                for trigger in triggers {
+                    // PostgreSQL, and MySQL before 8.0.29, have no `IF NOT EXISTS`.
+                    if !replaces && has_trigger(connection, trigger.name).await? {
+                        continue;
+                    }
+                    for statement in trigger.statements(backend, *replaces) {
+                        connection.execute_unprepared(&statement).await?;
+                    }
                 }
-                connection.execute_unprepared(trigger.sql(backend)).await.map(drop)
+                Ok(())
             }
             Ddl::AddColumn { table, column } => {
                 if manager.has_column(table, column.get_column_name()).await? {
@@ -73,35 +78,10 @@ impl Step {
             }
         }
     }
-
-    /// The statement of the step; `None` if the engine needs none. On PostgreSQL, an index on a
-    /// table with rows is built concurrently instead.
-    pub fn sql(&self, backend: DbBackend) -> Option<String> {
-        let statement = match &self.ddl {
-            Ddl::CreateTable(table) => backend.build(&created(table, backend)),
-            Ddl::CreateIndex { index, .. } => backend.build(index),
-            Ddl::AddColumn { table, column } => backend.build(&extended(table, column)),
-            Ddl::Postgres(ddl) => {
-                return (backend == DbBackend::Postgres).then(|| (*ddl).to_owned());
-            }
-            Ddl::Trigger(trigger) => return Some(trigger.sql(backend).to_owned()),
-        };
-        Some(statement.to_string())
-    }
-}
-
-impl Trigger {
-    fn sql(&self, backend: DbBackend) -> &str {
-        match backend {
-            DbBackend::Postgres => &self.postgres,
-            DbBackend::MySql => &self.mysql,
-            _ => &self.sqlite,
-        }
-    }
 }
 
 /// The statement that creates a table on an engine.
-fn created(table: &TableCreateStatement, backend: DbBackend) -> TableCreateStatement {
+pub(crate) fn created(table: &TableCreateStatement, backend: DbBackend) -> TableCreateStatement {
     let mut table = table.clone();
     table.if_not_exists();
     if backend == DbBackend::MySql {
@@ -112,8 +92,18 @@ fn created(table: &TableCreateStatement, backend: DbBackend) -> TableCreateState
 }
 
 /// The statement that adds a column.
-fn extended(table: &'static str, column: &ColumnDef) -> TableAlterStatement {
+pub(crate) fn extended(table: &'static str, column: &ColumnDef) -> TableAlterStatement {
     Table::alter().table(table).add_column(column.clone()).take()
+}
+
+/// Whether an index is built without blocking writes: on PostgreSQL, if the table has rows.
+pub(crate) async fn is_concurrent(
+    connection: &DatabaseConnection,
+    table: &str,
+) -> Result<bool, DbErr> {
+    Ok(connection.get_database_backend() == DbBackend::Postgres
+        && SchemaManager::new(connection).has_table(table).await?
+        && answers_true(connection, format!("SELECT EXISTS (SELECT 1 FROM {table})")).await?)
 }
 
 /// Creates an index on PostgreSQL without blocking writes.
@@ -121,7 +111,7 @@ async fn concurrently(
     connection: &DatabaseConnection,
     table: &str,
     name: &str,
-    mut index: IndexCreateStatement,
+    index: &IndexCreateStatement,
 ) -> Result<(), DbErr> {
     // The build waits for older transactions and blocks nobody.
     connection.execute_unprepared("SET lock_timeout = 0").await?;
@@ -135,7 +125,7 @@ async fn concurrently(
         // An earlier attempt failed midway.
         connection.execute_unprepared(&format!("DROP INDEX CONCURRENTLY {name}")).await?;
     }
-    manager.create_index(index.concurrently().take()).await
+    manager.create_index(index.clone().concurrently().take()).await
 }
 
 /// Whether a server has a trigger. On SQLite, the statement of the trigger is idempotent.

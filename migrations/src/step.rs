@@ -15,17 +15,27 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub(crate) enum Ddl {
     CreateTable(TableCreateStatement),
-    CreateIndex { table: &'static str, name: &'static str, index: IndexCreateStatement },
-    AddColumn { table: &'static str, column: ColumnDef },
+    CreateIndex {
+        table: &'static str,
+        name: &'static str,
+        index: IndexCreateStatement,
+    },
+    AddColumn {
+        table: &'static str,
+        column: ColumnDef,
+    },
     Postgres(&'static str),
-    Trigger(Trigger),
+    /// `replaces`: drops each trigger before.
+    Triggers {
+        triggers: Vec<Trigger>,
+        replaces: bool,
+    },
 }
 
 /// A trigger of `accounts`, in the SQL of each engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Trigger {
     pub(crate) name: &'static str,
-    /// Idempotent.
     pub(crate) sqlite: String,
     /// The function and the trigger: PostgreSQL rolls both back.
     pub(crate) postgres: String,
@@ -54,9 +64,31 @@ impl Step {
         Self::new(name, Ddl::Postgres(ddl))
     }
 
-    /// Creates a trigger.
-    pub(crate) fn trigger(name: &'static str, trigger: Trigger) -> Self {
-        Self::new(name, Ddl::Trigger(trigger))
+    /// Creates triggers.
+    pub(crate) fn triggers(name: &'static str, triggers: Vec<Trigger>) -> Self {
+        Self::new(name, Ddl::Triggers { triggers, replaces: false })
+    }
+
+    /// Replaces the triggers of `accounts`: they then know every field of the field table. The step
+    /// follows the step of a new field's column.
+    pub fn replace_triggers(name: &'static str) -> Self {
+        Self::new(name, Ddl::Triggers { triggers: Vec::new(), replaces: true })
+    }
+
+    /// The triggers of a step that replaces them. Empty until [`crate::steps`] fills them in.
+    pub(crate) fn replaced_triggers(&mut self) -> Option<&mut Vec<Trigger>> {
+        match &mut self.ddl {
+            Ddl::Triggers { triggers, replaces: true } => Some(triggers),
+            _ => None,
+        }
+    }
+
+    /// The column that the step adds to `accounts`.
+    pub(crate) fn column_of_accounts(&self) -> Option<String> {
+        match &self.ddl {
+            Ddl::AddColumn { table: "accounts", column } => Some(column.get_column_name()),
+            _ => None,
+        }
     }
 
     /// Adds a column, which must allow NULL or have a default.
@@ -82,7 +114,7 @@ impl Step {
 
     /// Whether the step creates a trigger, for which a server may demand a privilege of its own.
     pub fn is_trigger(&self) -> bool {
-        matches!(self.ddl, Ddl::Trigger(_))
+        matches!(self.ddl, Ddl::Triggers { .. })
     }
 
     /// The name.

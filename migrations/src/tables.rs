@@ -1,24 +1,58 @@
 //! The schema steps, in order.
 
+use std::collections::BTreeSet;
+
 use sea_orm_migration::sea_query::{ColumnDef, Index, Table, TableCreateStatement};
 
 use crate::{
     administration_tables::{administration_log, legacy_blocks, legacy_clients, legacy_keys},
     columns::{flag, id, micros_of_time, refers, text},
-    details::{DETAILS, DetailKind},
+    details::{Detail, details},
     step::Step,
     triggers,
 };
 
-/// All steps. Add a new step at the end only.
+/// All steps.
 pub fn steps() -> Vec<Step> {
+    steps_with(&details(), later())
+}
+
+/// The steps after the first triggers. Add a new step at the end only.
+fn later() -> Vec<Step> {
+    Vec::new()
+}
+
+/// The steps with other details and other later steps: for tests.
+#[doc(hidden)]
+pub fn steps_with(details: &[Detail], mut later: Vec<Step>) -> Vec<Step> {
+    let added: BTreeSet<_> = later.iter().filter_map(Step::column_of_accounts).collect();
+    let mut steps = first(details.iter().filter(|detail| !added.contains(detail.column())));
+    // Triggers need every column of the details, so the last step of triggers creates them.
+    let triggers = vec![triggers::checked_insert(details), triggers::external_change(details)];
+    let names = ["m0044_accounts_checked_insert", "m0045_accounts_external_change"];
+    match later.iter_mut().rev().find_map(Step::replaced_triggers) {
+        Some(last) => {
+            *last = triggers;
+            steps.extend(names.map(|name| Step::triggers(name, Vec::new())));
+        }
+        None => {
+            let create = |(name, trigger)| Step::triggers(name, vec![trigger]);
+            steps.extend(names.into_iter().zip(triggers).map(create));
+        }
+    }
+    steps.extend(later);
+    steps
+}
+
+/// The steps before the first triggers.
+fn first<'a>(details: impl Iterator<Item = &'a Detail>) -> Vec<Step> {
     vec![
         Step::table("m0001_currencies", reference_table("currencies", 3)),
         Step::table("m0002_directions", reference_table("directions", 255)),
         Step::table("m0003_number_pools", reference_table("number_pools", 255)),
         Step::table("m0004_manager_groups", reference_table("manager_groups", 255)),
         Step::table("m0005_manager_group_rights", manager_group_rights()),
-        Step::table("m0006_accounts", accounts()),
+        Step::table("m0006_accounts", accounts(details)),
         Step::index(
             "m0007_accounts_responsible_manager",
             "accounts",
@@ -98,8 +132,6 @@ pub fn steps() -> Vec<Step> {
         ),
         Step::table("m0042_legacy_blocks", legacy_blocks()),
         Step::table("m0043_database_epochs", database_epochs()),
-        Step::trigger("m0044_accounts_checked_insert", triggers::checked_insert()),
-        Step::trigger("m0045_accounts_external_change", triggers::external_change()),
     ]
 }
 
@@ -130,7 +162,7 @@ fn manager_group_rights() -> TableCreateStatement {
 }
 
 /// Accounts, with the details of users.
-fn accounts() -> TableCreateStatement {
+fn accounts<'a>(details: impl Iterator<Item = &'a Detail>) -> TableCreateStatement {
     let mut table = Table::create()
         .table("accounts")
         .col(id())
@@ -143,9 +175,9 @@ fn accounts() -> TableCreateStatement {
         .col(micros_of_time("update_time"))
         .take();
     table.foreign_key(&mut refers("accounts", "manager_group_id", "manager_groups"));
-    for detail in DETAILS {
+    for detail in details {
         table.col(detail.definition());
-        if let DetailKind::Id(target) = detail.kind {
+        if let Some(target) = detail.target() {
             table.foreign_key(&mut refers("accounts", detail.column(), target));
         }
     }

@@ -7,10 +7,7 @@ use clap::Args;
 use super::{error::CliError, print, progress::TerminalProgress};
 use crate::{
     config::Config,
-    import::{
-        compare::{Drift, compare},
-        mapping::Mapping,
-    },
+    import::{compare::compare, drift::Drift, mapping::Mapping},
     storage::SqlStore,
 };
 

@@ -68,7 +68,7 @@ impl Import {
         store.close().await;
         let report = report?;
         print::text(&if self.json { report.json() } else { report.text() });
-        Ok(())
+        report.failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 }
 
@@ -82,7 +82,9 @@ impl From<ImportError> for CliError {
             ImportError::File { .. }
             | ImportError::Source { .. }
             | ImportError::Csv { .. }
-            | ImportError::Quote { .. } => Self::Failed(error.to_string()),
+            | ImportError::Quote { .. }
+            | ImportError::OtherImport
+            | ImportError::Sequences(_) => Self::Failed(error.to_string()),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Migrate {
     /// nothing. Exit code 1 if steps are pending.
     #[arg(long, conflicts_with = "dry_run")]
     status: bool,
-    /// Print the pending steps with their SQL. Changes nothing.
+    /// Print the pending steps as a script for the database's own client. Changes nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -79,14 +79,12 @@ fn status(steps: &[PlannedStep]) -> Result<(), CliError> {
 
 fn sql(steps: &[PlannedStep]) -> String {
     let mut text = String::new();
-    for PlannedStep { name, sql, .. } in
+    for PlannedStep { name, script, .. } in
         steps.iter().filter(|step| step.state == StepState::Pending)
     {
-        let sql = sql.as_ref().map_or("-- nothing on this engine".to_owned(), |sql| {
-            format!("{};", sql.trim_end_matches(';'))
-        });
+        let script = script.as_deref().unwrap_or("-- nothing on this engine");
         // Writing into a string does not fail.
-        let _ = writeln!(text, "-- {name}\n{sql}");
+        let _ = writeln!(text, "-- {name}\n{script}");
     }
     text
 }

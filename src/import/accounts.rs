@@ -6,6 +6,7 @@ use super::{
     difference,
     error::ImportError,
     id_set::IdSet,
+    inserts::Inserts,
     mapping::Mapping,
     parse,
     references::References,
@@ -32,10 +33,10 @@ struct AccountsState {
     ids: IdSet,
     /// Managers of this round that wait for another manager.
     waiting: u64,
-    /// Managers of this round that were inserted.
-    inserted: u64,
-    /// The number of inserted accounts when the database last analysed them.
-    analyzed: u64,
+    /// Accounts that are being inserted.
+    inserts: Inserts,
+    /// Whether the database had accounts before the import.
+    has_stored: bool,
 }
 
 /// The accounts that one pass over the source imports.
@@ -57,19 +58,35 @@ impl Import<'_> {
         mapping: &Mapping,
         rows: SourceRows<'_>,
     ) -> Result<(), ImportError> {
-        let mut state = AccountsState::default();
+        let has_stored = !self.store.ids_after("accounts", i64::MIN, 1).await?.is_empty();
+        let mut state = AccountsState { has_stored, ..AccountsState::default() };
+        let imported = self.rounds(source, mapping, rows, &mut state).await;
+        // Also after a failure: no insert outlives the import.
+        imported.and(self.finish_inserts(&mut state.inserts).await)
+    }
+
+    async fn rounds(
+        &mut self,
+        source: &RowSource,
+        mapping: &Mapping,
+        rows: SourceRows<'_>,
+        state: &mut AccountsState,
+    ) -> Result<(), ImportError> {
         if rows.columns().contains(&Column::AccountType) {
             loop {
-                (state.waiting, state.inserted) = (0, 0);
+                state.waiting = 0;
+                let inserted = self.counts.inserted;
                 if let Some(rows) = source.rows(mapping, Table::Accounts).await? {
-                    self.round(rows, Round::Staff, &mut state).await?;
+                    self.round(rows, Round::Staff, state).await?;
                 }
-                if state.waiting == 0 || state.inserted == 0 {
+                // The next round refers to the managers of this round.
+                self.finish_inserts(&mut state.inserts).await?;
+                if state.waiting == 0 || self.counts.inserted == inserted {
                     break;
                 }
             }
         }
-        self.round(rows, Round::Rest, &mut state).await
+        self.round(rows, Round::Rest, state).await
     }
 
     async fn round(
@@ -104,13 +121,7 @@ impl Import<'_> {
                 self.reject_record(Table::Accounts, (columns, record), rejections)?;
                 state.done.insert(record.row);
             }
-            let inserted = self.counts.inserted;
             self.batch(accounts, round, state).await?;
-            state.inserted += self.counts.inserted - inserted;
-            if !self.options.dry_run && self.counts.inserted > state.analyzed * 2 {
-                self.store.analyze_accounts().await?;
-                state.analyzed = self.counts.inserted;
-            }
             if round == Round::Rest {
                 self.counts.read += records.len() as u64;
                 self.progress.advance(records.len(), rows.position());
@@ -128,12 +139,11 @@ impl Import<'_> {
         if accounts.is_empty() {
             return Ok(());
         }
-        let ids: Vec<_> = accounts.iter().map(|(_, account)| account.id).collect();
-        let mut stored = self.store.accounts(&ids).await?;
-        let new = accounts.iter().filter(|(_, account)| !stored.contains_key(&account.id));
-        let usernames: Vec<_> = new.map(|(_, account)| account.username.as_str()).collect();
-        let mut taken: BTreeSet<_> =
-            self.store.account_ids(&usernames).await?.into_keys().collect();
+        // In a database without accounts, the constraints find the usernames of earlier batches.
+        let (mut stored, mut taken) = match state.has_stored {
+            true => self.stored(&accounts).await?,
+            false => Default::default(),
+        };
         let all = accounts.iter().map(|(_, account)| account);
         let references = References::load(self.store, all).await?;
         let (mut inserts, mut updates) = (Vec::new(), BTreeMap::new());
@@ -156,7 +166,9 @@ impl Import<'_> {
                 None => {
                     rejections = without_pool(&account.values(Values::default()));
                     let key = self.store.username_key(account.username.as_str());
-                    if self.planned.has_username(key) || !taken.insert(key.to_owned()) {
+                    let is_planned =
+                        self.planned.has_username(key) || state.inserts.have_username(key);
+                    if is_planned || !taken.insert(key.to_owned()) {
                         let reason = "another account has the username";
                         rejections.push(Rejection::new("username", reason));
                     }
@@ -180,12 +192,25 @@ impl Import<'_> {
                 },
             }
         }
-        self.insert(&inserts).await?;
+        self.insert(inserts, &mut state.inserts).await?;
         if self.options.dry_run {
             self.counts.updated += updates.len() as u64;
             return Ok(());
         }
         self.update(updates.into_values().collect()).await
+    }
+
+    /// The stored accounts with the ids of a batch, and the stored usernames of its new accounts.
+    async fn stored(
+        &self,
+        accounts: &[Numbered],
+    ) -> Result<(BTreeMap<i64, Option<StoredAccount>>, BTreeSet<String>), ImportError> {
+        let ids: Vec<_> = accounts.iter().map(|(_, account)| account.id).collect();
+        let stored = self.store.accounts(&ids).await?;
+        let new = accounts.iter().filter(|(_, account)| !stored.contains_key(&account.id));
+        let usernames: Vec<_> = new.map(|(_, account)| account.username.as_str()).collect();
+        let taken = self.store.account_ids(&usernames).await?.into_keys().collect();
+        Ok((stored, taken))
     }
 
     fn decide(&self, account: &ImportedAccount, stored: &StoredAccount) -> Decision {
@@ -204,20 +229,6 @@ impl Import<'_> {
                 Decision::Reject(Rejection::new(field.name(), reason))
             }
         }
-    }
-
-    async fn insert(&mut self, accounts: &[ImportedAccount]) -> Result<(), ImportError> {
-        let refused = if self.options.dry_run {
-            for account in accounts {
-                let key = self.store.username_key(account.username.as_str());
-                self.planned.add_account(account, key);
-            }
-            Vec::new()
-        } else {
-            self.store.insert_accounts(accounts, self.clock.now()).await?
-        };
-        self.counts.inserted += (accounts.len() - refused.len()) as u64;
-        self.reject_refused(Table::Accounts, refused, "username", |index| accounts[index].id)
     }
 }
 

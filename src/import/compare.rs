@@ -1,12 +1,14 @@
 //! Compares a source with the stored rows.
 
-use std::{collections::BTreeMap, fmt::Display};
-
-use serde::Serialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use super::{
     cell::Record,
     difference,
+    drift::{Drift, DriftKind},
     error::ImportError,
     id_set::IdSet,
     mapping::Mapping,
@@ -25,51 +27,6 @@ use crate::{
     },
     storage::SqlStore,
 };
-
-/// How a row differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum DriftKind {
-    /// The row is in the source only.
-    MissingHere,
-    /// The row is stored, but not in the source.
-    MissingThere,
-    /// A field has another value.
-    Differs,
-    /// The source has a row that no import takes.
-    InvalidThere,
-}
-
-/// A difference between the source and the stored rows.
-#[derive(Debug, Serialize)]
-pub(crate) struct Drift {
-    /// The table.
-    pub(crate) table: &'static str,
-    /// The id of the row.
-    pub(crate) id: String,
-    /// The column; empty for a whole row.
-    pub(crate) field: &'static str,
-    /// How the row differs.
-    pub(crate) drift: DriftKind,
-    /// The stored value, if a field differs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) here: Option<String>,
-    /// The value of the source, if a field differs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) there: Option<String>,
-}
-
-impl DriftKind {
-    /// The words for a terminal.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingHere => "missing here",
-            Self::MissingThere => "missing there",
-            Self::Differs => "differs",
-            Self::InvalidThere => "invalid there",
-        }
-    }
-}
 
 /// Receives each difference.
 pub(crate) type Receive<'a> = &'a mut (dyn FnMut(Drift) + Send);
@@ -164,7 +121,10 @@ impl Comparison<'_> {
                     parsed.push(row);
                     continue;
                 }
-                Ok(_) => vec![Rejection::new("id", "")],
+                Ok(_) => {
+                    self.tell(table, &label, "id", DriftKind::DoubledThere);
+                    continue;
+                }
                 Err(rejections) => {
                     // The row is there, if it has an id.
                     if let Ok(id) = label.parse() {
@@ -218,6 +178,7 @@ impl Comparison<'_> {
     async fn rights(&mut self, mut rows: SourceRows<'_>) -> Result<(), ImportError> {
         let table = Table::GroupRights;
         let mut stored: BTreeMap<_, _> = self.store.group_rights().await?;
+        let mut seen = BTreeSet::new();
         loop {
             let records = rows.next().await?;
             if records.is_empty() {
@@ -235,7 +196,13 @@ impl Comparison<'_> {
             }
             for right in rights {
                 let group = right.manager_group_id;
-                match stored.remove(&(group, right.name)) {
+                let key = (group, right.name);
+                let stored = stored.remove(&key);
+                if !seen.insert(key) {
+                    self.tell(table, group, "name", DriftKind::DoubledThere);
+                    continue;
+                }
+                match stored {
                     None => self.tell(table, group, "", DriftKind::MissingHere),
                     Some(level) if level != Some(right.level) => {
                         let here = level.map_or("", Level::as_str).to_owned();

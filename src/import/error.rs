@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{domain::error::Error, storage::SourceError};
+use crate::{
+    domain::error::{Error, chain},
+    storage::SourceError,
+};
 
 /// Why an import or a comparison ends early. Rejected rows are no error.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,16 @@ pub(crate) enum ImportError {
     /// A quotation mark of a CSV file is not closed.
     #[error("{table}: line {line} has a cell with line breaks: is a quotation mark not closed?")]
     Quote { table: &'static str, line: u64 },
+    /// Another import runs on the database.
+    #[error("another import runs on this database: wait until it ends")]
+    OtherImport,
+    /// All rows are imported, but a later insert without an id would fail.
+    #[error(
+        "the rows are imported, but the sequences of ids were not advanced: {}: grant USAGE and UPDATE \
+         on the sequences, and run the import again",
+        chain(.0)
+    )]
+    Sequences(Error),
     /// The database of the service fails.
     #[error(transparent)]
     Store(#[from] Error),

@@ -40,12 +40,18 @@ pub(super) enum SourceOptions {
     },
     Mysql {
         url: String,
+        #[serde(default = "timeout_seconds")]
+        timeout_seconds: u32,
     },
     Postgres {
         url: String,
+        #[serde(default = "timeout_seconds")]
+        timeout_seconds: u32,
     },
     Sqlite {
         url: String,
+        #[serde(default = "timeout_seconds")]
+        timeout_seconds: u32,
     },
 }
 
@@ -69,6 +75,11 @@ pub(crate) enum Encoding {
     #[default]
     Utf8,
     Latin1,
+}
+
+/// The longest time of a read of a source: a count of many rows takes minutes.
+fn timeout_seconds() -> u32 {
+    300
 }
 
 fn comma() -> char {

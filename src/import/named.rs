@@ -100,6 +100,9 @@ impl Import<'_> {
     ) -> Result<(), ImportError> {
         for (index, clash) in refused {
             let rejection = match clash {
+                Clash::Unique if table == Table::Accounts => {
+                    Rejection::new(unique, "another account has the username")
+                }
                 Clash::Unique => Rejection::new(unique, "another row has the same text"),
                 Clash::Reference => Rejection::new("", "refers to a row that does not exist"),
             };

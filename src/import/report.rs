@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde::Serialize;
 
-use super::{rejects::RejectReason, table::Table};
+use super::{error::ImportError, rejects::RejectReason, table::Table};
 
 /// Rows of one table. Every row that was read counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -28,6 +28,8 @@ pub(crate) struct Report {
     pub(super) is_dry_run: bool,
     pub(super) tables: Vec<(Table, RowCounts)>,
     pub(super) reasons: BTreeMap<RejectReason, u64>,
+    /// Why the import failed after the last row.
+    pub(crate) failure: Option<ImportError>,
 }
 
 #[derive(Serialize)]

@@ -45,6 +45,11 @@ pub(crate) async fn run(
     rejects: Rejects,
     progress: &mut dyn Progress,
 ) -> Result<Report, ImportError> {
+    let _claim = if options.dry_run {
+        None
+    } else {
+        Some(store.claim_import().await?.ok_or(ImportError::OtherImport)?)
+    };
     let source = RowSource::open(mapping).await?;
     let (planned, counts) = (Planned::default(), RowCounts::default());
     let mut import = Import { store, clock, options, planned, rejects, counts, progress };
@@ -53,8 +58,13 @@ pub(crate) async fn run(
     let advanced = if options.dry_run { Ok(()) } else { store.advance_sequences().await };
     source.close().await;
     let tables = tables?;
-    advanced?;
-    Ok(Report { is_dry_run: options.dry_run, tables, reasons: import.rejects.finish()? })
+    let report = Report {
+        is_dry_run: options.dry_run,
+        tables,
+        reasons: import.rejects.finish()?,
+        failure: advanced.err().map(ImportError::Sequences),
+    };
+    Ok(report)
 }
 
 impl Import<'_> {

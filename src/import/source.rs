@@ -1,6 +1,6 @@
 //! The source of rows: CSV files or a database.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     cell::Record,
@@ -23,15 +23,15 @@ pub(super) enum RowSource {
 
 impl RowSource {
     pub(super) async fn open(mapping: &Mapping) -> Result<Self, ImportError> {
-        let url = match &mapping.source {
+        let (url, timeout) = match &mapping.source {
             SourceOptions::Csv { directory, delimiter } => {
                 return Ok(Self::Files { directory: directory.clone(), delimiter: *delimiter });
             }
-            SourceOptions::Mysql { url }
-            | SourceOptions::Postgres { url }
-            | SourceOptions::Sqlite { url } => url,
+            SourceOptions::Mysql { url, timeout_seconds }
+            | SourceOptions::Postgres { url, timeout_seconds }
+            | SourceOptions::Sqlite { url, timeout_seconds } => (url, *timeout_seconds),
         };
-        let database = SourceDatabase::open(url).await;
+        let database = SourceDatabase::open(url, Duration::from_secs(timeout.into())).await;
         let fails = |error| ImportError::Source { table: "source", error };
         Ok(Self::Database(database.map_err(fails)?))
     }

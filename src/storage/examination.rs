@@ -5,6 +5,7 @@ mod content;
 mod file;
 mod privileges;
 mod server;
+mod triggers;
 
 use sea_orm::DatabaseConnection;
 use tokio::time::timeout;
@@ -87,10 +88,15 @@ async fn contents(
     } else {
         Finding::ok(SCHEMA, found)
     });
-    if pending > 0 {
-        findings.extend(privileges::examine_migration(connection).await);
-    } else if engine != Engine::Sqlite {
-        findings.push(privileges::examine(connection).await);
+    match (engine, pending) {
+        (Engine::Sqlite, _) => {}
+        (Engine::Postgres, 1..) => findings.push(privileges::examine_migration(connection).await),
+        (Engine::MySql, 1..) => findings.extend(triggers::examine_migration(connection).await),
+        (Engine::Postgres, 0) => findings.push(privileges::examine(connection).await),
+        (Engine::MySql, 0) => {
+            findings.push(privileges::examine(connection).await);
+            findings.extend(triggers::examine(connection).await);
+        }
     }
     if applied == 0 { 0 } else { content::examine(connection, findings).await }
 }

@@ -106,6 +106,10 @@ impl SqlStore {
         Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Overloaded)
     }
 
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
     fn unprepared(&self) -> Fault {
         let fault = self.unprepared.lock().unwrap_or_else(PoisonError::into_inner);
         fault.unwrap_or(Fault::NotPrepared)

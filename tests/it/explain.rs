@@ -205,7 +205,8 @@ async fn bodies_are_read_as_the_door_reads_them(database: TestDatabase) {
     let form = gzip(b"hidden=1");
     let explained = compare(&app, coded("gzip", &form)).await;
     assert_eq!((explained.check(), explained.parameters.len()), (LegacyCheck::Passed, 5));
-    for broken in [coded("gzip", &form[..10]), coded("br", &form), coded("identity", b"hidden=\xff")]
+    for broken in
+        [coded("gzip", &form[..10]), coded("br", &form), coded("identity", b"hidden=\xff")]
     {
         let explained = compare(&app, broken).await;
         assert_eq!(explained.check(), LegacyCheck::InvalidDetails);

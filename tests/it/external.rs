@@ -9,7 +9,6 @@ use m4_user_details::{
     },
     storage::{OpenError, migrate},
 };
-use m4_user_details_migrations::{DETAILS, DetailKind};
 use sea_orm::ConnectionTrait;
 use tonic::Code;
 
@@ -35,31 +34,6 @@ on_every_engine!(
 mod only_mariadb {
     use super::a_user_that_may_not_create_triggers_is_told;
     super::on_engine!(mariadb, MariaDb, a_user_that_may_not_create_triggers_is_told);
-}
-
-#[test]
-fn the_triggers_know_every_field() {
-    assert_eq!(DETAILS.len(), FIELDS.len());
-    for (detail, field) in DETAILS.iter().zip(FIELDS) {
-        assert_eq!((detail.path, detail.column()), (field.path(), field.name()));
-        let kind = match field.kind() {
-            FieldKind::Id(Reference::Currency) => DetailKind::Id("currencies"),
-            FieldKind::Id(Reference::Direction) => DetailKind::Id("directions"),
-            FieldKind::Id(Reference::Manager) => DetailKind::Id("accounts"),
-            FieldKind::Id(Reference::NumberPool) => DetailKind::Id("number_pools"),
-            FieldKind::Count => DetailKind::Count,
-            FieldKind::Hour => DetailKind::Hour,
-            FieldKind::Flag { .. } => DetailKind::Flag,
-            FieldKind::Text => DetailKind::Text,
-            FieldKind::Comment => DetailKind::Comment,
-            FieldKind::Language => DetailKind::Language,
-            FieldKind::Email => DetailKind::Email,
-            FieldKind::Decimal { negative } => DetailKind::Decimal { negative },
-            FieldKind::List { pool } => DetailKind::List { pool: pool.name() },
-            FieldKind::Date { .. } => DetailKind::Date,
-        };
-        assert_eq!(detail.kind, kind, "{}", detail.path);
-    }
 }
 
 /// A text as an SQL literal.

@@ -31,6 +31,7 @@ mod listing;
 mod log_size;
 mod manners;
 mod migrations;
+mod new_fields;
 mod newer_data;
 mod parameters;
 mod properties;

@@ -1,13 +1,20 @@
 //! The periodic deletion of expired rows.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use m4_user_details::{
     app::Environment,
+    domain::clock::{Clock, SystemClock},
     proto::{ListUserDetailsChangesRequest, UpdateUserDetailsRequest, WatchUserDetailsRequest},
+    storage::{SqlStore, migrate},
 };
 use tokio::time::timeout;
+use tracing::instrument::WithSubscriber;
 
 use crate::{
     support::{
@@ -23,6 +30,7 @@ use crate::{
 on_every_engine!(
     expired_rows_are_deleted,
     legacy_clients_without_calls_for_400_days_are_deleted,
+    a_sweep_logs_the_number_of_deleted_rows,
     a_token_is_refused_once_entries_behind_it_were_deleted,
     nothing_is_deleted_after_the_clock_was_set,
 );
@@ -87,6 +95,61 @@ async fn legacy_clients_without_calls_for_400_days_are_deleted(database: TestDat
     }
     until("the client is deleted", async || stored("admin").await == 0).await;
     assert_eq!(stored("manager").await, 1);
+}
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Removes the lines of sweeps: table and rows.
+    fn take(&self) -> Vec<(String, u64)> {
+        let text = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
+        let lines =
+            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let lines = lines.filter(|line| line["fields"]["message"] == "expired rows were deleted");
+        let line = |line: serde_json::Value| {
+            let fields = &line["fields"];
+            (fields["table"].as_str().unwrap().to_owned(), fields["rows"].as_u64().unwrap())
+        };
+        lines.map(line).collect()
+    }
+}
+
+async fn a_sweep_logs_the_number_of_deleted_rows(database: TestDatabase) {
+    migrate(&database.options(), true).await.unwrap();
+    let store = SqlStore::open_existing(database.options()).await.unwrap();
+    for sql in [
+        "INSERT INTO requests (id, content, answer_time, answer) VALUES ('a', 'a', 0, '{}'), \
+         ('b', 'b', 0, '{}')",
+        "INSERT INTO change_log (user_id, version, change_time, door, changes) VALUES \
+         (3, 2, 0, 'grpc', '[]'), (3, 3, 0, 'grpc', '[]')",
+    ] {
+        database.execute(sql).await;
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = || {
+        let writer = writer.clone();
+        tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish()
+    };
+    let (now, keep) = (SystemClock.now(), Some(TimeDelta::days(1)));
+    store.sweep(now, keep).with_subscriber(subscriber()).await.unwrap();
+    // The newest entry of the change log stays.
+    assert_eq!(log.take(), [("requests".to_owned(), 2), ("change_log".to_owned(), 1)]);
+    store.sweep(now, keep).with_subscriber(subscriber()).await.unwrap();
+    assert_eq!(log.take(), []);
+    store.close().await;
 }
 
 async fn a_token_is_refused_once_entries_behind_it_were_deleted(database: TestDatabase) {

@@ -33,13 +33,22 @@ async fn drift_is_told_by_user_and_field(database: TestDatabase) {
     let accounts = fs::read_to_string(folder.path("accounts.csv")).unwrap();
     let accounts = accounts.replace("5,carol,,", "5,carol,clerk,");
     fs::write(folder.path("accounts.csv"), accounts).unwrap();
+    // The second right is there twice, once with another level.
+    let rights = fs::read_to_string(folder.path("manager_group_rights.csv")).unwrap();
+    let doubled = rights.lines().last().unwrap().replace("read", "edit") + "\n";
+    fs::write(folder.path("manager_group_rights.csv"), rights + &doubled).unwrap();
+    let pools = fs::read_to_string(folder.path("number_pools.csv")).unwrap();
+    let doubled = pools.lines().last().unwrap().to_owned() + "\n";
+    fs::write(folder.path("number_pools.csv"), pools + &doubled).unwrap();
     let row = |table: &str, id: &str, field: &str, drift: &str| json!({"table": table, "id": id, "field": field, "drift": drift});
     let differs = |table: &str, id: &str, field: &str, here: &str, there: &str| json!({"table": table, "id": id, "field": field, "drift": "differs", "here": here, "there": there});
     let expected = |masked: bool| {
         let value = |value: &'static str| if masked { "***" } else { value };
         vec![
             differs("currencies", "3", "name", value("CHF"), value("GBP")),
+            row("number_pools", "2", "id", "doubled_there"),
             differs("manager_group_rights", "2", "level", value("edit"), value("read")),
+            row("manager_group_rights", "2", "name", "doubled_there"),
             row("accounts", "5", "account_type", "invalid_there"),
             differs("accounts", "3", "hidden", value("1"), value("0")),
             differs("accounts", "3", "city", value("Trakai"), value("Vilnius")),
@@ -61,5 +70,5 @@ async fn drift_is_told_by_user_and_field(database: TestDatabase) {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("accounts\t3\tcity\tdiffers\t***\t***\n"), "{text}");
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("7 differences"), "{told}");
+    assert!(told.contains("9 differences"), "{told}");
 }

@@ -17,6 +17,11 @@ on_every_engine!(the_doctor_names_each_problem_and_what_to_do);
 
 on_servers!(a_missing_privilege_is_an_error);
 
+mod only_mariadb {
+    use super::the_definer_of_triggers_is_checked;
+    crate::support::on_engine!(mariadb, MariaDb, the_definer_of_triggers_is_checked);
+}
+
 on_sqlite!(certificates_keys_and_listeners_are_checked, a_broken_file_is_an_error);
 
 const FREE: [(&str, &str); 3] = [
@@ -160,6 +165,48 @@ async fn a_missing_privilege_is_an_error(database: TestDatabase) {
     for statement in &drop {
         database.execute(statement).await;
     }
+}
+
+async fn the_definer_of_triggers_is_checked(database: TestDatabase) {
+    let (server, name) = database.url.rsplit_once('/').unwrap();
+    let user = format!("u_{name}");
+    let account = format!("{user}@'127.0.0.1'");
+    database.execute(&format!("CREATE USER {account} IDENTIFIED BY 'hush'")).await;
+    let grant = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES";
+    database.execute(&format!("GRANT {grant} ON {name}.* TO {account}")).await;
+    let scheme_end = server.find("://").unwrap() + 3;
+    let host = server.rsplit_once('@').map_or(&server[scheme_end..], |(_, host)| host);
+    let url = format!("{}{user}:hush@{host}/{name}", &server[..scheme_end]);
+    let findings = doctor(&url, &[], 1);
+    assert_found(&findings, "error triggers", "missing: TRIGGER");
+    assert_found(&findings, "error triggers", "GRANT TRIGGER on the database");
+    database.execute(&format!("GRANT TRIGGER ON {name}.* TO {account}")).await;
+    let findings = doctor(&url, &[], 0);
+    assert_found(&findings, "ok triggers", "may create triggers");
+    let variables = [("M4_DATABASE_URL", &*url)];
+    assert_eq!(run(&["migrate", "--demo"], &variables).status.code(), Some(0));
+    let findings = doctor(&url, &[], 0);
+    assert_found(&findings, "ok triggers", "the definer");
+
+    database.execute(&format!("REVOKE TRIGGER ON {name}.* FROM {account}")).await;
+    let findings = doctor(&url, &[], 1);
+    assert_found(&findings, "error triggers", "lacks TRIGGER");
+    database.execute(&format!("DROP USER {account}")).await;
+    let findings = doctor(&database.url, &[], 1);
+    let gone = format!("their definer {user}@127.0.0.1 does not exist");
+    assert_found(&findings, "error triggers", &gone);
+    // The statements of docs/operations/databases.md#triggers.
+    let page = include_str!("../../docs/operations/databases.md");
+    let (_, section) = page.split_once("## Triggers\n").unwrap();
+    let (_, statements) = section.split_once("```sql\n").unwrap();
+    let (statements, _) = statements.split_once("```").unwrap();
+    database.execute(statements).await;
+    let variables = [("M4_DATABASE_URL", &*database.url)];
+    assert_eq!(run(&["migrate"], &variables).status.code(), Some(0));
+    let findings = doctor(&database.url, &[], 0);
+    assert_found(&findings, "ok triggers", "the definer");
+    database.execute("UPDATE accounts SET city = 'Bonn' WHERE id = 3").await;
+    assert_eq!(database.number("SELECT count(*) FROM change_log").await, 1);
 }
 
 async fn certificates_keys_and_listeners_are_checked(database: TestDatabase) {

@@ -314,11 +314,12 @@ async fn a_quotation_mark_that_is_not_closed_ends_the_import(database: TestDatab
 }
 
 async fn an_import_that_is_killed_is_completed_by_the_next_import(database: TestDatabase) {
+    const ROWS: u64 = 40_000;
     let mut accounts = "id;username;account_type;responsible_manager_id;currency_id\n".to_owned();
-    for id in 1..=6000 {
-        writeln!(accounts, "{id};user {id};user;6001;1").unwrap();
+    for id in 1..ROWS {
+        writeln!(accounts, "{id};user {id};user;{ROWS};1").unwrap();
     }
-    writeln!(accounts, "6001;manager;manager;;").unwrap();
+    writeln!(accounts, "{ROWS};manager;manager;;").unwrap();
     let files: [(&str, &[u8]); 3] = [
         ("mapping.toml", CSV_MAPPING),
         ("accounts.csv", accounts.as_bytes()),
@@ -332,10 +333,11 @@ async fn an_import_that_is_killed_is_completed_by_the_next_import(database: Test
     import.kill().unwrap();
     import.wait().unwrap();
     let stored = u64::try_from(database.number(count).await).unwrap();
-    assert!(stored < 6001, "the import was too fast");
+    assert!(stored < ROWS, "the import was too fast");
     let report = folder.import(&[]);
-    assert_eq!(counts(&report, "accounts"), [6001, 6001 - stored, stored, 0, 0, 0], "{report}");
-    assert_eq!(database.number(count).await, 6001);
+    assert_eq!(counts(&report, "accounts"), [ROWS, ROWS - stored, stored, 0, 0, 0], "{report}");
+    let rows = u64::try_from(database.number(count).await).unwrap();
+    assert_eq!(rows, ROWS);
 }
 
 fn killed(database: &TestDatabase, mapping: &Path) -> std::process::Child {

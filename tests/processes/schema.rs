@@ -1,6 +1,9 @@
 //! `migrate --status` and `--dry-run` show the pending steps, and change nothing.
 
-use std::process::Output;
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
 
 use m4_user_details_migrations::steps;
 
@@ -8,11 +11,15 @@ use crate::{
     program::run,
     support::{
         database::{Kind, TestDatabase},
-        on_every_engine,
+        on_every_engine, on_postgres, on_servers,
     },
 };
 
 on_every_engine!(a_migration_tells_what_it_does_and_would_do);
+
+on_servers!(a_dry_run_is_a_script_for_the_client_of_the_database);
+
+on_postgres!(a_dry_run_shows_the_index_that_is_built_concurrently);
 
 fn migrate(database: &TestDatabase, arguments: &[&str], code: i32) -> String {
     let arguments: Vec<_> = ["migrate"].iter().chain(arguments).copied().collect();
@@ -81,4 +88,100 @@ async fn a_migration_tells_what_it_does_and_would_do(database: TestDatabase) {
     database.execute(excluded).await;
     assert!(migrate(&database, &["--status"], 2).contains("excludes this version (m0100: split)"));
     migrate(&database, &["--status", "--dry-run"], 2);
+}
+
+/// Runs a script with the database's own client. `None` without the client.
+fn feed(database: &TestDatabase, script: &str) -> Option<()> {
+    let url = url::Url::parse(&database.url).unwrap();
+    let mut client = match database.kind {
+        Kind::MariaDb => {
+            let mut client = Command::new("mariadb");
+            let (host, port) = (url.host_str().unwrap(), url.port().unwrap_or(3306));
+            client.args([
+                "--no-defaults",
+                "-h",
+                host,
+                "-P",
+                &port.to_string(),
+                "-u",
+                url.username(),
+            ]);
+            client.env("MYSQL_PWD", url.password().unwrap_or_default()).arg(&url.path()[1..]);
+            client
+        }
+        _ => {
+            let mut client = Command::new("psql");
+            client.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", &database.url]);
+            client
+        }
+    };
+    let client = client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let Ok(mut client) = client else {
+        eprintln!("SKIPPED: the client of {:?} is not installed", database.kind);
+        return None;
+    };
+    client.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = client.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    Some(())
+}
+
+/// The triggers, as one text.
+async fn triggers(database: &TestDatabase) -> String {
+    let triggers = match database.kind {
+        Kind::MariaDb => {
+            "SELECT group_concat(trigger_name, action_timing, event_manipulation, \
+             action_statement ORDER BY trigger_name) \
+             FROM information_schema.triggers WHERE trigger_schema = database()"
+        }
+        _ => {
+            "SELECT string_agg(pg_get_triggerdef(t.oid) || prosrc, ';' ORDER BY tgname) \
+             FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid WHERE NOT tgisinternal"
+        }
+    };
+    database.text(triggers).await
+}
+
+async fn a_dry_run_is_a_script_for_the_client_of_the_database(database: TestDatabase) {
+    let script = migrate(&database, &["--dry-run"], 0);
+    if feed(&database, &script).is_none() {
+        return;
+    }
+    let by_client = triggers(&database).await;
+    // All steps find their work done.
+    let told = migrate(&database, &[], 0);
+    assert_eq!(told.matches(": applied in ").count(), steps().len(), "{told}");
+    assert_eq!(triggers(&database).await, by_client);
+    let drop = match database.kind {
+        Kind::MariaDb => {
+            "DROP TRIGGER accounts_checked_insert; DROP TRIGGER accounts_external_change"
+        }
+        _ => "DROP FUNCTION accounts_checked_insert, accounts_external_change CASCADE",
+    };
+    database.execute(drop).await;
+    database.execute("DELETE FROM schema_steps WHERE name >= 'm0044'").await;
+    migrate(&database, &[], 0);
+    assert_eq!(triggers(&database).await, by_client);
+}
+
+async fn a_dry_run_shows_the_index_that_is_built_concurrently(database: TestDatabase) {
+    migrate(&database, &["--demo"], 0);
+    for (index, table, is_concurrent) in
+        [("accounts_email_idx", "accounts", true), ("requests_time_idx", "requests", false)]
+    {
+        database.execute(&format!("DROP INDEX {index}")).await;
+        let step = format!("m00%_{}", index.trim_end_matches("_idx"));
+        for record in ["seaql_migrations WHERE version", "schema_steps WHERE name"] {
+            database.execute(&format!("DELETE FROM {record} LIKE '{step}'")).await;
+        }
+        let script = migrate(&database, &["--dry-run"], 0);
+        assert_eq!(
+            script.contains("CREATE INDEX CONCURRENTLY"),
+            is_concurrent,
+            "{table}: {script}"
+        );
+        feed(&database, &script);
+        migrate(&database, &[], 0);
+    }
 }

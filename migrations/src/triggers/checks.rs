@@ -1,7 +1,9 @@
 //! The values that the columns of `accounts` may hold, as SQL conditions.
 
+use m4_user_details_fields::Kind;
+
 use super::sql::{any, join};
-use crate::details::{DETAILS, DetailKind};
+use crate::details::Detail;
 
 /// The SQL of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub(super) struct Check {
 
 #[derive(Clone, Copy, Debug)]
 enum Rule {
-    Detail(DetailKind),
+    Detail(Kind),
     /// 1 to 255 characters, without any control character.
     Username,
     AccountType,
@@ -42,11 +44,10 @@ const ACCOUNT: [Check; 6] = [
 ];
 
 /// All checks.
-pub(super) fn all() -> impl Iterator<Item = Check> {
-    let details = DETAILS.iter();
-    let details =
-        details.map(|detail| Check { column: detail.column(), rule: Rule::Detail(detail.kind) });
-    ACCOUNT.into_iter().chain(details)
+pub(super) fn all(details: &[Detail]) -> impl Iterator<Item = Check> {
+    let check =
+        |detail: &Detail| Check { column: detail.column(), rule: Rule::Detail(detail.kind) };
+    ACCOUNT.into_iter().chain(details.iter().map(check))
 }
 
 /// The microseconds of 0001-01-01 and of 9999-12-31.
@@ -61,7 +62,7 @@ impl Check {
     /// The columns that the check reads.
     pub(super) fn columns(self) -> impl Iterator<Item = &'static str> {
         let pool = match self.rule {
-            Rule::Detail(DetailKind::List { pool }) => Some(pool),
+            Rule::Detail(Kind::List { pool }) => Some(pool.name()),
             _ => None,
         };
         [Some(self.column), pool].into_iter().flatten()
@@ -82,7 +83,7 @@ impl Check {
 
     /// Whether the column holds text with spaces.
     fn is_text(self) -> bool {
-        matches!(self.rule, Rule::Detail(DetailKind::Text | DetailKind::Comment))
+        matches!(self.rule, Rule::Detail(Kind::Text | Kind::Comment))
     }
 
     /// Like [`Self::refused`], without the control characters of texts. `None` if nothing is left.
@@ -96,53 +97,51 @@ impl Check {
         let number = |condition| Some(typed("'integer', 'null'", condition));
         let text = |condition| Some(typed("'text'", condition));
         match self.rule {
-            Rule::Detail(DetailKind::Id(_)) | Rule::Version => number(format!("{value} < 1")),
-            Rule::Detail(DetailKind::Count) => {
-                number(format!("{value} NOT BETWEEN 0 AND {}", i32::MAX))
-            }
-            Rule::Detail(DetailKind::Hour) => {
+            Rule::Detail(Kind::Id(_)) | Rule::Version => number(format!("{value} < 1")),
+            Rule::Detail(Kind::Count) => number(format!("{value} NOT BETWEEN 0 AND {}", i32::MAX)),
+            Rule::Detail(Kind::Hour) => {
                 number(format!("{value} NOT BETWEEN -1 AND 23 OR {value} = 0"))
             }
-            Rule::Detail(DetailKind::Flag) | Rule::Flag => match dialect {
+            Rule::Detail(Kind::Flag { .. }) | Rule::Flag => match dialect {
                 Dialect::Postgres => None,
                 Dialect::Sqlite | Dialect::MySql => number(format!("{value} NOT IN (0, 1)")),
             },
-            Rule::Detail(DetailKind::Decimal { negative }) => {
+            Rule::Detail(Kind::Decimal { negative }) => {
                 let least = if negative { -DECIMAL } else { 0 };
                 number(format!("{value} NOT BETWEEN {least} AND {DECIMAL}"))
             }
             Rule::Time => number(format!("{value} NOT BETWEEN {TIMES}")),
-            Rule::Detail(DetailKind::Date) => Some(date(dialect, &value)),
-            Rule::Detail(DetailKind::List { pool }) => {
+            Rule::Detail(Kind::Date { .. }) => Some(date(dialect, &value)),
+            Rule::Detail(Kind::List { pool }) => {
                 let words = format!("{value} NOT IN ('no', 'blacklist', 'whitelist')");
-                text(format!("{words} OR {value} <> 'no' AND NEW.{pool} IS NULL"))
+                text(format!("{words} OR {value} <> 'no' AND NEW.{} IS NULL", pool.name()))
             }
             Rule::AccountType => text(format!("{value} NOT IN ('admin', 'manager', 'user')")),
             Rule::Username => {
                 let unfit = format!("{value} = '' OR {}", control(dialect, &value, false));
                 text(any([unfit].into_iter().chain(too_long(dialect, &value))))
             }
-            Rule::Detail(DetailKind::Text) => too_long(dialect, &value).and_then(text),
-            Rule::Detail(DetailKind::Comment) => match dialect {
+            Rule::Detail(Kind::Text) => too_long(dialect, &value).and_then(text),
+            Rule::Detail(Kind::Comment) => match dialect {
                 Dialect::Sqlite => text(format!("length(CAST({value} AS BLOB)) > 65535")),
                 Dialect::Postgres => Some(format!("octet_length({value}) > 65535")),
                 Dialect::MySql => None,
             },
-            Rule::Detail(DetailKind::Language) => text(language(dialect, &value)),
-            Rule::Detail(DetailKind::Email) => text(email(dialect, &value)),
+            Rule::Detail(Kind::Language) => text(language(dialect, &value)),
+            Rule::Detail(Kind::Email) => text(email(dialect, &value)),
         }
     }
 }
 
 /// The condition under which any value of a new row is refused. Cheaper than the checks one by one:
 /// control characters are searched in all texts at once.
-pub(super) fn any_refused(dialect: Dialect) -> String {
-    let texts = all().filter(|check| check.is_text()).map(Check::value).collect::<Vec<_>>();
+pub(super) fn any_refused(dialect: Dialect, details: &[Detail]) -> String {
+    let texts = all(details).filter(|check| check.is_text()).map(Check::value).collect::<Vec<_>>();
     let texts = match dialect {
         Dialect::MySql => format!("CONCAT({})", texts.join(", ")),
         Dialect::Sqlite | Dialect::Postgres => format!("({})", texts.join(" || ")),
     };
-    let others = all().filter_map(|check| check.refused_but_for_control(dialect));
+    let others = all(details).filter_map(|check| check.refused_but_for_control(dialect));
     any(others.chain([control(dialect, &texts, true)]))
 }
 
@@ -228,16 +227,20 @@ fn email(dialect: Dialect, value: &str) -> String {
 }
 
 /// The conditions under which an inserted row is refused, each with its column.
-pub(super) fn refused(dialect: Dialect) -> impl Iterator<Item = (&'static str, String)> {
-    all().filter_map(move |check| Some((check.column, check.refused(dialect)?)))
+pub(super) fn refused(
+    dialect: Dialect,
+    details: &[Detail],
+) -> impl Iterator<Item = (&'static str, String)> {
+    all(details).filter_map(move |check| Some((check.column, check.refused(dialect)?)))
 }
 
 /// The conditions under which an updated row is refused. An old value may stay.
 pub(super) fn refused_change(
     dialect: Dialect,
+    details: &[Detail],
     changed: fn(&str) -> String,
 ) -> impl Iterator<Item = (&'static str, String)> {
-    all().filter_map(move |check| {
+    all(details).filter_map(move |check| {
         let is_changed = any(check.columns().map(changed));
         let refused = check.refused(dialect)?;
         Some((check.column, format!("({is_changed}) AND ({refused})")))

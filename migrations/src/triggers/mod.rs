@@ -12,24 +12,24 @@ mod postgres;
 mod sql;
 mod sqlite;
 
-use crate::step::Trigger;
+use crate::{details::Detail, step::Trigger};
 
 /// Checks the values of a row that is inserted.
-pub(crate) fn checked_insert() -> Trigger {
+pub(crate) fn checked_insert(details: &[Detail]) -> Trigger {
     Trigger {
         name: "accounts_checked_insert",
-        sqlite: sqlite::checked_insert(),
-        postgres: postgres::checked_insert(),
-        mysql: mysql::checked_insert(),
+        sqlite: sqlite::checked_insert(details),
+        postgres: postgres::checked_insert(details),
+        mysql: mysql::checked_insert(details),
     }
 }
 
 /// Checks the values that another program changes, and logs the change if the account is a user.
-pub(crate) fn external_change() -> Trigger {
+pub(crate) fn external_change(details: &[Detail]) -> Trigger {
     Trigger {
         name: "accounts_external_change",
-        sqlite: sqlite::external_change(),
-        postgres: postgres::external_change(),
-        mysql: mysql::external_change(),
+        sqlite: sqlite::external_change(details),
+        postgres: postgres::external_change(details),
+        mysql: mysql::external_change(details),
     }
 }

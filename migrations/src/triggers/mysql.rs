@@ -1,13 +1,15 @@
 //! The triggers on MariaDB and MySQL. They run as the user that created them.
 
+use m4_user_details_fields::Kind;
+
 use super::{
     checks::{Dialect::MySql, any_refused, first_refused, refused, refused_change},
     sql::{DOOR, REFUSAL, any, covered, join},
 };
-use crate::details::{DETAILS, Detail, DetailKind};
+use crate::details::Detail;
 
-pub(super) fn checked_insert() -> String {
-    let (any, refused) = (any_refused(MySql), first_refused(refused(MySql)));
+pub(super) fn checked_insert(details: &[Detail]) -> String {
+    let (any, refused) = (any_refused(MySql, details), first_refused(refused(MySql, details)));
     let refuse = refuse();
     // MariaDB prepares each expression anew for each row: the outer condition is the short one.
     format!(
@@ -22,11 +24,11 @@ END IF"
     )
 }
 
-pub(super) fn external_change() -> String {
-    let refused = first_refused(refused_change(MySql, changed));
+pub(super) fn external_change(details: &[Detail]) -> String {
+    let refused = first_refused(refused_change(MySql, details, changed));
     let refuse = refuse();
-    let is_changed = any(covered().map(changed));
-    let changes = join(DETAILS.iter().map(change), ",\n      ");
+    let is_changed = any(covered(details).map(changed));
+    let changes = join(details.iter().map(change), ",\n      ");
     // The time of the server in UTC, whatever the time zone of the session.
     let now = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))";
     format!(
@@ -80,17 +82,15 @@ fn change(detail: &Detail) -> String {
 fn json(row: &str, detail: &Detail) -> String {
     let value = format!("{row}.{}", detail.column());
     match detail.kind {
-        DetailKind::Id(_) => format!("COALESCE({value}, 'null')"),
-        DetailKind::Count | DetailKind::Hour => value,
-        DetailKind::Flag => format!("IF({value}, 'true', 'false')"),
-        DetailKind::Text
-        | DetailKind::Comment
-        | DetailKind::Language
-        | DetailKind::Email
-        | DetailKind::List { .. } => format!("JSON_QUOTE({value})"),
-        DetailKind::Decimal { .. } => format!(
+        Kind::Id(_) => format!("COALESCE({value}, 'null')"),
+        Kind::Count | Kind::Hour => value,
+        Kind::Flag { .. } => format!("IF({value}, 'true', 'false')"),
+        Kind::Text | Kind::Comment | Kind::Language | Kind::Email | Kind::List { .. } => {
+            format!("JSON_QUOTE({value})")
+        }
+        Kind::Decimal { .. } => format!(
             "JSON_QUOTE(TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM {value} * 0.000001)))"
         ),
-        DetailKind::Date => format!("COALESCE(JSON_QUOTE(CAST({value} AS CHAR)), 'null')"),
+        Kind::Date { .. } => format!("COALESCE(JSON_QUOTE(CAST({value} AS CHAR)), 'null')"),
     }
 }

@@ -1,13 +1,16 @@
 //! The triggers on PostgreSQL. `WHEN` is short, because each update of the service parses it.
 
+use m4_user_details_fields::Kind;
+
 use super::{
     checks::{Dialect::Postgres, any_refused, first_refused, refused, refused_change},
     sql::{DOOR, REFUSAL, any, covered, join},
 };
-use crate::details::{DETAILS, Detail, DetailKind};
+use crate::details::Detail;
 
-pub(super) fn checked_insert() -> String {
-    let (any, refused) = (any_refused(Postgres), first_refused(refused(Postgres)));
+pub(super) fn checked_insert(details: &[Detail]) -> String {
+    let (any, refused) =
+        (any_refused(Postgres, details), first_refused(refused(Postgres, details)));
     let refuse = refuse();
     format!(
         "CREATE OR REPLACE FUNCTION accounts_checked_insert() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -24,11 +27,11 @@ FOR EACH ROW EXECUTE FUNCTION accounts_checked_insert()"
 
 /// The function runs as its owner: others need no privilege on the change log. Its `search_path`
 /// and the REVOKE keep them from using it for tables of their own.
-pub(super) fn external_change() -> String {
-    let refused = first_refused(refused_change(Postgres, changed));
+pub(super) fn external_change(details: &[Detail]) -> String {
+    let refused = first_refused(refused_change(Postgres, details, changed));
     let refuse = refuse();
-    let is_changed = any(covered().map(changed));
-    let changes = join(DETAILS.iter().enumerate().map(change), ",\n      ");
+    let is_changed = any(covered(details).map(changed));
+    let changes = join(details.iter().enumerate().map(change), ",\n      ");
     format!(
         "CREATE OR REPLACE FUNCTION accounts_external_change() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -85,7 +88,7 @@ fn change((place, detail): (usize, &Detail)) -> String {
 fn json(row: &str, detail: &Detail) -> String {
     let value = format!("{row}.{}", detail.column());
     match detail.kind {
-        DetailKind::Decimal { .. } => format!("to_json(trim_scale({value} * 0.000001)::text)"),
+        Kind::Decimal { .. } => format!("to_json(trim_scale({value} * 0.000001)::text)"),
         _ => format!("to_json({value})"),
     }
 }

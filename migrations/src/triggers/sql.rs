@@ -1,6 +1,6 @@
 //! SQL that the engines share.
 
-use crate::details::{DETAILS, Detail};
+use crate::details::Detail;
 
 /// The entry point of an external change in the change log.
 pub(super) const DOOR: &str = "external";
@@ -9,8 +9,8 @@ pub(super) const DOOR: &str = "external";
 pub(super) const REFUSAL: &str = "holds a value that the field does not allow";
 
 /// The columns of a user that an etag covers.
-pub(super) fn covered() -> impl Iterator<Item = &'static str> {
-    ["username", "account_type"].into_iter().chain(DETAILS.iter().map(Detail::column))
+pub(super) fn covered(details: &[Detail]) -> impl Iterator<Item = &'static str> {
+    ["username", "account_type"].into_iter().chain(details.iter().map(Detail::column))
 }
 
 /// Joins the SQL of several items.

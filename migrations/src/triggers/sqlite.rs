@@ -1,14 +1,16 @@
 //! The triggers on SQLite. The service's writer switches triggers off. `BEFORE` cannot change a row,
 //! so the triggers run afterwards; a refusal undoes the statement.
 
+use m4_user_details_fields::Kind;
+
 use super::{
     checks::{Dialect::Sqlite, any_refused, refused, refused_change},
     sql::{DOOR, REFUSAL, any, covered, join},
 };
-use crate::details::{DETAILS, Detail, DetailKind};
+use crate::details::Detail;
 
-pub(super) fn checked_insert() -> String {
-    let (any, refusals) = (any_refused(Sqlite), refusals(refused(Sqlite)));
+pub(super) fn checked_insert(details: &[Detail]) -> String {
+    let (any, refusals) = (any_refused(Sqlite, details), refusals(refused(Sqlite, details)));
     format!(
         "CREATE TRIGGER IF NOT EXISTS accounts_checked_insert AFTER INSERT ON accounts
 WHEN {any}
@@ -18,10 +20,10 @@ END"
     )
 }
 
-pub(super) fn external_change() -> String {
-    let refusals = refusals(refused_change(Sqlite, changed));
-    let is_changed = any(covered().map(changed));
-    let changes = join(DETAILS.iter().map(change), ",\n      ");
+pub(super) fn external_change(details: &[Detail]) -> String {
+    let refusals = refusals(refused_change(Sqlite, details, changed));
+    let is_changed = any(covered(details).map(changed));
+    let changes = join(details.iter().map(change), ",\n      ");
     // Microseconds, in steps of a millisecond.
     let now = "CAST(strftime('%s', 'now') AS INTEGER) * 1000000 \
                + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000";
@@ -66,8 +68,8 @@ fn change(detail: &Detail) -> String {
 fn json(row: &str, detail: &Detail) -> String {
     let value = format!("{row}.{}", detail.column());
     match detail.kind {
-        DetailKind::Flag => format!("iif({value}, 'true', 'false')"),
-        DetailKind::Decimal { .. } => format!(
+        Kind::Flag { .. } => format!("iif({value}, 'true', 'false')"),
+        Kind::Decimal { .. } => format!(
             "json_quote(iif({value} < 0, '-', '') || (abs({value}) / 1000000) \
              || rtrim(printf('.%06d', abs({value}) % 1000000), '.0'))"
         ),

@@ -75,7 +75,7 @@ fn one<D: sqlx::Database>() -> PoolOptions<D> {
         .test_before_acquire(false)
 }
 
-fn failed(error: sqlx::Error) -> DbErr {
+pub(super) fn failed(error: sqlx::Error) -> DbErr {
     match error {
         sqlx::Error::PoolTimedOut => timed_out(),
         error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),

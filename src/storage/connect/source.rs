@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, SqlxMySqlConnector, SqlxPostgresConnector,
+    ConnectionTrait, DatabaseConnection, DbErr, SqlxMySqlConnector, SqlxPostgresConnector,
     SqlxSqliteConnector,
     sqlx::{
         ConnectOptions, Database, MySql, Postgres, Sqlite, pool::PoolOptions,
@@ -13,6 +13,7 @@ use sea_orm::{
 
 use super::{
     OpenError, UrlError,
+    login::failed,
     url::{Host, ServerUrl},
 };
 use crate::storage::sqlite_url::SqliteFile;
@@ -20,7 +21,7 @@ use crate::storage::sqlite_url::SqliteFile;
 /// Timeout for connecting to a source.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens a database for reading. The server or SQLite refuses writes.
+/// Opens a database for reading. SQLite refuses writes; on servers, the caller's transactions do.
 pub(in crate::storage) async fn open_source(url: &str) -> Result<DatabaseConnection, OpenError> {
     if url.starts_with("sqlite:") {
         let file = SqliteFile::from_url(url)?;
@@ -35,24 +36,25 @@ pub(in crate::storage) async fn open_source(url: &str) -> Result<DatabaseConnect
         return Ok(connection);
     }
     let url = ServerUrl::read(url)?;
-    let host = url.hosts.into_iter().next().ok_or(UrlError::Authority)?;
+    let host = url.hosts.first().cloned().ok_or(UrlError::Authority)?;
+    let connected = connect(host).await;
+    connected.map_err(|error| OpenError::of_connection(error, &url))
+}
+
+async fn connect(host: Host) -> Result<DatabaseConnection, DbErr> {
     match host {
         Host::Postgres(options) => {
-            let pool = one::<Postgres>().connect_lazy_with(options);
-            let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-            connection.execute_unprepared("SET default_transaction_read_only = on").await?;
-            Ok(connection)
+            let pool = one::<Postgres>().connect_with(options).await.map_err(failed)?;
+            Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
         }
         Host::MySql(options) => {
-            let pool = one::<MySql>().connect_lazy_with(options);
-            let connection = SqlxMySqlConnector::from_sqlx_mysql_pool(pool);
-            connection.execute_unprepared("SET SESSION TRANSACTION READ ONLY").await?;
-            Ok(connection)
+            let pool = one::<MySql>().connect_with(options).await.map_err(failed)?;
+            Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
         }
     }
 }
 
-/// One connection that is never replaced: its session settings must stay.
+/// One connection.
 fn one<D: Database>() -> PoolOptions<D> {
     PoolOptions::new()
         .max_connections(1)

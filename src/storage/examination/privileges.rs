@@ -1,6 +1,6 @@
 //! The privileges of the database user. `EXPLAIN` checks them, and runs nothing.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use super::answer::first;
 use crate::finding::Finding;
@@ -53,20 +53,17 @@ const OWNS_TABLES: &str = "SELECT NOT EXISTS (SELECT 1 FROM pg_tables \
                            AND NOT pg_has_role(tableowner, 'USAGE'))";
 
 /// Examines on PostgreSQL whether the user may apply the pending steps.
-pub(super) async fn examine_migration(connection: &DatabaseConnection) -> Option<Finding> {
-    if connection.get_database_backend() != DbBackend::Postgres {
-        return None;
-    }
+pub(super) async fn examine_migration(connection: &DatabaseConnection) -> Finding {
     for (check, missing, remedy) in [
         (MAY_CREATE, "CREATE on the schema", "GRANT it to the user of database.url"),
         (OWNS_TABLES, "the ownership of the tables", "migrate as the owner of the tables"),
     ] {
         if !first(connection, check).await.unwrap_or(false) {
             let found = format!("missing: {missing}: the pending steps cannot be applied");
-            return Some(Finding::error(PRIVILEGES, found, remedy));
+            return Finding::error(PRIVILEGES, found, remedy);
         }
     }
-    Some(Finding::ok(PRIVILEGES, "the user may apply the pending steps"))
+    Finding::ok(PRIVILEGES, "the user may apply the pending steps")
 }
 
 /// A statement that matches no row.

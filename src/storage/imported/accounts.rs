@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryResult, QuerySelect,
-    QueryTrait, Statement,
+    ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryResult, QuerySelect, QueryTrait, Statement,
 };
 
+use super::{Copy, RowInsert, ranges};
 use crate::{
     domain::{
         account::{AccountType, User},
@@ -17,9 +17,9 @@ use crate::{
         imported::{Clash, ImportedAccount, StoredAccount},
         listing::Cursor,
         snapshot::LoadPlan,
-        value::{Value, Values},
+        value::Value,
     },
-    fields::{FIELDS, Reference},
+    fields::{FIELDS, Field, Reference},
     storage::{
         SqlStore,
         connect::Engine,
@@ -35,10 +35,22 @@ use crate::{
     trace::Span,
 };
 
-/// Accounts per statement: databases limit the number of parameters.
-const ACCOUNTS_PER_INSERT: usize = 500;
+/// The columns of an account that are no details.
+const COLUMNS: [&str; 8] = [
+    "id",
+    "username",
+    "account_type",
+    "manager_group_id",
+    "show_only_assigned_users",
+    "version",
+    "create_time",
+    "update_time",
+];
+/// Accounts per statement: SQLite takes 32,766 parameters, MariaDB and MySQL take 65,535.
+const MAX_SQLITE_ROWS: usize = 500;
+const MAX_MYSQL_ROWS: usize = 1000;
 /// Bytes of texts per statement: servers limit the size of a statement.
-const TEXT_BYTES_PER_INSERT: usize = 1 << 20;
+const TEXT_BYTES_PER_INSERT: usize = 2 << 20;
 
 impl FromRow for StoredAccount {
     const TABLE: &'static str = "accounts";
@@ -144,59 +156,61 @@ impl SqlStore {
         // A row that a restore has lost had a version of an earlier epoch.
         let epochs = self.prepared()?.epochs(&Span::default()).await?;
         let version = epochs.last().map_or(0, |last| last.epoch) * VERSIONS_PER_EPOCH + 1;
-        let statements = |accounts: &[ImportedAccount]| -> Result<Vec<Statement>, Error> {
-            let portions = portions(accounts).into_iter();
-            let insert = |portion: &[ImportedAccount]| -> Result<_, Error> {
-                let rows = portion.iter().map(|account| row(account, version, now));
-                let rows = rows.collect::<Result<Vec<_>, _>>()?;
-                Ok(account::Entity::insert_many(rows).build(backend(self.engine())))
-            };
-            portions.map(insert).collect()
+        let columns: Vec<_> = COLUMNS.into_iter().chain(FIELDS.map(Field::name)).collect();
+        let insert = |accounts: &[ImportedAccount]| {
+            let rows = accounts.iter().map(|account| row(account, version, now));
+            Ok(match self.engine() {
+                Engine::Postgres => {
+                    let mut copy = Copy::new("accounts", &columns);
+                    rows.for_each(|row| copy.push(row));
+                    RowInsert::Copy(copy)
+                }
+                Engine::Sqlite | Engine::MySql => {
+                    let one = format!("({})", vec!["?"; columns.len()].join(", "));
+                    let rows_text = vec![&*one; accounts.len()].join(", ");
+                    let columns = columns.join(", ");
+                    let insert = format!("INSERT INTO accounts ({columns}) VALUES {rows_text}");
+                    let values = rows.flatten();
+                    let backend = backend(self.engine());
+                    RowInsert::Statement(Statement::from_sql_and_values(backend, insert, values))
+                }
+            })
         };
-        self.insert_all("accounts", accounts, statements).await
+        let limit = match self.engine() {
+            Engine::Sqlite => MAX_SQLITE_ROWS,
+            Engine::MySql => MAX_MYSQL_ROWS,
+            Engine::Postgres => usize::MAX,
+        };
+        let bytes = |account: &ImportedAccount| -> usize {
+            account.details.iter().map(|(_, value)| Value::text_bytes(value)).sum()
+        };
+        let ranges = ranges(accounts, (limit, TEXT_BYTES_PER_INSERT), bytes);
+        self.insert_all("accounts", accounts, ranges, insert).await
     }
 }
 
-/// The accounts of each statement.
-fn portions(mut accounts: &[ImportedAccount]) -> Vec<&[ImportedAccount]> {
-    let mut portions = Vec::new();
-    while !accounts.is_empty() {
-        let (mut rows, mut bytes) = (0, 0);
-        for account in accounts.iter().take(ACCOUNTS_PER_INSERT) {
-            let texts = account.details.iter().map(|(_, value)| Value::text_bytes(value));
-            bytes += texts.sum::<usize>();
-            if rows > 0 && bytes > TEXT_BYTES_PER_INSERT {
-                break;
-            }
-            rows += 1;
-        }
-        let (portion, rest) = accounts.split_at(rows);
-        portions.push(portion);
-        accounts = rest;
-    }
-    portions
-}
-
+/// The values of [`COLUMNS`] and of all details.
 fn row(
     account: &ImportedAccount,
     version: i64,
     now: DateTime<Utc>,
-) -> Result<account::ActiveModel, Corrupt> {
+) -> impl Iterator<Item = sea_orm::Value> {
     let now = now.timestamp_micros();
-    let mut row = account::ActiveModel {
-        id: Set(account.id),
-        username: Set(account.username.as_str().to_owned()),
-        account_type: Set(account.account_type.unwrap_or(AccountType::User).as_str().to_owned()),
-        manager_group_id: Set(account.manager_group_id.flatten()),
-        show_only_assigned_users: Set(account.show_only_assigned_users.unwrap_or(false)),
-        version: Set(version),
-        create_time: Set(now),
-        update_time: Set(now),
-        ..<account::ActiveModel as Default>::default()
-    };
-    let values = account.values(Values::default());
-    for field in FIELDS {
-        columns::set(&mut row, field, &values[field])?;
-    }
-    Ok(row)
+    let own: [sea_orm::Value; COLUMNS.len()] = [
+        account.id.into(),
+        account.username.as_str().into(),
+        account.account_type.unwrap_or(AccountType::User).as_str().into(),
+        account.manager_group_id.flatten().into(),
+        account.show_only_assigned_users.unwrap_or(false).into(),
+        version.into(),
+        now.into(),
+        now.into(),
+    ];
+    let mut details = account.details.iter().peekable();
+    let details =
+        FIELDS.into_iter().map(move |field| match details.next_if(|(own, _)| *own == field) {
+            Some((_, value)) => columns::parameter(field, value),
+            None => columns::parameter(field, &Value::cleared(field)),
+        });
+    own.into_iter().chain(details)
 }

@@ -2,122 +2,97 @@
 //! accounts are changed by updates only.
 
 mod accounts;
+mod claim;
+mod copy;
 mod named;
 mod rights;
 mod sequences;
-mod statistics;
 
-use futures_util::future::join_all;
+use std::ops::Range;
+
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, SqlErr, Statement};
 
+use self::copy::Copy;
 use super::{
-    connect::Engine, database::again, failure::is_conflict, query_telemetry::own_statement,
+    connect::Lease, database::again, failure::is_conflict, query_telemetry::own_statement,
     store::SqlStore,
 };
 use crate::{
-    domain::{
-        administration::Administrator,
-        error::{Cause, Error},
-        imported::Clash,
-    },
+    domain::{error::Error, imported::Clash},
     trace::Span,
 };
 
-/// Rows per transaction: a failure loses little, and locks are short.
-const ROWS_PER_TRANSACTION: usize = 500;
-/// Concurrent transactions on a server. The driver leaves Nagle's algorithm on: a large statement
-/// waits up to 40 ms for a delayed acknowledgement, in which other transactions proceed.
-const CONCURRENT_TRANSACTIONS: usize = 4;
-
-/// Retries of a transaction that conflicts with another one.
+/// Maximum rows of a reference table per statement: databases limit the number of parameters.
+const NAMED_ROWS_PER_INSERT: usize = 500;
+/// Retries of a statement that conflicts with another transaction.
 const MAX_INSERT_RETRIES: u32 = 3;
 
-/// A constraint refused a row.
-#[derive(Debug, thiserror::Error)]
-#[error("a constraint refuses a row")]
-struct Refused(Clash);
+/// One statement with the rows of one transaction. A refused row undoes all of them.
+enum RowInsert {
+    Statement(Statement),
+    Copy(Copy),
+}
 
-impl SqlStore {
-    /// Runs inserts in one transaction. A refused row undoes all of them.
-    async fn insert(
-        &self,
-        table: &'static str,
-        statements: Vec<Statement>,
-    ) -> Result<Result<(), Clash>, Error> {
-        let (database, span) = (self.prepared()?, Span::default());
-        let administration = database.background(&span).await?;
-        let insert = async {
-            for statement in statements {
-                let insert = async {
-                    match administration.transaction.execute_raw(statement).await {
-                        Ok(_) => Ok(Ok(())),
-                        Err(error) => clash(&error).map(Err).ok_or(error),
-                    }
-                };
-                let inserted = own_statement(database.engine(), &span, "INSERT", table, insert);
-                inserted.await?.map_err(|clash| Error::Internal(Refused(clash).into()))?;
-            }
-            Ok(((), Vec::new()))
-        };
-        let inserted = insert.await;
-        let nobody = (&Administrator::default(), chrono::DateTime::UNIX_EPOCH);
-        match administration.end(nobody, inserted).await {
-            Ok(()) => Ok(Ok(())),
-            Err(Error::Internal(cause)) => refused(&cause).map(Err).ok_or(Error::Internal(cause)),
-            Err(error) => Err(error),
+impl RowInsert {
+    async fn run(self, lease: &Lease) -> Result<(), DbErr> {
+        match self {
+            Self::Statement(statement) => lease.execute_raw(statement).await.map(drop),
+            Self::Copy(copy) => copy.run(lease).await,
         }
     }
+}
 
-    /// Inserts rows in transactions of [`ROWS_PER_TRANSACTION`]. Returns the refused rows by index.
+impl SqlStore {
+    /// Inserts the rows of each range in one transaction. Halves a range with a refused row, until the
+    /// row is alone. Returns the refused rows by index.
     async fn insert_all<T: Sync>(
         &self,
         table: &'static str,
         rows: &[T],
-        statements: impl Fn(&[T]) -> Result<Vec<Statement>, Error>,
+        mut ranges: Vec<Range<usize>>,
+        insert: impl Fn(&[T]) -> Result<RowInsert, Error>,
     ) -> Result<Vec<(usize, Clash)>, Error> {
-        let concurrent = match self.engine() {
-            Engine::Sqlite => 1,
-            Engine::Postgres | Engine::MySql => CONCURRENT_TRANSACTIONS,
-        };
         let mut refused = Vec::new();
-        for (index, group) in rows.chunks(ROWS_PER_TRANSACTION * concurrent).enumerate() {
-            let portions = group.chunks(ROWS_PER_TRANSACTION);
-            let inserts = portions.map(|portion| self.insert_portion(table, portion, &statements));
-            let start = index * ROWS_PER_TRANSACTION * concurrent;
-            for (portion, clashes) in join_all(inserts).await.into_iter().enumerate() {
-                let start = start + portion * ROWS_PER_TRANSACTION;
-                refused.extend(clashes?.into_iter().map(|(row, clash)| (start + row, clash)));
+        ranges.reverse();
+        while let Some(range) = ranges.pop() {
+            let insert = || insert(&rows[range.clone()]);
+            let mut inserted = self.insert(table, insert()?).await;
+            for _ in 0..MAX_INSERT_RETRIES {
+                if inserted.as_ref().is_err_and(is_conflict) {
+                    inserted = self.insert(table, insert()?).await;
+                }
             }
+            let Err(clash) = inserted? else { continue };
+            if range.len() == 1 {
+                refused.push((range.start, clash));
+                continue;
+            }
+            let middle = range.start + range.len() / 2;
+            ranges.extend([middle..range.end, range.start..middle]);
         }
         Ok(refused)
     }
 
-    /// Inserts rows in one transaction. If a constraint refuses a row, inserts the rows one by one.
-    async fn insert_portion<T>(
+    async fn insert(
         &self,
         table: &'static str,
-        rows: &[T],
-        statements: impl Fn(&[T]) -> Result<Vec<Statement>, Error>,
-    ) -> Result<Vec<(usize, Clash)>, Error> {
-        let mut inserted = self.insert(table, statements(rows)?).await;
-        for _ in 0..MAX_INSERT_RETRIES {
-            if inserted.as_ref().is_err_and(is_conflict) {
-                inserted = self.insert(table, statements(rows)?).await;
+        insert: RowInsert,
+    ) -> Result<Result<(), Clash>, Error> {
+        let (database, span) = (self.prepared()?, Span::default());
+        let lease = database.pools().write().await?;
+        let insert = async {
+            match insert.run(&lease).await {
+                Ok(()) => Ok(Ok(())),
+                Err(error) => clash(&error).map(Err).ok_or(error),
             }
+        };
+        let inserted = own_statement(database.engine(), &span, "INSERT", table, insert).await;
+        let inserted = lease.note(inserted)?;
+        lease.done();
+        if let Some(place) = database.place() {
+            place.check()?;
         }
-        match inserted? {
-            Ok(()) => return Ok(Vec::new()),
-            Err(clash) if rows.len() == 1 => return Ok(vec![(0, clash)]),
-            Err(_) => {}
-        }
-        let mut refused = Vec::new();
-        for (index, row) in rows.iter().enumerate() {
-            let statements = statements(std::slice::from_ref(row))?;
-            if let Err(clash) = self.insert(table, statements).await? {
-                refused.push((index, clash));
-            }
-        }
-        Ok(refused)
+        Ok(inserted)
     }
 
     /// Reads rows.
@@ -147,6 +122,26 @@ fn clash(error: &DbErr) -> Option<Clash> {
     }
 }
 
-fn refused(cause: &Cause) -> Option<Clash> {
-    cause.downcast_ref::<Refused>().map(|Refused(clash)| *clash)
+/// Ranges of at most `limit` rows and, unless one row has more, `max_bytes`.
+fn ranges<T>(
+    rows: &[T],
+    (limit, max_bytes): (usize, usize),
+    bytes: impl Fn(&T) -> usize,
+) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut size = 0;
+    for (index, row) in rows.iter().enumerate() {
+        let bytes = bytes(row);
+        match ranges.last_mut() {
+            Some(last) if last.len() < limit && size + bytes <= max_bytes => {
+                last.end += 1;
+                size += bytes;
+            }
+            _ => {
+                ranges.push(index..index + 1);
+                size = bytes;
+            }
+        }
+    }
+    ranges
 }

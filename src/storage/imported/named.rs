@@ -7,6 +7,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait, Order, Query},
 };
 
+use super::{NAMED_ROWS_PER_INSERT, RowInsert, ranges};
 use crate::{
     domain::{
         error::Error,
@@ -54,16 +55,18 @@ impl SqlStore {
         table: NamedTable,
         rows: &[NamedRow],
     ) -> Result<Vec<(usize, Clash)>, Error> {
-        let statements = |rows: &[NamedRow]| {
+        let insert = |rows: &[NamedRow]| {
             let mut insert = Query::insert();
             insert.into_table(table.as_str()).columns(["id", "name"]);
             for row in rows {
                 let values = [row.id.into(), row.name.as_str().into()];
                 insert.values(values).map_err(|error| Error::Internal(error.into()))?;
             }
-            Ok(vec![StatementBuilder::build(&insert, &backend(self.engine()))])
+            let insert = StatementBuilder::build(&insert, &backend(self.engine()));
+            Ok(RowInsert::Statement(insert))
         };
-        self.insert_all(table.as_str(), rows, statements).await
+        let ranges = ranges(rows, (NAMED_ROWS_PER_INSERT, usize::MAX), |_| 0);
+        self.insert_all(table.as_str(), rows, ranges, insert).await
     }
 
     /// Ids above `after` in the table `accounts` or a [`NamedTable`], in order.

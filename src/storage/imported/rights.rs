@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ActiveValue::Set, DbErr, EntityTrait, QueryResult, QueryTrait, Statement, StatementBuilder,
+    ActiveValue::Set, DbErr, EntityTrait, QueryResult, QueryTrait, StatementBuilder,
     sea_query::Query,
 };
 
+use super::{NAMED_ROWS_PER_INSERT, RowInsert, ranges};
 use crate::{
     domain::{
         account::Level,
@@ -49,10 +50,11 @@ impl SqlStore {
             name: Set(right.name.clone()),
             level: Set(right.level.as_str().to_owned()),
         };
-        let statements = |rights: &[GroupRight]| -> Result<Vec<Statement>, Error> {
+        let insert = |rights: &[GroupRight]| {
             let insert = manager_group_right::Entity::insert_many(rights.iter().map(row));
-            Ok(vec![insert.build(backend(self.engine()))])
+            Ok(RowInsert::Statement(insert.build(backend(self.engine()))))
         };
-        self.insert_all(RIGHTS_TABLE, rights, statements).await
+        let ranges = ranges(rights, (NAMED_ROWS_PER_INSERT, usize::MAX), |_| 0);
+        self.insert_all(RIGHTS_TABLE, rights, ranges, insert).await
     }
 }

@@ -1,6 +1,7 @@
 //! The steps of a database's schema: applied, pending, or of a newer version. Changes nothing.
 
-use m4_user_details_migrations::{Record, Step, steps};
+use m4_user_details_migrations::{Record, steps};
+use sea_orm::{DatabaseConnection, DbErr};
 use tokio::time::timeout;
 
 use super::{compatible::check_compatible, lock::in_time};
@@ -30,8 +31,8 @@ pub struct PlannedStep {
     pub state: StepState,
     /// Why older programs cannot run on the step; `None` if they can.
     pub incompatible: Option<&'static str>,
-    /// The statement on this engine; `None` if the engine needs none.
-    pub sql: Option<String>,
+    /// The script of a pending step for the database's own client; `None` if the engine needs none.
+    pub script: Option<String>,
 }
 
 /// Reads which steps a database has, and which a migration would apply.
@@ -43,39 +44,49 @@ pub async fn plan(options: &Options) -> Result<Vec<PlannedStep>, OpenError> {
     let engine = Engine::from_url(&options.url).ok_or(UrlError::Scheme)?;
     check_file(&options.url)?;
     let is_new = engine == Engine::Sqlite && !SqliteFile::from_url(&options.url)?.path().exists();
-    let record = if is_new {
-        Record::empty()
-    } else {
-        check(options).await?;
-        read(options).await?
-    };
-    Ok(planned(engine, &record, &steps()))
-}
-
-async fn read(options: &Options) -> Result<Record, OpenError> {
+    if is_new {
+        return Ok(planned(engine, &Record::empty(), None).await?);
+    }
+    check(options).await?;
     let connection = read_only(options).await?;
-    let read = async {
+    let plan = async {
         in_time(check_compatible(&connection, &steps())).await?;
-        in_time(Record::read(&connection)).await
+        in_time(async {
+            let record = Record::read(&connection).await?;
+            planned(engine, &record, Some(&connection)).await
+        })
+        .await
     };
-    let record = read.await;
+    let plan = plan.await;
     // A failed close does not change the result.
     let _ = timeout(ACQUIRE_TIMEOUT, connection.close()).await;
-    record
+    plan
 }
 
-fn planned(engine: Engine, record: &Record, steps: &[Step]) -> Vec<PlannedStep> {
-    let known = steps.iter().map(|step| PlannedStep {
-        name: step.name().to_owned(),
-        state: if record.has(step) { StepState::Applied } else { StepState::Pending },
-        incompatible: step.incompatible_reason(),
-        sql: step.sql(backend(engine)),
-    });
-    let newer = record.others(steps).map(|name| PlannedStep {
+async fn planned(
+    engine: Engine,
+    record: &Record,
+    connection: Option<&DatabaseConnection>,
+) -> Result<Vec<PlannedStep>, DbErr> {
+    let known = steps();
+    let mut planned = Vec::with_capacity(known.len());
+    for step in &known {
+        let is_applied = record.has(step);
+        let script =
+            if is_applied { None } else { step.script(backend(engine), connection).await? };
+        planned.push(PlannedStep {
+            name: step.name().to_owned(),
+            state: if is_applied { StepState::Applied } else { StepState::Pending },
+            incompatible: step.incompatible_reason(),
+            script,
+        });
+    }
+    let newer = record.others(&known).map(|name| PlannedStep {
         name: name.to_owned(),
         state: StepState::Newer,
         incompatible: None,
-        sql: None,
+        script: None,
     });
-    known.chain(newer).collect()
+    planned.extend(newer);
+    Ok(planned)
 }

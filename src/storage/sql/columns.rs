@@ -106,6 +106,22 @@ macro_rules! column_access {
 }
 user_fields!(column_access);
 
+/// A field's value as a parameter of a statement.
+pub(in crate::storage) fn parameter(field: Field, value: &Value) -> sea_orm::Value {
+    match value {
+        Value::None if matches!(field.kind(), Kind::Date { .. }) => {
+            sea_orm::Value::ChronoDate(None)
+        }
+        Value::None => sea_orm::Value::BigInt(None),
+        Value::Id(number) | Value::Micros(number) => (*number).into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Flag(flag) => (*flag).into(),
+        Value::Text(text) => text.as_str().into(),
+        Value::List(mode) => mode.as_str().into(),
+        Value::Date(date) => (*date).into(),
+    }
+}
+
 impl FromRow for User {
     const TABLE: &'static str = "accounts";
     type Row = account::Model;

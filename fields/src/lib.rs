@@ -2,11 +2,12 @@
 //!
 //! A row holds a field's group, name and kind of value. The name is the proto field, the legacy
 //! parameter and the column. Paths, parameters, limits, messages, conversions and the order of
-//! messages are derived from the table. This module is a leaf: every layer may import it.
+//! messages are derived from the table. This crate is a leaf: every layer and the migrations import it.
 
 pub mod text;
 
 /// Passes the rows to the macro `$callback`. Responses list messages in the order of the rows.
+#[macro_export]
 macro_rules! user_fields {
     ($callback:ident) => {
         $callback! {
@@ -60,7 +61,6 @@ macro_rules! user_fields {
         }
     };
 }
-pub(crate) use user_fields;
 
 macro_rules! define_table {
     ($($group:ident . $name:ident : $kind:expr;)*) => {
