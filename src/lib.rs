@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod domain;
+pub mod fields;
 pub mod finding;
 pub mod gateway;
 pub mod grpc;
@@ -33,8 +34,6 @@ pub mod telemetry;
 pub mod tls;
 mod trace;
 mod upstream;
-
-pub use m4_user_details_fields as fields;
 
 /// Parts of a call that `benches/micro` measures and `fuzz` calls; no other crate needs them.
 #[doc(hidden)]

@@ -198,7 +198,7 @@ async fn the_definer_of_triggers_is_checked(database: TestDatabase) {
     // The statements of docs/operations/databases.md#triggers.
     let page = include_str!("../../docs/operations/databases.md");
     let (_, section) = page.split_once("## Triggers\n").unwrap();
-    let (_, statements) = section.split_once("```sql\n").unwrap();
+    let (_, statements) = section.split_once("```sql,run-by-doctor\n").unwrap();
     let (statements, _) = statements.split_once("```").unwrap();
     database.execute(statements).await;
     let variables = [("M4_DATABASE_URL", &*database.url)];

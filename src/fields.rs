@@ -1,0 +1,3 @@
+//! The field table: a crate, so that `migrations` has it, too.
+
+pub use m4_user_details_fields::*;
