@@ -12,6 +12,7 @@ use crate::{
     support::{
         database::{Kind, TestDatabase},
         on_every_engine, on_postgres, on_servers,
+        process::installed,
     },
 };
 
@@ -93,9 +94,11 @@ async fn a_migration_tells_what_it_does_and_would_do(database: TestDatabase) {
 /// Runs a script with the database's own client. `None` without the client.
 fn feed(database: &TestDatabase, script: &str) -> Option<()> {
     let url = url::Url::parse(&database.url).unwrap();
+    let program = if database.kind == Kind::MariaDb { "mariadb" } else { "psql" };
+    let program = installed(program, &["/usr/lib/postgresql"])?;
     let mut client = match database.kind {
         Kind::MariaDb => {
-            let mut client = Command::new("mariadb");
+            let mut client = Command::new(program);
             let (host, port) = (url.host_str().unwrap(), url.port().unwrap_or(3306));
             client.args([
                 "--no-defaults",
@@ -110,16 +113,13 @@ fn feed(database: &TestDatabase, script: &str) -> Option<()> {
             client
         }
         _ => {
-            let mut client = Command::new("psql");
+            let mut client = Command::new(program);
             client.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", &database.url]);
             client
         }
     };
-    let client = client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let Ok(mut client) = client else {
-        eprintln!("SKIPPED: the client of {:?} is not installed", database.kind);
-        return None;
-    };
+    let client = client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut client = client.spawn().unwrap();
     client.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     let output = client.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
