@@ -158,11 +158,11 @@ impl SqlStore {
         let version = epochs.last().map_or(0, |last| last.epoch) * VERSIONS_PER_EPOCH + 1;
         let columns: Vec<_> = COLUMNS.into_iter().chain(FIELDS.map(Field::name)).collect();
         let insert = |accounts: &[ImportedAccount]| {
-            let rows = accounts.iter().map(|account| row(account, version, now));
+            let mut rows = accounts.iter().map(|account| row(account, version, now));
             Ok(match self.engine() {
                 Engine::Postgres => {
                     let mut copy = Copy::new("accounts", &columns);
-                    rows.for_each(|row| copy.push(row));
+                    rows.try_for_each(|row| copy.push(row))?;
                     RowInsert::Copy(copy)
                 }
                 Engine::Sqlite | Engine::MySql => {

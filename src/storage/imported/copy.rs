@@ -7,7 +7,7 @@ use sea_orm::{
     sqlx::{self, postgres::PgPoolCopyExt},
 };
 
-use crate::storage::connect::Lease;
+use crate::{domain::error::Error, storage::connect::Lease};
 
 /// Rows in the text format of `COPY`.
 pub(super) struct Copy {
@@ -23,7 +23,10 @@ impl Copy {
     }
 
     /// Adds a row.
-    pub(super) fn push(&mut self, values: impl Iterator<Item = Value>) {
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a value of another type: NULL in its place would lose it.
+    pub(super) fn push(&mut self, values: impl Iterator<Item = Value>) -> Result<(), Error> {
         for (index, value) in values.enumerate() {
             if index > 0 {
                 self.rows.push('\t');
@@ -38,10 +41,16 @@ impl Copy {
                     self.push_text(&text);
                     Ok(())
                 }
-                _ => self.rows.write_str("\\N"),
+                Value::BigInt(None)
+                | Value::Int(None)
+                | Value::Bool(None)
+                | Value::ChronoDate(None)
+                | Value::String(None) => self.rows.write_str("\\N"),
+                _ => return Err(Error::Internal("COPY cannot have this type of value".into())),
             };
         }
         self.rows.push('\n');
+        Ok(())
     }
 
     fn push_text(&mut self, text: &str) {
@@ -71,5 +80,19 @@ impl Copy {
         };
         let copied: Result<u64, sqlx::Error> = copy.await;
         copied.map(drop).map_err(|error| DbErr::Exec(RuntimeErr::SqlxError(error.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_written_as_the_format_needs_it_or_refused() {
+        let mut copy = Copy::new("accounts", &["a", "b", "c"]);
+        let row = [1_i64.into(), "a\\b\tc\nd\re".into(), Value::BigInt(None)];
+        copy.push(row.into_iter()).unwrap();
+        assert_eq!(copy.rows, "1\ta\\\\b\\tc\\nd\\re\t\\N\n");
+        assert!(copy.push([Value::Double(Some(1.0))].into_iter()).is_err());
     }
 }
